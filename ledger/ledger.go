@@ -1,0 +1,244 @@
+// Package ledger is the append-only record of everything that happened, and what is derived from it.
+//
+// A decision is one [Ledger.Write]: it appends entries, the ledger's projections turn those entries into
+// rows, and outgoing work is put in the outbox, all in one transaction. What is in memory elsewhere in the
+// program is a cache of this. Implementations: ledger/sqlite; each runs the suite in ledger/ledgertest.
+package ledger
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"time"
+)
+
+// Errors that every implementation returns, wrapped with what was being done.
+var (
+	// ErrNotFound says that no entry, row or work item has the given key.
+	ErrNotFound = errors.New("not found")
+	// ErrExists says that a unique key (see [Draft.Unique]) was used before: the decision was already taken.
+	ErrExists = errors.New("already recorded")
+	// ErrClosed says that the ledger was closed before the call could be carried out.
+	ErrClosed = errors.New("ledger is closed")
+)
+
+// Hash is a SHA-256 digest.
+type Hash [32]byte
+
+// Entry is one fact. Entries are never changed; only a body can be erased, by an entry of its own.
+type Entry struct {
+	// Seq is the position in the ledger: dense, from 1.
+	Seq int64 `json:"seq"`
+	// Time is when the entry was written, in UTC with microseconds. It never runs backwards.
+	Time time.Time `json:"time"`
+	// Actor is who did it: "user:ada", "sensor:default/on-push", "system".
+	Actor string `json:"actor"`
+	// Kind says what happened, as room.verb: "event.received", "run.submitted", "node.finished".
+	Kind string `json:"kind"`
+	// Subject is what it happened to, as kind/namespace/name or kind/id: "run/default/hello-x7k2p".
+	Subject string `json:"subject"`
+	// Cause is the sequence of the entry that led to this one; 0 where it came from outside.
+	Cause int64 `json:"cause,omitempty"`
+	// Body is the JSON that belongs to the kind; nil if it was erased (then Pruned is true).
+	Body json.RawMessage `json:"body,omitempty"`
+	// Pruned says that the body was erased by retention or on request.
+	Pruned bool `json:"pruned,omitempty"`
+	// Hash chains the entry to the one before it; see [ChainHash].
+	Hash Hash `json:"-"`
+}
+
+// Draft is an entry before it has a place in the ledger.
+type Draft struct {
+	Actor, Kind, Subject string
+	// Cause is the entry that led to this one. Within one transaction use the Seq that Append returned.
+	Cause int64
+	// Body is marshalled to JSON; a json.RawMessage is taken as it is.
+	Body any
+	// Unique, if not empty, may be used by one entry only: a second Append with it returns ErrExists and
+	// writes nothing. It guards deliveries, cron slots and firings against being counted twice.
+	Unique string
+}
+
+// Row is one row of a projection: the present state of one thing.
+type Row struct {
+	// Table is the projection's name, singular: "run", "node", "event", "application".
+	Table string `json:"table"`
+	// Key is unique in the table: "default/hello-x7k2p".
+	Key string `json:"key"`
+	// Owner is the key of what the row belongs to, in whatever table; a node's owner is its run. May be empty.
+	Owner string `json:"owner,omitempty"`
+	// State is one word to filter by: a phase, a health. May be empty.
+	State string `json:"state,omitempty"`
+	// Time orders lists, newest first; usually when the thing came to be.
+	Time time.Time `json:"time"`
+	// Labels are exact-match filters.
+	Labels map[string]string `json:"labels,omitempty"`
+	// Body is the JSON of the thing itself.
+	Body json.RawMessage `json:"body"`
+	// Seq is the entry that last changed the row; the ledger sets it.
+	Seq int64 `json:"seq"`
+}
+
+// Query selects rows of one table, newest first. The zero value of a field does not restrict.
+type Query struct {
+	Table  string
+	Owner  string
+	States []string
+	// Labels must all match.
+	Labels map[string]string
+	// KeyPrefix restricts to keys that start with it, e.g. "default/".
+	KeyPrefix string
+	// Oldest turns the order around: oldest first.
+	Oldest bool
+	// After continues behind this row (its Time and Key), for paging.
+	After *Cursor
+	// Limit is the most rows returned; 0 means 100.
+	Limit int
+}
+
+// Cursor is a place in a list.
+type Cursor struct {
+	Time time.Time `json:"time"`
+	Key  string    `json:"key"`
+}
+
+// EntryQuery selects entries in order of sequence. The zero value of a field does not restrict.
+type EntryQuery struct {
+	// After selects sequences above it.
+	After int64
+	// Subject is an exact subject.
+	Subject string
+	// SubjectPrefix restricts to subjects that start with it.
+	SubjectPrefix string
+	// Kinds are exact kinds.
+	Kinds []string
+	// Cause selects what one entry led to.
+	Cause int64
+	// Until is the latest time selected.
+	Until time.Time
+	// Newest turns the order around: newest first.
+	Newest bool
+	// Limit is the most entries returned; 0 means 1000.
+	Limit int
+}
+
+// Work is one item of the outbox: something to do in the world because of an entry, at least once.
+// Whoever does it must be idempotent by Key.
+type Work struct {
+	ID int64 `json:"id"`
+	// Queue groups items that one worker takes: "executor", "timer", "trigger".
+	Queue string `json:"queue"`
+	// Key is unique among the open items of a queue: enqueueing it again replaces the item.
+	Key string `json:"key"`
+	// Due is the earliest time to do it; a timer is an item with a later Due.
+	Due time.Time `json:"due"`
+	// Cause is the entry that asked for it.
+	Cause int64 `json:"cause,omitempty"`
+	// Attempt counts the claims so far, from 1 at the first claim.
+	Attempt int             `json:"attempt"`
+	Body    json.RawMessage `json:"body,omitempty"`
+}
+
+// Projection derives rows from entries. Apply is pure: it looks only at its arguments, so that replaying the
+// ledger gives the same rows again. It is called inside the transaction that appends the entry.
+type Projection interface {
+	// Wants reports whether entries of this kind change any row. It must not change over time.
+	Wants(kind string) bool
+	// Apply changes rows for one entry.
+	Apply(e Entry, rows Rows) error
+}
+
+// Rows is a projection's view of the rows within the running transaction.
+type Rows interface {
+	// Get returns ErrNotFound if there is no such row.
+	Get(table, key string) (Row, error)
+	Put(Row) error
+	// Delete of a row that is not there is no error.
+	Delete(table, key string) error
+}
+
+// Tx is one decision being written. It is valid only inside the function given to Write.
+type Tx interface {
+	Rows
+	// Append adds an entry and applies the projections to it.
+	Append(Draft) (Entry, error)
+	// Enqueue puts work in the outbox; ID and Attempt are ignored.
+	Enqueue(Work) error
+	// Cancel removes open work by queue and key; none is no error.
+	Cancel(queue, key string) error
+	// Now is the transaction's one time.
+	Now() time.Time
+	// List reads rows as they are within the transaction.
+	List(Query) ([]Row, error)
+}
+
+// Reader reads what has been committed. Every method is safe for concurrent use.
+type Reader interface {
+	Row(ctx context.Context, table, key string) (Row, error)
+	List(ctx context.Context, q Query) ([]Row, error)
+	Entry(ctx context.Context, seq int64) (Entry, error)
+	Entries(ctx context.Context, q EntryQuery) ([]Entry, error)
+	// Head is the last committed entry; a zero Entry on an empty ledger.
+	Head(ctx context.Context) (Entry, error)
+	// Changed returns a channel that is closed at the next commit after the call. It is a hint to look again.
+	Changed() <-chan struct{}
+}
+
+// Ledger is the record. Every method is safe for concurrent use.
+type Ledger interface {
+	Reader
+	// Write runs fn in a transaction and returns after the commit is durable. If fn fails nothing of it is
+	// kept and its error is returned; writes of others in the same commit are not affected. fn may be
+	// called on another goroutine and must not call the Ledger itself.
+	Write(ctx context.Context, fn func(Tx) error) error
+	// Outbox is the queue of work to be done.
+	Outbox() Outbox
+	// Verify checks density and hash chain from the entry after since, and that since itself is unchanged
+	// (its hash). A zero Head verifies from the start.
+	Verify(ctx context.Context, since Head) (Report, error)
+	// Rebuild drops every row and derives them again from the entries.
+	Rebuild(ctx context.Context) error
+	// Backup writes a consistent copy to a new file or database named by dest.
+	Backup(ctx context.Context, dest string) error
+	Close() error
+}
+
+// Outbox hands out work. An item that was claimed and not settled when its lease ends is handed out again.
+type Outbox interface {
+	// Claim takes up to n due items of a queue for the length of the lease, oldest first.
+	Claim(ctx context.Context, queue string, n int, lease time.Duration) ([]Work, error)
+	// Done removes an item. Done within a Write is Tx.Cancel.
+	Done(ctx context.Context, id int64) error
+	// Retry gives an item back, to be claimed at or after due.
+	Retry(ctx context.Context, id int64, due time.Time) error
+	// Next is when the earliest unclaimed item of the queue falls due; zero time if there is none.
+	Next(ctx context.Context, queue string) (time.Time, error)
+	// Release gives back everything that is claimed: called at start, when no other process can hold a claim.
+	Release(ctx context.Context) error
+}
+
+// Head names a place in the ledger and what was there.
+type Head struct {
+	Seq  int64     `json:"seq"`
+	Time time.Time `json:"time"`
+	Hash string    `json:"hash"` // hex
+	// Signature is an Ed25519 signature over seq, time and hash; hex; empty if unsigned.
+	Signature string `json:"signature,omitempty"`
+	PublicKey string `json:"publicKey,omitempty"`
+}
+
+// Report is what Verify found.
+type Report struct {
+	Entries int64 `json:"entries"`
+	Pruned  int64 `json:"pruned"`
+	// Head is the last entry that was checked.
+	Head Head `json:"head"`
+	// Faults is empty when the chain is whole.
+	Faults []Fault `json:"faults,omitempty"`
+}
+
+// Fault is one place where the ledger is not what was written.
+type Fault struct {
+	Seq  int64  `json:"seq"`
+	What string `json:"what"` // e.g. "hash does not match", "entry is missing", "ledger ends before the given head"
+}
