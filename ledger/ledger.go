@@ -9,6 +9,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"time"
 )
 
@@ -20,7 +21,28 @@ var (
 	ErrExists = errors.New("already recorded")
 	// ErrClosed says that the ledger was closed before the call could be carried out.
 	ErrClosed = errors.New("ledger is closed")
+	// ErrNoSpace says that the storage had no room for the write: nothing of it was recorded, reads go on,
+	// and writes go on again when there is room.
+	ErrNoSpace = errors.New("no space left for the ledger")
 )
+
+// ExistsError is the [ErrExists] of [Tx.Append]: it names the entry that used the unique key first.
+type ExistsError struct {
+	Key string
+	// Seq is the entry that holds the key.
+	Seq int64
+}
+
+func (e *ExistsError) Error() string {
+	return fmt.Sprintf("%q is already recorded as entry %d", e.Key, e.Seq)
+}
+
+// Is makes errors.Is(err, ErrExists) hold.
+func (e *ExistsError) Is(target error) bool { return target == ErrExists }
+
+// KindErased is the kind of the entry that erases another entry's body: its subject is "entry/SEQ", its
+// cause the erased entry, its body {"seq":SEQ,"reason":"..."}.
+const KindErased = "body.erased"
 
 // Hash is a SHA-256 digest.
 type Hash [32]byte
@@ -106,6 +128,8 @@ type Cursor struct {
 type EntryQuery struct {
 	// After selects sequences above it.
 	After int64
+	// Before selects sequences below it: with Newest, the place to continue from.
+	Before int64
 	// Subject is an exact subject.
 	Subject string
 	// SubjectPrefix restricts to subjects that start with it.
@@ -144,7 +168,8 @@ type Work struct {
 type Projection interface {
 	// Wants reports whether entries of this kind change any row. It must not change over time.
 	Wants(kind string) bool
-	// Apply changes rows for one entry.
+	// Apply changes rows for one entry. An error fails the whole Write. On Rebuild an entry whose body was
+	// erased since comes with a nil Body and Pruned set: its rows must do without.
 	Apply(e Entry, rows Rows) error
 }
 
@@ -157,10 +182,12 @@ type Rows interface {
 	Delete(table, key string) error
 }
 
-// Tx is one decision being written. It is valid only inside the function given to Write.
+// Tx is one decision being written. It is valid only inside the function given to Write. Rows that are put
+// here, and not by a projection, do not survive [Ledger.Rebuild]: no entry tells of them.
 type Tx interface {
 	Rows
-	// Append adds an entry and applies the projections to it.
+	// Append adds an entry and applies the projections to it. An [ExistsError] leaves the transaction as it
+	// was, so fn may go on; after any other error of a projection or the storage the Write fails whatever fn returns.
 	Append(Draft) (Entry, error)
 	// Enqueue puts work in the outbox; ID and Attempt are ignored.
 	Enqueue(Work) error
@@ -203,15 +230,24 @@ type Ledger interface {
 	Close() error
 }
 
+// Eraser is a ledger that can delete the body of an entry for good, for retention and leaked secrets.
+type Eraser interface {
+	// Erase deletes the body of entry seq and returns the [KindErased] entry that says so. An entry without a
+	// body, or whose body is erased, is ErrNotFound. Rows that were derived from the body keep what
+	// they took from it until the next Rebuild.
+	Erase(ctx context.Context, seq int64, actor, reason string) (Entry, error)
+}
+
 // Outbox hands out work. An item that was claimed and not settled when its lease ends is handed out again.
 type Outbox interface {
 	// Claim takes up to n due items of a queue for the length of the lease, oldest first.
 	Claim(ctx context.Context, queue string, n int, lease time.Duration) ([]Work, error)
-	// Done removes an item. Done within a Write is Tx.Cancel.
+	// Done removes an item; one that was replaced or removed meanwhile is no error. Done within a Write is Tx.Cancel.
 	Done(ctx context.Context, id int64) error
 	// Retry gives an item back, to be claimed at or after due.
 	Retry(ctx context.Context, id int64, due time.Time) error
-	// Next is when the earliest unclaimed item of the queue falls due; zero time if there is none.
+	// Next is when the queue next has something to claim: the earliest due time of an unclaimed item or end of
+	// a claimed item's lease; zero time if the queue is empty.
 	Next(ctx context.Context, queue string) (time.Time, error)
 	// Release gives back everything that is claimed: called at start, when no other process can hold a claim.
 	Release(ctx context.Context) error
