@@ -112,6 +112,9 @@ type Query struct {
 	KeyPrefix string
 	// Oldest turns the order around: oldest first.
 	Oldest bool
+	// ChangedAfter selects rows that an entry above this sequence changed, in order of Seq, whatever Oldest
+	// says; it is how live feeds go on from where they were.
+	ChangedAfter int64
 	// After continues behind this row (its Time and Key), for paging.
 	After *Cursor
 	// Limit is the most rows returned; 0 means 100.
@@ -158,6 +161,9 @@ type Work struct {
 	Due time.Time `json:"due"`
 	// Cause is the entry that asked for it.
 	Cause int64 `json:"cause,omitempty"`
+	// Lease, in Enqueue, marks the item as claimed by the caller from the start and for this long: it does the
+	// work right after the commit, without a Claim, and the item is there only for the case that it dies first.
+	Lease time.Duration `json:"-"`
 	// Attempt counts the claims so far, from 1 at the first claim.
 	Attempt int             `json:"attempt"`
 	Body    json.RawMessage `json:"body,omitempty"`
