@@ -108,6 +108,9 @@ type WorkflowSpec struct {
 
 // Template is one reusable unit of a workflow: exactly one of the types below.
 type Template struct {
+	// Tree is what the template was decoded from, tags and all: the engine replaces tags in it and decodes again.
+	Tree *Tree `json:"-"`
+
 	Name string `json:"name,omitempty"`
 
 	// The types.

@@ -1,0 +1,252 @@
+package manifest
+
+import (
+	"encoding/json"
+	"fmt"
+	"regexp"
+	"slices"
+	"strings"
+)
+
+// SourceList gives the Application's sources: Sources if there are any, else Source.
+func (s ApplicationSpec) SourceList() []ApplicationSource {
+	if len(s.Sources) > 0 {
+		return s.Sources
+	}
+	if s.Source != nil {
+		return []ApplicationSource{*s.Source}
+	}
+	return nil
+}
+
+// Validate says what in the Application is wrong or cannot be had. The diagnostics have a path and no position:
+// whoever has the [Tree] adds it with [Locate].
+func (a *Application) Validate() []Diagnostic {
+	c := &check{}
+	if a.Name == "" {
+		c.fail("metadata.name", "an Application needs a name", "")
+	}
+	c.destination(a.Spec.Destination)
+	sources := a.Spec.SourceList()
+	switch {
+	case len(a.Spec.SourceHydrator) > 0:
+		c.fail("spec.sourceHydrator", "the source hydrator is not supported", "use spec.source")
+	case len(sources) == 0:
+		c.fail("spec.source", "an Application needs a source", "set spec.source.repoURL and spec.source.path")
+	}
+	for i, source := range sources {
+		path := "spec.source"
+		if len(a.Spec.Sources) > 0 {
+			path = IndexPath("spec.sources", i)
+		}
+		c.source(path, source)
+	}
+	c.syncPolicy(a.Spec.SyncPolicy)
+	for i, ignore := range a.Spec.IgnoreDifferences {
+		path := IndexPath("spec.ignoreDifferences", i)
+		if ignore.Kind == "" {
+			c.fail(path+".kind", "a kind is required", `use "*" for every kind`)
+		}
+		for j, pointer := range ignore.JSONPointers {
+			if !strings.HasPrefix(pointer, "/") {
+				c.fail(IndexPath(path+".jsonPointers", j), fmt.Sprintf("%q is not a JSON pointer", pointer), "begin it with /")
+			}
+		}
+		if len(ignore.ManagedFieldsManagers) > 0 {
+			c.warn(path+".managedFieldsManagers", "managedFieldsManagers has no effect here: objects have no managed fields", "use jsonPointers")
+		}
+	}
+	return c.found
+}
+
+// Validate says what in the AppProject is wrong or has no effect yet.
+func (p *AppProject) Validate() []Diagnostic {
+	c := &check{}
+	if p.Name == "" {
+		c.fail("metadata.name", "an AppProject needs a name", "")
+	}
+	for _, part := range []struct {
+		path  string
+		given bool
+	}{
+		{"spec.syncWindows", len(p.Spec.SyncWindows) > 0},
+		{"spec.signatureKeys", len(p.Spec.SignatureKeys) > 0},
+		{"spec.sourceIntegrity", len(p.Spec.SourceIntegrity) > 0},
+	} {
+		if part.given {
+			c.fail(part.path, part.path+" is not supported: it would not protect what it is meant to", "remove it")
+		}
+	}
+	if len(p.Spec.Roles) > 0 {
+		c.warn("spec.roles", "project roles have no effect: the server has one gate", "")
+	}
+	return c.found
+}
+
+// Validate says what in the ApplicationSet is wrong or cannot be had.
+func (s *ApplicationSet) Validate() []Diagnostic {
+	c := &check{}
+	if s.Name == "" {
+		c.fail("metadata.name", "an ApplicationSet needs a name", "")
+	}
+	if len(s.Spec.Generators) == 0 {
+		c.fail("spec.generators", "an ApplicationSet needs a generator", "add list or pullRequest")
+	}
+	for i, generator := range s.Spec.Generators {
+		c.generator(IndexPath("spec.generators", i), generator)
+	}
+	if s.Spec.TemplatePatch != "" {
+		c.fail("spec.templatePatch", "templatePatch is not supported", "put the difference into spec.template with goTemplate")
+	}
+	if len(s.Spec.Strategy) > 0 && !strings.Contains(string(s.Spec.Strategy), "AllAtOnce") && string(s.Spec.Strategy) != "{}" {
+		c.fail("spec.strategy", "only the strategy AllAtOnce is supported", "remove spec.strategy")
+	}
+	if s.Spec.Template.Metadata.Name == "" {
+		c.fail("spec.template.metadata.name", "the template needs a name", `e.g. "mr-{{number}}"`)
+	}
+	if p := s.Spec.SyncPolicy; p != nil && !slices.Contains([]string{"", "create-only", "create-update", "create-delete", "sync"}, p.ApplicationsSync) {
+		c.fail("spec.syncPolicy.applicationsSync", fmt.Sprintf("unknown policy %q", p.ApplicationsSync),
+			"use create-only, create-update, create-delete or sync")
+	}
+	for _, option := range s.Spec.GoTemplateOptions {
+		if !slices.Contains([]string{"missingkey=error", "missingkey=default", "missingkey=invalid", "missingkey=zero"}, option) {
+			c.fail("spec.goTemplateOptions", fmt.Sprintf("unknown option %q", option), "use missingkey=error")
+		}
+	}
+	return c.found
+}
+
+type check struct{ found []Diagnostic }
+
+func (c *check) fail(path, message, hint string) {
+	c.found = append(c.found, Diagnostic{Severity: SeverityError, Path: path, Message: message, Hint: hint})
+}
+
+func (c *check) warn(path, message, hint string) {
+	c.found = append(c.found, Diagnostic{Severity: SeverityWarning, Path: path, Message: message, Hint: hint})
+}
+
+func (c *check) destination(d Destination) {
+	if d.Server != "" && d.Name != "" {
+		c.fail("spec.destination", "a destination has a server or a name, not both", "remove one")
+	}
+}
+
+func (c *check) source(path string, s ApplicationSource) {
+	if s.RepoURL == "" {
+		c.fail(path+".repoURL", "a source needs a repoURL", "")
+	}
+	switch {
+	case s.Chart != "":
+		c.fail(path+".chart", "Helm charts are not supported yet", "render the chart to a folder and use path")
+	case len(s.Helm) > 0:
+		c.fail(path+".helm", "Helm is not supported yet", "render the chart to a folder and use path")
+	case len(s.Plugin) > 0:
+		c.fail(path+".plugin", "config management plugins are not supported", "render in a workflow step and push the result")
+	case strings.HasPrefix(s.RepoURL, "oci://"):
+		c.fail(path+".repoURL", "OCI sources are not supported yet", "use a Git repository")
+	case s.Ref != "":
+		c.fail(path+".ref", "a source that is only referred to serves Helm values, which are not supported yet", "remove it")
+	case s.Path == "":
+		c.fail(path+".path", "a source needs a path", `use "." for the whole repository`)
+	}
+	if s.TagPrefix != "" {
+		c.fail(path+".tagPrefix", "tagPrefix is not supported", "name the tag in targetRevision")
+	}
+	if strings.HasPrefix(s.Path, "/") || slices.Contains(strings.Split(s.Path, "/"), "..") {
+		c.fail(path+".path", fmt.Sprintf("path %q leaves the repository", s.Path), "name a folder inside of the repository")
+	}
+	if s.Directory != nil && len(s.Directory.Jsonnet) > 0 && string(s.Directory.Jsonnet) != "{}" {
+		c.fail(path+".directory.jsonnet", "Jsonnet is not supported yet", "render it to YAML")
+	}
+	if !s.Directory.IsZero() && !s.Kustomize.IsZero() {
+		c.fail(path, "a source is a directory or a kustomization, not both", "remove directory or kustomize")
+	}
+}
+
+var knownSyncOptions = []string{"CreateNamespace", "Prune", "Delete", "PruneLast", "PrunePropagationPolicy", "Replace",
+	"Force", "ServerSideApply", "ClientSideApplyMigration", "ApplyOutOfSyncOnly", "RespectIgnoreDifferences",
+	"SkipDryRunOnMissingResource", "Validate", "FailOnSharedResource"}
+
+func (c *check) syncPolicy(p *SyncPolicy) {
+	if p == nil {
+		return
+	}
+	for i, option := range p.SyncOptions {
+		name, _, found := strings.Cut(option, "=")
+		if !found || !slices.Contains(knownSyncOptions, name) {
+			c.warn(IndexPath("spec.syncPolicy.syncOptions", i), fmt.Sprintf("unknown sync option %q has no effect", option), "")
+		}
+	}
+	if r := p.Retry; r != nil && r.Limit < -1 {
+		c.fail("spec.syncPolicy.retry.limit", "the limit is -1 or more", "")
+	}
+}
+
+func (c *check) generator(path string, g ApplicationSetGenerator) {
+	given := 0
+	for _, other := range []struct {
+		name string
+		raw  json.RawMessage
+	}{
+		{"clusters", g.Clusters}, {"git", g.Git}, {"scmProvider", g.SCMProvider}, {"matrix", g.Matrix}, {"merge", g.Merge},
+		{"clusterDecisionResource", g.ClusterDecisionResource}, {"plugin", g.Plugin},
+	} {
+		if len(other.raw) > 0 {
+			given++
+			c.fail(path+"."+other.name, fmt.Sprintf("the %s generator is not supported yet", other.name), "use list or pullRequest")
+		}
+	}
+	if g.List != nil {
+		given++
+	}
+	if g.PullRequest != nil {
+		given++
+		c.pullRequest(path+".pullRequest", *g.PullRequest)
+	}
+	if given != 1 {
+		c.fail(path, fmt.Sprintf("a generator entry has exactly one generator, this has %d", given), "")
+	}
+}
+
+func (c *check) pullRequest(path string, g PullRequestGenerator) {
+	forges := 0
+	for _, f := range []*PullRequestForge{g.GitHub, g.GitLab, g.Gitea, g.Tiphys} {
+		if f != nil {
+			forges++
+		}
+	}
+	for _, other := range []struct {
+		name string
+		raw  json.RawMessage
+	}{{"bitbucket", g.Bitbucket}, {"bitbucketServer", g.BitbucketServer}, {"azuredevops", g.AzureDevOps}} {
+		if len(other.raw) > 0 {
+			forges++
+			c.fail(path+"."+other.name, fmt.Sprintf("pull requests of %s are not supported yet", other.name), "use gitlab, github, gitea or tiphys")
+		}
+	}
+	if forges != 1 {
+		c.fail(path, fmt.Sprintf("a pullRequest generator names exactly one forge, this has %d", forges), "set gitlab, github, gitea or tiphys")
+	}
+	for i, filter := range g.Filters {
+		for name, expression := range map[string]*string{"branchMatch": filter.BranchMatch,
+			"targetBranchMatch": filter.TargetBranchMatch, "titleMatch": filter.TitleMatch} {
+			if expression == nil {
+				continue
+			}
+			if _, err := regexp.Compile(*expression); err != nil {
+				c.fail(IndexPath(path+".filters", i)+"."+name, fmt.Sprintf("not a regular expression: %v", err), "")
+			}
+		}
+	}
+}
+
+// Locate gives each diagnostic that has a path and no position the position of that path in the tree.
+func Locate(tree *Tree, diagnostics []Diagnostic) []Diagnostic {
+	for i, d := range diagnostics {
+		if tree != nil && d.Path != "" && d.Position.Line == 0 {
+			diagnostics[i].Position = tree.Position(d.Path)
+		}
+	}
+	return diagnostics
+}
