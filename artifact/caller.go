@@ -1,0 +1,30 @@
+package artifact
+
+import "context"
+
+// Caller says on whose behalf something is moved, so that a [Mover] can find the right Secrets and refuse what
+// the caller has no right to.
+type Caller struct {
+	// Namespace is where the names of Secrets are looked up.
+	Namespace string
+	// Owner is the run's uid, or an application's.
+	Owner string
+	// Node is the node's id within the owner.
+	Node string
+}
+
+type callerKey struct{}
+
+// WithCaller returns a context that carries c.
+func WithCaller(ctx context.Context, c Caller) context.Context {
+	return context.WithValue(ctx, callerKey{}, c)
+}
+
+// CallerFrom returns the caller that [WithCaller] put into ctx; without one, a caller in namespace "default".
+func CallerFrom(ctx context.Context) Caller {
+	c, _ := ctx.Value(callerKey{}).(Caller)
+	if c.Namespace == "" {
+		c.Namespace = "default"
+	}
+	return c
+}
