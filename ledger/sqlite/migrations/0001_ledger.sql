@@ -42,9 +42,9 @@ CREATE TABLE projected (
     time   BIGINT NOT NULL,
     seq    BIGINT NOT NULL,
     labels TEXT   NOT NULL,
-    body   BLOB,
-    PRIMARY KEY (kind, key)
+    body   BLOB
 );
+CREATE UNIQUE INDEX projected_key ON projected (kind, key);
 CREATE INDEX projected_time ON projected (kind, time, key);
 CREATE INDEX projected_state ON projected (kind, state, time, key) WHERE state <> '';
 CREATE INDEX projected_owner ON projected (kind, owner, time, key) WHERE owner <> '';

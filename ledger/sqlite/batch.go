@@ -1,0 +1,252 @@
+package sqlite
+
+import (
+	"context"
+	"database/sql"
+	"encoding/json"
+	"errors"
+	"time"
+
+	"github.com/tiphys/tiphys/ledger"
+)
+
+// inlineBody is the size in bytes up to which a body lives in its entry's row (design.md section 5).
+const inlineBody = 4 << 10
+
+// Where an entry's body is; the values of entries.place.
+const (
+	placeNone = iota
+	placeInline
+	placeContents
+	placeErased
+)
+
+var errNoRows = sql.ErrNoRows
+
+// rowKey names a row.
+type rowKey struct{ table, key string }
+
+// change is what becomes of a row.
+type change struct {
+	row    ledger.Row
+	labels string // the row's labels as they are stored
+	gone   bool
+}
+
+// pending is an entry that is not yet in the database.
+type pending struct {
+	entry  ledger.Entry
+	digest ledger.Hash
+}
+
+// workOp is one change of the outbox.
+type workOp struct {
+	work   ledger.Work
+	cancel bool
+}
+
+// changes are what one decision, or a whole batch, does to the ledger. They stay in memory until the
+// decision has succeeded, so undoing one decision of a batch is forgetting them: the effect of a savepoint
+// each, without its statements and page copies. Two changes of one row in a batch are written once.
+type changes struct {
+	entries []pending
+	unique  map[string]int64
+	rows    map[rowKey]change
+	work    []workOp
+}
+
+func newChanges() changes {
+	return changes{unique: map[string]int64{}, rows: map[rowKey]change{}}
+}
+
+// add takes over the changes of a decision that succeeded.
+func (c *changes) add(d *changes) {
+	c.entries = append(c.entries, d.entries...)
+	c.work = append(c.work, d.work...)
+	for k, v := range d.unique {
+		c.unique[k] = v
+	}
+	for k, v := range d.rows {
+		c.rows[k] = v
+	}
+}
+
+// batch is one transaction: the decisions that share a flush.
+type batch struct {
+	w *writer
+	s *session
+	changes
+	head     place
+	lastWork int64
+	// signal says that something was written that a waiting reader may look for.
+	signal bool
+	// broken is a failure of the storage that leaves the transaction unfit to be committed.
+	broken error
+}
+
+func (w *writer) begin() (*batch, error) {
+	if err := w.mend(); err != nil {
+		return nil, err
+	}
+	if _, err := w.session.exec("BEGIN IMMEDIATE"); err != nil {
+		return nil, err
+	}
+	return &batch{w: w, s: w.session, changes: newChanges(), head: w.head, lastWork: w.lastWork}, nil
+}
+
+// commit writes what the decisions changed and makes it durable. Only then does the writer believe it.
+func (b *batch) commit() error {
+	if b.broken != nil {
+		return b.broken
+	}
+	if err := b.flush(); err != nil {
+		return err
+	}
+	b.w.fault("before-commit")
+	if _, err := b.s.exec("COMMIT"); err != nil {
+		return err
+	}
+	b.w.head, b.w.lastWork = b.head, b.lastWork
+	b.w.cache.update(b.rows)
+	return nil
+}
+
+func (b *batch) flush() error {
+	b.signal = b.signal || len(b.entries)+len(b.rows)+len(b.work) > 0
+	for i := range b.entries {
+		if err := b.insertEntry(&b.entries[i]); err != nil {
+			return err
+		}
+	}
+	for key, seq := range b.unique {
+		if _, err := b.s.exec("INSERT INTO unique_keys (key, seq) VALUES (?, ?)", key, seq); err != nil {
+			return err
+		}
+	}
+	for k, c := range b.rows {
+		if err := b.writeRow(k, c); err != nil {
+			return err
+		}
+	}
+	return b.flushWork()
+}
+
+func (b *batch) insertEntry(p *pending) error {
+	e := &p.entry
+	var body []byte
+	where := placeNone
+	switch {
+	case e.Body == nil:
+	case len(e.Body) > inlineBody:
+		where = placeContents
+		if _, err := b.s.exec("INSERT INTO contents (digest, body) VALUES (?, ?) ON CONFLICT DO NOTHING", p.digest[:], []byte(e.Body)); err != nil {
+			return err
+		}
+	default:
+		where, body = placeInline, e.Body
+	}
+	_, err := b.s.exec("INSERT INTO entries (seq, time, actor, kind, subject, cause, place, digest, hash, body) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+		e.Seq, e.Time.UnixMicro(), e.Actor, e.Kind, e.Subject, e.Cause, where, p.digest[:], e.Hash[:], body)
+	return err
+}
+
+// writeRow brings one row up to date, touching only the indexes that the change concerns.
+func (b *batch) writeRow(k rowKey, c change) error {
+	old, exists, err := b.w.committed(k)
+	if err != nil {
+		return err
+	}
+	r := &c.row
+	switch {
+	case c.gone && !exists:
+		return nil
+	case c.gone:
+		if _, err := b.s.exec("DELETE FROM projected WHERE kind = ? AND key = ?", k.table, k.key); err != nil {
+			return err
+		}
+		return b.deleteLabels(&old.row)
+	case !exists:
+		_, err := b.s.exec("INSERT INTO projected (kind, key, owner, state, time, seq, labels, body) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+			r.Table, r.Key, r.Owner, r.State, r.Time.UnixMicro(), r.Seq, c.labels, []byte(r.Body))
+		if err != nil {
+			return err
+		}
+		return b.insertLabels(r)
+	}
+	sameTime := old.row.Time.Equal(r.Time)
+	switch {
+	case sameTime && old.row.Owner == r.Owner && old.row.State == r.State && old.labels == c.labels:
+		_, err = b.s.exec("UPDATE projected SET seq = ?, body = ? WHERE kind = ? AND key = ?", r.Seq, []byte(r.Body), r.Table, r.Key)
+		return err
+	case sameTime && old.row.Owner == r.Owner && old.labels == c.labels:
+		_, err = b.s.exec("UPDATE projected SET state = ?, seq = ?, body = ? WHERE kind = ? AND key = ?", r.State, r.Seq, []byte(r.Body), r.Table, r.Key)
+		return err
+	}
+	_, err = b.s.exec("UPDATE projected SET owner = ?, state = ?, time = ?, seq = ?, labels = ?, body = ? WHERE kind = ? AND key = ?",
+		r.Owner, r.State, r.Time.UnixMicro(), r.Seq, c.labels, []byte(r.Body), r.Table, r.Key)
+	if err != nil || (sameTime && old.labels == c.labels) {
+		return err
+	}
+	if err := b.deleteLabels(&old.row); err != nil {
+		return err
+	}
+	return b.insertLabels(r)
+}
+
+func (b *batch) insertLabels(r *ledger.Row) error {
+	for name, value := range r.Labels {
+		_, err := b.s.exec("INSERT INTO projected_labels (kind, name, value, time, key) VALUES (?, ?, ?, ?, ?)",
+			r.Table, name, value, r.Time.UnixMicro(), r.Key)
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (b *batch) deleteLabels(r *ledger.Row) error {
+	for name, value := range r.Labels {
+		_, err := b.s.exec("DELETE FROM projected_labels WHERE kind = ? AND name = ? AND value = ? AND time = ? AND key = ?",
+			r.Table, name, value, r.Time.UnixMicro(), r.Key)
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// encodeLabels gives labels as they are stored: JSON with sorted names, empty where there are none.
+func encodeLabels(labels map[string]string) (string, error) {
+	if len(labels) == 0 {
+		return "", nil
+	}
+	text, err := json.Marshal(labels)
+	return string(text), err
+}
+
+func decodeLabels(text string) (labels map[string]string, err error) {
+	if text != "" {
+		err = json.Unmarshal([]byte(text), &labels)
+	}
+	return labels, err
+}
+
+func fromMicros(t int64) time.Time { return time.UnixMicro(t).UTC() }
+
+// committed is a row as the database has it, from memory where possible.
+func (w *writer) committed(k rowKey) (stored change, exists bool, err error) {
+	if c, ok := w.cache.get(k); ok {
+		return c, !c.gone, nil
+	}
+	row, labels, err := readRow(context.Background(), w.session, k)
+	switch {
+	case errors.Is(err, ledger.ErrNotFound):
+		stored = change{gone: true}
+	case err != nil:
+		return change{}, false, err
+	default:
+		stored = change{row: row, labels: labels}
+	}
+	w.cache.put(k, stored)
+	return stored, !stored.gone, nil
+}

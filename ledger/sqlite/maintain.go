@@ -1,0 +1,187 @@
+package sqlite
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"github.com/tiphys/tiphys/ledger"
+)
+
+// Erase implements [ledger.Eraser]. The bytes are overwritten in the file, and the log that may still hold them is emptied.
+// A body that several entries share stays as long as one of them is not erased.
+func (l *Ledger) Erase(ctx context.Context, seq int64, actor, reason string) (ledger.Entry, error) {
+	var erasure ledger.Entry
+	err := l.writer.submit(ctx, &intent{alone: func(s *session) (err error) {
+		erasure, err = l.writer.erase(s, seq, actor, reason)
+		return err
+	}})
+	if err != nil {
+		return ledger.Entry{}, fmt.Errorf("erase the body of entry %d: %w", seq, err)
+	}
+	return erasure, nil
+}
+
+func (w *writer) erase(s *session, seq int64, actor, reason string) (erasure ledger.Entry, err error) {
+	where, found, err := s.integer("SELECT place FROM entries WHERE seq = ?", seq)
+	if err != nil {
+		return erasure, err
+	}
+	if !found || where == placeNone || where == placeErased {
+		return erasure, ledger.ErrNotFound
+	}
+	err = w.overwriting(func(b *batch) error {
+		err := b.decide(func(t ledger.Tx) (err error) {
+			body := map[string]any{"seq": seq, "reason": reason}
+			erasure, err = t.Append(ledger.Draft{Actor: actor, Kind: ledger.KindErased, Subject: erasedSubject(seq), Cause: seq, Body: body})
+			return err
+		})
+		if err != nil {
+			return err
+		}
+		if _, err := b.s.exec("UPDATE entries SET place = 3, body = NULL WHERE seq = ?", seq); err != nil {
+			return err
+		}
+		_, err = b.s.exec("DELETE FROM contents WHERE digest = (SELECT digest FROM entries WHERE seq = ?)"+
+			" AND NOT EXISTS (SELECT 1 FROM entries e WHERE e.place = 2 AND e.digest = contents.digest)", seq)
+		return err
+	})
+	return erasure, err
+}
+
+// overwriting runs a transaction of its own in which what is deleted is overwritten with zeros.
+func (w *writer) overwriting(fn func(*batch) error) error {
+	if _, err := w.session.exec("PRAGMA secure_delete = ON"); err != nil {
+		return err
+	}
+	b, err := w.begin()
+	if err != nil {
+		return err
+	}
+	if err := fn(b); err != nil {
+		return err
+	}
+	if err := b.commit(); err != nil {
+		return err
+	}
+	w.fault("after-commit")
+	w.truncateLog()
+	// A session that fails to go back only writes more than it must.
+	_, _ = w.session.exec("PRAGMA secure_delete = OFF")
+	return nil
+}
+
+// Rebuild implements [ledger.Ledger]: one transaction, during which writes wait and reads see the old rows.
+func (l *Ledger) Rebuild(ctx context.Context) error {
+	err := l.writer.submit(ctx, &intent{alone: func(*session) error {
+		return l.writer.overwriting(func(b *batch) error { return b.rebuild(ctx) })
+	}})
+	if err != nil {
+		return fmt.Errorf("rebuild projections: %w", err)
+	}
+	return nil
+}
+
+func (b *batch) rebuild(ctx context.Context) error {
+	b.signal = true
+	b.w.cache.clear()
+	for _, text := range []string{"DELETE FROM projected", "DELETE FROM projected_labels"} {
+		if _, err := b.s.exec(text); err != nil {
+			return err
+		}
+	}
+	end := b.head
+	defer func() { b.head = end }()
+	for after := int64(0); after < end.seq; {
+		list, err := readEntries(ctx, b.s, ledger.EntryQuery{After: after}, verifyChunk)
+		if err != nil {
+			return err
+		}
+		if len(list) == 0 {
+			return nil
+		}
+		if err := b.replay(list); err != nil {
+			return err
+		}
+		after = list[len(list)-1].Seq
+	}
+	return nil
+}
+
+// replay applies the projections to entries that are in the ledger already, and writes the rows.
+func (b *batch) replay(list []ledger.Entry) error {
+	for _, e := range list {
+		t := &tx{b: b, now: e.Time, head: place{seq: e.Seq, time: e.Time}, changes: newChanges()}
+		for _, p := range b.w.wanting(e.Kind) {
+			err := protect(func() error { return p.Apply(e, t) })
+			if err = errors.Join(err, t.failed); err != nil {
+				return fmt.Errorf("project entry %d (%s of %s): %w", e.Seq, e.Kind, e.Subject, err)
+			}
+		}
+		b.add(&t.changes)
+	}
+	for k, c := range b.rows {
+		if err := b.writeRow(k, c); err != nil {
+			return err
+		}
+	}
+	// Within this transaction what was just written is what the database has; if it fails, the cache is dropped.
+	b.w.cache.update(b.rows)
+	clear(b.rows)
+	return nil
+}
+
+// Backup implements [ledger.Ledger]: dest is a file that does not exist yet. It appears when it is complete and on disk;
+// writes go on meanwhile and are not part of it.
+func (l *Ledger) Backup(ctx context.Context, dest string) error {
+	if err := l.backup(ctx, dest); err != nil {
+		return fmt.Errorf("back up ledger to %s: %w", dest, l.explain(err))
+	}
+	return nil
+}
+
+func (l *Ledger) backup(ctx context.Context, dest string) (err error) {
+	if l.writer.isClosing() {
+		return ledger.ErrClosed
+	}
+	if _, err := os.Lstat(dest); !errors.Is(err, fs.ErrNotExist) {
+		return errors.Join(err, errors.New("there is something already: choose a new name"))
+	}
+	dir, err := os.MkdirTemp(filepath.Dir(dest), ".ledger-backup-")
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
+	part := filepath.Join(dir, "ledger.db")
+	// A connection of its own: the pool's connections may only read, and VACUUM counts as writing.
+	db, err := connect(l.path, 1, Full, readerCacheKiB, false)
+	if err != nil {
+		return err
+	}
+	_, err = db.ExecContext(ctx, "VACUUM INTO ?", part)
+	if err = errors.Join(err, db.Close()); err != nil {
+		return err
+	}
+	if err := os.Chmod(part, 0o600); err != nil {
+		return err
+	}
+	if err := flushFile(part); err != nil {
+		return err
+	}
+	// Link, not rename: what came to be under that name meanwhile is not overwritten.
+	if err := os.Link(part, dest); err != nil {
+		return err
+	}
+	return flushFile(filepath.Dir(dest))
+}
+
+func flushFile(path string) error {
+	f, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	return errors.Join(f.Sync(), f.Close())
+}

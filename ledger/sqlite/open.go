@@ -1,0 +1,279 @@
+// Package sqlite keeps the ledger in one SQLite file.
+//
+// One goroutine writes. It takes all the decisions that wait, up to a bound, holds what each of them does in
+// memory until it has succeeded, writes the whole batch in one transaction and answers after the commit: one
+// flush to disk serves many. A pool of connections reads what has been committed.
+package sqlite
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/tiphys/tiphys/ledger"
+	_ "modernc.org/sqlite" // the database/sql driver "sqlite"
+)
+
+// Synchronous says when a commit counts as durable.
+type Synchronous string
+
+// The levels, after SQLite's pragma of the same name.
+const (
+	// Full, the default, flushes before each commit is answered: nothing that was acknowledged is lost when the power fails.
+	Full Synchronous = "FULL"
+	// Normal may lose the last commits when the power fails, never when only the program dies.
+	Normal Synchronous = "NORMAL"
+	// Off flushes nothing: for a ledger that is thrown away.
+	Off Synchronous = "OFF"
+)
+
+// Sizes of SQLite's caches. The server has 100 MiB for everything; the kernel's page cache stands behind these.
+const (
+	defaultReaders = 4
+	writerCacheKiB = 8 << 10
+	readerCacheKiB = 4 << 10
+)
+
+// Options configure [Open].
+type Options struct {
+	// Path is the database file; its folder is made if it is missing. Empty means a throw-away ledger in a temporary
+	// folder, which Close removes; its Synchronous is Off unless it is given.
+	Path string
+	// Synchronous is Full if empty.
+	Synchronous Synchronous
+	// Projections derive rows from the entries, in this order.
+	Projections []ledger.Projection
+	// Now is the clock; time.Now if nil. The ledger's time stands still while the clock runs backwards.
+	Now func() time.Time
+	// Readers is the most reads at a time; 4 if 0.
+	Readers int
+	// Fault, if not nil, is called on the writer's goroutine at "append" (after each), "before-commit",
+	// "after-commit" (durable, not yet answered) and "outbox-claim" (written, not yet committed). Crash tests kill the process there.
+	Fault func(point string)
+}
+
+// Ledger is the SQLite ledger; it is a [ledger.Ledger] and a [ledger.Eraser].
+type Ledger struct {
+	path   string
+	remove string // the folder of a throw-away ledger
+	lock   *os.File
+
+	// reading
+	readers *sql.DB
+	reads   *statements
+	changed broadcast
+
+	// writing
+	writes      *sql.DB
+	writer      *writer
+	projections []ledger.Projection
+
+	closeOnce sync.Once
+	closeErr  error
+}
+
+var (
+	_ ledger.Ledger = (*Ledger)(nil)
+	_ ledger.Eraser = (*Ledger)(nil)
+)
+
+// Open opens the ledger at o.Path, making or migrating it where needed. One process only may have it open: a
+// second one gets a [LockedError]. ctx bounds the opening, not the life of the ledger.
+func Open(ctx context.Context, o Options) (*Ledger, error) {
+	l, err := open(ctx, o)
+	if err != nil {
+		return nil, fmt.Errorf("open ledger: %w", err)
+	}
+	return l, nil
+}
+
+func open(ctx context.Context, o Options) (l *Ledger, err error) {
+	l = &Ledger{path: o.Path, projections: o.Projections}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, l.release())
+		}
+	}()
+	if o, err = complete(o); err != nil {
+		return nil, err
+	}
+	if err := l.place(o); err != nil {
+		return nil, err
+	}
+	if l.writes, err = connect(l.path, 1, o.Synchronous, writerCacheKiB, false); err != nil {
+		return nil, err
+	}
+	s, err := newSession(ctx, l.writes)
+	if err != nil {
+		return nil, l.explain(err)
+	}
+	if err := migrate(ctx, s); err != nil {
+		return nil, l.explain(err)
+	}
+	if l.readers, err = connect(l.path, o.Readers, o.Synchronous, readerCacheKiB, true); err != nil {
+		return nil, err
+	}
+	l.reads = newStatements(l.readers)
+	if l.writer, err = startWriter(ctx, l, s, o); err != nil {
+		return nil, l.explain(err)
+	}
+	return l, nil
+}
+
+func complete(o Options) (Options, error) {
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	if o.Readers <= 0 {
+		o.Readers = defaultReaders
+	}
+	switch {
+	case o.Synchronous == "" && o.Path == "":
+		o.Synchronous = Off
+	case o.Synchronous == "":
+		o.Synchronous = Full
+	}
+	switch o.Synchronous {
+	case Full, Normal, Off:
+		return o, nil
+	}
+	return o, fmt.Errorf("synchronous %q is none of FULL, NORMAL, OFF", o.Synchronous)
+}
+
+// place finds or makes the file, readable by its owner only, and takes the lock.
+func (l *Ledger) place(o Options) (err error) {
+	if l.path == "" {
+		if l.remove, err = makeTemporary(); err != nil {
+			return err
+		}
+		l.path = filepath.Join(l.remove, "ledger.db")
+	}
+	if l.path, err = filepath.Abs(l.path); err != nil {
+		return err
+	}
+	if err := os.MkdirAll(filepath.Dir(l.path), 0o700); err != nil {
+		return err
+	}
+	if l.lock, err = takeLock(l.path + ".lock"); err != nil {
+		return err
+	}
+	f, err := os.OpenFile(l.path, os.O_CREATE|os.O_RDWR, 0o600)
+	if err != nil {
+		return err
+	}
+	return f.Close()
+}
+
+// connect makes a pool. The pragmas and their order follow PocketBase's (reference/field.md C.3): the busy timeout comes first,
+// because setting the others may have to wait for a lock.
+func connect(path string, most int, s Synchronous, cacheKiB int, readOnly bool) (*sql.DB, error) {
+	pragmas := []string{
+		"busy_timeout(10000)", "journal_mode(WAL)", "journal_size_limit(67108864)",
+		fmt.Sprintf("synchronous(%s)", s), "foreign_keys(ON)", "temp_store(MEMORY)",
+		fmt.Sprintf("cache_size(-%d)", cacheKiB), fmt.Sprintf("wal_autocheckpoint(%d)", autoCheckpointPages),
+	}
+	if readOnly {
+		pragmas = append(pragmas, "query_only(ON)")
+	}
+	v := url.Values{"_pragma": pragmas, "_dqs": {"0"}}
+	db, err := sql.Open("sqlite", "file:"+(&url.URL{Path: path}).EscapedPath()+"?"+v.Encode())
+	if err != nil {
+		return nil, err
+	}
+	db.SetMaxOpenConns(most)
+	db.SetMaxIdleConns(most)
+	return db, nil
+}
+
+// Path is the database file.
+func (l *Ledger) Path() string { return l.path }
+
+// Changed implements [ledger.Reader]. Close closes the channel too.
+func (l *Ledger) Changed() <-chan struct{} { return l.changed.wait() }
+
+// Close ends the ledger: decisions that have begun are finished, those that wait get [ledger.ErrClosed].
+// Closing again does nothing.
+func (l *Ledger) Close() error {
+	l.closeOnce.Do(func() {
+		l.writer.stop()
+		l.changed.send()
+		if err := l.release(); err != nil {
+			l.closeErr = fmt.Errorf("close ledger: %w", err)
+		}
+	})
+	return l.closeErr
+}
+
+// release gives back whatever open took, in reverse.
+func (l *Ledger) release() error {
+	var errs []error
+	if l.readers != nil {
+		l.reads.close()
+		errs = append(errs, l.readers.Close())
+	}
+	if l.writes != nil {
+		// The last connection to close copies the log into the database and removes it.
+		errs = append(errs, l.writes.Close())
+	}
+	if l.lock != nil {
+		errs = append(errs, l.lock.Close())
+	}
+	if l.remove != "" {
+		errs = append(errs, os.RemoveAll(l.remove))
+	}
+	return errors.Join(errs...)
+}
+
+// temporaryPrefix names the folders of throw-away ledgers.
+const temporaryPrefix = "tiphys-ledger-"
+
+// makeTemporary makes the folder of a throw-away ledger, and removes those that killed processes left behind.
+func makeTemporary() (string, error) {
+	old, err := filepath.Glob(filepath.Join(os.TempDir(), temporaryPrefix+"*", "ledger.db.lock"))
+	if err != nil {
+		return "", err
+	}
+	for _, lock := range old {
+		f, err := takeLock(lock)
+		if err != nil {
+			continue // in use, or not ours
+		}
+		if dir := filepath.Dir(lock); strings.HasPrefix(filepath.Base(dir), temporaryPrefix) {
+			// What cannot be removed now is tried again by the next one.
+			_ = os.RemoveAll(dir)
+		}
+		_ = f.Close()
+	}
+	return os.MkdirTemp("", temporaryPrefix)
+}
+
+// broadcast wakes everybody who waits, once per send.
+type broadcast struct {
+	mu sync.Mutex
+	ch chan struct{}
+}
+
+func (b *broadcast) wait() <-chan struct{} {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.ch == nil {
+		b.ch = make(chan struct{})
+	}
+	return b.ch
+}
+
+func (b *broadcast) send() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.ch != nil {
+		close(b.ch)
+		b.ch = nil
+	}
+}

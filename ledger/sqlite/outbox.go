@@ -1,0 +1,161 @@
+package sqlite
+
+import (
+	"cmp"
+	"context"
+	"database/sql"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/tiphys/tiphys/ledger"
+)
+
+// outbox is the ledger's [ledger.Outbox].
+type outbox struct{ l *Ledger }
+
+// Outbox implements [ledger.Ledger].
+func (l *Ledger) Outbox() ledger.Outbox { return outbox{l} }
+
+// flushWork writes the outbox changes of the decisions so far, in their order.
+func (b *batch) flushWork() error {
+	if len(b.work) == 0 {
+		return nil
+	}
+	for i := range b.work {
+		w := &b.work[i].work
+		var err error
+		if b.work[i].cancel {
+			_, err = b.s.exec("DELETE FROM outbox WHERE queue = ? AND key = ?", w.Queue, w.Key)
+		} else {
+			// An item that replaces another gets an id of its own: who still holds the old one cannot settle the new one.
+			b.lastWork++
+			due := w.Due.UnixMicro()
+			_, err = b.s.exec("INSERT INTO outbox (id, queue, key, due, ready, claimed, attempt, cause, body) VALUES (?, ?, ?, ?, ?, 0, 0, ?, ?)"+
+				" ON CONFLICT (queue, key) DO UPDATE SET id = excluded.id, due = excluded.due, ready = excluded.ready, claimed = 0, attempt = 0, cause = excluded.cause, body = excluded.body",
+				b.lastWork, w.Queue, w.Key, due, due, w.Cause, []byte(w.Body))
+		}
+		if err != nil {
+			return err
+		}
+	}
+	b.work = b.work[:0]
+	_, err := b.s.exec("UPDATE counters SET value = ? WHERE name = 'work'", b.lastWork)
+	return err
+}
+
+// settle runs one statement on the outbox. What decisions of the same batch did before comes first.
+func (o outbox) settle(ctx context.Context, signal bool, text string, args ...any) error {
+	return o.l.writer.submit(ctx, &intent{run: func(b *batch) error {
+		b.signal = b.signal || signal || len(b.work) > 0
+		err := b.flushWork()
+		if err == nil {
+			_, err = b.s.exec(text, args...)
+		}
+		if err != nil {
+			b.broken = err
+		}
+		return err
+	}})
+}
+
+func (o outbox) Done(ctx context.Context, id int64) error {
+	if err := o.settle(ctx, false, "DELETE FROM outbox WHERE id = ?", id); err != nil {
+		return fmt.Errorf("settle work %d: %w", id, o.l.explain(err))
+	}
+	return nil
+}
+
+func (o outbox) Retry(ctx context.Context, id int64, due time.Time) error {
+	if err := o.settle(ctx, true, "UPDATE outbox SET due = ?, ready = ?, claimed = 0 WHERE id = ?", due.UnixMicro(), due.UnixMicro(), id); err != nil {
+		return fmt.Errorf("give back work %d: %w", id, o.l.explain(err))
+	}
+	return nil
+}
+
+func (o outbox) Release(ctx context.Context) error {
+	if err := o.settle(ctx, true, "UPDATE outbox SET ready = due, claimed = 0 WHERE claimed = 1"); err != nil {
+		return fmt.Errorf("give back claimed work: %w", o.l.explain(err))
+	}
+	return nil
+}
+
+func (o outbox) Next(ctx context.Context, queue string) (time.Time, error) {
+	next, err := o.next(ctx, queue)
+	if err != nil {
+		return time.Time{}, fmt.Errorf("read queue %s: %w", queue, o.l.explain(err))
+	}
+	return next, nil
+}
+
+func (o outbox) next(ctx context.Context, queue string) (next time.Time, err error) {
+	err = each(ctx, o.l.reads, "SELECT ready FROM outbox WHERE queue = ? ORDER BY ready LIMIT 1", []any{queue}, func(r *sql.Rows) error {
+		var micros int64
+		err := r.Scan(&micros)
+		next = fromMicros(micros)
+		return err
+	})
+	return next, err
+}
+
+func (o outbox) Claim(ctx context.Context, queue string, n int, lease time.Duration) ([]ledger.Work, error) {
+	if n <= 0 {
+		return nil, nil
+	}
+	// Most claims find nothing: they must not cost a flush.
+	next, err := o.next(ctx, queue)
+	if err == nil && (next.IsZero() || next.After(o.l.writer.now())) {
+		return nil, nil
+	}
+	var taken []ledger.Work
+	if err == nil {
+		err = o.l.writer.submit(ctx, &intent{run: func(b *batch) (err error) {
+			taken, err = b.claim(queue, n, lease)
+			if err != nil {
+				b.broken = err
+			}
+			return err
+		}})
+	}
+	if err != nil {
+		return nil, fmt.Errorf("claim from queue %s: %w", queue, o.l.explain(err))
+	}
+	return taken, nil
+}
+
+func (b *batch) claim(queue string, n int, lease time.Duration) ([]ledger.Work, error) {
+	b.signal = b.signal || len(b.work) > 0
+	if err := b.flushWork(); err != nil {
+		return nil, err
+	}
+	now := b.w.time(b.head.time)
+	rows, err := b.s.query(context.Background(), "UPDATE outbox SET claimed = 1, attempt = attempt + 1, ready = ?"+
+		" WHERE id IN (SELECT id FROM outbox WHERE queue = ? AND ready <= ? ORDER BY ready, id LIMIT ?)"+
+		" RETURNING id, queue, key, due, attempt, cause, body",
+		now.Add(lease).UnixMicro(), queue, now.UnixMicro(), n)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var taken []ledger.Work
+	for rows.Next() {
+		var w ledger.Work
+		var due int64
+		var body []byte
+		if err := rows.Scan(&w.ID, &w.Queue, &w.Key, &due, &w.Attempt, &w.Cause, &body); err != nil {
+			return nil, err
+		}
+		w.Due = fromMicros(due)
+		if len(body) > 0 {
+			w.Body = body
+		}
+		taken = append(taken, w)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	// RETURNING gives no order.
+	slices.SortFunc(taken, func(x, y ledger.Work) int { return cmp.Or(x.Due.Compare(y.Due), cmp.Compare(x.ID, y.ID)) })
+	b.w.fault("outbox-claim")
+	return taken, nil
+}

@@ -1,0 +1,167 @@
+package sqlite
+
+import (
+	"context"
+	"database/sql"
+	"fmt"
+	"strconv"
+
+	"github.com/tiphys/tiphys/ledger"
+)
+
+const (
+	// verifyChunk is how many entries one query of Verify or Rebuild reads. A snapshot held for the whole ledger
+	// would keep the log from being emptied.
+	verifyChunk = 2000
+	// maxFaults bounds a report: after so many it is clear enough.
+	maxFaults = 100
+)
+
+// stored is an entry as the database has it, with what only verification looks at.
+type stored struct {
+	ledger.Entry
+	digest ledger.Hash
+	place  int
+	body   []byte
+	// erasure is the entry that erased the body; 0 if there is none.
+	erasure int64
+}
+
+// verification goes along the chain and gathers what is wrong.
+type verification struct {
+	report ledger.Report
+	last   place
+}
+
+// Verify implements [ledger.Ledger]. It reads in pieces while writes go on, and stops at what was the end when it began.
+func (l *Ledger) Verify(ctx context.Context, since ledger.Head) (ledger.Report, error) {
+	report, err := l.verify(ctx, since)
+	if err != nil {
+		return ledger.Report{}, fmt.Errorf("verify ledger: %w", l.explain(err))
+	}
+	return report, nil
+}
+
+func (l *Ledger) verify(ctx context.Context, since ledger.Head) (ledger.Report, error) {
+	head, err := l.Head(ctx)
+	if err != nil {
+		return ledger.Report{}, err
+	}
+	v := &verification{}
+	if since.Seq > 0 {
+		if err := v.start(ctx, l.reads, since, head); err != nil || len(v.report.Faults) > 0 && v.last.seq == 0 {
+			return v.report, err
+		}
+	}
+	for v.last.seq < head.Seq && len(v.report.Faults) < maxFaults {
+		list, err := readStored(ctx, l.reads, v.last.seq, min(head.Seq, v.last.seq+verifyChunk))
+		if err != nil {
+			return ledger.Report{}, err
+		}
+		if len(list) == 0 {
+			v.fault(v.last.seq+1, fmt.Sprintf("entries up to %d are missing", min(head.Seq, v.last.seq+verifyChunk)))
+			v.last.seq = min(head.Seq, v.last.seq+verifyChunk)
+			continue
+		}
+		for i := range list {
+			v.check(&list[i])
+		}
+	}
+	v.report.Head = ledger.Head{Seq: v.last.seq, Time: v.last.time, Hash: v.last.hash.String()}
+	if v.last.seq == 0 {
+		v.report.Head = ledger.Head{}
+	}
+	return v.report, nil
+}
+
+func (v *verification) fault(seq int64, what string) {
+	if len(v.report.Faults) < maxFaults {
+		v.report.Faults = append(v.report.Faults, ledger.Fault{Seq: seq, What: what})
+	}
+}
+
+// start checks the entry that an earlier head names: it must be there with the hash that it had.
+func (v *verification) start(ctx context.Context, from queryer, since ledger.Head, head ledger.Entry) error {
+	if since.Seq > head.Seq {
+		v.fault(since.Seq, fmt.Sprintf("ledger ends at entry %d, before the given head", head.Seq))
+		return nil
+	}
+	// The entry before it, to compute the hash again: a changed entry may still carry the old one.
+	list, err := readStored(ctx, from, max(0, since.Seq-2), since.Seq)
+	if err != nil {
+		return err
+	}
+	if len(list) == 0 || list[len(list)-1].Seq != since.Seq {
+		v.fault(since.Seq, "entry is missing")
+		return nil
+	}
+	e := &list[len(list)-1]
+	if e.Hash.String() != since.Hash {
+		v.fault(e.Seq, "entry is not the one that the given head names: the ledger was rewritten")
+	} else if list[0].Seq == since.Seq-1 || since.Seq == 1 {
+		if since.Seq > 1 {
+			v.last = place{seq: since.Seq - 1, hash: list[0].Hash}
+		}
+		v.check(e)
+		v.report.Entries, v.report.Pruned = 0, 0 // the count is of what comes after
+	}
+	v.last = place{seq: e.Seq, time: e.Time, hash: e.Hash}
+	return nil
+}
+
+// check compares one entry with what its own content and its predecessor say it must be. It goes on with the
+// stored hash, so that one changed entry is one fault and not a fault in every later entry.
+func (v *verification) check(e *stored) {
+	if e.Seq != v.last.seq+1 {
+		for seq := v.last.seq + 1; seq < e.Seq && len(v.report.Faults) < maxFaults; seq++ {
+			v.fault(seq, "entry is missing")
+		}
+	} else if ledger.ChainHash(v.last.hash, e.Entry, e.digest) != e.Hash {
+		v.fault(e.Seq, "hash does not match")
+	}
+	if e.Time.Before(v.last.time) {
+		v.fault(e.Seq, "time runs backwards")
+	}
+	v.report.Entries++
+	switch {
+	case e.place == placeErased:
+		v.report.Pruned++
+		if e.erasure == 0 {
+			v.fault(e.Seq, "body is gone, and no entry says that it was erased")
+		}
+	case e.place == placeContents && e.body == nil:
+		v.fault(e.Seq, "body is missing")
+	case ledger.BodyDigest(e.body) != e.digest:
+		v.fault(e.Seq, "body does not match its digest")
+	}
+	v.last = place{seq: e.Seq, time: e.Time, hash: e.Hash}
+}
+
+// readStored reads the entries in (after, until].
+func readStored(ctx context.Context, from queryer, after, until int64) ([]stored, error) {
+	var list []stored
+	text := "SELECT e.seq, e.time, e.actor, e.kind, e.subject, e.cause, e.place, e.digest, e.hash, coalesce(e.body, c.body)," +
+		" CASE WHEN e.place = 3 THEN coalesce((SELECT max(x.seq) FROM entries x WHERE x.subject = 'entry/' || e.seq AND x.kind = '" + ledger.KindErased + "'), 0) ELSE 0 END" +
+		" FROM entries e LEFT JOIN contents c ON e.place = 2 AND c.digest = e.digest WHERE e.seq > ? AND e.seq <= ? ORDER BY e.seq"
+	err := each(ctx, from, text, []any{after, until}, func(r *sql.Rows) error {
+		var s stored
+		var micros int64
+		var digest, hash sql.RawBytes
+		if err := r.Scan(&s.Seq, &micros, &s.Actor, &s.Kind, &s.Subject, &s.Cause, &s.place, &digest, &hash, &s.body, &s.erasure); err != nil {
+			return err
+		}
+		s.Time = fromMicros(micros)
+		s.Pruned = s.place == placeErased
+		copy(s.digest[:], digest)
+		copy(s.Hash[:], hash)
+		if len(s.body) > 0 && !s.Pruned {
+			s.Body = s.body
+		}
+		list = append(list, s)
+		return nil
+	})
+	return list, err
+}
+
+// erasedSubject names an entry as what was erased.
+func erasedSubject(seq int64) string { return "entry/" + strconv.FormatInt(seq, 10) }
