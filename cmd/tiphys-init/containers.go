@@ -1,0 +1,359 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/tiphys/tiphys/executor/local/wire"
+)
+
+// codeCannotStart is the exit code of a container whose command cannot be started: Argo's emissary executor
+// ends with 64 then.
+const codeCannotStart = 64
+
+// runContainers runs init containers one after another, then the others together; it returns when the main
+// ones have ended and the files that were asked for have been read. An init container that fails ends the pod,
+// as in Kubernetes.
+func (p *pod) runContainers() {
+	defer p.closeUnbegun()
+	var mains sync.WaitGroup
+	for i, c := range p.spec.Containers {
+		p.begun[i] = true
+		switch c.Kind {
+		case wire.KindInit:
+			if code := p.runOne(i); code != 0 {
+				return
+			}
+		case wire.KindSidecar:
+			go p.runOne(i)
+		default:
+			mains.Add(1)
+			go func() {
+				defer mains.Done()
+				p.runOne(i)
+			}()
+		}
+	}
+	mains.Wait()
+}
+
+// closeUnbegun closes the logs of containers that will not be started.
+func (p *pod) closeUnbegun() {
+	for i := range p.spec.Containers {
+		if !p.begun[i] {
+			p.closeLogs(i)
+		}
+	}
+}
+
+func (p *pod) closeLogs(i int) {
+	_ = syscall.Close(firstLogFD + 2*i)
+	_ = syscall.Close(firstLogFD + 2*i + 1)
+}
+
+// runOne runs one container to its end and reports it.
+func (p *pod) runOne(i int) int {
+	c := p.spec.Containers[i]
+	proc, pid, err := p.start(i, c.Args, [3]int{-1, firstLogFD + 2*i, firstLogFD + 2*i + 1})
+	p.closeLogs(i)
+	if err != nil {
+		p.send(wire.Event{Event: wire.EventExited, Container: c.Name, Code: codeCannotStart, Reason: wire.ReasonStart, Message: err.Error()})
+		return codeCannotStart
+	}
+	p.send(wire.Event{Event: wire.EventStarted, Container: c.Name, PID: pid})
+	code := <-proc.ended
+	p.killRest(i)
+	if c.Kind == wire.KindMain {
+		p.readFiles(i)
+	}
+	p.send(wire.Event{Event: wire.EventExited, Container: c.Name, Code: code})
+	return code
+}
+
+// killRest ends what a container's first process left behind, as the end of a container does in Kubernetes.
+func (p *pod) killRest(i int) {
+	if !p.chroot {
+		p.killAll(syscall.SIGKILL)
+		return
+	}
+	// Which container a process belongs to is told by its root folder. Killing takes several rounds because
+	// processes may fork meanwhile.
+	root := p.rootOf(i)
+	for range 100 {
+		if p.killRoot(root) == 0 {
+			return
+		}
+		time.Sleep(time.Millisecond)
+	}
+}
+
+func (p *pod) killRoot(root string) int {
+	dir := p.rootOf(0) + "/proc"
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return 0
+	}
+	killed := 0
+	for _, e := range entries {
+		pid, err := strconv.Atoi(e.Name())
+		if err != nil || pid == 1 {
+			continue
+		}
+		if at, err := os.Readlink(filepath.Join(dir, e.Name(), "root")); err != nil || at != root {
+			continue
+		}
+		if syscall.Kill(pid, syscall.SIGKILL) == nil && !isZombie(filepath.Join(dir, e.Name())) {
+			killed++
+		}
+	}
+	return killed
+}
+
+func isZombie(dir string) bool {
+	b, err := os.ReadFile(filepath.Join(dir, "stat"))
+	if err != nil {
+		return true
+	}
+	s := string(b)
+	s = s[strings.LastIndexByte(s, ')')+1:]
+	return strings.HasPrefix(s, " Z") || strings.HasPrefix(s, " X")
+}
+
+// readFiles reads the files that the order asks for from the main container's file system.
+func (p *pod) readFiles(i int) {
+	if len(p.spec.Files) == 0 {
+		return
+	}
+	e := wire.Event{Event: wire.EventRead, Files: map[string]string{}}
+	root, err := openRoot(filepath.Join("/", p.chrootOf(i)))
+	if err != nil {
+		return
+	}
+	defer root.close()
+	for name, path := range p.spec.Files {
+		data, err := root.read(path, wire.ResultLimit)
+		switch {
+		case err == nil:
+			e.Files[name] = string(data)
+		case errors.Is(err, errTooLarge):
+			e.TooLarge = append(e.TooLarge, name)
+		default:
+			e.Missing = append(e.Missing, name)
+		}
+	}
+	p.send(e)
+}
+
+// start starts a command in container i. Descriptors below 0 are /dev/null.
+func (p *pod) start(i int, args []string, files [3]int) (*process, int, error) {
+	c := p.spec.Containers[i]
+	if len(args) == 0 {
+		return nil, 0, errors.New("no command specified")
+	}
+	chroot := p.chrootOf(i)
+	root, err := openRoot(filepath.Join("/", chroot))
+	if err != nil {
+		return nil, 0, err
+	}
+	defer root.close()
+	who, err := lookupUser(root, c.User)
+	if err != nil {
+		return nil, 0, err
+	}
+	if c.NonRoot && who.uid == 0 {
+		return nil, 0, errors.New("container has runAsNonRoot and image will run as root")
+	}
+	dir := c.Dir
+	if dir == "" {
+		dir = "/"
+	}
+	if err := workingDir(root, dir, who); err != nil {
+		return nil, 0, err
+	}
+	env := c.Env
+	if !hasEnv(env, "HOME") {
+		env = append(env[:len(env):len(env)], "HOME="+who.home)
+	}
+	null, err := syscall.Open("/dev/null", syscall.O_RDWR|syscall.O_CLOEXEC, 0)
+	if err != nil && p.chroot {
+		null, err = syscall.Open(filepath.Join(chroot, "dev/null"), syscall.O_RDWR|syscall.O_CLOEXEC, 0)
+	}
+	if err != nil {
+		return nil, 0, fmt.Errorf("open /dev/null: %w", err)
+	}
+	defer func() { _ = syscall.Close(null) }()
+	attr := &syscall.ProcAttr{Dir: dir, Env: env, Files: make([]uintptr, 3), Sys: &syscall.SysProcAttr{
+		Chroot: chroot, Setsid: true,
+		Credential: &syscall.Credential{Uid: who.uid, Gid: who.gid, Groups: append(who.groups, c.Groups...)},
+	}}
+	for n, fd := range files {
+		if fd < 0 {
+			fd = null
+		}
+		attr.Files[n] = uintptr(fd)
+	}
+	return p.fork(i, root, args, attr)
+}
+
+// fork tries the places where the command may be, from a thread whose privileges are the container's.
+func (p *pod) fork(i int, root folder, args []string, attr *syscall.ProcAttr) (*process, int, error) {
+	type result struct {
+		proc *process
+		pid  int
+		err  error
+	}
+	done := make(chan result, 1)
+	go func() {
+		// This thread is not used for anything else: the goroutine ends while it is locked to it.
+		runtime.LockOSThread()
+		var r result
+		if r.err = confine(p.spec.Containers[i]); r.err == nil {
+			r.proc, r.pid, r.err = p.forkHere(i, root, args, attr)
+		}
+		done <- r
+	}()
+	r := <-done
+	return r.proc, r.pid, r.err
+}
+
+func (p *pod) forkHere(i int, root folder, args []string, attr *syscall.ProcAttr) (*process, int, error) {
+	notFound := fmt.Errorf("exec: %q: executable file not found in $PATH", args[0])
+	if strings.Contains(args[0], "/") {
+		notFound = fmt.Errorf("exec: %q: no such file or directory", args[0])
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.stopping {
+		return nil, 0, errors.New("the pod is being stopped")
+	}
+	for _, path := range candidates(args[0], attr.Env) {
+		fd, err := root.open(inDir(path, attr.Dir), openPath)
+		if err != nil {
+			continue
+		}
+		_ = syscall.Close(fd)
+		pid, err := syscall.ForkExec(path, args, attr)
+		switch {
+		case err == nil:
+			proc := &process{container: i, ended: make(chan int, 1)}
+			p.running[pid] = proc
+			return proc, pid, nil
+		case errors.Is(err, syscall.ENOENT), errors.Is(err, syscall.ENOTDIR):
+			continue
+		case errors.Is(err, syscall.EACCES):
+			notFound = fmt.Errorf("exec: %q: permission denied", path)
+			continue
+		}
+		return nil, 0, fmt.Errorf("exec: %q: %w", path, err)
+	}
+	return nil, 0, notFound
+}
+
+func inDir(path, dir string) string {
+	if filepath.IsAbs(path) {
+		return path
+	}
+	return filepath.Join(dir, path)
+}
+
+// candidates are the files that a command name may mean.
+func candidates(name string, env []string) []string {
+	if strings.Contains(name, "/") {
+		return []string{name}
+	}
+	var found []string
+	for _, dir := range filepath.SplitList(getEnv(env, "PATH")) {
+		if dir == "" {
+			continue // the current folder is never searched
+		}
+		found = append(found, filepath.Join(dir, name))
+	}
+	return found
+}
+
+func getEnv(env []string, name string) string {
+	value := ""
+	for _, e := range env {
+		if v, ok := strings.CutPrefix(e, name+"="); ok {
+			value = v
+		}
+	}
+	return value
+}
+
+func hasEnv(env []string, name string) bool {
+	for _, e := range env {
+		if strings.HasPrefix(e, name+"=") {
+			return true
+		}
+	}
+	return false
+}
+
+// exec runs a command beside a container's own process.
+func (p *pod) exec(r wire.Request) {
+	defer p.execs.Done()
+	answer := wire.Event{Event: wire.EventExec, Number: r.Number, Code: -1}
+	defer func() { p.send(answer) }()
+	index := -1
+	for i, c := range p.spec.Containers {
+		if c.Name == r.Container {
+			index = i
+		}
+	}
+	if index < 0 || !p.isRunning(index) {
+		answer.Message = fmt.Sprintf("container %q is not running", r.Container)
+		return
+	}
+	read, write, err := os.Pipe()
+	if err != nil {
+		answer.Message = err.Error()
+		return
+	}
+	defer func() { _ = read.Close() }()
+	w := int(write.Fd())
+	proc, _, err := p.start(index, r.Args, [3]int{-1, w, w})
+	_ = write.Close()
+	if err != nil {
+		answer.Code, answer.Message = codeCannotStart, err.Error()
+		return
+	}
+	output := make(chan []byte, 1)
+	go func() { output <- readHead(read, wire.ExecLimit) }()
+	answer.Code = <-proc.ended
+	answer.Output = <-output
+}
+
+func (p *pod) isRunning(i int) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, proc := range p.running {
+		if proc.container == i {
+			return true
+		}
+	}
+	return false
+}
+
+// readHead reads to the end and keeps the first limit bytes.
+func readHead(f *os.File, limit int) []byte {
+	var kept []byte
+	buf := make([]byte, 32<<10)
+	for {
+		n, err := f.Read(buf)
+		if room := limit - len(kept); room > 0 {
+			kept = append(kept, buf[:min(n, room)]...)
+		}
+		if n == 0 || err != nil {
+			return kept
+		}
+	}
+}

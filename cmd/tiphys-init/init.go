@@ -1,0 +1,243 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"strconv"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/tiphys/tiphys/executor/local/wire"
+)
+
+// Descriptors that the shim hands to the pod's first process: the control connection, then standard output and
+// standard error of each container.
+const (
+	controlFD  = 3
+	firstLogFD = 4
+)
+
+// pod is the first process of a pod: it makes the file systems, starts the containers, reaps what ends, and
+// stays in the namespaces so that commands can be run in them.
+type pod struct {
+	spec    wire.Spec
+	out     *json.Encoder
+	outMu   sync.Mutex
+	base    string // a small file system in memory that holds the roots
+	empty   string
+	memory  string
+	shm     string
+	machine []string
+	volumes map[string]string
+	chroot  bool
+	begun   []bool
+
+	mu       sync.Mutex // held while a process is started, so that it is known before it is reaped
+	running  map[int]*process
+	stopping bool
+	execs    sync.WaitGroup
+}
+
+// process is a child: a container's first process, or a command run in a container.
+type process struct {
+	container int
+	ended     chan int // the exit code
+}
+
+func initMain() int {
+	control := os.NewFile(controlFD, "control")
+	syscall.CloseOnExec(controlFD)
+	in := json.NewDecoder(control)
+	p := &pod{out: json.NewEncoder(control), running: map[int]*process{}}
+	var order wire.Request
+	if err := in.Decode(&order); err != nil || order.Op != wire.OpSpec || order.Spec == nil {
+		return 1
+	}
+	p.spec = *order.Spec
+	p.begun = make([]bool, len(p.spec.Containers))
+	for i := range p.spec.Containers {
+		syscall.CloseOnExec(firstLogFD + 2*i)
+		syscall.CloseOnExec(firstLogFD + 2*i + 1)
+	}
+	if err := p.prepare(); err != nil {
+		p.send(wire.Event{Event: wire.EventFailed, Reason: wire.ReasonStart, Message: err.Error()})
+		return 1
+	}
+	if p.spec.AwaitGo {
+		var r wire.Request
+		if err := in.Decode(&r); err != nil || r.Op != wire.OpGo {
+			return 1
+		}
+	}
+	p.reap()
+	quit := make(chan struct{})
+	go p.obey(in, quit)
+	p.runContainers()
+	<-quit
+	p.killAll(syscall.SIGKILL)
+	return 0
+}
+
+func (p *pod) send(e wire.Event) {
+	p.outMu.Lock()
+	defer p.outMu.Unlock()
+	e.Time = time.Now()
+	// If the shim is gone, so is this process: the kernel kills it with its parent.
+	_ = p.out.Encode(e)
+}
+
+// obey carries out what the shim asks for; the end of the connection is the end of the pod.
+func (p *pod) obey(in *json.Decoder, quit chan struct{}) {
+	defer close(quit)
+	for {
+		var r wire.Request
+		if err := in.Decode(&r); err != nil {
+			return
+		}
+		switch r.Op {
+		case wire.OpSignal:
+			p.signal(syscall.Signal(r.Signal))
+		case wire.OpExec:
+			p.execs.Add(1)
+			go p.exec(r)
+		case wire.OpQuit:
+			return
+		}
+	}
+}
+
+// signal reaches every container's first process; SIGKILL reaches all processes of the pod. After a signal no
+// further container is started.
+func (p *pod) signal(s syscall.Signal) {
+	p.mu.Lock()
+	p.stopping = true
+	for pid := range p.running {
+		_ = syscall.Kill(pid, s)
+	}
+	p.mu.Unlock()
+	if s == syscall.SIGKILL {
+		p.killAll(s)
+	}
+}
+
+// killAll signals every process of the pod but this one.
+func (p *pod) killAll(s syscall.Signal) { _ = syscall.Kill(-1, s) }
+
+// reap collects ended children, orphans too, and tells who waits for them.
+func (p *pod) reap() {
+	children := make(chan os.Signal, 1)
+	signal.Notify(children, syscall.SIGCHLD)
+	go func() {
+		for range children {
+			p.collect()
+		}
+	}()
+}
+
+func (p *pod) collect() {
+	for {
+		var st syscall.WaitStatus
+		p.mu.Lock()
+		pid, err := syscall.Wait4(-1, &st, syscall.WNOHANG, nil)
+		proc := p.running[pid]
+		delete(p.running, pid)
+		p.mu.Unlock()
+		if err == syscall.EINTR {
+			continue
+		}
+		if err != nil || pid <= 0 {
+			return
+		}
+		if proc != nil {
+			proc.ended <- exitCode(st)
+		}
+	}
+}
+
+// exitCode is the shell's: 128 and the signal for a process that a signal ended.
+func exitCode(st syscall.WaitStatus) int {
+	if st.Signaled() {
+		return 128 + int(st.Signal())
+	}
+	return st.ExitStatus()
+}
+
+// prepare makes the file systems and enters them.
+func (p *pod) prepare() error {
+	if err := mount("", "/", "", syscall.MS_REC|syscall.MS_PRIVATE, ""); err != nil {
+		return fmt.Errorf("make mounts private: %w", err)
+	}
+	if err := syscall.Sethostname([]byte(p.spec.Hostname)); err != nil {
+		return fmt.Errorf("set host name: %w", err)
+	}
+	if p.spec.Network {
+		if err := loopbackUp(); err != nil {
+			return err
+		}
+	}
+	var err error
+	for _, c := range p.spec.Containers {
+		if c.Host && p.machine == nil {
+			if p.machine, err = machineMounts(p.spec.Hide); err != nil {
+				return err
+			}
+		}
+	}
+	p.base = filepath.Join(p.spec.Work, "root")
+	p.empty = filepath.Join(p.base, "empty")
+	if err := os.MkdirAll(p.base, 0o755); err != nil {
+		return err
+	}
+	if err := mount("tmpfs", p.base, "tmpfs", syscall.MS_NODEV|syscall.MS_NOSUID, "mode=0755"); err != nil {
+		return err
+	}
+	if err := os.Mkdir(p.empty, 0o755); err != nil {
+		return err
+	}
+	if err := p.prepareVolumes(p.base); err != nil {
+		return err
+	}
+	for i, c := range p.spec.Containers {
+		if err := p.buildRoot(i, c, p.rootOf(i)); err != nil {
+			return fmt.Errorf("%s: %w", c.Name, err)
+		}
+	}
+	return p.enter()
+}
+
+func (p *pod) rootOf(i int) string { return filepath.Join(p.base, "c"+strconv.Itoa(i)) }
+
+// enter leaves this machine's file systems behind. A single container's root becomes the pod's; several are
+// entered by chroot, and all that is outside of such a root is the pod's other roots.
+func (p *pod) enter() error {
+	root := p.rootOf(0)
+	if p.chroot = len(p.spec.Containers) > 1; p.chroot {
+		root = p.base
+	}
+	if err := syscall.Chdir(root); err != nil {
+		return fmt.Errorf("enter root: %w", err)
+	}
+	if err := syscall.PivotRoot(".", "."); err != nil {
+		return fmt.Errorf("pivot root: %w", err)
+	}
+	if err := syscall.Unmount(".", syscall.MNT_DETACH); err != nil {
+		return fmt.Errorf("leave old root: %w", err)
+	}
+	if err := syscall.Chdir("/"); err != nil {
+		return fmt.Errorf("enter root: %w", err)
+	}
+	p.base = "/"
+	return nil
+}
+
+// chrootOf is the folder that container i has as its root, or "" where the pod's own root is.
+func (p *pod) chrootOf(i int) string {
+	if p.chroot {
+		return p.rootOf(i)
+	}
+	return ""
+}

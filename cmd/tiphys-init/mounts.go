@@ -1,0 +1,227 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+
+	"github.com/tiphys/tiphys/executor/local/wire"
+)
+
+func mount(source, target, fstype string, flags uintptr, data string) error {
+	if err := syscall.Mount(source, target, fstype, flags, data); err != nil {
+		return fmt.Errorf("mount %s: %w", fstype, err)
+	}
+	return nil
+}
+
+// overlay mounts lower layers (the topmost first) with a private writable one at target. Layers are named by
+// descriptor: their real paths may hold commas and colons, and all of them must fit into one page.
+func overlay(lower []string, upper, work, target string) error {
+	fds := make([]int, 0, len(lower)+2)
+	defer func() {
+		for _, fd := range fds {
+			_ = syscall.Close(fd)
+		}
+	}()
+	open := func(path string) (string, error) {
+		fd, err := syscall.Open(path, openPathFolder, 0)
+		if err != nil {
+			return "", &os.PathError{Op: "open layer", Path: path, Err: err}
+		}
+		fds = append(fds, fd)
+		return proc(fd), nil
+	}
+	names := make([]string, 0, len(lower))
+	for _, l := range lower {
+		n, err := open(l)
+		if err != nil {
+			return err
+		}
+		names = append(names, n)
+	}
+	for _, d := range []string{upper, work} {
+		if err := os.MkdirAll(d, 0o755); err != nil {
+			return err
+		}
+	}
+	up, err := open(upper)
+	if err != nil {
+		return err
+	}
+	wk, err := open(work)
+	if err != nil {
+		return err
+	}
+	options := "lowerdir=" + strings.Join(names, ":") + ",upperdir=" + up + ",workdir=" + wk
+	// What a pod writes is thrown away with it: volatile saves the sync at the end (Linux 5.10).
+	err = syscall.Mount("overlay", target, "overlay", syscall.MS_NODEV, options+",volatile")
+	if errors.Is(err, syscall.EINVAL) {
+		err = syscall.Mount("overlay", target, "overlay", syscall.MS_NODEV, options)
+	}
+	if err != nil {
+		return fmt.Errorf("mount overlay on %s: %w", strings.Join(lower, ":"), err)
+	}
+	return nil
+}
+
+// bind mounts the open file or folder at the open target.
+func bind(source, target int, recursive, readOnly bool) error {
+	flags := uintptr(syscall.MS_BIND)
+	if recursive {
+		flags |= syscall.MS_REC
+	}
+	if err := syscall.Mount(proc(source), proc(target), "", flags, ""); err != nil {
+		return fmt.Errorf("bind: %w", err)
+	}
+	return nil
+}
+
+// remount makes the mount at path (under root) read-only, or takes devices and set-user-id away.
+func remount(root folder, path string, flags uintptr) error {
+	fd, err := root.open(path, openPath)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = syscall.Close(fd) }()
+	if err := syscall.Mount("", proc(fd), "", syscall.MS_REMOUNT|syscall.MS_BIND|flags, ""); err != nil {
+		return fmt.Errorf("remount %s: %w", path, err)
+	}
+	return nil
+}
+
+// mountAt makes a folder under root and mounts a new file system there.
+func mountAt(root folder, path, fstype string, flags uintptr, data string) error {
+	fd, err := root.mkdirs(path, 0o755)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = syscall.Close(fd) }()
+	if err := syscall.Mount(fstype, proc(fd), fstype, flags, data); err != nil {
+		return fmt.Errorf("mount %s on %s: %w", fstype, path, err)
+	}
+	return nil
+}
+
+// place does one of a container's mounts.
+func (p *pod) place(root folder, m wire.Mount) error {
+	source, err := p.source(m)
+	if err != nil {
+		return fmt.Errorf("mount at %s: %w", m.Path, err)
+	}
+	defer func() { _ = syscall.Close(source) }()
+	var st syscall.Stat_t
+	if err := syscall.Fstat(source, &st); err != nil {
+		return fmt.Errorf("mount at %s: %w", m.Path, err)
+	}
+	var target int
+	if st.Mode&syscall.S_IFMT == syscall.S_IFDIR {
+		target, err = root.mkdirs(m.Path, 0o755)
+	} else {
+		target, err = root.touch(m.Path)
+	}
+	if err != nil {
+		return fmt.Errorf("mount at %s: %w", m.Path, err)
+	}
+	err = bind(source, target, true, m.ReadOnly)
+	_ = syscall.Close(target)
+	if err != nil {
+		return fmt.Errorf("mount at %s: %w", m.Path, err)
+	}
+	if m.ReadOnly {
+		return remount(root, m.Path, syscall.MS_RDONLY)
+	}
+	return nil
+}
+
+// source opens what a mount shows.
+func (p *pod) source(m wire.Mount) (int, error) {
+	path := m.Source
+	if m.Volume != "" {
+		var ok bool
+		if path, ok = p.volumes[m.Volume]; !ok {
+			return -1, fmt.Errorf("volume %q is not there", m.Volume)
+		}
+	}
+	if m.SubPath == "" {
+		fd, err := syscall.Open(path, openPath|syscall.O_CLOEXEC, 0)
+		if err != nil {
+			return -1, &os.PathError{Op: "open", Path: path, Err: err}
+		}
+		return fd, nil
+	}
+	fd, err := syscall.Open(path, openPathFolder, 0)
+	if err != nil {
+		return -1, &os.PathError{Op: "open", Path: path, Err: err}
+	}
+	defer func() { _ = syscall.Close(fd) }()
+	beneath := folder{fd: fd, resolve: resolveBeneath}
+	if !filepath.IsLocal(m.SubPath) {
+		return -1, fmt.Errorf("subPath %q leads out of the volume", m.SubPath)
+	}
+	if found, err := beneath.open(m.SubPath, openPath); err == nil {
+		return found, nil
+	} else if !errors.Is(err, syscall.ENOENT) {
+		return -1, fmt.Errorf("subPath %q: %w", m.SubPath, err)
+	}
+	return beneath.mkdirs(m.SubPath, 0o755)
+}
+
+// prepareVolumes makes the volumes that live in memory, under base, and notes where every volume is.
+func (p *pod) prepareVolumes(base string) error {
+	p.volumes = make(map[string]string, len(p.spec.Volumes))
+	for i, v := range p.spec.Volumes {
+		if v.Path != "" {
+			p.volumes[v.Name] = v.Path
+			continue
+		}
+		dir := fmt.Sprintf("%s/v%d", base, i)
+		if err := os.Mkdir(dir, 0o755); err != nil {
+			return err
+		}
+		options := "mode=0777"
+		if len(v.Files) > 0 {
+			options = "mode=0755"
+		}
+		if v.Size > 0 {
+			options += fmt.Sprintf(",size=%d", v.Size)
+		}
+		if err := mount("tmpfs", dir, "tmpfs", syscall.MS_NODEV|syscall.MS_NOSUID, options); err != nil {
+			return err
+		}
+		if err := writeFiles(dir, v.Files, v.Group); err != nil {
+			return fmt.Errorf("volume %s: %w", v.Name, err)
+		}
+		p.volumes[v.Name] = dir
+	}
+	return nil
+}
+
+func writeFiles(dir string, files []wire.File, group int) error {
+	for _, f := range files {
+		if !filepath.IsLocal(f.Path) {
+			return fmt.Errorf("file %q leads out of the volume", f.Path)
+		}
+		path := filepath.Join(dir, f.Path)
+		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+			return err
+		}
+		if err := os.WriteFile(path, f.Data, 0o600); err != nil {
+			return err
+		}
+		mode := os.FileMode(f.Mode & 0o777)
+		if group != 0 {
+			if err := os.Chown(path, 0, group); err != nil {
+				return err
+			}
+			mode |= 0o040
+		}
+		if err := os.Chmod(path, mode); err != nil {
+			return err
+		}
+	}
+	return nil
+}

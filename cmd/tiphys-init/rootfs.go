@@ -1,0 +1,371 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"sort"
+	"strings"
+	"syscall"
+
+	"github.com/tiphys/tiphys/executor/local/wire"
+)
+
+// buildRoot mounts the root file system of container i at target.
+func (p *pod) buildRoot(i int, c wire.Container, target string) error {
+	if err := os.MkdirAll(target, 0o755); err != nil {
+		return err
+	}
+	private := filepath.Join(p.spec.Work, fmt.Sprintf("c%d", i))
+	lower := c.Layers
+	if c.Host {
+		lower = []string{"/"}
+	}
+	if len(lower) == 0 {
+		lower = []string{p.empty}
+	}
+	if err := p.layer(lower, private, target); err != nil {
+		return err
+	}
+	root, err := openRoot(target)
+	if err != nil {
+		return err
+	}
+	defer root.close()
+	if c.Host {
+		if err := p.overlayMachine(root, private); err != nil {
+			return err
+		}
+	}
+	if err := p.systemMounts(root, c); err != nil {
+		return err
+	}
+	if c.Host {
+		if err := p.freshFolders(root, private); err != nil {
+			return err
+		}
+	}
+	if err := p.userMounts(root, c); err != nil {
+		return err
+	}
+	if c.ReadOnly {
+		return remount(root, ".", syscall.MS_RDONLY|syscall.MS_NODEV)
+	}
+	return nil
+}
+
+// layer mounts an overlay; where the attempt's own file system cannot hold the writable part (it is an overlay
+// itself, or on the network), that part is kept in memory.
+func (p *pod) layer(lower []string, private, target string) error {
+	upper, work := filepath.Join(private, "upper"), filepath.Join(private, "work")
+	err := overlay(lower, upper, work, target)
+	if !errors.Is(err, syscall.EINVAL) && !errors.Is(err, syscall.EOPNOTSUPP) {
+		return err
+	}
+	if p.memory == "" {
+		dir := filepath.Join(p.base, "memory")
+		if e := os.MkdirAll(dir, 0o755); e != nil {
+			return e
+		}
+		if e := mount("tmpfs", dir, "tmpfs", syscall.MS_NODEV, "mode=0755"); e != nil {
+			return e
+		}
+		p.memory = dir
+	}
+	private = filepath.Join(p.memory, filepath.Base(private))
+	return overlay(lower, filepath.Join(private, "upper"), filepath.Join(private, "work"), target)
+}
+
+// overlayable lists the file systems that hold this machine's real files.
+var overlayable = map[string]bool{
+	"ext2": true, "ext3": true, "ext4": true, "xfs": true, "btrfs": true, "f2fs": true, "zfs": true, "bcachefs": true,
+	"overlay": true, "nfs": true, "nfs4": true, "virtiofs": true, "9p": true, "fuseblk": true, "vfat": true, "exfat": true,
+	"squashfs": true, "erofs": true, "iso9660": true, "tmpfs": true,
+}
+
+// overlayMachine covers each further mount of this machine with a private overlay of its own: an overlay of "/"
+// shows only the empty folders under them.
+func (p *pod) overlayMachine(root folder, private string) error {
+	for i, m := range p.machine {
+		var st syscall.Stat_t
+		if err := syscall.Stat(m, &st); err != nil {
+			continue // not ours to see
+		}
+		if st.Mode&syscall.S_IFMT != syscall.S_IFDIR {
+			if err := copyFile(root, m); err != nil {
+				return err
+			}
+			continue
+		}
+		fd, err := root.mkdirs(m, 0o755)
+		if err != nil {
+			return err
+		}
+		err = p.layer([]string{m}, filepath.Join(private, fmt.Sprintf("m%d", i)), proc(fd))
+		_ = syscall.Close(fd)
+		if err != nil {
+			// A file system that cannot be a lower layer stays out of sight: never the real thing.
+			continue
+		}
+	}
+	for _, h := range p.spec.Hide {
+		fd, err := root.open(h, openPathFolder)
+		if err != nil {
+			continue
+		}
+		err = syscall.Mount("tmpfs", proc(fd), "tmpfs", syscall.MS_RDONLY|syscall.MS_NOSUID|syscall.MS_NODEV, "mode=0555,size=4k")
+		_ = syscall.Close(fd)
+		if err != nil {
+			return fmt.Errorf("hide %s: %w", h, err)
+		}
+	}
+	return nil
+}
+
+// copyFile copies a file that is a mount of its own (a container engine's /etc/hosts, say) into the private layer.
+func copyFile(root folder, path string) error {
+	machine, err := openRoot("/")
+	if err != nil {
+		return err
+	}
+	defer machine.close()
+	data, err := machine.read(path, 1<<20)
+	if err != nil {
+		return nil // a device or a huge file: left out
+	}
+	fd, err := root.touch(path)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = syscall.Close(fd) }()
+	return os.WriteFile(proc(fd), data, 0o644)
+}
+
+// machineMounts lists the mount points of this machine that hold files, parents first, without "/" and without
+// what every view has fresh.
+func machineMounts(hide []string) ([]string, error) {
+	b, err := os.ReadFile("/proc/self/mountinfo")
+	if err != nil {
+		return nil, err
+	}
+	seen := map[string]bool{"/": true}
+	var found []string
+	for _, line := range strings.Split(string(b), "\n") {
+		fields := strings.Fields(line)
+		sep := 0
+		for i, f := range fields {
+			if f == "-" {
+				sep = i
+				break
+			}
+		}
+		if sep < 6 || len(fields) < sep+3 {
+			continue
+		}
+		point := unescapeMount(fields[4])
+		if !overlayable[fields[sep+1]] || seen[point] || isFresh(point, hide) {
+			continue
+		}
+		seen[point] = true
+		found = append(found, point)
+	}
+	sort.Strings(found)
+	return found, nil
+}
+
+func isFresh(point string, hide []string) bool {
+	for _, f := range append([]string{"/proc", "/sys", "/dev", "/run", "/tmp", "/var/run"}, hide...) {
+		if point == f || strings.HasPrefix(point, f+"/") {
+			return true
+		}
+	}
+	return false
+}
+
+// unescapeMount undoes the octal escapes of /proc/self/mountinfo.
+func unescapeMount(s string) string {
+	var b strings.Builder
+	for i := 0; i < len(s); i++ {
+		if s[i] == '\\' && i+3 < len(s) {
+			b.WriteByte((s[i+1]-'0')<<6 | (s[i+2]-'0')<<3 | s[i+3] - '0')
+			i += 3
+			continue
+		}
+		b.WriteByte(s[i])
+	}
+	return b.String()
+}
+
+// freshFolders gives a host view a /tmp and a /run of its own.
+func (p *pod) freshFolders(root folder, private string) error {
+	for _, path := range []string{"/tmp", "/var/tmp"} {
+		dir := filepath.Join(private, "fresh", strings.ReplaceAll(path, "/", "_"))
+		if err := os.MkdirAll(dir, 0o700); err != nil {
+			return err
+		}
+		if err := os.Chmod(dir, 0o777|os.ModeSticky); err != nil {
+			return err
+		}
+		if err := p.place(root, wire.Mount{Source: dir, Path: path}); err != nil {
+			return err
+		}
+	}
+	resolv, target := p.resolvConf()
+	if err := mountAt(root, "/run", "tmpfs", syscall.MS_NOSUID|syscall.MS_NODEV, "mode=0755"); err != nil {
+		return err
+	}
+	if target == "" {
+		return nil
+	}
+	fd, err := root.touch(target)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = syscall.Close(fd) }()
+	return os.WriteFile(proc(fd), resolv, 0o644)
+}
+
+// resolvConf gives the name-server file where it is a link into /run, which a host view has empty.
+func (p *pod) resolvConf() (data []byte, target string) {
+	target, err := filepath.EvalSymlinks("/etc/resolv.conf")
+	if err != nil || !strings.HasPrefix(target, "/run/") {
+		return nil, ""
+	}
+	if data, err = os.ReadFile(target); err != nil {
+		return nil, ""
+	}
+	return data, target
+}
+
+func (p *pod) userMounts(root folder, c wire.Container) error {
+	mounts := append([]wire.Mount(nil), c.Mounts...)
+	// A mount inside another one comes after it.
+	sort.SliceStable(mounts, func(i, j int) bool {
+		return strings.Count(filepath.Clean(mounts[i].Path), "/") < strings.Count(filepath.Clean(mounts[j].Path), "/")
+	})
+	for _, m := range mounts {
+		if err := p.place(root, m); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// systemMounts gives a root /proc, /sys and /dev.
+func (p *pod) systemMounts(root folder, c wire.Container) error {
+	const safe = syscall.MS_NOSUID | syscall.MS_NOEXEC | syscall.MS_NODEV
+	if err := mountAt(root, "/proc", "proc", safe, ""); err != nil {
+		return err
+	}
+	sysFlags := uintptr(safe)
+	if !c.Privileged {
+		sysFlags |= syscall.MS_RDONLY
+	}
+	if err := mountAt(root, "/sys", "sysfs", sysFlags, ""); err != nil {
+		return err
+	}
+	if err := p.devices(root, c); err != nil {
+		return err
+	}
+	if c.Privileged {
+		return nil
+	}
+	return protectProc(root)
+}
+
+// protectProc keeps root in a pod from steering this machine through /proc: these files ask for user 0 only.
+func protectProc(root folder) error {
+	for _, path := range []string{"/proc/sys", "/proc/sysrq-trigger", "/proc/irq", "/proc/bus", "/proc/fs"} {
+		fd, err := root.open(path, openPath)
+		if err != nil {
+			continue
+		}
+		err = bind(fd, fd, true, true)
+		_ = syscall.Close(fd)
+		if err == nil {
+			err = remount(root, path, syscall.MS_RDONLY|syscall.MS_NOSUID|syscall.MS_NOEXEC|syscall.MS_NODEV)
+		}
+		if err != nil {
+			return fmt.Errorf("protect %s: %w", path, err)
+		}
+	}
+	null, err := root.open("/dev/null", openPath)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = syscall.Close(null) }()
+	for _, path := range []string{"/proc/kcore", "/proc/keys", "/proc/timer_list"} {
+		fd, err := root.open(path, openPath)
+		if err != nil {
+			continue
+		}
+		err = bind(null, fd, false, true)
+		_ = syscall.Close(fd)
+		if err != nil {
+			return fmt.Errorf("mask %s: %w", path, err)
+		}
+	}
+	return nil
+}
+
+type device struct {
+	name         string
+	major, minor int
+}
+
+func deviceList() []device {
+	return []device{{"null", 1, 3}, {"zero", 1, 5}, {"full", 1, 7}, {"random", 1, 8}, {"urandom", 1, 9}, {"tty", 5, 0}}
+}
+
+// devices makes a small /dev. Privileged containers see this machine's.
+func (p *pod) devices(root folder, c wire.Container) error {
+	if c.Privileged {
+		return p.place(root, wire.Mount{Source: "/dev", Path: "/dev"})
+	}
+	if err := mountAt(root, "/dev", "tmpfs", syscall.MS_NOSUID|syscall.MS_NOEXEC, "mode=0755,size=65536k"); err != nil {
+		return err
+	}
+	fd, err := root.open("/dev", openPathFolder)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = syscall.Close(fd) }()
+	dev := proc(fd)
+	for _, d := range deviceList() {
+		path := dev + "/" + d.name
+		if err := syscall.Mknod(path, syscall.S_IFCHR|0o666, d.major<<8|d.minor); err != nil {
+			return fmt.Errorf("make /dev/%s: %w", d.name, err)
+		}
+		if err := syscall.Chmod(path, 0o666); err != nil {
+			return err
+		}
+	}
+	for name, target := range map[string]string{
+		"fd": "/proc/self/fd", "stdin": "/proc/self/fd/0", "stdout": "/proc/self/fd/1", "stderr": "/proc/self/fd/2",
+		"ptmx": "pts/ptmx", "core": "/proc/kcore",
+	} {
+		if err := syscall.Symlink(target, dev+"/"+name); err != nil {
+			return err
+		}
+	}
+	if err := mountAt(root, "/dev/pts", "devpts", syscall.MS_NOSUID|syscall.MS_NOEXEC, "newinstance,ptmxmode=0666,mode=0620,gid=5"); err != nil {
+		return err
+	}
+	return p.sharedMemory(root)
+}
+
+// sharedMemory mounts /dev/shm, one for all containers of the pod as in Kubernetes.
+func (p *pod) sharedMemory(root folder) error {
+	if p.shm == "" {
+		dir := filepath.Join(p.base, "shm")
+		if err := os.Mkdir(dir, 0o755); err != nil {
+			return err
+		}
+		if err := mount("tmpfs", dir, "tmpfs", syscall.MS_NOSUID|syscall.MS_NODEV|syscall.MS_NOEXEC, "mode=1777,size=65536k"); err != nil {
+			return err
+		}
+		p.shm = dir
+	}
+	return p.place(root, wire.Mount{Source: p.shm, Path: "/dev/shm"})
+}

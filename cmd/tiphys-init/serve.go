@@ -1,0 +1,148 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/tiphys/tiphys/executor/local/wire"
+)
+
+// peer is a connection to a server.
+type peer struct {
+	file *os.File
+	in   *json.Decoder
+	mu   sync.Mutex
+	out  *json.Encoder
+}
+
+func newPeer(f *os.File) *peer {
+	return &peer{file: f, in: json.NewDecoder(f), out: json.NewEncoder(f)}
+}
+
+// send tells the peer, if it is still there. A server that does not read must not hold up the pod.
+func (p *peer) send(e wire.Event) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	_ = p.out.Encode(e)
+}
+
+// setTimeout bounds how long a send may wait for a server that has stopped reading.
+func setTimeout(fd int) {
+	tv := syscall.NsecToTimeval(int64(5 * time.Second))
+	_ = syscall.SetsockoptTimeval(fd, syscall.SOL_SOCKET, syscall.SO_SNDTIMEO, &tv)
+}
+
+// listen opens the attempt's socket. The shim's working folder is the attempt's, so that the address is short
+// whatever the path.
+func (s *shim) listen() error {
+	fd, err := syscall.Socket(syscall.AF_UNIX, syscall.SOCK_STREAM|syscall.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return fmt.Errorf("open socket: %w", err)
+	}
+	_ = os.Remove(wire.SocketFile)
+	if err := syscall.Bind(fd, &syscall.SockaddrUnix{Name: wire.SocketFile}); err != nil {
+		return fmt.Errorf("open socket: %w", err)
+	}
+	if err := os.Chmod(wire.SocketFile, 0o600); err != nil {
+		return fmt.Errorf("open socket: %w", err)
+	}
+	if err := syscall.Listen(fd, 16); err != nil {
+		return fmt.Errorf("open socket: %w", err)
+	}
+	setTimeout(0)
+	go func() {
+		for {
+			conn, _, err := syscall.Accept4(fd, syscall.SOCK_CLOEXEC)
+			if err == syscall.EINTR || err == syscall.ECONNABORTED {
+				continue
+			}
+			if err != nil {
+				return
+			}
+			setTimeout(conn)
+			go s.serve(newPeer(os.NewFile(uintptr(conn), "server")), false)
+		}
+	}()
+	return nil
+}
+
+// serve carries out what a server asks for until it hangs up. If the pod is bound to this connection, hanging
+// up ends it.
+func (s *shim) serve(p *peer, bound bool) {
+	defer func() {
+		s.mu.Lock()
+		delete(s.subscribers, p)
+		s.mu.Unlock()
+		_ = p.file.Close()
+		if bound {
+			s.stop(wire.ReasonStopped, 0)
+			s.freeOnce.Do(func() { close(s.released) })
+		}
+	}()
+	for {
+		var r wire.Request
+		if err := p.in.Decode(&r); err != nil {
+			return
+		}
+		switch r.Op {
+		case wire.OpAttach:
+			s.attach(p)
+		case wire.OpStop:
+			reason := r.Reason
+			if reason == "" {
+				reason = wire.ReasonStopped
+			}
+			s.stop(reason, r.Grace)
+		case wire.OpExec:
+			s.exec(p, r)
+		case wire.OpRelease:
+			s.freeOnce.Do(func() { close(s.released) })
+		}
+	}
+}
+
+// attach tells a server what has happened, and from now on what happens.
+func (s *shim) attach(p *peer) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	p.send(wire.Event{Event: wire.EventPID, PID: s.pid, Time: s.record.StartedAt})
+	for _, c := range s.state {
+		if c.started {
+			p.send(wire.Event{Event: wire.EventStarted, Container: c.Name, Time: c.StartedAt})
+		}
+	}
+	if s.ended {
+		p.send(wire.Event{Event: wire.EventEnded, Time: s.record.FinishedAt})
+	}
+	s.subscribers[p] = true
+}
+
+func (s *shim) broadcast(e wire.Event) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for p := range s.subscribers {
+		p.send(e)
+	}
+}
+
+func (s *shim) exec(p *peer, r wire.Request) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.ending || s.toInit == nil {
+		go p.send(wire.Event{Event: wire.EventExec, Number: r.Number, Code: -1, Message: "the pod has ended"})
+		return
+	}
+	s.nextExec++
+	number := r.Number
+	s.execs[s.nextExec] = func(e wire.Event) {
+		e.Number = number
+		e.Output = []byte(maskText(s.spec.Mask, string(e.Output)))
+		p.send(e)
+	}
+	r.Number = s.nextExec
+	_ = s.order(r)
+}

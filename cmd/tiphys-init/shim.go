@@ -1,0 +1,349 @@
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"runtime/debug"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/tiphys/tiphys/executor/local/wire"
+)
+
+// shim owns one pod: it is the parent of the pod's first process, keeps its logs, and leaves the record of how
+// it ended. It is its own session and outlives the server that started it.
+type shim struct {
+	spec    wire.Spec
+	pid     int // the pod's first process, in this shim's namespace
+	control *os.File
+	toInit  *json.Encoder
+	orderMu sync.Mutex
+	logs    []*containerLog
+
+	mu          sync.Mutex
+	record      wire.Record
+	state       []containerState
+	ended       bool // the record is on disk
+	ending      bool // nothing more is waited for
+	stopping    bool
+	nextExec    int
+	execs       map[int]func(wire.Event)
+	subscribers map[*peer]bool
+
+	mainsDone chan struct{} // what the pod's end waits for has happened
+	allDone   chan struct{} // every container has ended
+	released  chan struct{}
+	doneOnce  sync.Once
+	allOnce   sync.Once
+	freeOnce  sync.Once
+}
+
+type containerState struct {
+	started, exited bool
+	wire.ContainerRecord
+}
+
+func shimMain() int {
+	debug.SetGCPercent(50)
+	// A pod's end is decided by orders and deadlines, not by what reaches the server's terminal.
+	signal.Ignore(syscall.SIGINT, syscall.SIGHUP, syscall.SIGPIPE, syscall.SIGTERM, syscall.SIGQUIT)
+	orderer := newPeer(os.NewFile(0, "orderer"))
+	var order wire.Request
+	if err := orderer.in.Decode(&order); err != nil || order.Op != wire.OpSpec || order.Spec == nil {
+		return 1
+	}
+	s := &shim{
+		spec: *order.Spec, execs: map[int]func(wire.Event){}, subscribers: map[*peer]bool{},
+		mainsDone: make(chan struct{}), allDone: make(chan struct{}), released: make(chan struct{}),
+	}
+	if err := s.claim(); err != nil {
+		reason := ""
+		if errors.Is(err, os.ErrExist) {
+			reason = wire.EventAborted
+		}
+		orderer.send(wire.Event{Event: wire.EventFailed, Reason: reason, Message: err.Error()})
+		return 1
+	}
+	s.subscribers[orderer] = true
+	for _, c := range s.spec.Containers {
+		s.state = append(s.state, containerState{ContainerRecord: wire.ContainerRecord{Name: c.Name}})
+	}
+	if err := s.launch(orderer); err != nil {
+		if errors.Is(err, errGaveBack) {
+			return 1
+		}
+		s.fail(wire.ReasonStart, err.Error())
+	} else {
+		go s.follow()
+		go s.serve(orderer, s.spec.Bound)
+	}
+	s.await()
+	return 0
+}
+
+// claim makes this shim the one that runs the attempt. A second one finds the file and goes away.
+func (s *shim) claim() error {
+	self, err := wire.Self()
+	if err != nil {
+		return err
+	}
+	data, err := json.Marshal(self)
+	if err != nil {
+		return err
+	}
+	return wire.CreateFile(wire.ShimFile, data, !s.spec.NoSync)
+}
+
+// errGaveBack says that the orderer went away before anything was executed.
+var errGaveBack = errors.New("the server went away before the pod ran")
+
+func (s *shim) launch(orderer *peer) error {
+	s.record.StartedAt = time.Now()
+	if err := s.listen(); err != nil {
+		return err
+	}
+	if err := s.startInit(); err != nil {
+		return err
+	}
+	if err := s.order(wire.Request{Op: wire.OpSpec, Spec: &s.spec}); err != nil {
+		return fmt.Errorf("order pod: %w", err)
+	}
+	if s.spec.AwaitGo {
+		orderer.send(wire.Event{Event: wire.EventPID, PID: s.pid})
+		var r wire.Request
+		if err := orderer.in.Decode(&r); err != nil || r.Op != wire.OpGo {
+			s.giveBack()
+			return errGaveBack
+		}
+		if err := s.order(wire.Request{Op: wire.OpGo}); err != nil {
+			return fmt.Errorf("order pod: %w", err)
+		}
+	}
+	if !s.spec.Deadline.IsZero() {
+		time.AfterFunc(max(time.Until(s.spec.Deadline), 0), func() { s.stop(wire.ReasonDeadline, s.spec.Grace) })
+	}
+	s.mu.Lock()
+	early := s.stopping
+	s.mu.Unlock()
+	if early {
+		// The order to stop came while there was nobody to pass it to.
+		s.signal(syscall.SIGTERM)
+	}
+	return nil
+}
+
+// giveBack ends a pod of which nothing has run, and leaves the attempt to whoever starts it next.
+func (s *shim) giveBack() {
+	_ = syscall.Kill(s.pid, syscall.SIGKILL)
+	s.reapInit()
+	s.removeCgroups()
+	_ = os.Remove(wire.SocketFile)
+	_ = os.Remove(wire.ShimFile)
+}
+
+// startInit makes the namespaces and the process that is the first in them.
+func (s *shim) startInit() error {
+	pair, err := syscall.Socketpair(syscall.AF_UNIX, syscall.SOCK_STREAM|syscall.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return fmt.Errorf("make control connection: %w", err)
+	}
+	s.control = os.NewFile(uintptr(pair[0]), "control")
+	s.toInit = json.NewEncoder(s.control)
+	null, err := syscall.Open("/dev/null", syscall.O_RDWR|syscall.O_CLOEXEC, 0)
+	if err != nil {
+		return fmt.Errorf("open /dev/null: %w", err)
+	}
+	files := []uintptr{uintptr(null), uintptr(null), 2, uintptr(pair[1])}
+	toClose := []int{null, pair[1]}
+	defer func() {
+		for _, fd := range toClose {
+			_ = syscall.Close(fd)
+		}
+	}()
+	if err := os.MkdirAll(wire.LogFolder, 0o700); err != nil {
+		return err
+	}
+	for _, c := range s.spec.Containers {
+		l, err := newContainerLog(s.spec, c)
+		if err != nil {
+			return err
+		}
+		s.logs = append(s.logs, l)
+		files = append(files, uintptr(l.writeEnds[0]), uintptr(l.writeEnds[1]))
+		toClose = append(toClose, l.writeEnds[:]...)
+	}
+	flags := uintptr(syscall.CLONE_NEWPID | syscall.CLONE_NEWNS | syscall.CLONE_NEWUTS | syscall.CLONE_NEWIPC)
+	if s.spec.Network {
+		flags |= syscall.CLONE_NEWNET
+	}
+	s.pid, err = syscall.ForkExec("/proc/self/exe", []string{"tiphys-init", "init"}, &syscall.ProcAttr{
+		Env: []string{"GOMAXPROCS=2"}, Files: files,
+		// The pod never outlives its shim: without the one that keeps its record it would be nobody's.
+		Sys: &syscall.SysProcAttr{Cloneflags: flags, Pdeathsig: syscall.SIGKILL, Setsid: true},
+	})
+	if err != nil {
+		return fmt.Errorf("make namespaces: %w", err)
+	}
+	for _, dir := range s.spec.Cgroups {
+		if err := os.WriteFile(filepath.Join(dir, "cgroup.procs"), fmt.Append(nil, s.pid), 0o600); err != nil {
+			return fmt.Errorf("join cgroup: %w", err)
+		}
+	}
+	for _, l := range s.logs {
+		l.begin()
+	}
+	return nil
+}
+
+// follow takes in what the pod's first process says.
+func (s *shim) follow() {
+	in := json.NewDecoder(s.control)
+	for {
+		var e wire.Event
+		if err := in.Decode(&e); err != nil {
+			break
+		}
+		s.take(e)
+	}
+	s.fail("", "the first process of the pod ended unexpectedly")
+}
+
+func (s *shim) take(e wire.Event) {
+	switch e.Event {
+	case wire.EventFailed:
+		s.fail(e.Reason, e.Message)
+	case wire.EventStarted:
+		s.update(e, func(c *containerState) { c.started, c.StartedAt = true, e.Time })
+		s.broadcast(e)
+	case wire.EventRead:
+		s.mu.Lock()
+		s.record.Missing, s.record.TooLarge = e.Missing, e.TooLarge
+		s.record.Files = make(map[string]string, len(e.Files))
+		for name, text := range e.Files {
+			s.record.Files[name] = maskText(s.spec.Mask, text)
+		}
+		s.mu.Unlock()
+	case wire.EventExited:
+		s.update(e, func(c *containerState) {
+			code := e.Code
+			c.exited, c.Code, c.Message, c.FinishedAt = true, &code, e.Message, e.Time
+			if !c.started {
+				c.StartedAt = e.Time
+			}
+		})
+		s.settle(e)
+		s.broadcast(e)
+	case wire.EventExec:
+		s.mu.Lock()
+		answer := s.execs[e.Number]
+		delete(s.execs, e.Number)
+		s.mu.Unlock()
+		if answer != nil {
+			answer(e)
+		}
+	}
+}
+
+func (s *shim) update(e wire.Event, change func(*containerState)) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for i := range s.state {
+		if s.state[i].Name == e.Container {
+			change(&s.state[i])
+		}
+	}
+}
+
+// settle looks whether the pod has ended with this container.
+func (s *shim) settle(e wire.Event) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	mains, all := true, true
+	for i, c := range s.spec.Containers {
+		st := s.state[i]
+		all = all && (st.exited || !st.started)
+		mains = mains && (st.exited || c.Kind != wire.KindMain)
+		if c.Name != e.Container || e.Code == 0 {
+			continue
+		}
+		if c.Kind == wire.KindSidecar {
+			continue
+		}
+		if s.record.Reason == "" && e.Reason != "" {
+			s.record.Reason, s.record.Message = e.Reason, e.Message
+		}
+		if c.Kind == wire.KindInit {
+			if s.record.Message == "" {
+				s.record.Message = fmt.Sprintf("init container %s: Error (exit code %d)", c.Name, e.Code)
+			}
+			mains = true
+			break
+		}
+	}
+	if mains {
+		s.doneOnce.Do(func() { close(s.mainsDone) })
+		if all {
+			s.allOnce.Do(func() { close(s.allDone) })
+		}
+	}
+}
+
+// fail ends a pod that cannot run, or whose first process is gone.
+func (s *shim) fail(reason, message string) {
+	s.mu.Lock()
+	if !s.ending && s.record.Reason == "" && s.record.Message == "" {
+		s.record.Reason, s.record.Message = reason, message
+	}
+	s.mu.Unlock()
+	s.doneOnce.Do(func() { close(s.mainsDone) })
+	s.allOnce.Do(func() { close(s.allDone) })
+}
+
+// stop ends the pod: SIGTERM, and SIGKILL after the grace. The first reason stands.
+func (s *shim) stop(reason string, grace time.Duration) {
+	s.mu.Lock()
+	if s.ending {
+		s.mu.Unlock()
+		return
+	}
+	first := !s.stopping
+	s.stopping = true
+	if first {
+		s.record.Reason = reason
+	}
+	s.mu.Unlock()
+	if grace > 0 {
+		s.signal(syscall.SIGTERM)
+	}
+	time.AfterFunc(grace, func() {
+		s.signal(syscall.SIGKILL)
+		// A first process that does not answer any more takes its pod with it.
+		time.AfterFunc(5*time.Second, func() {
+			s.mu.Lock()
+			defer s.mu.Unlock()
+			if !s.ending {
+				_ = syscall.Kill(s.pid, syscall.SIGKILL)
+			}
+		})
+	})
+}
+
+func (s *shim) signal(n syscall.Signal) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.toInit != nil && !s.ending {
+		_ = s.order(wire.Request{Op: wire.OpSignal, Signal: int(n)})
+	}
+}
+
+// order tells the pod's first process what to do.
+func (s *shim) order(r wire.Request) error {
+	s.orderMu.Lock()
+	defer s.orderMu.Unlock()
+	return s.toInit.Encode(r)
+}

@@ -1,0 +1,215 @@
+// Package wire is what the server and the shim of a pod say to each other: the order to run a pod, the events
+// that follow, and the record that is left on disk. It imports nothing but the standard library, because the
+// shim (cmd/tiphys-init) does neither.
+package wire
+
+import "time"
+
+// Files of an attempt's folder.
+const (
+	PodFile    = "pod.json"    // the pod as ordered, without secrets
+	ShimFile   = "shim.json"   // who runs it; created exclusively before anything is executed
+	RecordFile = "exit.json"   // how it ended
+	ReportFile = "report.json" // the final report, where it says more than the record
+	SocketFile = "sock"
+	LogFolder  = "log"
+	WorkFolder = "work"
+)
+
+// ResultLimit is the most that is kept of the main container's output as its result, and the most that an
+// output parameter may hold, in bytes.
+const ResultLimit = 256 << 10
+
+// ExecLimit is the most that is kept of the output of a command run in a container, in bytes.
+const ExecLimit = 64 << 10
+
+// Kinds of container.
+const (
+	KindInit    = "init"    // runs to its end before the next one starts
+	KindMain    = "main"    // its end is part of the pod's end
+	KindSidecar = "sidecar" // stopped once the main containers have ended
+)
+
+// Reasons of an end other than an exit code; they are those of package executor.
+const (
+	ReasonDeadline = "DeadlineExceeded"
+	ReasonStopped  = "Stopped"
+	ReasonLost     = "Lost"
+	ReasonStart    = "StartFailed"
+)
+
+// Spec is an order to run one pod. It may hold secrets, so it travels through a socket and is never stored.
+type Spec struct {
+	Hostname string `json:"hostname"`
+	// Work is the attempt's working folder, absolute.
+	Work string `json:"work"`
+	// Hide lists paths of this machine that host views do not show.
+	Hide []string `json:"hide,omitempty"`
+	// Network gives the pod a network namespace of its own.
+	Network bool `json:"network,omitempty"`
+	// AwaitGo makes the shim announce the pod's first process and wait for [Go] before it runs anything.
+	AwaitGo bool `json:"awaitGo,omitempty"`
+	// Bound ends the pod when the connection that ordered it is closed.
+	Bound bool `json:"bound,omitempty"`
+	// Cgroups are folders that the pod's first process joins; the shim removes them in the end.
+	Cgroups []string `json:"cgroups,omitempty"`
+	// Containers in the order in which they start.
+	Containers []Container `json:"containers"`
+	Volumes    []Volume    `json:"volumes,omitempty"`
+	Deadline   time.Time   `json:"deadline"`
+	// Grace is the time between SIGTERM and SIGKILL where nobody says otherwise.
+	Grace time.Duration `json:"grace"`
+	// Files are read from the main container's file system once it has ended, by name.
+	Files map[string]string `json:"files,omitempty"`
+	// Result asks for the tail of the main container's standard output.
+	Result bool `json:"result,omitempty"`
+	// Hold keeps the file systems mounted after the end until [Release].
+	Hold bool `json:"hold,omitempty"`
+	// Mask lists values that are taken out of logs and results.
+	Mask []string `json:"mask,omitempty"`
+	// LogLimit is the most that is kept of one container's log, in bytes.
+	LogLimit int64 `json:"logLimit"`
+	// NoSync leaves out fsync.
+	NoSync bool `json:"noSync,omitempty"`
+}
+
+// Container is one container, with everything resolved that needs no look into its file system.
+type Container struct {
+	Name string `json:"name"`
+	Kind string `json:"kind"`
+	// Layers of the root file system, the topmost first. Host views have none.
+	Layers []string `json:"layers,omitempty"`
+	Host   bool     `json:"host,omitempty"`
+	Args   []string `json:"args"`
+	Env    []string `json:"env"`
+	Dir    string   `json:"dir,omitempty"`
+	// User is a name or number, optionally with ":" and a group, as in an image's configuration.
+	User   string   `json:"user,omitempty"`
+	Groups []uint32 `json:"groups,omitempty"`
+	// NonRoot refuses to run as user 0.
+	NonRoot bool `json:"nonRoot,omitempty"`
+	// Capabilities is the bounding set, one bit each.
+	Capabilities uint64  `json:"capabilities"`
+	Privileged   bool    `json:"privileged,omitempty"`
+	NoNewPrivs   bool    `json:"noNewPrivs,omitempty"`
+	ReadOnly     bool    `json:"readOnly,omitempty"`
+	Mounts       []Mount `json:"mounts,omitempty"`
+	// Stdin is always empty; TTY is not provided.
+}
+
+// Mount brings a volume, or a file or folder of this machine, to a path in a container.
+type Mount struct {
+	Volume   string `json:"volume,omitempty"`
+	Source   string `json:"source,omitempty"`
+	SubPath  string `json:"subPath,omitempty"`
+	Path     string `json:"path"`
+	ReadOnly bool   `json:"readOnly,omitempty"`
+}
+
+// Volume is something that the pod's containers share: a folder of this machine, or files kept in memory.
+type Volume struct {
+	Name string `json:"name"`
+	// Path is the folder or file on this machine; empty for a volume in memory.
+	Path string `json:"path,omitempty"`
+	// Size limits a volume in memory, in bytes; 0 for half of the machine's memory.
+	Size  int64  `json:"size,omitempty"`
+	Files []File `json:"files,omitempty"`
+	// Group owns the volume's files if not 0 (securityContext.fsGroup).
+	Group int `json:"group,omitempty"`
+}
+
+// File is one file of a volume in memory.
+type File struct {
+	Path string `json:"path"`
+	Data []byte `json:"data"`
+	Mode uint32 `json:"mode"`
+}
+
+// Shim is who runs a pod, as [ShimFile] keeps it.
+type Shim struct {
+	PID int `json:"pid"`
+	// Start is the process's start time in clock ticks since boot, so that a reused pid is recognised.
+	Start uint64 `json:"start"`
+	// Boot is the kernel's boot id.
+	Boot string `json:"boot"`
+}
+
+// Record says how a pod ended, as [RecordFile] keeps it.
+type Record struct {
+	// Code of the main container; nil if it never started.
+	Code       *int              `json:"code,omitempty"`
+	Reason     string            `json:"reason,omitempty"`
+	Message    string            `json:"message,omitempty"`
+	Containers []ContainerRecord `json:"containers"`
+	Result     *string           `json:"result,omitempty"`
+	// Files holds what was read, Missing the names of what was not there, TooLarge of what was over the limit.
+	Files      map[string]string `json:"files,omitempty"`
+	Missing    []string          `json:"missing,omitempty"`
+	TooLarge   []string          `json:"tooLarge,omitempty"`
+	StartedAt  time.Time         `json:"startedAt"`
+	FinishedAt time.Time         `json:"finishedAt"`
+}
+
+// ContainerRecord says how a container ended.
+type ContainerRecord struct {
+	Name       string    `json:"name"`
+	Code       *int      `json:"code,omitempty"`
+	Message    string    `json:"message,omitempty"`
+	OOM        bool      `json:"oom,omitempty"`
+	StartedAt  time.Time `json:"startedAt"`
+	FinishedAt time.Time `json:"finishedAt"`
+	// Dropped counts the bytes of log beyond the limit.
+	Dropped int64 `json:"dropped,omitempty"`
+}
+
+// Operations of a [Request].
+const (
+	OpSpec    = "spec"    // the order; the first thing that a shim hears
+	OpGo      = "go"      // the network is there: run
+	OpAttach  = "attach"  // tell me what happened and what happens
+	OpStop    = "stop"    // SIGTERM, and SIGKILL after Grace
+	OpExec    = "exec"    // run a command in a container
+	OpRelease = "release" // what was wanted has been collected: unmount and end
+	OpSignal  = "signal"  // between shim and init only
+	OpQuit    = "quit"    // between shim and init only
+)
+
+// Request goes to a shim, and from a shim to the pod's init.
+type Request struct {
+	Op        string        `json:"op"`
+	Spec      *Spec         `json:"spec,omitempty"`
+	Grace     time.Duration `json:"grace,omitempty"`
+	Reason    string        `json:"reason,omitempty"`
+	Container string        `json:"container,omitempty"`
+	Args      []string      `json:"args,omitempty"`
+	Signal    int           `json:"signal,omitempty"`
+	Number    int           `json:"number,omitempty"`
+}
+
+// Names of an [Event].
+const (
+	EventPID     = "pid"     // the pod's first process exists
+	EventStarted = "started" // a container runs
+	EventExited  = "exited"  // a container ended
+	EventRead    = "read"    // files were read; between init and shim only
+	EventFailed  = "failed"  // the pod cannot run
+	EventExec    = "exec"    // a command ended
+	EventEnded   = "ended"   // the record is on disk
+	EventAborted = "aborted" // nothing was run, and the shim gave the attempt back
+)
+
+// Event comes from a shim, or from the pod's init to its shim.
+type Event struct {
+	Event     string            `json:"event"`
+	PID       int               `json:"pid,omitempty"`
+	Container string            `json:"container,omitempty"`
+	Code      int               `json:"code,omitempty"`
+	Reason    string            `json:"reason,omitempty"`
+	Message   string            `json:"message,omitempty"`
+	Time      time.Time         `json:"time"`
+	Number    int               `json:"number,omitempty"`
+	Output    []byte            `json:"output,omitempty"`
+	Files     map[string]string `json:"files,omitempty"`
+	Missing   []string          `json:"missing,omitempty"`
+	TooLarge  []string          `json:"tooLarge,omitempty"`
+}
