@@ -1,0 +1,69 @@
+package render
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+)
+
+// nobody is the unprivileged user and group of the child.
+const nobody = 65534
+
+// confinement gives the child its own network namespace without any interface, and ends it with its parent.
+func confinement(isolate bool) *syscall.SysProcAttr {
+	attributes := &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	if !isolate {
+		return attributes
+	}
+	attributes.Cloneflags = syscall.CLONE_NEWNET | syscall.CLONE_NEWIPC | syscall.CLONE_NEWUTS
+	if os.Geteuid() != 0 {
+		attributes.Cloneflags |= syscall.CLONE_NEWUSER
+		attributes.UidMappings = []syscall.SysProcIDMap{{ContainerID: os.Getuid(), HostID: os.Getuid(), Size: 1}}
+		attributes.GidMappings = []syscall.SysProcIDMap{{ContainerID: os.Getgid(), HostID: os.Getgid(), Size: 1}}
+	}
+	return attributes
+}
+
+// confine gives up, for good, what rendering does not need.
+func confine(r request) error {
+	limits := []struct {
+		name     string
+		resource int
+		value    uint64
+	}{
+		{"data", unix.RLIMIT_DATA, r.Memory},
+		{"cpu", unix.RLIMIT_CPU, r.CPUSeconds},
+		{"file size", unix.RLIMIT_FSIZE, 0},
+		{"open files", unix.RLIMIT_NOFILE, 256},
+		{"core", unix.RLIMIT_CORE, 0},
+	}
+	for _, l := range limits {
+		if l.value == 0 && (l.resource == unix.RLIMIT_DATA || l.resource == unix.RLIMIT_CPU) {
+			continue
+		}
+		if err := unix.Setrlimit(l.resource, &unix.Rlimit{Cur: l.value, Max: l.value}); err != nil {
+			return fmt.Errorf("limit %s: %w", l.name, err)
+		}
+	}
+	if err := unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0); err != nil {
+		return fmt.Errorf("set no new privileges: %w", err)
+	}
+	if !r.Drop {
+		return nil
+	}
+	return errors.Join(
+		wrap("drop groups", syscall.Setgroups([]int{})),
+		wrap("drop group", syscall.Setresgid(nobody, nobody, nobody)),
+		wrap("drop user", syscall.Setresuid(nobody, nobody, nobody)),
+	)
+}
+
+func wrap(what string, err error) error {
+	if err == nil {
+		return nil
+	}
+	return fmt.Errorf("%s: %w", what, err)
+}
