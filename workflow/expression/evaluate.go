@@ -1,0 +1,303 @@
+package expression
+
+import (
+	"errors"
+	"fmt"
+	"reflect"
+	"sort"
+	"strings"
+	"sync"
+
+	"github.com/expr-lang/expr"
+	"github.com/expr-lang/expr/ast"
+	"github.com/expr-lang/expr/parser"
+	"github.com/expr-lang/expr/vm"
+	"github.com/expr-lang/expr/vm/runtime"
+)
+
+// Bounds of one expression. expr-lang itself limits the memory of lists that an evaluation makes.
+const (
+	maxSource = 64 << 10  // bytes of an expression
+	maxNodes  = 5000      // nodes of its syntax tree
+	maxTicks  = 1_000_000 // passes through the bodies of its loops, taken together
+	maxText   = 4 << 20   // bytes of a text that it makes
+	maxCached = 2000      // compiled expressions that are kept
+)
+
+// Evaluator evaluates expressions and replaces tags. It keeps compiled expressions. It may be used from several
+// goroutines at once.
+type Evaluator struct {
+	mu    sync.Mutex
+	cache map[string]*program
+	base  functions
+}
+
+// New makes an Evaluator.
+func New() *Evaluator {
+	return &Evaluator{cache: map[string]*program{}, base: newFunctions()}
+}
+
+// program is a compiled expression with the names that it reads.
+type program struct {
+	run    *vm.Program
+	chains []chain
+	sprig  bool
+	err    error
+}
+
+// chain is a name that an expression reads: segments known before evaluation.
+type chain struct {
+	path []string
+	// whole is set where what follows is computed: inputs.parameters[x].
+	whole bool
+}
+
+func parses(code string) bool {
+	if len(code) > maxSource {
+		return false
+	}
+	_, err := parser.Parse(code)
+	return err == nil
+}
+
+func (e *Evaluator) compile(code string) *program {
+	e.mu.Lock()
+	p := e.cache[code]
+	e.mu.Unlock()
+	if p != nil {
+		return p
+	}
+	p = compile(code)
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if len(e.cache) >= maxCached {
+		clear(e.cache)
+	}
+	e.cache[code] = p
+	return p
+}
+
+func compile(code string) *program {
+	if len(code) > maxSource {
+		return &program{err: fmt.Errorf("expression is longer than %d bytes", maxSource)}
+	}
+	options := []expr.Option{
+		expr.Optimize(false), expr.MaxNodes(maxNodes), expr.Patch(&bounds{seen: map[ast.Node]bool{}}),
+		expr.DisableBuiltin("now"), expr.DisableBuiltin("replace"), expr.DisableBuiltin("join"),
+	}
+	run, err := expr.Compile(code, options...)
+	if err != nil {
+		return &program{err: firstLine(err)}
+	}
+	reader := &reader{chains: map[ast.Node]chain{}, local: map[string]bool{}}
+	root := run.Node()
+	ast.Walk(&root, reader)
+	return &program{run: run, chains: reader.found(), sprig: strings.Contains(code, "sprig")}
+}
+
+// bounds puts a counter into each loop's body and a limit into each addition of texts, so that no expression
+// runs away. expr-lang offers no limit of time.
+type bounds struct{ seen map[ast.Node]bool }
+
+// Visit implements ast.Visitor.
+func (b *bounds) Visit(node *ast.Node) {
+	switch n := (*node).(type) {
+	case *ast.PredicateNode:
+		if !b.seen[n] {
+			b.seen[n] = true
+			n.Node = &ast.CallNode{Callee: &ast.IdentifierNode{Value: tickName}, Arguments: []ast.Node{n.Node}}
+		}
+	case *ast.BinaryNode:
+		if n.Operator == "+" {
+			ast.Patch(node, &ast.CallNode{Callee: &ast.IdentifierNode{Value: addName}, Arguments: []ast.Node{n.Left, n.Right}})
+		}
+	}
+}
+
+const (
+	tickName = "tiphys_tick"
+	addName  = "tiphys_add"
+)
+
+// reader collects the names that an expression reads. A node is visited after its children.
+type reader struct {
+	chains map[ast.Node]chain
+	local  map[string]bool
+}
+
+// Visit implements ast.Visitor.
+func (r *reader) Visit(node *ast.Node) {
+	switch n := (*node).(type) {
+	case *ast.IdentifierNode:
+		r.chains[n] = chain{path: []string{n.Value}}
+	case *ast.VariableDeclaratorNode:
+		r.local[n.Name] = true
+	case *ast.ChainNode:
+		if c, ok := r.chains[n.Node]; ok {
+			delete(r.chains, n.Node)
+			r.chains[n] = c
+		}
+	case *ast.MemberNode:
+		c, ok := r.chains[n.Node]
+		if !ok {
+			return
+		}
+		if property, constant := n.Property.(*ast.StringNode); constant {
+			delete(r.chains, n.Node)
+			r.chains[n] = chain{path: append(append([]string(nil), c.path...), property.Value)}
+			return
+		}
+		c.whole = true
+		r.chains[n.Node] = c
+	}
+}
+
+func (r *reader) found() []chain {
+	var all []chain
+	for _, c := range r.chains {
+		if !r.local[c.path[0]] && !isFunction(c.path[0]) {
+			all = append(all, c)
+		}
+	}
+	sort.Slice(all, func(i, j int) bool {
+		return strings.Join(all[i].path, ".") < strings.Join(all[j].path, ".")
+	})
+	return all
+}
+
+// Names gives the names that an expression reads, such as "inputs.parameters.x", for checking it before it is
+// evaluated. A name whose end is computed ends in ".*".
+func (e *Evaluator) Names(code string) ([]string, error) {
+	p := e.compile(code)
+	if p.err != nil {
+		return nil, p.err
+	}
+	all := make([]string, len(p.chains))
+	for i, c := range p.chains {
+		all[i] = strings.Join(c.path, ".")
+		if c.whole {
+			all[i] += ".*"
+		}
+	}
+	return all, nil
+}
+
+// evaluate gives the value, and the names that nothing resolves.
+func (e *Evaluator) evaluate(code string, scope Scope, o Options) (value any, missing []string, err error) {
+	p := e.compile(code)
+	if p.err != nil {
+		return nil, nil, p.err
+	}
+	env := e.base.environment(o, p.sprig)
+	for _, c := range p.chains {
+		if !fill(env, c, scope) {
+			missing = append(missing, strings.Join(c.path, "."))
+		}
+	}
+	value, err = expr.Run(p.run, env)
+	if err != nil {
+		return nil, missing, firstLine(err)
+	}
+	if v := reflect.ValueOf(value); v.Kind() == reflect.Pointer && v.IsNil() {
+		value = nil
+	}
+	return value, missing, nil
+}
+
+// fill puts what a chain reads into the environment. Where it is not known, the maps around it are made, so that
+// the name itself is nil: `tasks.a.outputs.parameters.x ?? "none"`.
+func fill(env map[string]any, c chain, scope Scope) bool {
+	name := strings.Join(c.path, ".")
+	if below := group(scope, name); below != nil {
+		setPath(env, c.path, below)
+		return true
+	}
+	for n := len(c.path); n > 0; n-- {
+		value, ok := scope.Lookup(strings.Join(c.path[:n], "."))
+		if !ok {
+			continue
+		}
+		setPath(env, c.path[:n], value)
+		if n == len(c.path) {
+			return value != nil
+		}
+		return true
+	}
+	if len(c.path) > 1 {
+		setPath(env, c.path[:len(c.path)-1], map[string]any{})
+	}
+	return false
+}
+
+// Eval evaluates an expression (fromExpression, valueFrom.expression, data). A name that nothing resolves is nil.
+func (e *Evaluator) Eval(code string, scope Scope, o Options) (any, error) {
+	value, missing, err := e.evaluate(code, scope, o)
+	if err != nil {
+		if len(missing) > 0 {
+			err = fmt.Errorf("%w (%s is not known here)", err, strings.Join(missing, ", "))
+		}
+		return nil, fmt.Errorf("evaluate %q: %w", code, err)
+	}
+	return value, nil
+}
+
+// EvalBool evaluates a condition: retryStrategy.expression, a hook's expression, an HTTP successCondition.
+func (e *Evaluator) EvalBool(code string, scope Scope, o Options) (bool, error) {
+	value, err := e.Eval(code, scope, o)
+	if err != nil {
+		return false, err
+	}
+	b, ok := value.(bool)
+	if !ok {
+		return false, fmt.Errorf("evaluate %q: want true or false, got %s", code, describe(value))
+	}
+	return b, nil
+}
+
+// EvalString evaluates an expression to its text: labelsFrom.
+func (e *Evaluator) EvalString(code string, scope Scope, o Options) (string, error) {
+	value, err := e.Eval(code, scope, o)
+	if err != nil {
+		return "", err
+	}
+	if value == nil {
+		return "", fmt.Errorf("evaluate %q: it has no value", code)
+	}
+	return Text(value), nil
+}
+
+func describe(value any) string {
+	if value == nil {
+		return "nothing"
+	}
+	text := Text(value)
+	if len(text) > 60 {
+		text = text[:60] + "…"
+	}
+	return fmt.Sprintf("%T %s", value, text)
+}
+
+// firstLine leaves out expr-lang's drawing of where the fault is, which takes several lines.
+func firstLine(err error) error {
+	line, _, _ := strings.Cut(err.Error(), "\n")
+	return errors.New(line)
+}
+
+func add(a, b any) (any, error) {
+	x, ok := a.(string)
+	y, both := b.(string)
+	if ok && both && len(x)+len(y) > maxText {
+		return nil, fmt.Errorf("text of more than %d bytes", maxText)
+	}
+	return safeAdd(a, b)
+}
+
+func safeAdd(a, b any) (result any, err error) {
+	defer func() {
+		// The library's operators panic on operands of the wrong kind; its machine turns that into an error.
+		if r := recover(); r != nil {
+			err = fmt.Errorf("%v", r)
+		}
+	}()
+	return runtime.Add(a, b), nil
+}
