@@ -157,7 +157,7 @@ type Work struct {
 	Queue string `json:"queue"`
 	// Key is unique among the open items of a queue: enqueueing it again replaces the item.
 	Key string `json:"key"`
-	// Due is the earliest time to do it; a timer is an item with a later Due.
+	// Due is the earliest time to do it, at once if zero; a timer is an item with a later Due.
 	Due time.Time `json:"due"`
 	// Cause is the entry that asked for it.
 	Cause int64 `json:"cause,omitempty"`

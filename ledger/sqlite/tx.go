@@ -244,6 +244,9 @@ func (t *tx) Enqueue(w ledger.Work) error {
 	if err := checkSize(w.Body); err != nil {
 		return fmt.Errorf("enqueue %s %s: %w", w.Queue, w.Key, err)
 	}
+	if w.Due.IsZero() {
+		w.Due = t.now
+	}
 	w.Body = bytes.Clone(w.Body)
 	t.work = append(t.work, workOp{work: w})
 	return nil

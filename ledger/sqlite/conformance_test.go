@@ -1,0 +1,50 @@
+package sqlite_test
+
+import (
+	"context"
+	"database/sql"
+	"path/filepath"
+	"testing"
+
+	"github.com/tiphys/tiphys/ledger"
+	"github.com/tiphys/tiphys/ledger/ledgertest"
+	"github.com/tiphys/tiphys/ledger/sqlite"
+)
+
+func TestConformance(t *testing.T) {
+	t.Parallel()
+	ledgertest.Run(t, ledgertest.Suite{
+		Open: func(t testing.TB, o ledgertest.Options) ledger.Ledger {
+			return open(t, sqlite.Options{Path: filepath.Join(o.Place, "ledger.db"), Synchronous: sqlite.Off, Projections: o.Projections, Now: o.Now})
+		},
+		Exec:    func(t testing.TB, l ledger.Ledger, statement string) { exec(t, l.(*sqlite.Ledger).Path(), statement) },
+		Restore: func(t testing.TB, backup string) ledger.Ledger { return open(t, sqlite.Options{Path: backup}) },
+	})
+}
+
+func open(t testing.TB, o sqlite.Options) *sqlite.Ledger {
+	t.Helper()
+	l, err := sqlite.Open(context.Background(), o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := l.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return l
+}
+
+// exec changes the file behind the ledger's back.
+func exec(t testing.TB, path, statement string) {
+	t.Helper()
+	db, err := sql.Open("sqlite", "file:"+path+"?_pragma=busy_timeout(10000)")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	if _, err := db.Exec(statement); err != nil {
+		t.Fatal(err)
+	}
+}
