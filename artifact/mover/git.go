@@ -286,8 +286,8 @@ func (c *clone) submodules(ctx context.Context) error {
 	if err != nil || !info.Mode().IsRegular() {
 		return fmt.Errorf("%w: .gitmodules is not a file", archive.ErrUnsafe)
 	}
-	// The remote's own address is not always what was fetched from, and relative submodules go by it.
-	_, err = c.git.run(ctx, c.dest, "submodule", "--quiet", "update", "--init", "--recursive", "--force", "--checkout")
+	// What may be fetched from this machine was the repository itself, not what it names.
+	_, err = c.git.without("file").run(ctx, c.dest, "submodule", "--quiet", "update", "--init", "--recursive", "--force", "--checkout")
 	return err
 }
 

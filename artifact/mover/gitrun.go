@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -42,6 +43,18 @@ func (m *Mover) newGitRunner(ctx context.Context, a *manifest.GitArtifact, from 
 		return nil, err
 	}
 	return g, nil
+}
+
+// without returns a runner that may not use a transport.
+func (g *gitRunner) without(transport string) *gitRunner {
+	less := *g
+	less.env = slices.Clone(g.env)
+	for i, v := range less.env {
+		if strings.HasPrefix(v, "GIT_ALLOW_PROTOCOL=") {
+			less.env[i] = strings.ReplaceAll(v, ":"+transport, "")
+		}
+	}
+	return &less
 }
 
 func (g *gitRunner) close() { _ = os.RemoveAll(g.home) }
