@@ -68,6 +68,8 @@ type Node struct {
 	Daemoned      *bool                 `json:"daemoned,omitempty"`
 	Inputs        *manifest.Inputs      `json:"inputs,omitempty"`
 	Outputs       *manifest.Outputs     `json:"outputs,omitempty"`
+	// Children and OutboundNodes are empty in rows and entries: [Link] derives them from Parent, After and Order,
+	// so that a node with ten thousand children is not written again for each of them.
 	Children      []string              `json:"children,omitempty"`
 	OutboundNodes []string              `json:"outboundNodes,omitempty"`
 	NodeFlag      *NodeFlag             `json:"nodeFlag,omitempty"`
@@ -77,6 +79,14 @@ type Node struct {
 	Why string `json:"why,omitempty"`
 	// Attempt counts the infrastructure attempts at this pod, from 0.
 	Attempt int `json:"attempt,omitempty"`
+	// Parent is the node that this one is part of: the step group, task group, retry, DAG or hooked node.
+	// Empty for the root and for the handlers of the whole run.
+	Parent string `json:"parent,omitempty"`
+	// After names the nodes whose outbound nodes this one follows (the previous group, a task's dependencies).
+	// In Argo's graph the node is then a child of those; without After it is a child of Parent.
+	After []string `json:"after,omitempty"`
+	// Order counts the nodes of a run in the order in which they came to be.
+	Order int `json:"order,omitempty"`
 	// Position is where in its file the step or task that made the node stands; absent if not known.
 	Position *manifest.Position `json:"position,omitempty"`
 }

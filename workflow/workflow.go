@@ -118,6 +118,9 @@ const (
 
 func (m Meta) command() Meta { return m }
 
+// MetaOf gives what every command has.
+func MetaOf(c Command) Meta { return c.command() }
+
 // Decision is what Decide returns.
 type Decision struct {
 	Entries []Entry

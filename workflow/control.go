@@ -1,0 +1,535 @@
+package workflow
+
+import (
+	"encoding/json"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/tiphys/tiphys/manifest"
+)
+
+func cutKey(key string) (verb, id string, ok bool) { return strings.Cut(key, "/") }
+
+// control carries out a person's command.
+func (t *turn) control(c Control) error {
+	if c.Verb == Retry {
+		return t.retryRun(c)
+	}
+	if t.s.run.Phase.Done() {
+		return fmt.Errorf("%s run %s: it has ended (%s)", c.Verb, t.s.run.Name, t.s.run.Phase)
+	}
+	switch c.Verb {
+	case Suspend:
+		if !t.s.run.Suspended {
+			t.changeRun(kindRunChange, runChange{Suspended: ptr(true), Actor: t.actor})
+		}
+		return nil
+	case Resume:
+		return t.resume(c)
+	case Set:
+		return t.set(c)
+	case Stop, Terminate:
+		if c.Nodes != "" {
+			return t.stopNodes(c)
+		}
+		t.shutDown(map[string]string{Stop: "Stop", Terminate: "Terminate"}[c.Verb])
+		return nil
+	}
+	return fmt.Errorf("%q is not something a run can be told: use suspend, resume, stop, terminate, retry or set", c.Verb)
+}
+
+func (t *turn) resume(c Control) error {
+	nodes, err := t.selectNodes(c.Nodes, func(n *node) bool { return n.Type == NodeSuspend && n.Phase == Running })
+	if err != nil {
+		return err
+	}
+	if c.Nodes != "" && len(nodes) == 0 {
+		return fmt.Errorf("resume: no suspended node matches %q", c.Nodes)
+	}
+	for _, n := range nodes {
+		if err := t.resumeNode(n, c.Parameters); err != nil {
+			return err
+		}
+	}
+	if c.Nodes == "" && t.s.run.Suspended {
+		t.changeRun(kindRunChange, runChange{Suspended: ptr(false), Actor: t.actor})
+		t.freed = append(t.freed, suspendedKey)
+	}
+	return nil
+}
+
+// stopNodes fails the suspended nodes that the selector names, as `argo stop --node-field-selector` does.
+func (t *turn) stopNodes(c Control) error {
+	nodes, err := t.selectNodes(c.Nodes, func(n *node) bool { return n.Type == NodeSuspend && n.Phase == Running })
+	if err != nil {
+		return err
+	}
+	if len(nodes) == 0 {
+		return fmt.Errorf("%s: no suspended node matches %q", c.Verb, c.Nodes)
+	}
+	for _, n := range nodes {
+		t.finish(n, Failed, c.Message, nil)
+	}
+	return nil
+}
+
+// set changes suspended nodes: outputs, message, phase.
+func (t *turn) set(c Control) error {
+	nodes, err := t.selectNodes(c.Nodes, func(n *node) bool { return n.Type == NodeSuspend && n.Phase == Running })
+	if err != nil {
+		return err
+	}
+	if len(nodes) == 0 {
+		return fmt.Errorf("set: no suspended node matches %q", c.Nodes)
+	}
+	for _, n := range nodes {
+		outputs, err := setOutputs(n, c.Parameters)
+		if err != nil {
+			return err
+		}
+		if c.Phase.Done() {
+			t.finish(n, c.Phase, c.Message, outputs)
+			continue
+		}
+		ch := nodeChange{Outputs: outputs}
+		if c.Message != "" {
+			ch.Message = ptr(joinMessage(n.Message, c.Message))
+		}
+		t.change(kindChanged, n, ch)
+	}
+	return nil
+}
+
+func joinMessage(before, more string) string {
+	if before == "" {
+		return more
+	}
+	return before + "; " + more
+}
+
+func setOutputs(n *node, values map[string]string) (*manifest.Outputs, error) {
+	if len(values) == 0 {
+		return nil, nil
+	}
+	o := &manifest.Outputs{}
+	if n.Outputs != nil {
+		*o = *n.Outputs
+		o.Parameters = append([]manifest.Parameter(nil), n.Outputs.Parameters...)
+	}
+	for _, k := range sortedKeys(values) {
+		found := false
+		for i := range o.Parameters {
+			if o.Parameters[i].Name == k {
+				o.Parameters[i].Value, found = manifest.NewAnyString(values[k]), true
+			}
+		}
+		if !found {
+			return nil, fmt.Errorf("set: node %s has no output parameter %q", n.DisplayName, k)
+		}
+	}
+	return o, nil
+}
+
+// shutDown stops a run. Exit handlers run after Stop and not after Terminate.
+func (t *turn) shutDown(strategy string) {
+	if t.s.run.Shutdown == strategy || t.s.run.Shutdown == "Terminate" {
+		return
+	}
+	t.changeRun(kindRunChange, runChange{Shutdown: &strategy, Suspended: ptr(false), Actor: t.actor})
+	t.halt(func(n *node) (string, bool) { return shutdownMessage(strategy), t.shutdown(n) })
+}
+
+// expire ends a run whose deadline has passed; exit handlers still run.
+func (t *turn) expire() {
+	if t.s.expired || t.s.run.Phase.Done() {
+		return
+	}
+	t.changeRun(kindRunChange, runChange{Expired: true, Suspended: ptr(false)})
+	t.halt(func(n *node) (string, bool) { return deadlineMessage, !n.Exit })
+}
+
+// halt ends all leaves that a rule selects: pods are asked to stop, what only waits ends at once.
+func (t *turn) halt(rule func(*node) (message string, ends bool)) {
+	all := append([]*node(nil), t.s.order...)
+	for _, n := range all {
+		message, ends := rule(n)
+		if n.gone || n.Phase.Done() || !ends || n.Daemoned != nil {
+			continue
+		}
+		switch {
+		case n.planned, n.lock == lockWaiting, n.memo, n.Type == NodeSuspend, n.Type == NodeHTTP:
+			t.finish(n, Failed, message, nil)
+		case n.need && n.open == 0:
+			t.finish(n, Failed, message, nil)
+		case n.Type == NodePod && n.pod != nil:
+			t.stopPod(n, message)
+		case n.Type == NodeRetry && n.open == 0 && len(n.children) > 0:
+			t.effect(CancelTimer{Key: "retry/" + n.ID})
+			last := t.s.nodes[n.children[len(n.children)-1]]
+			if last.Phase.bad() && t.s.run.Shutdown != "" {
+				message = "Stopped with strategy '" + t.s.run.Shutdown + "'"
+			}
+			t.finish(n, Failed, message, last.Outputs)
+		}
+	}
+	if t.s.lock == lockWaiting && t.s.root == "" {
+		t.abandon(Failed, "Stopped with strategy '"+t.s.run.Shutdown+"'")
+	}
+}
+
+// abandon ends a run that never had a node.
+func (t *turn) abandon(phase Phase, message string) {
+	c := runChange{Phase: &phase, Message: &message, StartedAt: &t.now, FinishedAt: &t.now}
+	if t.s.lock != lockNone {
+		c.Lock = ptr(lockNone)
+		t.effect(Release{Holder: t.s.runHolder()})
+	}
+	t.changeRun(kindRunEnd, c)
+	if t.s.deadline() != nil {
+		t.effect(CancelTimer{Key: "deadline"})
+	}
+}
+
+// selectNodes finds the nodes that a field selector names: "displayName=approve,phase!=Failed". An empty selector
+// names all.
+func (t *turn) selectNodes(selector string, of func(*node) bool) ([]*node, error) {
+	var out []*node
+	for _, n := range t.s.order {
+		if n.gone || n.planned || !of(n) {
+			continue
+		}
+		ok, err := matches(n, selector)
+		if err != nil {
+			return nil, err
+		}
+		if ok {
+			out = append(out, n)
+		}
+	}
+	return out, nil
+}
+
+func matches(n *node, selector string) (bool, error) {
+	for _, term := range strings.Split(selector, ",") {
+		if strings.TrimSpace(term) == "" {
+			continue
+		}
+		key, want, ok := strings.Cut(term, "!=")
+		not := ok
+		if !ok {
+			if key, want, ok = strings.Cut(term, "="); !ok {
+				return false, fmt.Errorf("node selector %q: want field=value", term)
+			}
+			want = strings.TrimPrefix(want, "=")
+		}
+		got, err := nodeSelectorField(n, strings.TrimSpace(key))
+		if err != nil {
+			return false, err
+		}
+		if (got == strings.TrimSpace(want)) == not {
+			return false, nil
+		}
+	}
+	return true, nil
+}
+
+func nodeSelectorField(n *node, key string) (string, error) {
+	switch key {
+	case "name", "metadata.name":
+		return n.Name, nil
+	case "id":
+		return n.ID, nil
+	case "displayName":
+		return n.DisplayName, nil
+	case "templateName":
+		return n.TemplateName, nil
+	case "phase":
+		return string(n.Phase), nil
+	case "type":
+		return string(n.Type), nil
+	case "templateRef.name", "templateRef.template":
+		if n.TemplateRef == nil {
+			return "", nil
+		}
+		if strings.HasSuffix(key, ".name") {
+			return n.TemplateRef.Name, nil
+		}
+		return n.TemplateRef.Template, nil
+	}
+	name, ok := strings.CutPrefix(key, "inputs.parameters.")
+	name, value := strings.CutSuffix(name, ".value")
+	if !ok || !value {
+		return "", fmt.Errorf("node selector: field %q is not known (name, displayName, templateName, phase, id, type, templateRef.name, templateRef.template, inputs.parameters.NAME.value)", key)
+	}
+	if n.Inputs != nil {
+		for _, p := range n.Inputs.Parameters {
+			if p.Name == name {
+				return p.Value.Text(), nil
+			}
+		}
+	}
+	return "", nil
+}
+
+// got takes the answer to a Need or an Acquire.
+func (t *turn) got(g Got) error {
+	var pins []pinned
+	for _, ref := range sortedRefs(g.Objects) {
+		if _, known := t.s.objects[ref]; !known {
+			pins = append(pins, pinned{ref, g.Objects[ref]})
+		}
+	}
+	if len(pins) > 0 {
+		t.changeRun(kindPinned, runChange{Pinned: pins})
+	}
+	key := strings.TrimPrefix(strings.TrimPrefix(g.Key, "need/"), "lock/")
+	if key == "run" {
+		return t.gotRunLock(g)
+	}
+	verb, id, _ := cutKey(key)
+	if verb == "objects" {
+		id, _, _ = strings.Cut(id, "/")
+	}
+	n := t.s.nodes[id]
+	if n == nil || n.Phase.Done() {
+		return nil
+	}
+	switch verb {
+	case "objects":
+		t.gotObjects(n, g)
+	case "memo":
+		return t.gotMemo(n, g)
+	case "node":
+		t.gotLock(n, g)
+	default:
+		return fmt.Errorf("decide: nothing was asked for by the key %q", g.Key)
+	}
+	return nil
+}
+
+func (t *turn) gotObjects(n *node, g Got) {
+	if !n.need {
+		return
+	}
+	t.change(kindChanged, n, nodeChange{Need: ptr(false), Waiting: ptr("")})
+	if g.Error != "" {
+		t.finish(n, Error, g.Error, nil)
+		return
+	}
+	switch n.Type {
+	case NodeStepGroup:
+		b := t.s.nodes[n.BoundaryID]
+		tm, err := t.s.templateAt(b.Template)
+		if err != nil {
+			t.finish(n, Error, err.Error(), nil)
+			return
+		}
+		t.fillGroup(n, b, tm)
+	case NodeDAG:
+		tm, err := t.s.templateAt(n.Template)
+		if err != nil {
+			t.finish(n, Error, err.Error(), nil)
+			return
+		}
+		t.startDAG(n, tm)
+	}
+}
+
+// retryRun begins a failed run again: what succeeded stays, what did not is set aside as evidence and made anew.
+func (t *turn) retryRun(c Control) error {
+	s := t.s
+	if !s.run.Phase.Done() {
+		return fmt.Errorf("retry run %s: it has not ended (%s)", s.run.Name, s.run.Phase)
+	}
+	if s.run.Phase == Succeeded && !c.RestartSuccessful {
+		return fmt.Errorf("retry run %s: it succeeded; only failed nodes are run again, unless restartSuccessful is set with a node selector", s.run.Name)
+	}
+	drop, err := t.toDrop(c)
+	if err != nil {
+		return err
+	}
+	running := Running
+	t.changeRun(kindRetried, runChange{Phase: &running, StartedAt: &t.now, Actor: t.actor, Parameters: c.Parameters})
+	if d := s.deadline(); d != nil {
+		t.effect(SetTimer{Key: "deadline", At: *d})
+	}
+	all := append([]*node(nil), s.order...)
+	for i := len(all) - 1; i >= 0; i-- {
+		if n := all[i]; !n.gone && drop[n.ID] {
+			t.change(kindRemoved, n, nodeChange{Ended: attemptOf(n)})
+		}
+	}
+	var again []*node
+	for i := len(all) - 1; i >= 0; i-- {
+		n := all[i]
+		if n.gone || n.Type.leaf() || n.Phase == Skipped || !t.touched(n, drop) {
+			continue
+		}
+		t.change(kindReopened, n, nodeChange{})
+		again = append(again, n)
+	}
+	if len(s.nodes) == 0 || s.nodes[s.root] == nil {
+		t.startRoot()
+		return nil
+	}
+	for i := len(again) - 1; i >= 0; i-- {
+		t.resumeComposite(again[i])
+	}
+	return nil
+}
+
+func attemptOf(n *node) *Attempt {
+	a := &Attempt{
+		Node: n.ID, Name: n.Name, Phase: n.Phase, Message: n.Message, StartedAt: n.StartedAt, FinishedAt: n.FinishedAt,
+		Outputs: n.Outputs, Host: n.HostNodeName, Attempt: n.Attempt, Reason: "Retried",
+	}
+	return a
+}
+
+// toDrop finds the nodes that a retry sets aside: leaves that ended badly or are selected, what came after them,
+// handlers and hooks of the run, and all attempts of a Retry node that ended badly.
+func (t *turn) toDrop(c Control) (map[string]bool, error) {
+	s := t.s
+	drop := map[string]bool{}
+	selected := map[string]bool{}
+	if c.RestartSuccessful && c.Nodes != "" {
+		nodes, err := t.selectNodes(c.Nodes, func(*node) bool { return true })
+		if err != nil {
+			return nil, err
+		}
+		for _, n := range nodes {
+			selected[n.ID] = true
+		}
+	}
+	for _, n := range s.order {
+		if n.gone {
+			continue
+		}
+		p := s.nodes[n.Parent]
+		switch {
+		case n.Parent == "" && n.ID != s.root:
+			drop[n.ID] = true
+		case selected[n.ID], p != nil && drop[p.ID]:
+			drop[n.ID] = true
+		case n.planned:
+			drop[n.ID] = true
+		case n.Type.leaf() && n.Phase.bad():
+			drop[n.ID] = true
+		case p != nil && p.Type == NodeRetry && p.Phase.bad():
+			drop[n.ID] = true
+		case n.Role == roleHook || n.Role == roleExit:
+			drop[n.ID] = p != nil && p.Phase.bad()
+		case n.Type == NodeStepGroup && n.open == 0 && len(n.children) == 0 && n.Phase.bad():
+			drop[n.ID] = true
+		default:
+			for _, a := range n.After {
+				prev := s.nodes[a]
+				if drop[a] || prev != nil && prev.Phase.bad() && n.Phase != Succeeded || s.holdsDropped(prev, drop) {
+					drop[n.ID] = true
+				}
+			}
+		}
+		if drop[n.ID] {
+			for up := p; up != nil && !selected[up.ID]; up = s.nodes[up.Parent] {
+				if s.cache.touched == nil {
+					s.cache.touched = map[string]bool{}
+				}
+				s.cache.touched[up.ID] = true
+			}
+		}
+	}
+	return drop, nil
+}
+
+// holdsDropped reports whether something below n is set aside.
+func (s *State) holdsDropped(n *node, _ map[string]bool) bool { return n != nil && s.cache.touched[n.ID] }
+
+// touched reports whether a composite node must run again: it ended badly, or something below it was set aside.
+func (t *turn) touched(n *node, _ map[string]bool) bool {
+	return n.Phase.bad() || t.s.cache.touched[n.ID]
+}
+
+// resumeComposite lets a reopened node make what is missing below it.
+func (t *turn) resumeComposite(n *node) {
+	if n.gone || n.Phase.Done() || t.err != nil {
+		return
+	}
+	t.s.cache.touched = nil
+	tm, err := t.s.templateAt(n.Template)
+	if n.Type != NodeStepGroup && n.Type != NodeTaskGroup && err != nil {
+		t.finish(n, Error, err.Error(), nil)
+		return
+	}
+	switch n.Type {
+	case NodeRetry:
+		if len(n.children) == 0 {
+			t.newAttempt(n)
+		}
+	case NodeSteps:
+		if k := len(n.children); n.open == 0 {
+			var after []string
+			if k > 0 {
+				after = []string{n.children[k-1]}
+			}
+			t.startGroup(n, tm, k, after)
+		}
+	case NodeDAG:
+		t.startDAG(n, tm)
+	case NodeStepGroup:
+		b := t.s.nodes[n.BoundaryID]
+		if btm, err := t.s.templateAt(b.Template); err == nil {
+			t.fillGroup(n, b, btm)
+		}
+	case NodeTaskGroup:
+		t.refill(n)
+	}
+}
+
+// refill makes the items of a looped task that are missing.
+func (t *turn) refill(group *node) {
+	b := t.s.nodes[group.BoundaryID]
+	tm, err := t.s.templateAt(b.Template)
+	if err != nil {
+		t.finish(group, Error, err.Error(), nil)
+		return
+	}
+	list, err := t.prepare(b, tm, tm.siteAt(group.Site))
+	if err != nil {
+		t.finish(group, Error, err.Error(), nil)
+		return
+	}
+	for _, p := range list {
+		t.invokePrepared(group, b, nil, p, group.Name+p.suffix)
+	}
+	t.lookAgain(group)
+}
+
+// deadline is when the run has to have ended; nil for never.
+func (s *State) deadline() *time.Time {
+	a := s.spec.ActiveDeadlineSeconds
+	if a == nil || s.run.StartedAt == nil {
+		return nil
+	}
+	at := s.run.StartedAt.Add(time.Duration(*a) * time.Second)
+	return &at
+}
+
+func (t *turn) gotMemo(n *node, g Got) error {
+	if !n.memo {
+		return nil
+	}
+	if g.Memo == nil || string(g.Memo) == "null" {
+		t.change(kindChanged, n, nodeChange{Memo: ptr(false), Waiting: ptr("")})
+		t.enter(n, false)
+		return nil
+	}
+	var o manifest.Outputs
+	if err := json.Unmarshal(g.Memo, &o); err != nil {
+		return fmt.Errorf("read memoised outputs for node %s: %w", n.ID, err)
+	}
+	t.change(kindChanged, n, nodeChange{Memo: ptr(false), Why: ptr("outputs were taken from the cache")})
+	t.hit = n.ID
+	t.finish(n, Succeeded, "", &o)
+	return nil
+}
