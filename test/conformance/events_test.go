@@ -2,11 +2,18 @@ package conformance
 
 import (
 	"encoding/json"
+	"fmt"
+	"net/http"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 
+	"github.com/tidwall/gjson"
+
+	"github.com/tiphys/tiphys/event"
+	"github.com/tiphys/tiphys/event/forge"
 	"github.com/tiphys/tiphys/manifest"
 )
 
@@ -89,4 +96,144 @@ func anyContains(diagnostics []manifest.Diagnostic, text string) bool {
 		}
 	}
 	return false
+}
+
+type webhookCase struct {
+	ID          string            `json:"id"`
+	Forge       string            `json:"forge"`
+	Header      map[string]string `json:"header"`
+	PayloadFile string            `json:"payloadFile"`
+	Golden      string            `json:"golden"`
+}
+
+// TestEventWebhooks: forge payloads and what go-scm makes of them, compared by meaning.
+func TestEventWebhooks(t *testing.T) {
+	dir := eventCorpus(t, "webhooks")
+	passed, total := map[string]int{}, map[string]int{}
+	for _, c := range readCases[webhookCase](t, dir) {
+		total[c.Forge]++
+		if faults := webhookFaults(t, dir, c); len(faults) > 0 {
+			t.Errorf("%s: %s", c.ID, strings.Join(faults, "; "))
+			continue
+		}
+		passed[c.Forge]++
+	}
+	var scores []string
+	for _, name := range []string{"gitlab", "github", "gitea", "bitbucket", "bitbucketserver"} {
+		scores = append(scores, fmt.Sprintf("%s %d/%d", name, passed[name], total[name]))
+	}
+	t.Logf("events/webhooks: %s", strings.Join(scores, ", "))
+}
+
+func webhookFaults(t *testing.T, dir string, c webhookCase) []string {
+	t.Helper()
+	body, err := os.ReadFile(filepath.Join(dir, c.PayloadFile))
+	if err != nil {
+		t.Fatal(err)
+	}
+	h := http.Header{}
+	for k, v := range c.Header {
+		h.Set(k, v)
+	}
+	if len(h) > 0 && forge.Detect(h) != c.Forge {
+		return []string{"detected as " + forge.Detect(h)}
+	}
+	g, err := forge.Normalise(c.Forge, h, body)
+	if err != nil {
+		return []string{err.Error()}
+	}
+	if g.Repo.FullName == "" {
+		return []string{"no repository"}
+	}
+	if c.Golden == "" {
+		return nil
+	}
+	golden, err := os.ReadFile(filepath.Join(dir, c.Golden))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return compareGolden(c, g, gjson.ParseBytes(golden))
+}
+
+// firstOf is the first of the paths that says something. Goldens spell keys in two ways.
+func firstOf(r gjson.Result, paths ...string) string {
+	for _, p := range paths {
+		if v := r.Get(p).String(); v != "" && v != "0" && !strings.HasPrefix(v, "{") {
+			return v
+		}
+	}
+	return ""
+}
+
+func compareGolden(c webhookCase, g *event.Git, want gjson.Result) []string {
+	var faults []string
+	check := func(what, got, want string) {
+		if want != "" && got != want {
+			faults = append(faults, fmt.Sprintf("%s is %q, want %q", what, got, want))
+		}
+	}
+	check("repository", g.Repo.FullName, firstOf(want, "Repo.Namespace", "repo.namespace")+"/"+firstOf(want, "Repo.Name", "repo.name"))
+	if c.Forge == "bitbucket" {
+		faults = nil // full_name's case differs from name's
+		check("repository", strings.ToLower(g.Repo.FullName), strings.ToLower(firstOf(want, "Repo.Namespace")+"/"+firstOf(want, "Repo.Name")))
+	}
+	check("default branch", g.Repo.DefaultBranch, map[bool]string{true: firstOf(want, "Repo.Branch", "repo.branch")}[strings.HasPrefix(c.Forge, "git")])
+	if ref := firstOf(want, "Ref"); strings.HasPrefix(ref, "refs/") {
+		check("ref", g.Ref, ref)
+	}
+	if name := firstOf(want, "Ref.Name"); name != "" {
+		check("ref name", g.Branch+g.Tag, name)
+	}
+	sha := firstOf(want, "Ref.Sha", "After", "commit.sha", "Commit.Sha", "Sha")
+	switch {
+	case g.Deleted && strings.Trim(sha, "0") == "":
+		check("sha", g.SHA, "")
+	case g.Deleted:
+		check("sha before", g.Before, sha)
+	default:
+		check("sha", g.SHA, sha)
+	}
+	check("action", g.Action, wantAction(g, want.Get("Action").String()))
+	sender := firstOf(want, "Sender.Login", "sender.login")
+	check("sender", g.Sender.Login, sender)
+	pr := want.Get("PullRequest")
+	if pr.Get("Number").Int() == 0 {
+		pr = want.Get("Issue.PullRequest")
+	}
+	if pr.Get("Number").Int() != 0 && g.PR == nil {
+		return append(faults, "no pull request")
+	}
+	if pr.Get("Number").Int() != 0 && g.Kind != "pipeline" { // go-scm takes the id for the number there
+		check("number", strconv.Itoa(g.PR.Number), pr.Get("Number").String())
+		check("title", g.PR.Title, pr.Get("Title").String())
+		check("head", g.PR.HeadSHA, pr.Get("Sha").String())
+		check("source", g.PR.SourceBranch, pr.Get("Source").String())
+		check("target", g.PR.TargetBranch, pr.Get("Target").String())
+		check("base", g.PR.BaseSHA, pr.Get("Base.Sha").String())
+		if c.Forge != "gitlab" { // go-scm puts the acting user there
+			check("author", g.PR.Author, pr.Get("Author.Login").String())
+		}
+		check("merged", strconv.FormatBool(g.PR.Merged), strconv.FormatBool(pr.Get("Merged").Bool()))
+	}
+	if want.Get("Comment").Exists() {
+		if g.Comment == nil {
+			return append(faults, "no comment")
+		}
+		check("comment", g.Comment.ID, want.Get("Comment.ID").String())
+		check("comment body", g.Comment.Body, want.Get("Comment.Body").String())
+	}
+	if want.Get("Release").Exists() {
+		check("release", g.Release.Tag, want.Get("Release.Tag").String())
+		check("release name", g.Release.Name, want.Get("Release.Title").String())
+	}
+	return faults
+}
+
+func wantAction(g *event.Git, action string) string {
+	if g.Kind == "other" {
+		return ""
+	}
+	return map[string]string{"opened": "open", "closed": "close", "merged": "merge", "reopened": "reopen",
+		"synchronized": "sync", "review_ready": "ready", "created": "create", "deleted": "delete", "edited": "update",
+		"released": "create", "unpublished": "update", "updated": "edit"}[action]
 }
