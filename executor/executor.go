@@ -51,6 +51,13 @@ type Pod struct {
 	// Claims maps a PersistentVolumeClaim name to the durable folder that stands for it, named relative to the
 	// executor's volume folder: "run-uid/workdir".
 	Claims map[string]string `json:"claims,omitempty"`
+	// After orders the containers of a set: a container starts once those named have ended with code 0, and is not
+	// started if one of them ended otherwise.
+	After map[string][]string `json:"after,omitempty"`
+	// Again is how often a container of a set that ended with a code other than 0 is run again in the same pod,
+	// and AgainWait how long to wait before that.
+	Again     int           `json:"again,omitempty"`
+	AgainWait time.Duration `json:"againWait,omitempty"`
 	// Host runs the main container on a private copy-on-write view of this machine instead of its image.
 	Host bool `json:"host,omitempty"`
 	// Token is the step's own token, worth only this attempt.
@@ -95,7 +102,7 @@ const (
 // Done reports whether the phase is final.
 func (p Phase) Done() bool { return p == Succeeded || p == Failed || p == Error }
 
-// Reasons of a final report other than an exit code.
+// Reasons of a report other than an exit code; all but the last are final.
 const (
 	ReasonDeadline = "DeadlineExceeded" // stopped at its Deadline
 	ReasonStopped  = "Stopped"          // stopped by Stop
@@ -104,6 +111,9 @@ const (
 	ReasonInput    = "InputFailed"
 	ReasonOutput   = "OutputFailed"
 	ReasonStart    = "StartFailed" // e.g. the command does not exist
+	// ReasonNotLaunched comes with phase Pending after a restart: the attempt is on record, but the server died
+	// before anything of it was executed. Start it again, with its secrets, and it goes on; it is not final.
+	ReasonNotLaunched = "NotLaunched"
 )
 
 // Report is one thing that happened to a pod.

@@ -84,6 +84,10 @@ func (t *turn) effect(e Effect) { t.out.Effects = append(t.out.Effects, e) }
 // change records a change of a node.
 func (t *turn) change(kind string, n *node, c nodeChange) {
 	c.ID = n.ID
+	if n.planned && c.Planned != nil && !*c.Planned {
+		shown := n.Node
+		c.Shown = &shown
+	}
 	t.emit(kind, n.ID, &c)
 }
 
