@@ -1,0 +1,289 @@
+package local
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"net"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/tiphys/tiphys/executor"
+	"github.com/tiphys/tiphys/executor/local/wire"
+)
+
+// attempt is one pod: its folder, and the connection to its shim while that lives.
+type attempt struct {
+	e    *Executor
+	id   executor.ID
+	name string
+	dir  string // in live/
+	pod  executor.Pod
+
+	mu       sync.Mutex
+	idle     bool // on record, but nothing was executed: the next Start goes on
+	running  bool
+	stopped  bool
+	cancel   context.CancelFunc // of the preparation
+	conn     io.ReadWriteCloser
+	enc      *json.Encoder
+	initPID  int
+	ip       string
+	final    *executor.Report
+	nextExec int
+	execs    map[int]chan wire.Event
+
+	concluded chan struct{} // final is set
+	gone      chan struct{} // the shim has ended
+	goneOnce  sync.Once
+}
+
+func newAttempt(e *Executor, id executor.ID, pod executor.Pod) *attempt {
+	name := folderName(id)
+	return &attempt{
+		e: e, id: id, name: name, dir: filepath.Join(e.o.Dir, "live", name), pod: pod,
+		execs: map[int]chan wire.Event{}, gone: make(chan struct{}), concluded: make(chan struct{}),
+	}
+}
+
+// folderName gives an attempt's folder: readable, and unique whatever the names hold.
+func folderName(id executor.ID) string {
+	sum := sha256.Sum256(fmt.Appendf(nil, "%d:%s%d:%s%d", len(id.Owner), id.Owner, len(id.Node), id.Node, id.Attempt))
+	var b strings.Builder
+	for _, c := range []byte(id.Node) {
+		if b.Len() == 40 {
+			break
+		}
+		if c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || c == '-' {
+			b.WriteByte(c)
+		} else {
+			b.WriteByte('_')
+		}
+	}
+	return b.String() + "-" + strconv.Itoa(id.Attempt) + "-" + hex.EncodeToString(sum[:10])
+}
+
+func (a *attempt) workFolder() string { return filepath.Join(a.dir, wire.WorkFolder) }
+
+// Start implements executor.Executor.
+func (e *Executor) Start(ctx context.Context, p executor.Pod) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	e.mu.Lock()
+	if e.closed {
+		e.mu.Unlock()
+		return errors.New("start pod: the executor is closed")
+	}
+	if a := e.attempts[p.ID]; a != nil {
+		e.mu.Unlock()
+		a.again(p)
+		return nil
+	}
+	a := newAttempt(e, p.ID, p)
+	if _, err := os.Stat(filepath.Join(e.o.Dir, "done", a.name)); err == nil {
+		e.mu.Unlock()
+		return e.repeatDone(a)
+	}
+	if err := a.create(); err != nil {
+		e.mu.Unlock()
+		return fmt.Errorf("start pod %s: %w", p.ID.Node, err)
+	}
+	e.attempts[p.ID] = a
+	e.mu.Unlock()
+	a.begin()
+	return nil
+}
+
+// create puts the attempt on record. Its folder is made exclusively: there is one start.
+func (a *attempt) create() error {
+	if err := os.Mkdir(a.dir, 0o700); err != nil {
+		return err
+	}
+	data, err := json.Marshal(a.pod)
+	if err == nil {
+		err = wire.WriteFile(filepath.Join(a.dir, wire.PodFile), data, !a.e.o.NoSync)
+	}
+	if err == nil && !a.e.o.NoSync {
+		err = wire.SyncFolder(filepath.Dir(a.dir))
+	}
+	if err != nil {
+		_ = os.RemoveAll(a.dir)
+	}
+	return err
+}
+
+// again is a Start of what was started before.
+func (a *attempt) again(p executor.Pod) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	switch {
+	case a.final != nil:
+		a.e.reports.put(*a.final)
+	case a.idle:
+		a.idle = false
+		a.pod = p
+		go a.begin()
+	case a.running:
+		a.e.reports.put(a.runningReport())
+	}
+}
+
+// repeatDone reports an attempt that was acknowledged long ago.
+func (e *Executor) repeatDone(a *attempt) error {
+	a.dir = filepath.Join(e.o.Dir, "done", a.name)
+	r, err := a.storedReport()
+	if err != nil {
+		return fmt.Errorf("start pod %s: it has run before, and its record cannot be read: %w", a.id.Node, err)
+	}
+	e.reports.put(r)
+	return nil
+}
+
+// begin prepares and launches the pod in the background.
+func (a *attempt) begin() {
+	ctx, cancel := context.WithCancel(a.e.ctx)
+	a.mu.Lock()
+	a.cancel = cancel
+	stopped := a.stopped
+	a.mu.Unlock()
+	if stopped {
+		cancel()
+	}
+	a.e.spawn(func() {
+		defer cancel()
+		a.run(ctx)
+	})
+}
+
+func (a *attempt) run(ctx context.Context) {
+	spec, err := a.prepare(ctx)
+	if err == nil {
+		err = a.launch(ctx, spec)
+	}
+	if err == nil {
+		return
+	}
+	if a.e.ctx.Err() != nil {
+		return // the executor is closing: the attempt stays as it is
+	}
+	a.mu.Lock()
+	stopped := a.stopped
+	a.mu.Unlock()
+	if stopped {
+		a.finish(a.report(executor.Failed, executor.ReasonStopped, "stopped before it ran"))
+		return
+	}
+	var f *failure
+	if !errors.As(err, &f) {
+		f = &failure{executor.ReasonStart, err}
+	}
+	a.finish(a.report(executor.Error, f.reason, f.Error()))
+}
+
+// failure is an error with one of the executor's reasons.
+type failure struct {
+	reason string
+	err    error
+}
+
+func (f *failure) Error() string { return f.err.Error() }
+func (f *failure) Unwrap() error { return f.err }
+
+func (a *attempt) report(phase executor.Phase, reason, message string) executor.Report {
+	now := a.e.o.Now()
+	return executor.Report{
+		ID: a.id, Phase: phase, Reason: reason, Message: message, Host: a.e.host, IP: a.ip, StartedAt: now, FinishedAt: now,
+	}
+}
+
+func (a *attempt) runningReport() executor.Report {
+	r := a.report(executor.Running, "", "")
+	r.FinishedAt = time.Time{}
+	return r
+}
+
+// finish keeps a final report and sends it.
+func (a *attempt) finish(r executor.Report) {
+	data, err := json.Marshal(r)
+	if err == nil {
+		err = wire.WriteFile(filepath.Join(a.dir, wire.ReportFile), data, !a.e.o.NoSync)
+	}
+	if err != nil {
+		a.e.o.Log.Error("keep final report", "attempt", a.name, "error", err)
+	}
+	a.conclude(r)
+}
+
+// conclude sends a final report that is on disk in one form or another.
+func (a *attempt) conclude(r executor.Report) {
+	a.mu.Lock()
+	if a.final != nil {
+		a.mu.Unlock()
+		return
+	}
+	a.final = &r
+	close(a.concluded)
+	shimless := a.conn == nil
+	a.mu.Unlock()
+	if shimless {
+		a.setGone()
+	}
+	a.e.network.release(a.name)
+	a.e.reports.put(r)
+}
+
+func (a *attempt) setGone() { a.goneOnce.Do(func() { close(a.gone) }) }
+
+// hangUp closes the connection to the shim, which goes on without.
+func (a *attempt) hangUp() {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.conn != nil {
+		_ = a.conn.Close()
+	}
+}
+
+// send tells the shim something.
+func (a *attempt) send(r wire.Request) error {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.sendLocked(r)
+}
+
+func (a *attempt) sendLocked(r wire.Request) error {
+	if a.conn == nil {
+		return errors.New("the pod has no shim")
+	}
+	return a.enc.Encode(r)
+}
+
+// connect opens the socket of a live shim. The address goes through a descriptor: socket paths are limited to
+// 108 bytes, folders are not.
+func (a *attempt) connect(ctx context.Context) error {
+	fd, err := unix.Open(a.dir, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return &fs.PathError{Op: "open", Path: a.dir, Err: err}
+	}
+	defer func() { _ = unix.Close(fd) }()
+	var d net.Dialer
+	c, err := d.DialContext(ctx, "unix", fmt.Sprintf("/proc/self/fd/%d/%s", fd, wire.SocketFile))
+	if err != nil {
+		return err
+	}
+	a.mu.Lock()
+	a.conn, a.enc = c, json.NewEncoder(c)
+	a.mu.Unlock()
+	return nil
+}

@@ -1,0 +1,355 @@
+package local
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/tiphys/tiphys/artifact"
+	"github.com/tiphys/tiphys/executor"
+	"github.com/tiphys/tiphys/executor/local/wire"
+	"github.com/tiphys/tiphys/manifest"
+)
+
+const (
+	reconnectPause  = 20 * time.Millisecond
+	acknowledgeWait = 10 * time.Second
+)
+
+func pause(ctx context.Context, d time.Duration) {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+	case <-t.C:
+	}
+}
+
+// settle turns the record of a pod that has ended into its final report.
+func (a *attempt) settle() {
+	a.mu.Lock()
+	done := a.final != nil
+	a.mu.Unlock()
+	if done {
+		return
+	}
+	a.e.o.Fault("exit-record")
+	record, err := a.record()
+	if err != nil {
+		a.e.cgroups.remove(a.name)
+		a.finish(a.report(executor.Error, executor.ReasonLost, "the pod was lost: its shim or the machine went away without leaving a record"))
+		return
+	}
+	r := a.fromRecord(record)
+	if len(a.pod.Outputs.Artifacts) == 0 {
+		a.conclude(r)
+		return
+	}
+	if err := a.saveArtifacts(a.e.ctx, &r); err != nil {
+		if a.e.ctx.Err() != nil {
+			return // the next executor on this folder saves them
+		}
+		if r.Phase == executor.Succeeded {
+			r.Phase, r.Reason, r.Message = executor.Error, executor.ReasonOutput, err.Error()
+		}
+	}
+	a.finish(r)
+	_ = a.send(wire.Request{Op: wire.OpRelease})
+}
+
+func (a *attempt) record() (wire.Record, error) {
+	var record wire.Record
+	data, err := os.ReadFile(filepath.Join(a.dir, wire.RecordFile))
+	if err != nil {
+		return record, err
+	}
+	return record, json.Unmarshal(data, &record)
+}
+
+// keptReport reads a final report that was kept as such.
+func (a *attempt) keptReport() (executor.Report, error) {
+	var r executor.Report
+	data, err := os.ReadFile(filepath.Join(a.dir, wire.ReportFile))
+	if err != nil {
+		return r, err
+	}
+	return r, json.Unmarshal(data, &r)
+}
+
+// storedReport reads the final report, or makes it from the record.
+func (a *attempt) storedReport() (executor.Report, error) {
+	r, err := a.keptReport()
+	if !errors.Is(err, fs.ErrNotExist) {
+		return r, err
+	}
+	data, err := os.ReadFile(filepath.Join(a.dir, wire.PodFile))
+	if err != nil {
+		return r, err
+	}
+	if err := json.Unmarshal(data, &a.pod); err != nil {
+		return r, err
+	}
+	record, err := a.record()
+	if err != nil {
+		return r, err
+	}
+	return a.fromRecord(record), nil
+}
+
+// fromRecord puts a record into the executor's words.
+func (a *attempt) fromRecord(record wire.Record) executor.Report {
+	r := executor.Report{
+		ID: a.id, Phase: executor.Succeeded, Reason: record.Reason, ExitCode: record.Code, Result: record.Result, IP: a.ip, Host: a.e.host,
+		StartedAt: record.StartedAt, FinishedAt: record.FinishedAt,
+	}
+	for _, c := range record.Containers {
+		r.Containers = append(r.Containers, a.status(c))
+		if c.Name == a.pod.Main && c.Code != nil {
+			r.StartedAt = c.StartedAt
+		}
+	}
+	switch {
+	case record.Code == nil && record.Reason == "", record.Code == nil && record.Reason == executor.ReasonStart && len(record.Containers) == 0:
+		r.Phase, r.Message = executor.Error, record.Message
+		if r.Reason == "" && !strings.HasPrefix(record.Message, "init container ") {
+			r.Reason = executor.ReasonLost
+		}
+	case record.Reason != "" || *record.Code != 0:
+		r.Phase, r.Message = executor.Failed, a.failedMessage(record)
+	}
+	for _, p := range a.pod.Outputs.Parameters {
+		if text, ok := record.Files[p.Name]; ok {
+			if r.Parameters == nil {
+				r.Parameters = map[string]string{}
+			}
+			r.Parameters[p.Name] = strings.TrimSuffix(text, "\n")
+		}
+		if slices.Contains(record.TooLarge, p.Name) && r.Phase == executor.Succeeded {
+			r.Phase, r.Reason = executor.Error, executor.ReasonOutput
+			r.Message = fmt.Sprintf("output parameter %s: the file is larger than %d KiB: make it an artifact", p.Name, wire.ResultLimit>>10)
+		}
+	}
+	r.Missing = append(r.Missing, record.Missing...)
+	slices.Sort(r.Missing)
+	return r
+}
+
+// failedMessage is Argo's: "main: Error (exit code 1)", with what is known appended.
+func (a *attempt) failedMessage(record wire.Record) string {
+	switch record.Reason {
+	case executor.ReasonDeadline:
+		return "Pod was active on the node longer than the specified deadline"
+	case executor.ReasonStopped:
+		if record.Code == nil {
+			return "stopped before it ran"
+		}
+	}
+	name := a.pod.Main
+	for _, c := range record.Containers {
+		if name == "" && c.Code != nil && *c.Code != 0 {
+			name = c.Name
+		}
+	}
+	if record.Code == nil {
+		return record.Message
+	}
+	switch record.Message {
+	case "":
+		return fmt.Sprintf("%s: Error (exit code %d)", name, *record.Code)
+	case "OOMKilled":
+		return fmt.Sprintf("%s: OOMKilled (exit code %d)", name, *record.Code)
+	}
+	return fmt.Sprintf("%s: Error (exit code %d): %s", name, *record.Code, record.Message)
+}
+
+func (a *attempt) status(c wire.ContainerRecord) corev1.ContainerStatus {
+	s := corev1.ContainerStatus{Name: c.Name, Image: a.image(c.Name)}
+	if c.Code == nil {
+		return s
+	}
+	reason := "Completed"
+	switch {
+	case c.OOM:
+		reason = "OOMKilled"
+	case *c.Code != 0:
+		reason = "Error"
+	}
+	s.State.Terminated = &corev1.ContainerStateTerminated{
+		ExitCode: int32(*c.Code), Reason: reason, Message: c.Message,
+		StartedAt: metav1.NewTime(c.StartedAt), FinishedAt: metav1.NewTime(c.FinishedAt),
+	}
+	if c.Dropped > 0 {
+		s.State.Terminated.Message = strings.TrimSpace(fmt.Sprintf("%s %d bytes of log were dropped", c.Message, c.Dropped))
+	}
+	return s
+}
+
+func (a *attempt) image(name string) string {
+	for _, list := range [][]corev1.Container{a.pod.Pod.Spec.InitContainers, a.pod.Pod.Spec.Containers} {
+		for _, c := range list {
+			if c.Name == name {
+				return c.Image
+			}
+		}
+	}
+	return ""
+}
+
+// saveArtifacts saves the output artifacts from the pod's own view, which the shim holds until told otherwise.
+func (a *attempt) saveArtifacts(ctx context.Context, r *executor.Report) error {
+	a.mu.Lock()
+	pid := a.initPID
+	a.mu.Unlock()
+	root, err := a.mainRoot(pid)
+	if err != nil {
+		return fmt.Errorf("save output artifacts: %w", err)
+	}
+	if a.e.o.Mover == nil {
+		return errors.New("save output artifacts: there is no artifact store")
+	}
+	ctx = artifact.WithCaller(ctx, artifact.Caller{Namespace: a.pod.Pod.Namespace, Owner: a.id.Owner, Node: a.id.Node})
+	var failed error
+	for _, out := range a.pod.Outputs.Artifacts {
+		saved, err := a.e.o.Mover.Save(ctx, out, root, filepath.Join(root, filepath.Clean("/"+out.Path)))
+		switch {
+		case err == nil:
+			r.Saved = append(r.Saved, saved.Artifact)
+		case errors.Is(err, fs.ErrNotExist):
+			r.Missing = append(r.Missing, out.Name)
+			if !out.Optional {
+				failed = errors.Join(failed, missingArtifact(out))
+			}
+		default:
+			failed = errors.Join(failed, fmt.Errorf("save output artifact %s: %w", out.Name, err))
+		}
+	}
+	slices.Sort(r.Missing)
+	return failed
+}
+
+func missingArtifact(a manifest.Artifact) error {
+	return fmt.Errorf("artifact %s: open %s: no such file or directory", a.Name, a.Path)
+}
+
+// mainRoot is the main container's root file system as this process sees it.
+func (a *attempt) mainRoot(pid int) (string, error) {
+	if pid == 0 {
+		return "", errors.New("the pod's file system is gone")
+	}
+	root := fmt.Sprintf("/proc/%d/root", pid)
+	spec := a.pod.Pod.Spec
+	if len(spec.Containers)+len(spec.InitContainers) > 1 {
+		for i, c := range spec.Containers {
+			if c.Name == a.pod.Main {
+				root += fmt.Sprintf("/c%d", len(spec.InitContainers)+i)
+			}
+		}
+	}
+	if _, err := os.Stat(root); err != nil {
+		return "", errors.New("the pod's file system is gone")
+	}
+	return root, nil
+}
+
+// Stop implements executor.Executor.
+func (e *Executor) Stop(_ context.Context, id executor.ID, grace time.Duration) error {
+	e.mu.Lock()
+	a := e.attempts[id]
+	e.mu.Unlock()
+	if a == nil {
+		return nil
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.final != nil {
+		return nil
+	}
+	a.stopped = true
+	if a.idle {
+		a.idle = false
+		r := a.report(executor.Failed, executor.ReasonStopped, "stopped before it ran")
+		go a.finish(r)
+		return nil
+	}
+	if a.conn != nil {
+		// A shim that is gone concludes the attempt by itself.
+		_ = a.sendLocked(wire.Request{Op: wire.OpStop, Grace: grace})
+		return nil
+	}
+	if a.cancel != nil {
+		a.cancel()
+	}
+	return nil
+}
+
+// Acknowledge implements executor.Executor.
+func (e *Executor) Acknowledge(ctx context.Context, id executor.ID) error {
+	e.mu.Lock()
+	a := e.attempts[id]
+	e.mu.Unlock()
+	if a == nil {
+		return nil
+	}
+	// After a restart the caller may be faster than the shim that this executor attaches to.
+	ctx, cancel := context.WithTimeout(ctx, acknowledgeWait)
+	defer cancel()
+	select {
+	case <-a.concluded:
+	case <-ctx.Done():
+		return fmt.Errorf("acknowledge pod %s: it has not ended", id.Node)
+	}
+	e.o.Fault("acknowledge")
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.attempts[id] != a {
+		return nil
+	}
+	trash := filepath.Join(e.o.Dir, "trash", a.name)
+	if err := os.Rename(a.workFolder(), trash); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("acknowledge pod %s: %w", id.Node, err)
+	}
+	if err := os.Rename(a.dir, filepath.Join(e.o.Dir, "done", a.name)); err != nil {
+		return fmt.Errorf("acknowledge pod %s: %w", id.Node, err)
+	}
+	delete(e.attempts, id)
+	e.work.Add(1)
+	go func() {
+		defer e.work.Done()
+		// The shim unmounts what is in the folder; it is done within moments of the record.
+		select {
+		case <-a.gone:
+		case <-time.After(10 * time.Second):
+		}
+		e.discard(trash)
+	}()
+	return nil
+}
+
+func (e *Executor) discard(path string) {
+	if err := os.RemoveAll(path); err != nil {
+		e.o.Log.Warn("remove working files", "folder", path, "error", err)
+	}
+}
+
+// emptyTrash removes what an earlier executor had no time for.
+func (e *Executor) emptyTrash() {
+	entries, err := os.ReadDir(filepath.Join(e.o.Dir, "trash"))
+	if err != nil || len(entries) == 0 {
+		return
+	}
+	e.spawn(func() {
+		for _, entry := range entries {
+			e.discard(filepath.Join(e.o.Dir, "trash", entry.Name()))
+		}
+	})
+}

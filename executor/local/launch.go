@@ -1,0 +1,296 @@
+package local
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/tiphys/tiphys/executor"
+	"github.com/tiphys/tiphys/executor/local/wire"
+)
+
+// launch starts the shim, gives it its order, and follows it.
+func (a *attempt) launch(ctx context.Context, spec *wire.Spec) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	conn, err := a.startShim()
+	if err != nil {
+		return fmt.Errorf("start shim: %w", err)
+	}
+	a.mu.Lock()
+	a.conn, a.enc = conn, json.NewEncoder(conn)
+	a.mu.Unlock()
+	if err := a.send(wire.Request{Op: wire.OpSpec, Spec: spec}); err != nil {
+		return fmt.Errorf("order pod: %w", err)
+	}
+	a.e.o.Fault("shim-launch")
+	in := json.NewDecoder(conn)
+	if spec.AwaitGo {
+		if err := a.connectNetwork(in); err != nil {
+			a.hangUp()
+			<-a.gone
+			a.forget()
+			return err
+		}
+	}
+	a.mu.Lock()
+	stopped := a.stopped
+	a.mu.Unlock()
+	if stopped {
+		_ = a.send(wire.Request{Op: wire.OpStop})
+	}
+	a.follow(in)
+	return nil
+}
+
+func (a *attempt) forget() {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.conn, a.enc = nil, nil
+}
+
+// startShim starts the shim in a session of its own, with the attempt's folder as its working folder and a
+// socket as its standard input: orders hold secrets, so they are never in an argument or in a file.
+func (a *attempt) startShim() (net.Conn, error) {
+	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return nil, err
+	}
+	theirs := os.NewFile(uintptr(pair[1]), "shim")
+	defer func() { _ = theirs.Close() }()
+	ours := os.NewFile(uintptr(pair[0]), "shim")
+	conn, err := net.FileConn(ours)
+	_ = ours.Close()
+	if err != nil {
+		return nil, err
+	}
+	errors, err := os.OpenFile(filepath.Join(a.dir, "shim.log"), os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o600)
+	if err != nil {
+		_ = conn.Close()
+		return nil, err
+	}
+	defer func() { _ = errors.Close() }()
+	cmd := &exec.Cmd{
+		Path: a.e.o.Init, Args: []string{"tiphys-init", "shim"}, Dir: a.dir, Env: []string{"GOMAXPROCS=2"},
+		Stdin: theirs, Stderr: errors, SysProcAttr: &syscall.SysProcAttr{Setsid: true},
+	}
+	if err := cmd.Start(); err != nil {
+		_ = conn.Close()
+		return nil, err
+	}
+	go func() {
+		_ = cmd.Wait()
+		a.setGone()
+	}()
+	return conn, nil
+}
+
+// connectNetwork waits for the pod's first process, joins its network to the bridge, and lets it run.
+func (a *attempt) connectNetwork(in *json.Decoder) error {
+	var e wire.Event
+	if err := in.Decode(&e); err != nil {
+		return fmt.Errorf("start pod: the shim went away: %w", err)
+	}
+	if e.Event != wire.EventPID {
+		return fmt.Errorf("start pod: %s", e.Message)
+	}
+	if err := a.e.network.join(a.ip, e.PID); err != nil {
+		return fmt.Errorf("connect pod to the network: %w", err)
+	}
+	a.mu.Lock()
+	a.initPID = e.PID
+	a.mu.Unlock()
+	return a.send(wire.Request{Op: wire.OpGo})
+}
+
+// follow takes in what the shim says until it hangs up, and concludes the attempt.
+func (a *attempt) follow(in *json.Decoder) {
+	for {
+		var e wire.Event
+		if err := in.Decode(&e); err != nil {
+			break
+		}
+		switch e.Event {
+		case wire.EventPID:
+			a.mu.Lock()
+			a.initPID = e.PID
+			a.mu.Unlock()
+		case wire.EventStarted:
+			a.noteStarted(e)
+		case wire.EventExec:
+			a.mu.Lock()
+			answer := a.execs[e.Number]
+			delete(a.execs, e.Number)
+			a.mu.Unlock()
+			if answer != nil {
+				answer <- e
+			}
+		case wire.EventEnded:
+			a.settle()
+		case wire.EventFailed:
+			// Only a shim that found the attempt taken, or could not take it, says this.
+			a.e.o.Log.Error("shim refused", "attempt", a.name, "error", e.Message)
+		}
+	}
+	a.hungUp()
+}
+
+func (a *attempt) noteStarted(e wire.Event) {
+	if a.pod.Main != "" && a.pod.Main != e.Container {
+		return
+	}
+	a.mu.Lock()
+	first := !a.running
+	a.running = true
+	r := a.runningReport()
+	r.StartedAt = e.Time
+	a.mu.Unlock()
+	if first {
+		a.e.reports.put(r)
+	}
+}
+
+// hungUp finds out what the end of the connection means.
+func (a *attempt) hungUp() {
+	a.mu.Lock()
+	done := a.final != nil
+	for n, answer := range a.execs {
+		delete(a.execs, n)
+		close(answer)
+	}
+	a.mu.Unlock()
+	if a.e.ctx.Err() != nil {
+		return
+	}
+	if shim, err := a.shim(); err == nil {
+		// The connection of a live shim ends only with this executor.
+		awaitExit(a.e.ctx, shim.PID)
+	}
+	a.setGone()
+	if done {
+		return
+	}
+	a.settle()
+}
+
+// awaitExit waits for a process to end.
+func awaitExit(ctx context.Context, pid int) {
+	fd, err := unix.PidfdOpen(pid, 0)
+	if err != nil {
+		return
+	}
+	defer func() { _ = unix.Close(fd) }()
+	for ctx.Err() == nil {
+		n, err := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, 200)
+		if n > 0 || (err != nil && !errors.Is(err, unix.EINTR)) {
+			return
+		}
+	}
+}
+
+// shim reads who runs the attempt.
+func (a *attempt) shim() (wire.Shim, error) {
+	var s wire.Shim
+	data, err := os.ReadFile(filepath.Join(a.dir, wire.ShimFile))
+	if err != nil {
+		return s, err
+	}
+	return s, json.Unmarshal(data, &s)
+}
+
+// scan takes over the attempts of an earlier executor.
+func (e *Executor) scan() error {
+	entries, err := os.ReadDir(filepath.Join(e.o.Dir, "live"))
+	if err != nil {
+		return fmt.Errorf("scan attempts: %w", err)
+	}
+	for _, entry := range entries {
+		dir := filepath.Join(e.o.Dir, "live", entry.Name())
+		data, err := os.ReadFile(filepath.Join(dir, wire.PodFile))
+		if errors.Is(err, fs.ErrNotExist) {
+			_ = os.RemoveAll(dir) // the start was not on record yet, so it was not confirmed and nothing ran
+			continue
+		}
+		var pod executor.Pod
+		if err == nil {
+			err = json.Unmarshal(data, &pod)
+		}
+		if err != nil {
+			e.o.Log.Error("attempt cannot be read", "folder", dir, "error", err)
+			continue
+		}
+		a := newAttempt(e, pod.ID, pod)
+		if a.name != entry.Name() {
+			e.o.Log.Error("attempt is in the wrong folder", "folder", dir)
+			continue
+		}
+		e.attempts[pod.ID] = a
+		e.resume(a)
+	}
+	e.emptyTrash()
+	return nil
+}
+
+// resume attaches to an attempt, or concludes it.
+func (e *Executor) resume(a *attempt) {
+	a.ip = e.network.recall(a.name, a.dir)
+	if r, err := a.keptReport(); err == nil {
+		a.conclude(r)
+		return
+	}
+	shim, err := a.shim()
+	if errors.Is(err, fs.ErrNotExist) {
+		// On record, but never executed: whoever ordered it orders it again, with its secrets.
+		a.idle = true
+		r := a.report(executor.Pending, executor.ReasonNotLaunched, "the server went away before the pod ran: start it again")
+		r.StartedAt, r.FinishedAt = time.Time{}, time.Time{}
+		e.reports.put(r)
+		return
+	}
+	if err != nil || !shim.Alive() {
+		a.settle()
+		return
+	}
+	if err := a.connect(e.ctx); err != nil {
+		// It is ending, or it has not opened its socket yet.
+		e.spawn(func() { a.reconnect(shim) })
+		return
+	}
+	e.spawn(func() { a.attach() })
+}
+
+func (a *attempt) attach() {
+	if err := a.send(wire.Request{Op: wire.OpAttach}); err != nil {
+		a.hungUp()
+		return
+	}
+	a.mu.Lock()
+	conn := a.conn
+	a.mu.Unlock()
+	a.follow(json.NewDecoder(conn))
+}
+
+// reconnect tries a shim that lives but does not answer, until one of the two changes.
+func (a *attempt) reconnect(shim wire.Shim) {
+	for shim.Alive() && a.e.ctx.Err() == nil {
+		if err := a.connect(a.e.ctx); err == nil {
+			a.attach()
+			return
+		}
+		pause(a.e.ctx, reconnectPause)
+	}
+	if a.e.ctx.Err() == nil {
+		a.settle()
+	}
+}

@@ -1,0 +1,293 @@
+// Package local executes pods on this machine with Linux namespaces and no daemon.
+//
+// Every pod has a shim (cmd/tiphys-init), a small process in a session of its own that is the parent of the pod,
+// owns its logs and leaves the record of its end. The executor orders pods and attaches to their shims; it is
+// never their keeper, so it may die and come back at any moment. What it knows is in folders:
+//
+//	live/NAME   an attempt that has not been acknowledged; its creation is the attempt's one start
+//	done/NAME   the record and logs of an acknowledged attempt
+//	trash/NAME  working files on their way out
+//	volumes/    what PersistentVolumeClaims stand for
+package local
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/tiphys/tiphys/artifact"
+	"github.com/tiphys/tiphys/executor"
+	"github.com/tiphys/tiphys/secret"
+
+	corev1 "k8s.io/api/core/v1"
+)
+
+// Defaults of [Options].
+const (
+	DefaultGrace    = 30 * time.Second // Kubernetes' terminationGracePeriodSeconds
+	DefaultLogLimit = 1 << 30          // bytes of one container's log
+)
+
+// Image is an unpacked image.
+type Image struct {
+	// Layers are folders of this machine, the topmost first, with whiteouts as overlayfs has them.
+	Layers []string
+	// Entrypoint, Cmd, Env, User and WorkingDir are those of the image's configuration.
+	Entrypoint, Cmd, Env []string
+	User, WorkingDir     string
+}
+
+// Images provides root file systems.
+type Images interface {
+	// Rootfs unpacks an image, or finds it unpacked. credentials are Secrets of type
+	// kubernetes.io/dockerconfigjson, in order of preference.
+	Rootfs(ctx context.Context, image string, pull corev1.PullPolicy, credentials []secret.Value) (Image, error)
+}
+
+// Options say where and how an [Executor] works.
+type Options struct {
+	// Dir is the state folder. One executor at a time owns it.
+	Dir string
+	// Init is the tiphys-init binary (initbin.Path).
+	Init string
+	// Mover moves artifacts; nil if pods have none.
+	Mover artifact.Mover
+	// Images provides root file systems; nil if all pods are host views.
+	Images Images
+	// Volumes is the folder that Pod.Claims are relative to; Dir/volumes if empty.
+	Volumes string
+	// Socket is a folder that every pod sees at /run/tiphys; none if empty.
+	Socket string
+	// Network configures the pods' own network.
+	Network Network
+	// Hide lists folders that host views do not show, beside Dir.
+	Hide []string
+	// HostPath is PATH in host views; the usual folders if empty.
+	HostPath string
+	// HostFiles brings files or folders of this machine into host views, by path in the view.
+	HostFiles map[string]string
+	// HostCommand gives an image's entry point and command to host views, which have no image.
+	HostCommand func(image string) (entrypoint, cmd []string)
+	// Grace is the time between SIGTERM and SIGKILL where the pod does not say; DefaultGrace if 0.
+	Grace time.Duration
+	// LogLimit is the most that is kept of one container's log, in bytes; DefaultLogLimit if 0, unlimited if negative.
+	LogLimit int64
+	// NoSync leaves out fsync: for state that is thrown away.
+	NoSync bool
+	// Bound ends pods with this process, as `tiphys run` wants it.
+	Bound bool
+	// Now is the clock; time.Now if nil.
+	Now func() time.Time
+	// Log takes what is nobody's report; discarded if nil.
+	Log *slog.Logger
+	// Fault is called at "shim-launch", "exit-record" and "acknowledge", for crash tests.
+	Fault func(point string)
+}
+
+// Executor executes pods on this machine.
+type Executor struct {
+	o        Options
+	lock     *os.File
+	host     string
+	cgroups  cgroups
+	network  *network
+	ctx      context.Context
+	cancel   context.CancelFunc
+	work     sync.WaitGroup
+	reports  *queue
+	mu       sync.Mutex
+	attempts map[executor.ID]*attempt
+	hosts    map[string][]string
+	closed   bool
+}
+
+var _ executor.Executor = (*Executor)(nil)
+
+// New opens the state folder, attaches to the pods that still run, and reports those that ended meanwhile.
+func New(o Options) (*Executor, error) {
+	if err := o.complete(); err != nil {
+		return nil, err
+	}
+	for _, dir := range []string{"live", "done", "trash"} {
+		if err := os.MkdirAll(filepath.Join(o.Dir, dir), 0o700); err != nil {
+			return nil, fmt.Errorf("open local executor: %w", err)
+		}
+	}
+	if err := os.MkdirAll(o.Volumes, 0o711); err != nil {
+		return nil, fmt.Errorf("open local executor: %w", err)
+	}
+	lock, err := lockFolder(o.Dir)
+	if err != nil {
+		return nil, err
+	}
+	host, err := os.Hostname()
+	if err != nil {
+		host = "localhost"
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	e := &Executor{
+		o: o, lock: lock, host: host, ctx: ctx, cancel: cancel, reports: newQueue(),
+		attempts: map[executor.ID]*attempt{}, cgroups: findCgroups(), network: newNetwork(o.Network),
+	}
+	if err := e.scan(); err != nil {
+		_ = e.Close()
+		return nil, err
+	}
+	return e, nil
+}
+
+func (o *Options) complete() error {
+	if os.Geteuid() != 0 {
+		return errors.New("open local executor: it needs root for namespaces and mounts: run tiphys as root (rootless mode is not supported)")
+	}
+	if o.Dir == "" || o.Init == "" {
+		return errors.New("open local executor: the state folder and the tiphys-init binary must be named")
+	}
+	var err error
+	if o.Dir, err = filepath.Abs(o.Dir); err != nil {
+		return fmt.Errorf("open local executor: %w", err)
+	}
+	if o.Init, err = filepath.Abs(o.Init); err != nil {
+		return fmt.Errorf("open local executor: %w", err)
+	}
+	if o.Volumes == "" {
+		o.Volumes = filepath.Join(o.Dir, "volumes")
+	}
+	if o.Grace == 0 {
+		o.Grace = DefaultGrace
+	}
+	switch {
+	case o.LogLimit == 0:
+		o.LogLimit = DefaultLogLimit
+	case o.LogLimit < 0:
+		o.LogLimit = 0
+	}
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	if o.Fault == nil {
+		o.Fault = func(string) {}
+	}
+	return nil
+}
+
+// lockFolder keeps a second executor away; the lock goes with the process, however it ends.
+func lockFolder(dir string) (*os.File, error) {
+	f, err := os.OpenFile(filepath.Join(dir, "lock"), os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("open local executor: %w", err)
+	}
+	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
+		_ = f.Close()
+		return nil, fmt.Errorf("open local executor: another tiphys uses %s: stop it or choose another data folder", dir)
+	}
+	return f, nil
+}
+
+// Reports implements executor.Executor.
+func (e *Executor) Reports() <-chan executor.Report { return e.reports.out }
+
+// Close stops reporting and lets go of the state folder. Pods go on, unless they are bound to this process.
+func (e *Executor) Close() error {
+	e.mu.Lock()
+	if e.closed {
+		e.mu.Unlock()
+		return nil
+	}
+	e.closed = true
+	var live []*attempt
+	for _, a := range e.attempts {
+		live = append(live, a)
+	}
+	e.mu.Unlock()
+	e.cancel()
+	for _, a := range live {
+		a.hangUp()
+	}
+	e.work.Wait()
+	e.reports.close()
+	return e.lock.Close()
+}
+
+// spawn runs f unless the executor is closed; Close waits for it.
+func (e *Executor) spawn(f func()) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.closed {
+		return
+	}
+	e.work.Add(1)
+	go func() {
+		defer e.work.Done()
+		f()
+	}()
+}
+
+// queue is a channel that never makes its writer wait.
+type queue struct {
+	out  chan executor.Report
+	mu   sync.Mutex
+	held []executor.Report
+	wake chan struct{}
+	stop chan struct{}
+	done chan struct{}
+}
+
+func newQueue() *queue {
+	q := &queue{
+		out: make(chan executor.Report, 16), wake: make(chan struct{}, 1),
+		stop: make(chan struct{}), done: make(chan struct{}),
+	}
+	go q.run()
+	return q
+}
+
+func (q *queue) put(r executor.Report) {
+	q.mu.Lock()
+	q.held = append(q.held, r)
+	q.mu.Unlock()
+	select {
+	case q.wake <- struct{}{}:
+	default:
+	}
+}
+
+func (q *queue) run() {
+	defer close(q.done)
+	defer close(q.out)
+	for {
+		q.mu.Lock()
+		held := q.held
+		q.held = nil
+		q.mu.Unlock()
+		for _, r := range held {
+			select {
+			case q.out <- r:
+			case <-q.stop:
+				return
+			}
+		}
+		if len(held) > 0 {
+			continue
+		}
+		select {
+		case <-q.wake:
+		case <-q.stop:
+			return
+		}
+	}
+}
+
+func (q *queue) close() {
+	close(q.stop)
+	<-q.done
+}

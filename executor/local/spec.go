@@ -1,0 +1,276 @@
+package local
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+
+	"github.com/tiphys/tiphys/executor"
+	"github.com/tiphys/tiphys/executor/local/wire"
+	"github.com/tiphys/tiphys/secret"
+)
+
+const (
+	scriptVolume = "tiphys-script"
+	scriptFolder = "/argo/staging"
+	scriptPath   = scriptFolder + "/script" // where Argo stages it
+	clientFolder = "/.tiphys/bin"
+	socketFolder = "/run/tiphys"
+	standardPath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+)
+
+// prepare brings together all that the pod needs and writes the shim's order.
+func (a *attempt) prepare(ctx context.Context) (*wire.Spec, error) {
+	for _, p := range a.e.Check(a.pod) {
+		if p.Fatal {
+			return nil, fmt.Errorf("%s: %s", p.Path, p.Message)
+		}
+	}
+	if err := os.RemoveAll(a.workFolder()); err != nil {
+		return nil, err
+	}
+	if err := os.Mkdir(a.workFolder(), 0o711); err != nil {
+		return nil, err
+	}
+	b := &builder{a: a, e: a.e, pod: &a.pod, spec: &a.pod.Pod.Spec, volumes: map[string]wire.Volume{}}
+	order := &wire.Spec{
+		Hostname: b.hostname(), Work: a.workFolder(), Hide: append([]string{a.e.o.Dir}, a.e.o.Hide...), Bound: a.e.o.Bound,
+		Deadline: a.pod.Deadline, Grace: a.e.o.Grace, Result: a.pod.Outputs.Result, Hold: len(a.pod.Outputs.Artifacts) > 0,
+		LogLimit: a.e.o.LogLimit, NoSync: a.e.o.NoSync, Files: map[string]string{},
+	}
+	if g := b.spec.TerminationGracePeriodSeconds; g != nil {
+		order.Grace = time.Duration(*g) * time.Second
+	}
+	for _, p := range a.pod.Outputs.Parameters {
+		if p.ValueFrom != nil && p.ValueFrom.Path != "" {
+			order.Files[p.Name] = p.ValueFrom.Path
+		}
+	}
+	for _, v := range append([]secret.Value{a.pod.Token}, a.pod.Mask...) {
+		if !v.IsZero() {
+			order.Mask = append(order.Mask, v.Reveal())
+		}
+	}
+	if err := b.network(order); err != nil {
+		return nil, err
+	}
+	if err := b.addVolumes(order); err != nil {
+		return nil, err
+	}
+	if err := b.addContainers(ctx, order); err != nil {
+		return nil, err
+	}
+	var err error
+	if order.Cgroups, err = a.e.cgroups.create(a.name, b.limits()); err != nil {
+		return nil, err
+	}
+	return order, nil
+}
+
+// builder turns a pod into an order.
+type builder struct {
+	a       *attempt
+	e       *Executor
+	pod     *executor.Pod
+	spec    *corev1.PodSpec
+	volumes map[string]wire.Volume
+}
+
+func (b *builder) hostname() string {
+	name := b.spec.Hostname
+	if name == "" {
+		name = b.pod.Pod.Name
+	}
+	if b.pod.Host && b.spec.Hostname == "" || name == "" {
+		return b.e.host
+	}
+	return strings.Trim(name[:min(len(name), 63)], "-.")
+}
+
+func (b *builder) addContainers(ctx context.Context, order *wire.Spec) error {
+	for i := range b.spec.InitContainers {
+		c := &b.spec.InitContainers[i]
+		kind := wire.KindInit
+		if c.RestartPolicy != nil && *c.RestartPolicy == corev1.ContainerRestartPolicyAlways {
+			kind = wire.KindSidecar
+		}
+		if err := b.add(ctx, order, c, kind); err != nil {
+			return fmt.Errorf("container %s: %w", c.Name, err)
+		}
+	}
+	for i := range b.spec.Containers {
+		c := &b.spec.Containers[i]
+		kind := wire.KindMain
+		if b.pod.Main != "" && c.Name != b.pod.Main {
+			kind = wire.KindSidecar
+		}
+		if err := b.add(ctx, order, c, kind); err != nil {
+			return fmt.Errorf("container %s: %w", c.Name, err)
+		}
+	}
+	return nil
+}
+
+func (b *builder) add(ctx context.Context, order *wire.Spec, c *corev1.Container, kind string) error {
+	image, err := b.image(ctx, c)
+	if err != nil {
+		return &failure{executor.ReasonImage, err}
+	}
+	env, err := b.environment(c, image)
+	if err != nil {
+		return err
+	}
+	w := wire.Container{
+		Name: c.Name, Kind: kind, Layers: image.Layers, Host: b.pod.Host, Env: env.list(), Dir: c.WorkingDir,
+		Args: b.command(c, image, env),
+	}
+	if w.Dir == "" {
+		w.Dir = image.WorkingDir
+	}
+	b.secure(&w, c, image)
+	if err := b.mounts(&w, c, env); err != nil {
+		return err
+	}
+	if c.Name == b.pod.Main {
+		if b.pod.Script != nil {
+			order.Volumes = append(order.Volumes, wire.Volume{Name: scriptVolume, Files: []wire.File{{
+				Path: "script", Data: []byte(b.pod.Script.Source), Mode: 0o755,
+			}}})
+			w.Mounts = append(w.Mounts, wire.Mount{Volume: scriptVolume, Path: scriptFolder, ReadOnly: true})
+		}
+		if err := b.inputs(ctx, &w); err != nil {
+			return &failure{executor.ReasonInput, err}
+		}
+	}
+	order.Containers = append(order.Containers, w)
+	return nil
+}
+
+func (b *builder) image(ctx context.Context, c *corev1.Container) (Image, error) {
+	if b.pod.Host {
+		var image Image
+		if b.e.o.HostCommand != nil {
+			image.Entrypoint, image.Cmd = b.e.o.HostCommand(c.Image)
+		}
+		path := b.e.o.HostPath
+		if path == "" {
+			path = standardPath
+		}
+		image.Env = []string{"PATH=" + path}
+		return image, nil
+	}
+	if b.e.o.Images == nil {
+		return Image{}, errors.New("images are not available here: use the host executor")
+	}
+	var credentials []secret.Value
+	for _, s := range b.spec.ImagePullSecrets {
+		data := b.pod.Resolve["Secret/"+b.pod.Pod.Namespace+"/"+s.Name]
+		if v := data[corev1.DockerConfigJsonKey]; !v.IsZero() {
+			credentials = append(credentials, v)
+		}
+	}
+	image, err := b.e.o.Images.Rootfs(ctx, c.Image, c.ImagePullPolicy, credentials)
+	if err != nil {
+		return image, fmt.Errorf("image %s: %w", c.Image, err)
+	}
+	return image, nil
+}
+
+// command follows Kubernetes: command replaces the image's entry point and drops its command, args replaces its
+// command.
+func (b *builder) command(c *corev1.Container, image Image, env *environment) []string {
+	var args []string
+	switch {
+	case len(c.Command) > 0:
+		args = env.expandAll(append(append(args, c.Command...), c.Args...))
+	case len(c.Args) > 0:
+		args = append(append(args, image.Entrypoint...), env.expandAll(c.Args)...)
+	default:
+		args = append(append(args, image.Entrypoint...), image.Cmd...)
+	}
+	if c.Name == b.pod.Main && b.pod.Script != nil {
+		args = append(args, scriptPath)
+	}
+	return args
+}
+
+// secure sets the user and the privileges; a container's own settings win over the pod's.
+func (b *builder) secure(w *wire.Container, c *corev1.Container, image Image) {
+	w.User = image.User
+	w.Capabilities = defaultCapabilities()
+	var user, group *int64
+	if p := b.spec.SecurityContext; p != nil {
+		user, group = p.RunAsUser, p.RunAsGroup
+		w.NonRoot = p.RunAsNonRoot != nil && *p.RunAsNonRoot
+		for _, g := range p.SupplementalGroups {
+			w.Groups = append(w.Groups, uint32(g))
+		}
+		if p.FSGroup != nil {
+			w.Groups = append(w.Groups, uint32(*p.FSGroup))
+		}
+	}
+	if s := c.SecurityContext; s != nil {
+		if s.RunAsUser != nil {
+			user = s.RunAsUser
+		}
+		if s.RunAsGroup != nil {
+			group = s.RunAsGroup
+		}
+		if s.RunAsNonRoot != nil {
+			w.NonRoot = *s.RunAsNonRoot
+		}
+		w.Privileged = s.Privileged != nil && *s.Privileged
+		w.NoNewPrivs = s.AllowPrivilegeEscalation != nil && !*s.AllowPrivilegeEscalation && !w.Privileged
+		w.ReadOnly = s.ReadOnlyRootFilesystem != nil && *s.ReadOnlyRootFilesystem
+		w.Capabilities = changeCapabilities(w.Capabilities, s.Capabilities)
+	}
+	if user != nil {
+		w.User = strconv.FormatInt(*user, 10)
+	}
+	if group != nil {
+		name, _, _ := strings.Cut(w.User, ":")
+		if name == "" {
+			name = "0"
+		}
+		w.User = name + ":" + strconv.FormatInt(*group, 10)
+	}
+}
+
+// mounts lists what a container sees beside its root file system.
+func (b *builder) mounts(w *wire.Container, c *corev1.Container, env *environment) error {
+	if b.pod.Host {
+		for path, source := range b.e.o.HostFiles {
+			w.Mounts = append(w.Mounts, wire.Mount{Source: source, Path: path, ReadOnly: true})
+		}
+	} else {
+		for _, name := range []string{"hosts", "hostname", "resolv.conf"} {
+			w.Mounts = append(w.Mounts, wire.Mount{Source: filepath.Join(b.a.workFolder(), name), Path: "/etc/" + name})
+		}
+	}
+	w.Mounts = append(w.Mounts, wire.Mount{Source: b.e.o.Init, Path: clientFolder + "/tiphys", ReadOnly: true})
+	if b.e.o.Socket != "" {
+		w.Mounts = append(w.Mounts, wire.Mount{Source: b.e.o.Socket, Path: socketFolder, ReadOnly: true})
+	}
+	for _, m := range c.VolumeMounts {
+		v, ok := b.volumes[m.Name]
+		if !ok {
+			return fmt.Errorf("volume mount %s: there is no volume %q", m.MountPath, m.Name)
+		}
+		mount := wire.Mount{Volume: m.Name, Path: m.MountPath, SubPath: m.SubPath, ReadOnly: m.ReadOnly || v.Files != nil}
+		if m.SubPathExpr != "" {
+			mount.SubPath = env.expand(m.SubPathExpr)
+		}
+		if mount.SubPath != "" && !filepath.IsLocal(mount.SubPath) {
+			return fmt.Errorf("volume mount %s: subPath %q leads out of the volume", m.MountPath, mount.SubPath)
+		}
+		w.Mounts = append(w.Mounts, mount)
+	}
+	return nil
+}
