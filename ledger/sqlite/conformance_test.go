@@ -17,7 +17,7 @@ func TestConformance(t *testing.T) {
 		Open: func(t testing.TB, o ledgertest.Options) ledger.Ledger {
 			return open(t, sqlite.Options{Path: filepath.Join(o.Place, "ledger.db"), Synchronous: sqlite.Off, Projections: o.Projections, Now: o.Now})
 		},
-		Exec:    func(t testing.TB, l ledger.Ledger, statement string) { exec(t, l.(*sqlite.Ledger).Path(), statement) },
+		Exec:    func(t testing.TB, l ledger.Ledger, statement string) { tamper(t, l.(*sqlite.Ledger).Path(), statement) },
 		Restore: func(t testing.TB, backup string) ledger.Ledger { return open(t, sqlite.Options{Path: backup}) },
 	})
 }
@@ -36,8 +36,8 @@ func open(t testing.TB, o sqlite.Options) *sqlite.Ledger {
 	return l
 }
 
-// exec changes the file behind the ledger's back.
-func exec(t testing.TB, path, statement string) {
+// tamper changes the file behind the ledger's back.
+func tamper(t testing.TB, path, statement string) {
 	t.Helper()
 	db, err := sql.Open("sqlite", "file:"+path+"?_pragma=busy_timeout(10000)")
 	if err != nil {

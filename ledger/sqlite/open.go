@@ -87,44 +87,39 @@ var (
 // Open opens the ledger at o.Path, making or migrating it where needed. One process only may have it open: a
 // second one gets a [LockedError]. ctx bounds the opening, not the life of the ledger.
 func Open(ctx context.Context, o Options) (*Ledger, error) {
-	l, err := open(ctx, o)
-	if err != nil {
-		return nil, fmt.Errorf("open ledger: %w", err)
+	l := &Ledger{path: o.Path, projections: o.Projections}
+	if err := l.open(ctx, o); err != nil {
+		return nil, fmt.Errorf("open ledger: %w", errors.Join(l.explain(err), l.release()))
 	}
 	return l, nil
 }
 
-func open(ctx context.Context, o Options) (l *Ledger, err error) {
-	l = &Ledger{path: o.Path, projections: o.Projections}
-	defer func() {
-		if err != nil {
-			err = errors.Join(err, l.release())
-		}
-	}()
-	if o, err = complete(o); err != nil {
-		return nil, err
+func (l *Ledger) open(ctx context.Context, o Options) error {
+	o, err := complete(o)
+	if err != nil {
+		return err
 	}
 	if err := l.place(o); err != nil {
-		return nil, err
+		return err
 	}
 	if l.writes, err = connect(l.path, 1, o.Synchronous, writerCacheKiB, false); err != nil {
-		return nil, err
-	}
-	s, err := newSession(ctx, l.writes)
-	if err != nil {
-		return nil, l.explain(err)
-	}
-	if err := migrate(ctx, s); err != nil {
-		return nil, l.explain(err)
+		return err
 	}
 	if l.readers, err = connect(l.path, o.Readers, o.Synchronous, readerCacheKiB, true); err != nil {
-		return nil, err
+		return err
 	}
 	l.reads = newStatements(l.readers)
-	if l.writer, err = startWriter(ctx, l, s, o); err != nil {
-		return nil, l.explain(err)
+	s, err := newSession(ctx, l.writes)
+	if err != nil {
+		return err
 	}
-	return l, nil
+	if err = migrate(ctx, s); err == nil {
+		l.writer, err = startWriter(ctx, l, s, o)
+	}
+	if err != nil {
+		return errors.Join(err, s.close())
+	}
+	return nil
 }
 
 func complete(o Options) (Options, error) {
