@@ -1,0 +1,296 @@
+package builtin
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/tiphys/tiphys/event"
+	"github.com/tiphys/tiphys/event/forge"
+	"github.com/tiphys/tiphys/ledger"
+)
+
+// maxFile is the most bytes that File reads, as forge.Forge says.
+const maxFile = 4 << 20
+
+// PullRequests implements forge.Forge.
+func (r *Remote) PullRequests(ctx context.Context, repo string) ([]event.PullRequest, error) {
+	if _, err := r.Repository(ctx, repo); err != nil {
+		return nil, err
+	}
+	open, err := r.ListMRs(ctx, repo, stateOpen)
+	if err != nil {
+		return nil, err
+	}
+	all := make([]event.PullRequest, 0, len(open))
+	for _, m := range open {
+		all = append(all, m.pullRequest())
+	}
+	return all, nil
+}
+
+// PullRequest implements forge.Forge.
+func (r *Remote) PullRequest(ctx context.Context, repo string, number int) (event.PullRequest, error) {
+	m, err := r.MR(ctx, repo, number)
+	if err != nil {
+		return event.PullRequest{}, err
+	}
+	return m.pullRequest(), nil
+}
+
+// CommitStatus is a status with the commit it belongs to.
+type CommitStatus = statusSet
+
+// Statuses are the statuses of one commit, latest first.
+func (r *Remote) Statuses(ctx context.Context, repo, sha string) ([]CommitStatus, error) {
+	all := []CommitStatus{}
+	err := r.each(ctx, ledger.Query{Table: tableStatus, Owner: repo + "@" + sha}, func(row ledger.Row) error {
+		var s statusSet
+		if err := json.Unmarshal(row.Body, &s); err != nil {
+			return err
+		}
+		all = append(all, s)
+		return nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("list statuses of %s: %w", repo, err)
+	}
+	return all, nil
+}
+
+// SetStatus implements forge.Forge. Setting what is set already records nothing. Once all statuses of a merge
+// request's head are success and it waits for that, it is merged.
+func (r *Remote) SetStatus(ctx context.Context, repo, sha string, s forge.Status) error {
+	if !slices.Contains([]string{"pending", "running", "success", "failed", "error", "canceled"}, s.State) {
+		return fmt.Errorf("set status: state %q: use pending, running, success, failed, error or canceled: %w", s.State, ErrRefused)
+	}
+	if s.Context == "" {
+		s.Context = "default"
+	}
+	full, err := r.Resolve(ctx, repo, sha)
+	if err != nil {
+		return fmt.Errorf("set status: %w", err)
+	}
+	key := statusKey(repo, full, s.Context)
+	err = r.ledger.Write(ctx, func(tx ledger.Tx) error {
+		var now statusSet
+		if found, err := rowBody(tx, tableStatus, key, &now); err != nil || found && now.Status == s {
+			return err
+		}
+		_, err := tx.Append(ledger.Draft{Actor: actorOf(ctx).String(), Kind: kindStatus, Subject: "commit/" + repo + "/" + full,
+			Cause: causeOf(ctx).seq, Body: statusSet{Repo: repo, SHA: full, Status: s, Time: r.now()}})
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("set status of %s at %.10s: %w", repo, full, err)
+	}
+	if s.State != "success" {
+		return nil
+	}
+	open, err := r.ListMRs(ctx, repo, stateOpen)
+	if err != nil {
+		return err
+	}
+	for _, m := range open {
+		if m.AutoMerge && m.HeadSHA == full {
+			r.tryAutoMerge(ctx, m)
+		}
+	}
+	return nil
+}
+
+// Comment implements forge.Forge. It makes no event: what Tiphys itself says must not trigger anything.
+func (r *Remote) Comment(ctx context.Context, repo string, number int, marker, body string) error {
+	if marker == "" {
+		_, err := r.AddComment(ctx, actorOf(ctx), repo, number, body)
+		return err
+	}
+	m, err := r.MR(ctx, repo, number)
+	if err != nil {
+		return err
+	}
+	sum := sha256.Sum256([]byte(marker))
+	now := r.now()
+	c := Comment{ID: "m" + hex.EncodeToString(sum[:8]), Repo: repo, Number: number, Marker: marker, Body: cut(body, maxBody),
+		Author: actorOf(ctx).String(), Created: now, Updated: now}
+	err = r.ledger.Write(ctx, func(tx ledger.Tx) error {
+		var before Comment
+		found, err := rowBody(tx, tableComment, mrKey(repo, number)+"/"+c.ID, &before)
+		if err != nil {
+			return err
+		}
+		if found {
+			if before.Body == c.Body {
+				return nil
+			}
+			c.Created = before.Created
+		}
+		_, err = tx.Append(ledger.Draft{Actor: c.Author, Kind: kindMRCommented, Subject: fmt.Sprintf("mr/%s/%d", m.Repo, m.Number), Cause: causeOf(ctx).seq, Body: c})
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("comment on %s!%d: %w", repo, number, err)
+	}
+	return nil
+}
+
+// AddComment adds a person's comment, which is an event.
+func (r *Remote) AddComment(ctx context.Context, actor Actor, name string, number int, body string) (Comment, error) {
+	if strings.TrimSpace(body) == "" {
+		return Comment{}, fmt.Errorf("comment on %s!%d: the comment is empty: %w", name, number, ErrRefused)
+	}
+	repo, err := r.Repository(ctx, name)
+	if err != nil {
+		return Comment{}, err
+	}
+	m, err := r.MR(ctx, name, number)
+	if err != nil {
+		return Comment{}, err
+	}
+	id, err := r.newID()
+	if err != nil {
+		return Comment{}, err
+	}
+	now := r.now()
+	c := Comment{ID: id, Repo: name, Number: number, Body: cut(body, maxBody), Author: actor.String(), Created: now, Updated: now}
+	b := r.newBatch(repo)
+	entry := b.add(ledger.Draft{Actor: c.Author, Kind: kindMRCommented, Subject: fmt.Sprintf("mr/%s/%d", name, number), Body: c}, causeOf(ctx))
+	b.commentEvent(actor, m, c, entry)
+	return c, b.write(ctx)
+}
+
+// Comments of a merge request, oldest first.
+func (r *Remote) Comments(ctx context.Context, repo string, number int) ([]Comment, error) {
+	all := []Comment{}
+	err := r.each(ctx, ledger.Query{Table: tableComment, Owner: mrKey(repo, number), Oldest: true}, func(row ledger.Row) error {
+		var c Comment
+		if err := json.Unmarshal(row.Body, &c); err != nil {
+			return err
+		}
+		all = append(all, c)
+		return nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("list comments of %s!%d: %w", repo, number, err)
+	}
+	return all, nil
+}
+
+var hexPattern = regexp.MustCompile(`^[0-9a-f]{7,40}$`)
+
+// Resolve implements forge.Forge. A branch comes before a tag, a tag before a commit; an empty revision and
+// HEAD are the default branch. Operators such as ~ and ^ are not understood.
+func (r *Remote) Resolve(ctx context.Context, repo, revision string) (string, error) {
+	info, err := r.Repository(ctx, repo)
+	if err != nil {
+		return "", err
+	}
+	if revision == "" || revision == "HEAD" {
+		revision = "refs/heads/" + info.DefaultBranch
+	}
+	if checkBranch(revision) != nil {
+		return "", fmt.Errorf("revision %q of %s: use a branch, a tag or a commit: %w", cut(revision, 100), repo, forge.ErrNotFound)
+	}
+	candidates := []string{"refs/heads/" + revision, "refs/tags/" + revision}
+	if strings.HasPrefix(revision, "refs/") {
+		candidates = []string{revision}
+	}
+	if hexPattern.MatchString(revision) {
+		candidates = append(candidates, revision)
+		if len(revision) == 40 {
+			candidates = []string{revision}
+		}
+	}
+	for _, c := range candidates {
+		out, err := r.git.read(ctx, r.dir(repo), "rev-parse", "--verify", "--quiet", c+"^{commit}")
+		if err == nil {
+			return strings.TrimSpace(out), nil
+		}
+		if exitCode(err) < 0 {
+			return "", fmt.Errorf("revision %q of %s: %w", revision, repo, err)
+		}
+	}
+	return "", fmt.Errorf("revision %q of %s: %w", revision, repo, forge.ErrNotFound)
+}
+
+// File implements forge.Forge.
+func (r *Remote) File(ctx context.Context, repo, revision, path string) ([]byte, error) {
+	if err := checkFile(path); err != nil {
+		return nil, err
+	}
+	sha, err := r.Resolve(ctx, repo, revision)
+	if err != nil {
+		return nil, err
+	}
+	entries, err := r.tree(ctx, repo, sha, path)
+	if err != nil {
+		return nil, err
+	}
+	where := fmt.Sprintf("file %s of %s at %.10s", path, repo, sha)
+	if len(entries) != 1 || entries[0].path != path {
+		return nil, fmt.Errorf("%s: %w", where, forge.ErrNotFound)
+	}
+	switch e := entries[0]; {
+	case e.mode != modeFile && e.mode != modeExecutable:
+		return nil, fmt.Errorf("%s: it is not a regular file: %w", where, forge.ErrNotFound)
+	case e.size > maxFile:
+		return nil, fmt.Errorf("%s: it is larger than %d bytes: %w", where, maxFile, ErrRefused)
+	}
+	out, err := r.git.read(ctx, r.dir(repo), "cat-file", "blob", entries[0].sha)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", where, err)
+	}
+	return []byte(out), nil
+}
+
+// treeEntry is one file of a commit.
+type treeEntry struct {
+	mode, sha, path string
+	size            int64
+}
+
+// Modes of tree entries.
+const (
+	modeFile       = "100644"
+	modeExecutable = "100755"
+	modeLink       = "120000"
+	modeModule     = "160000"
+)
+
+// tree lists the entry at a path, or all files of a commit if the path is empty.
+func (r *Remote) tree(ctx context.Context, repo, sha, path string) ([]treeEntry, error) {
+	args := []string{"ls-tree", "-z", "-l", "--full-tree"}
+	if path == "" {
+		args = append(args, "-r", sha)
+	} else {
+		args = append(args, sha, "--", path)
+	}
+	out, err := r.git.read(ctx, r.dir(repo), args...)
+	if err != nil {
+		return nil, fmt.Errorf("list files of %s at %.10s: %w", repo, sha, err)
+	}
+	var all []treeEntry
+	for line := range strings.SplitSeq(strings.TrimSuffix(out, "\x00"), "\x00") {
+		meta, name, ok := strings.Cut(line, "\t")
+		f := strings.Fields(meta)
+		if !ok || len(f) != 4 {
+			if line == "" {
+				continue
+			}
+			return nil, errors.New("list files of " + repo + ": git answered what cannot be read")
+		}
+		size, err := strconv.ParseInt(f[3], 10, 64)
+		if err != nil {
+			size = 0 // "-" for what is no blob
+		}
+		all = append(all, treeEntry{mode: f[0], sha: f[2], path: name, size: size})
+	}
+	return all, nil
+}

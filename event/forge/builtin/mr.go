@@ -1,0 +1,425 @@
+package builtin
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"sort"
+	"strings"
+	"time"
+
+	"github.com/tiphys/tiphys/event"
+	"github.com/tiphys/tiphys/event/forge"
+	"github.com/tiphys/tiphys/ledger"
+)
+
+// Limits of a merge request's texts, in bytes.
+const (
+	maxTitle  = 500
+	maxBody   = 64 << 10
+	maxLabel  = 100
+	maxLabels = 100
+)
+
+// MergeRequest is one merge request of the built-in remote. The branches are of the same repository.
+type MergeRequest struct {
+	Repo   string `json:"repo"`
+	Number int    `json:"number"`
+	Title  string `json:"title"`
+	Body   string `json:"body,omitempty"`
+	URL    string `json:"url"`
+	// State is open, closed or merged.
+	State  string `json:"state"`
+	Draft  bool   `json:"draft,omitempty"`
+	Source string `json:"source"`
+	Target string `json:"target"`
+	// HeadSHA is where the source branch stands, BaseSHA the common ancestor with the target when it was last
+	// pushed, MergeSHA the target's commit after the merge.
+	HeadSHA  string   `json:"headSHA"`
+	BaseSHA  string   `json:"baseSHA,omitempty"`
+	MergeSHA string   `json:"mergeSHA,omitempty"`
+	Labels   []string `json:"labels,omitempty"`
+	// Author is who opened it, "user:ada"; Verified says whether that was proved.
+	Author   string    `json:"author"`
+	Verified bool      `json:"verified,omitempty"`
+	MergedBy string    `json:"mergedBy,omitempty"`
+	Created  time.Time `json:"created"`
+	Updated  time.Time `json:"updated"`
+	Closed   time.Time `json:"closed,omitzero"`
+	// RemoveSource deletes the source branch with the merge, Squash merges as one commit, AutoMerge merges
+	// once every status of the head is success.
+	RemoveSource bool `json:"removeSource,omitempty"`
+	Squash       bool `json:"squash,omitempty"`
+	AutoMerge    bool `json:"autoMerge,omitempty"`
+}
+
+// mrChanged is the body of the mr entries.
+type mrChanged struct {
+	MergeRequest
+	Action        string   `json:"action"`
+	Actions       []string `json:"actions"`
+	Before        string   `json:"before,omitempty"` // the head before
+	LabelsAdded   []string `json:"labelsAdded,omitempty"`
+	LabelsRemoved []string `json:"labelsRemoved,omitempty"`
+}
+
+// pullRequest is the merge request in the form that is the same for every forge.
+func (m MergeRequest) pullRequest() event.PullRequest {
+	trust := "unknown"
+	if m.Verified {
+		trust = "member"
+	}
+	return event.PullRequest{
+		Number: m.Number, Title: m.Title, Body: m.Body, URL: m.URL, State: m.State, Draft: m.Draft, Merged: m.State == stateMerged,
+		SourceBranch: m.Source, TargetBranch: m.Target, HeadSHA: m.HeadSHA, BaseSHA: m.BaseSHA, MergeSHA: m.MergeSHA,
+		SourceRepo: m.Repo, Author: Actor{Name: m.Author}.login(), AuthorTrust: trust, Labels: slices.Clone(m.Labels),
+	}
+}
+
+// actionOrder is from the strongest action to the weakest (reference: argo-events 5.3), and the entry of each.
+var actionOrder = []struct{ action, kind string }{
+	{"merge", "mr.merged"}, {"close", "mr.closed"}, {"reopen", "mr.reopened"}, {"open", "mr.opened"}, {"sync", "mr.synced"},
+	{"ready", "mr.ready"}, {"draft", "mr.draft"}, {"label", "mr.labeled"}, {"unlabel", "mr.labeled"}, {"edit", "mr.updated"},
+}
+
+// mrStep is one change of one merge request.
+type mrStep struct {
+	actor         Actor
+	claim         event.Person
+	before, after MergeRequest
+	actions       []string
+	files         []string // changed against the base, where known
+	filesComplete bool
+	cause         cause
+}
+
+// mr adds the entry of a merge request's change and, caused by it, its event. It returns the entry.
+func (b *batch) mr(s mrStep) cause {
+	action, kind := strongest(s.actions)
+	m := &s.after
+	m.Updated = b.r.now()
+	if m.State != stateOpen && m.Closed.IsZero() {
+		m.Closed = m.Updated
+	}
+	changed := mrChanged{
+		MergeRequest: *m, Action: action, Actions: s.actions, Before: s.before.HeadSHA,
+		LabelsAdded: difference(m.Labels, s.before.Labels), LabelsRemoved: difference(s.before.Labels, m.Labels),
+	}
+	entry := b.add(ledger.Draft{Actor: s.actor.String(), Kind: kind, Subject: fmt.Sprintf("mr/%s/%d", m.Repo, m.Number), Body: changed}, s.cause)
+	if m.State == stateOpen {
+		b.heads[m.Number] = m.HeadSHA
+	}
+	pr := m.pullRequest()
+	pr.LabelsAdded, pr.LabelsRemoved = changed.LabelsAdded, changed.LabelsRemoved
+	g := event.Git{
+		Kind: "pull_request", Action: action, Actions: s.actions, Ref: "refs/heads/" + m.Source, RefType: "branch", Branch: m.Source,
+		SHA: m.HeadSHA, PR: &pr, ChangedFiles: s.files, ChangedFilesComplete: s.filesComplete, Sender: sender(s.actor, s.claim),
+	}
+	if s.before.HeadSHA != m.HeadSHA {
+		g.Before = s.before.HeadSHA
+	}
+	b.event(s.actor, g, b.mrBody(*m, action, g.Before, s.actor), b.mrUnique(*m, action), entry)
+	return entry
+}
+
+// mrUnique tells the events of one merge request apart: by time and place in the batch, which is written once.
+func (b *batch) mrUnique(m MergeRequest, action string) string {
+	return fmt.Sprintf("%s !%d %s %s %d", b.repo.Name, m.Number, action, m.Updated.Format(time.RFC3339Nano), len(b.items))
+}
+
+// mrBody has the fields of GitLab's merge request webhook that sensors commonly look at.
+func (b *batch) mrBody(m MergeRequest, action, before string, actor Actor) map[string]any {
+	gitlab := map[string]string{"sync": "update", "edit": "update", "label": "update", "unlabel": "update", "draft": "update", "ready": "update"}
+	attributes := map[string]any{
+		"iid": m.Number, "title": m.Title, "description": m.Body, "state": strings.Replace(m.State, stateOpen, "opened", 1), "action": action,
+		"source_branch": m.Source, "target_branch": m.Target, "url": m.URL, "draft": m.Draft, "last_commit": map[string]any{"id": m.HeadSHA},
+		"merge_commit_sha": m.MergeSHA,
+	}
+	if a := gitlab[action]; a != "" {
+		attributes["action"] = a
+	}
+	if before != "" {
+		attributes["oldrev"] = before
+	}
+	labels := []map[string]any{}
+	for _, l := range m.Labels {
+		labels = append(labels, map[string]any{"title": l})
+	}
+	return map[string]any{
+		"object_kind": "merge_request", "event_type": "merge_request", "project": b.project(),
+		"user": map[string]any{"username": actor.login()}, "object_attributes": attributes, "labels": labels,
+	}
+}
+
+func strongest(actions []string) (action, kind string) {
+	for _, a := range actionOrder {
+		if slices.Contains(actions, a.action) {
+			return a.action, a.kind
+		}
+	}
+	return "edit", "mr.updated"
+}
+
+// keepHeads points refs/merge-requests/N/head at the heads, so that no branch need exist to fetch them.
+func (r *Remote) keepHeads(ctx context.Context, repo string, heads map[int]string) error {
+	if len(heads) == 0 {
+		return nil
+	}
+	var in strings.Builder
+	for number, sha := range heads {
+		fmt.Fprintf(&in, "update %s/%d/head %s\n", mrRefs, number, sha)
+	}
+	_, err := r.git.run(ctx, call{dir: r.dir(repo), args: []string{"update-ref", "--stdin"}, stdin: []byte(in.String())})
+	if err != nil {
+		return fmt.Errorf("keep heads of merge requests of %s: %w", repo, err)
+	}
+	return nil
+}
+
+// ListMRs lists merge requests, newest first; repo and state (open, closed, merged) restrict if not empty.
+func (r *Remote) ListMRs(ctx context.Context, repo, state string) ([]MergeRequest, error) {
+	q := ledger.Query{Table: tableMR, Owner: repo}
+	if state != "" {
+		q.States = []string{state}
+	}
+	all := []MergeRequest{}
+	err := r.each(ctx, q, func(row ledger.Row) error {
+		var m MergeRequest
+		if err := json.Unmarshal(row.Body, &m); err != nil {
+			return err
+		}
+		all = append(all, m)
+		return nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("list merge requests: %w", err)
+	}
+	sort.SliceStable(all, func(i, j int) bool { return all[i].Repo == all[j].Repo && all[i].Number > all[j].Number })
+	return all, nil
+}
+
+// MR gives one merge request; forge.ErrNotFound if there is none.
+func (r *Remote) MR(ctx context.Context, repo string, number int) (MergeRequest, error) {
+	var m MergeRequest
+	if err := r.row(ctx, tableMR, mrKey(repo, number), &m); err != nil {
+		return m, fmt.Errorf("merge request %s#%d: %w", repo, number, err)
+	}
+	return m, nil
+}
+
+// NewMR is what a merge request is opened with. Target is the default branch if empty, Title the last commit's
+// first line.
+type NewMR struct {
+	Repo, Source, Target, Title, Body string
+	Labels                            []string
+	Draft, RemoveSource, Squash       bool
+}
+
+// OpenMR opens a merge request. There is at most one open for the same two branches.
+func (r *Remote) OpenMR(ctx context.Context, actor Actor, n NewMR) (MergeRequest, error) {
+	unlock, err := r.lock(ctx, n.Repo)
+	if err != nil {
+		return MergeRequest{}, err
+	}
+	defer unlock()
+	repo, err := r.Repository(ctx, n.Repo)
+	if err != nil {
+		return MergeRequest{}, err
+	}
+	if n.Target == "" {
+		n.Target = repo.DefaultBranch
+	}
+	refs, err := r.knownRefs(ctx, n.Repo)
+	if err != nil {
+		return MergeRequest{}, err
+	}
+	open, err := r.ListMRs(ctx, n.Repo, stateOpen)
+	if err != nil {
+		return MergeRequest{}, err
+	}
+	if err := openable(n.Source, n.Target, refs, open); err != nil {
+		return MergeRequest{}, err
+	}
+	b := r.newBatch(repo)
+	m, _, err := r.opened(ctx, b, actor, event.Person{}, n, refs["refs/heads/"+n.Source], refs["refs/heads/"+n.Target], repo.LastMR+1, causeOf(ctx))
+	if err != nil {
+		return MergeRequest{}, err
+	}
+	if err := b.write(ctx); err != nil {
+		return MergeRequest{}, err
+	}
+	return m, r.keepHeads(ctx, n.Repo, b.heads)
+}
+
+// openable says why no merge request of these branches can be open.
+func openable(source, target string, refs map[string]string, open []MergeRequest) error {
+	switch {
+	case source == "":
+		return fmt.Errorf("open merge request: name a source branch: %w", ErrRefused)
+	case source == target:
+		return fmt.Errorf("open merge request: source and target are both %s: %w", source, ErrRefused)
+	case refs["refs/heads/"+source] == "":
+		return fmt.Errorf("open merge request: there is no branch %q; push it first: %w", source, ErrRefused)
+	case refs["refs/heads/"+target] == "":
+		return fmt.Errorf("open merge request: there is no target branch %q: %w", target, ErrRefused)
+	}
+	for _, m := range open {
+		if m.State == stateOpen && m.Source == source && m.Target == target {
+			return fmt.Errorf("open merge request: !%d is open for %s into %s: %w", m.Number, source, target, ErrRefused)
+		}
+	}
+	return nil
+}
+
+// opened adds a new merge request to a batch.
+func (r *Remote) opened(ctx context.Context, b *batch, actor Actor, claim event.Person, n NewMR, head, target string, number int, from cause) (MergeRequest, cause, error) {
+	m := MergeRequest{
+		Repo: n.Repo, Number: number, Title: cut(strings.TrimSpace(n.Title), maxTitle), Body: cut(n.Body, maxBody), URL: r.mrURL(n.Repo, number), State: stateOpen,
+		Source: n.Source, Target: n.Target, HeadSHA: head, Author: actor.Name, Verified: actor.Verified, Created: r.now(),
+		Draft: n.Draft || draftTitle(n.Title), RemoveSource: n.RemoveSource, Squash: n.Squash,
+	}
+	m.relabel(n.Labels, nil)
+	if m.Title == "" {
+		m.Title = n.Source
+		if list, err := r.commits(ctx, n.Repo, 1, head); err == nil && len(list) == 1 {
+			if first, _, _ := strings.Cut(list[0].Message, "\n"); first != "" {
+				m.Title = cut(first, maxTitle)
+			}
+		}
+	}
+	m.BaseSHA = r.mergeBase(ctx, n.Repo, target, head)
+	files, complete := r.mrFiles(ctx, m)
+	if err := ctx.Err(); err != nil {
+		return m, from, err
+	}
+	entry := b.mr(mrStep{actor: actor, claim: claim, before: MergeRequest{}, after: m, actions: []string{"open"}, files: files, filesComplete: complete, cause: from})
+	return m, entry, nil
+}
+
+// mrFiles are the files that a merge request changes against its base.
+func (r *Remote) mrFiles(ctx context.Context, m MergeRequest) ([]string, bool) {
+	files, complete, err := r.changedFiles(ctx, m.Repo, m.BaseSHA, m.HeadSHA)
+	if err != nil {
+		r.log.Warn("list files of merge request", "repository", m.Repo, "number", m.Number, "error", err)
+		return nil, false
+	}
+	return files, complete
+}
+
+// MREdit says what to change; nil leaves a field as it is.
+type MREdit struct {
+	Title, Body, Target     *string
+	AddLabels, RemoveLabels []string
+	Draft, RemoveSource     *bool
+	AutoMerge               *bool
+}
+
+// EditMR changes a merge request that is open.
+func (r *Remote) EditMR(ctx context.Context, actor Actor, repo string, number int, e MREdit) (MergeRequest, error) {
+	return r.changeMR(ctx, actor, repo, number, func(m *MergeRequest, refs map[string]string, open []MergeRequest) ([]string, error) {
+		if m.State != stateOpen {
+			return nil, fmt.Errorf("edit merge request !%d: it is %s: %w", number, m.State, ErrRefused)
+		}
+		o := mrOptions{labels: e.AddLabels, unlabels: e.RemoveLabels}
+		if e.Title != nil && strings.TrimSpace(*e.Title) != "" {
+			o.title, o.titleSet = cut(strings.TrimSpace(*e.Title), maxTitle), true
+		}
+		if e.Body != nil {
+			o.description, o.descriptionSet = cut(*e.Body, maxBody), true
+		}
+		if e.Draft != nil {
+			o.draft, o.ready = *e.Draft, !*e.Draft
+		}
+		if e.Target != nil && *e.Target != m.Target {
+			if err := openable(m.Source, *e.Target, refs, open); err != nil {
+				return nil, err
+			}
+			o.target = *e.Target
+		}
+		actions := o.apply(m)
+		for _, f := range []struct{ to, value *bool }{{&m.RemoveSource, e.RemoveSource}, {&m.AutoMerge, e.AutoMerge}} {
+			if f.value != nil && *f.to != *f.value {
+				*f.to = *f.value
+				actions = append(actions, "edit")
+			}
+		}
+		return slices.Compact(actions), nil
+	})
+}
+
+// CloseMR closes a merge request without merging it; closing a closed one changes nothing.
+func (r *Remote) CloseMR(ctx context.Context, actor Actor, repo string, number int) (MergeRequest, error) {
+	return r.changeMR(ctx, actor, repo, number, func(m *MergeRequest, _ map[string]string, _ []MergeRequest) ([]string, error) {
+		switch m.State {
+		case stateClosed:
+			return nil, nil
+		case stateMerged:
+			return nil, fmt.Errorf("close merge request !%d: it is merged: %w", number, ErrRefused)
+		}
+		m.State = stateClosed
+		return []string{"close"}, nil
+	})
+}
+
+// ReopenMR opens a closed merge request again, at where its source branch stands now.
+func (r *Remote) ReopenMR(ctx context.Context, actor Actor, repo string, number int) (MergeRequest, error) {
+	return r.changeMR(ctx, actor, repo, number, func(m *MergeRequest, refs map[string]string, open []MergeRequest) ([]string, error) {
+		switch m.State {
+		case stateOpen:
+			return nil, nil
+		case stateMerged:
+			return nil, fmt.Errorf("reopen merge request !%d: it is merged; open another: %w", number, ErrRefused)
+		}
+		if err := openable(m.Source, m.Target, refs, open); err != nil {
+			return nil, err
+		}
+		m.State, m.Closed, m.HeadSHA = stateOpen, time.Time{}, refs["refs/heads/"+m.Source]
+		return []string{"reopen"}, nil
+	})
+}
+
+// changeMR carries out one decision about one merge request under the repository's lock. No actions: nothing changed.
+func (r *Remote) changeMR(ctx context.Context, actor Actor, name string, number int,
+	decide func(*MergeRequest, map[string]string, []MergeRequest) ([]string, error)) (MergeRequest, error) {
+	unlock, err := r.lock(ctx, name)
+	if err != nil {
+		return MergeRequest{}, err
+	}
+	defer unlock()
+	repo, err := r.Repository(ctx, name)
+	if err != nil {
+		return MergeRequest{}, err
+	}
+	before, err := r.MR(ctx, name, number)
+	if err != nil {
+		return MergeRequest{}, err
+	}
+	refs, err1 := r.knownRefs(ctx, name)
+	open, err2 := r.ListMRs(ctx, name, stateOpen)
+	if err := errors.Join(err1, err2); err != nil {
+		return MergeRequest{}, err
+	}
+	after := before
+	actions, err := decide(&after, refs, open)
+	if err != nil || len(actions) == 0 {
+		return before, err
+	}
+	step := mrStep{actor: actor, before: before, after: after, actions: actions, cause: causeOf(ctx)}
+	if after.State == stateOpen {
+		step.after.BaseSHA = r.mergeBase(ctx, name, refs["refs/heads/"+after.Target], after.HeadSHA)
+		step.files, step.filesComplete = r.mrFiles(ctx, step.after)
+	}
+	b := r.newBatch(repo)
+	b.mr(step)
+	if err := b.write(ctx); err != nil {
+		return MergeRequest{}, err
+	}
+	if err := r.keepHeads(ctx, name, b.heads); err != nil {
+		return MergeRequest{}, err
+	}
+	return r.MR(ctx, name, number)
+}
+
+var _ forge.Forge = (*Remote)(nil)
