@@ -1,0 +1,264 @@
+package deploy
+
+import (
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/tiphys/tiphys/ledger"
+	"github.com/tiphys/tiphys/manifest"
+)
+
+// The tables of this room.
+const (
+	TableApplication = "application" // key namespace/name, state its health
+	TableRelease     = "release"     // key namespace/name/number with nine digits, owner namespace/name
+	TableDeployment  = "deployment"  // key namespace/name/sequence, owner the application, state current or past
+	TableObject      = "object"      // key Key.String(), owner the application
+)
+
+// The kinds of entries of this room. The body of application.set, sync.started, sync.finished, health.changed is an
+// [ApplicationEntry], of release.recorded a [Release], of object.deleted nothing, of the other object kinds an
+// [ObjectRecord].
+const (
+	KindApplicationSet     = "application.set"
+	KindApplicationDeleted = "application.deleted"
+	KindSyncStarted        = "sync.started"
+	KindSyncStep           = "sync.step"
+	KindSyncFinished       = "sync.finished"
+	KindHealthChanged      = "health.changed"
+	KindReleaseRecorded    = "release.recorded"
+	KindObjectApplied      = "object.applied"
+	KindObjectCreated      = "object.created"
+	KindObjectChanged      = "object.changed"
+	KindObjectDeleting     = "object.deleting"
+	KindObjectDeleted      = "object.deleted"
+)
+
+// ApplicationRow is the body of a row of the "application" table.
+type ApplicationRow struct {
+	Namespace   string                   `json:"namespace"`
+	Name        string                   `json:"name"`
+	UID         string                   `json:"uid"`
+	Labels      map[string]string        `json:"labels,omitempty"`
+	Annotations map[string]string        `json:"annotations,omitempty"`
+	Finalizers  []string                 `json:"finalizers,omitempty"`
+	Spec        manifest.ApplicationSpec `json:"spec"`
+	// Origin is what made the definition: "folder", "api", "applicationset/ns/name".
+	Origin string `json:"origin,omitempty"`
+	// Digest is the definition's content digest.
+	Digest  string    `json:"digest,omitempty"`
+	Created time.Time `json:"created"`
+	// Deleting says that its objects are being removed.
+	Deleting bool `json:"deleting,omitempty"`
+	// Sync is Synced, OutOfSync or Unknown; Message says why it is Unknown.
+	Sync    string `json:"sync"`
+	Message string `json:"message,omitempty"`
+	Health  Health `json:"health"`
+	// Since is when the health became what it is.
+	Since time.Time `json:"since"`
+	// Revision is the commit that is deployed, Target the commit that should be.
+	Revision string `json:"revision,omitempty"`
+	Target   string `json:"target,omitempty"`
+	// Release is the release that is deployed: name and number.
+	Release string `json:"release,omitempty"`
+	// Images are the images that it runs, by service or image name.
+	Images map[string]string `json:"images,omitempty"`
+	// URLs are where it can be reached.
+	URLs []string `json:"urls,omitempty"`
+	// MR is the merge request of a preview.
+	MR int `json:"mr,omitempty"`
+	// Problems of the last rendering and planning.
+	Problems  []string        `json:"problems,omitempty"`
+	Resources json.RawMessage `json:"resources,omitempty"`
+	// Operation is the running or last sync (a plan.Operation); Retries and Heals count tries for its revision.
+	Operation json.RawMessage `json:"operation,omitempty"`
+	Retries   int64           `json:"retries,omitempty"`
+	Heals     int64           `json:"heals,omitempty"`
+	// Pinned is a release that a rollback chose; automated sync does not leave it.
+	Pinned string `json:"pinned,omitempty"`
+	// Current is the key of its open row of the "deployment" table.
+	Current string `json:"current,omitempty"`
+}
+
+// Key is namespace/name.
+func (a ApplicationRow) Key() string { return a.Namespace + "/" + a.Name }
+
+// ApplicationEntry is the body of entries about an application.
+type ApplicationEntry struct {
+	Application ApplicationRow `json:"application"`
+	// Deployment, if not nil, is what runs from now on.
+	Deployment *Deployment `json:"deployment,omitempty"`
+}
+
+// Deployment is what an application ran, from when until when.
+type Deployment struct {
+	Application string `json:"application"` // namespace/name
+	// Release is name#number; empty where the application follows Git alone.
+	Release string `json:"release,omitempty"`
+	// Version is the tag or the release's number, for people.
+	Version string `json:"version,omitempty"`
+	Commit  string `json:"commit"`
+	Branch  string `json:"branch,omitempty"`
+	MR      int    `json:"mr,omitempty"`
+	Actor   string `json:"actor,omitempty"`
+	// Images are digests by service, Sources the commit of each where it is another than Commit.
+	Images  map[string]string `json:"images,omitempty"`
+	Sources map[string]string `json:"sources,omitempty"`
+	URLs    []string          `json:"urls,omitempty"`
+	Since   time.Time         `json:"since"`
+	// Until is zero while it runs.
+	Until time.Time `json:"until,omitzero"`
+	// Deleted says that it ended because the application was deleted.
+	Deleted bool `json:"deleted,omitempty"`
+	// Seq is the entry of the sync that brought it.
+	Seq int64 `json:"seq"`
+}
+
+// ObjectRecord is the body of a row of the "object" table: one object on the local target.
+type ObjectRecord struct {
+	Key         Key       `json:"key"`
+	Application string    `json:"application,omitempty"`
+	UID         string    `json:"uid"`
+	Created     time.Time `json:"created"`
+	// Cause is the entry of the sync that asked for it.
+	Cause int64 `json:"cause,omitempty"`
+	// Object is in Kubernetes' shape; a Secret's values are digests.
+	Object json.RawMessage `json:"object"`
+	// Sealed are a Secret's values, encrypted.
+	Sealed []byte `json:"sealed,omitempty"`
+	// State is one word: a pod's phase, "Deleting", or empty.
+	State string `json:"state,omitempty"`
+	// Attempt is the executor's attempt of a pod; RestartAt is when the next one begins, if it waits.
+	Attempt   int       `json:"attempt,omitempty"`
+	RestartAt time.Time `json:"restartAt,omitzero"`
+	// Ended says that the pod's attempt has ended for good.
+	Ended bool `json:"ended,omitempty"`
+}
+
+// Projection derives this room's rows; give it to the ledger at opening.
+func Projection() ledger.Projection { return projection{} }
+
+type projection struct{}
+
+var projected = []string{KindApplicationSet, KindApplicationDeleted, KindSyncStarted, KindSyncStep, KindSyncFinished, KindHealthChanged,
+	KindReleaseRecorded, KindObjectApplied, KindObjectCreated, KindObjectChanged, KindObjectDeleting, KindObjectDeleted}
+
+// Wants implements ledger.Projection.
+func (projection) Wants(kind string) bool { return slices.Contains(projected, kind) }
+
+// Apply implements ledger.Projection.
+func (projection) Apply(e ledger.Entry, rows ledger.Rows) error {
+	switch e.Kind {
+	case KindReleaseRecorded:
+		return applyRelease(e, rows)
+	case KindObjectDeleted:
+		return rows.Delete(TableObject, strings.TrimPrefix(e.Subject, "object/"))
+	case KindApplicationDeleted:
+		return applyDeleted(e, rows)
+	}
+	if strings.HasPrefix(e.Kind, "object.") {
+		return applyObject(e, rows)
+	}
+	return applyApplication(e, rows)
+}
+
+func applyRelease(e ledger.Entry, rows ledger.Rows) error {
+	var r Release
+	if err := json.Unmarshal(e.Body, &r); err != nil {
+		return fmt.Errorf("read release: %w", err)
+	}
+	r.Seq = e.Seq
+	body, err := json.Marshal(r)
+	if err != nil {
+		return fmt.Errorf("write release: %w", err)
+	}
+	owner := r.Namespace + "/" + r.Name
+	return rows.Put(ledger.Row{Table: TableRelease, Key: fmt.Sprintf("%s/%09d", owner, r.Number), Owner: owner, State: r.Branch,
+		Time: e.Time, Body: body, Labels: map[string]string{"repo": r.Repo, "branch": r.Branch, "commit": r.Commit, "run": r.Run}})
+}
+
+func applyObject(e ledger.Entry, rows ledger.Rows) error {
+	var o ObjectRecord
+	if err := json.Unmarshal(e.Body, &o); err != nil {
+		return fmt.Errorf("read object: %w", err)
+	}
+	return rows.Put(ledger.Row{Table: TableObject, Key: o.Key.String(), Owner: o.Application, State: o.State, Time: o.Created, Body: e.Body,
+		Labels: map[string]string{"kind": o.Key.Kind, "namespace": o.Key.Namespace}})
+}
+
+func applyApplication(e ledger.Entry, rows ledger.Rows) error {
+	var entry ApplicationEntry
+	if err := json.Unmarshal(e.Body, &entry); err != nil {
+		return fmt.Errorf("read application: %w", err)
+	}
+	a := entry.Application
+	if d := entry.Deployment; d != nil {
+		if err := closeDeployment(a.Current, e.Time, false, rows); err != nil {
+			return err
+		}
+		d.Application, d.Since, d.Seq = a.Key(), e.Time, e.Seq
+		a.Current = fmt.Sprintf("%s/%012d", a.Key(), e.Seq)
+		if err := putDeployment(a.Current, "current", *d, rows); err != nil {
+			return err
+		}
+	}
+	body, err := json.Marshal(a)
+	if err != nil {
+		return fmt.Errorf("write application: %w", err)
+	}
+	labels := map[string]string{"sync": a.Sync, "repo": repoOf(a.Spec)}
+	for key, value := range a.Labels {
+		labels[key] = value
+	}
+	return rows.Put(ledger.Row{Table: TableApplication, Key: a.Key(), Owner: a.Origin, State: a.Health.Status, Time: a.Created, Body: body, Labels: labels})
+}
+
+func repoOf(s manifest.ApplicationSpec) string {
+	if list := s.SourceList(); len(list) > 0 {
+		return list[0].RepoURL
+	}
+	return ""
+}
+
+func applyDeleted(e ledger.Entry, rows ledger.Rows) error {
+	key := strings.TrimPrefix(e.Subject, "application/")
+	row, err := rows.Get(TableApplication, key)
+	if err != nil {
+		return fmt.Errorf("delete application %s: %w", key, err)
+	}
+	var a ApplicationRow
+	if err := json.Unmarshal(row.Body, &a); err != nil {
+		return fmt.Errorf("read application: %w", err)
+	}
+	if err := closeDeployment(a.Current, e.Time, true, rows); err != nil {
+		return err
+	}
+	return rows.Delete(TableApplication, key)
+}
+
+func closeDeployment(key string, at time.Time, deleted bool, rows ledger.Rows) error {
+	if key == "" {
+		return nil
+	}
+	row, err := rows.Get(TableDeployment, key)
+	if err != nil {
+		return fmt.Errorf("close deployment %s: %w", key, err)
+	}
+	var d Deployment
+	if err := json.Unmarshal(row.Body, &d); err != nil {
+		return fmt.Errorf("read deployment: %w", err)
+	}
+	d.Until, d.Deleted = at, deleted
+	return putDeployment(key, "past", d, rows)
+}
+
+func putDeployment(key, state string, d Deployment, rows ledger.Rows) error {
+	body, err := json.Marshal(d)
+	if err != nil {
+		return fmt.Errorf("write deployment: %w", err)
+	}
+	return rows.Put(ledger.Row{Table: TableDeployment, Key: key, Owner: d.Application, State: state, Time: d.Since, Body: body})
+}
