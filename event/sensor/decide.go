@@ -1,0 +1,190 @@
+package sensor
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/robfig/cron/v3"
+
+	"github.com/tiphys/tiphys/event"
+	"github.com/tiphys/tiphys/manifest"
+)
+
+// Result is what one sensor makes of one event.
+type Result struct {
+	Decisions []event.Decision
+	Firings   []Firing
+	// States are the triggers whose state has changed, by trigger name.
+	States map[string]State
+}
+
+// considered is what the transform and filters of a dependency say of the event, found once for all triggers.
+type considered struct {
+	raw     event.Event
+	event   event.Event
+	outcome string // empty: it passes
+	reason  string
+}
+
+// Decide follows the algorithm of argo-events 1.9 (JetStream bus): each trigger by itself; an event may satisfy
+// several dependencies; a condition without "&" fires at once; otherwise the newest event of each dependency is
+// saved until the condition holds, and a firing clears all of them. earlier holds the events that [Sensor.Needs]
+// names; one that is gone counts as not there. States given are not changed.
+func (s *Sensor) Decide(states map[string]State, e event.Event, earlier map[int64]event.Event, now time.Time) Result {
+	result := Result{States: map[string]State{}}
+	if !s.Listens(e.Namespace, e.Source, e.Subject) {
+		result.Decisions = []event.Decision{s.unheard(e)}
+		return result
+	}
+	seen := map[string]considered{}
+	for i := range s.triggers {
+		s.decideTrigger(&s.triggers[i], states, e, earlier, now, seen, &result)
+	}
+	return result
+}
+
+func (s *Sensor) unheard(e event.Event) event.Decision {
+	var listens []string
+	for _, d := range s.dependencies {
+		listens = append(listens, d.EventSourceName+"/"+d.EventName)
+	}
+	return event.Decision{Sensor: s.Key, EventSeq: e.Seq, Outcome: "no-dependency", Digest: s.Digest,
+		Reason: fmt.Sprintf("the sensor listens to %s in namespace %s, this is %s/%s in %s", strings.Join(listens, ", "), s.Namespace,
+			e.Source, e.Subject, e.Namespace)}
+}
+
+func (s *Sensor) decideTrigger(t *trigger, states map[string]State, e event.Event, earlier map[int64]event.Event,
+	now time.Time, seen map[string]considered, result *Result) {
+	concerned := false
+	for i := range s.dependencies {
+		d := &s.dependencies[i]
+		if d.EventSourceName != e.Source || d.EventName != e.Subject || !slices.Contains(t.condition.names, d.Name) {
+			continue
+		}
+		concerned = true
+		decision := event.Decision{Sensor: s.Key, Trigger: t.name, EventSeq: e.Seq, Dependency: d.Name, Digest: s.Digest}
+		if s.Suspended {
+			decision.Outcome, decision.Reason = "suspended", "the sensor is suspended; resume it and replay the event"
+			result.Decisions = append(result.Decisions, decision)
+			continue
+		}
+		c, done := seen[d.Name]
+		if !done {
+			c = s.consider(d, e)
+			seen[d.Name] = c
+		}
+		if c.outcome != "" {
+			decision.Outcome, decision.Reason = c.outcome, c.reason
+			result.Decisions = append(result.Decisions, decision)
+			continue
+		}
+		state, changed := result.States[t.name]
+		if !changed {
+			state = states[t.name]
+		}
+		result.States[t.name] = s.satisfied(t, d, state, c, earlier, now, decision, result)
+	}
+	if !concerned {
+		result.Decisions = append(result.Decisions, event.Decision{Sensor: s.Key, Trigger: t.name, EventSeq: e.Seq,
+			Outcome: "no-dependency", Digest: s.Digest,
+			Reason: fmt.Sprintf("condition `%s` uses no dependency on %s/%s", t.condition.text, e.Source, e.Subject)})
+	}
+}
+
+func (s *Sensor) consider(d *manifest.EventDependency, e event.Event) considered {
+	transformed, err := Transform(d.Transform, e)
+	if err != nil {
+		return considered{outcome: "transform-error", reason: oneLine(err)}
+	}
+	v := Check(d.Filters, d.LogicalOperator, &transformed, s.strict)
+	if !v.Pass {
+		return considered{outcome: "filtered", reason: v.Reason}
+	}
+	return considered{raw: e, event: transformed, reason: v.Reason}
+}
+
+// satisfied takes an event that satisfies a dependency and gives the trigger's new state.
+func (s *Sensor) satisfied(t *trigger, d *manifest.EventDependency, state State, c considered, earlier map[int64]event.Event,
+	now time.Time, decision event.Decision, result *Result) State {
+	saved := s.current(t, state, now)
+	events := map[string]event.Event{}
+	if t.condition.waits {
+		events = s.restore(saved, c.raw, earlier)
+	}
+	events[d.Name] = c.event
+	have := func(name string) bool { _, ok := events[name]; return ok }
+	if t.condition.waits && !t.condition.root.holds(have) {
+		saved[d.Name] = Saved{Event: c.event.Seq, Time: now}
+		for _, name := range t.condition.names {
+			if have(name) {
+				decision.Satisfied = append(decision.Satisfied, name)
+			} else {
+				decision.Missing = append(decision.Missing, name)
+			}
+		}
+		decision.Outcome = "waiting"
+		decision.Reason = fmt.Sprintf("condition `%s` has %s and waits for %s", t.condition.text,
+			strings.Join(decision.Satisfied, ", "), strings.Join(decision.Missing, ", "))
+		result.Decisions = append(result.Decisions, decision)
+		return State{Saved: saved, Fired: state.Fired}
+	}
+	firing := s.fire(t, &t.def, state.Fired+1, c.event, events)
+	decision.Outcome, decision.Firing, decision.Events = "fired", firing.Number, firing.Events
+	decision.Satisfied = sortedNames(events)
+	decision.Reason = fmt.Sprintf("condition `%s` holds; %s", t.condition.text, c.reason)
+	if firing.Problem != "" {
+		decision.Reason += "; but it cannot be carried out: " + firing.Problem
+	}
+	result.Decisions = append(result.Decisions, decision)
+	result.Firings = append(result.Firings, firing)
+	next := State{Fired: firing.Number}
+	if !t.condition.waits {
+		next.Saved = state.Saved
+	}
+	return next
+}
+
+// current are the saved events that no reset has cleared and whose dependency still exists, as a copy.
+func (s *Sensor) current(t *trigger, state State, now time.Time) map[string]Saved {
+	saved := maps.Clone(state.Saved)
+	if saved == nil {
+		saved = map[string]Saved{}
+	}
+	maps.DeleteFunc(saved, func(name string, v Saved) bool {
+		cleared := slices.ContainsFunc(t.resets, func(r cron.Schedule) bool {
+			next := r.Next(v.Time)
+			return !next.IsZero() && !next.After(now)
+		})
+		return cleared || !slices.Contains(t.condition.names, name)
+	})
+	return saved
+}
+
+// restore gives the saved events as they were when they were saved: transformed.
+func (s *Sensor) restore(saved map[string]Saved, now event.Event, earlier map[int64]event.Event) map[string]event.Event {
+	events := map[string]event.Event{}
+	for i := range s.dependencies {
+		d := &s.dependencies[i]
+		v, ok := saved[d.Name]
+		if !ok {
+			continue
+		}
+		e, ok := earlier[v.Event]
+		if v.Event == now.Seq {
+			e, ok = now, true // one event that satisfies two dependencies
+		}
+		// A dependency that was pointed elsewhere since is not satisfied by what was saved for it.
+		if !ok || e.Source != d.EventSourceName || e.Subject != d.EventName {
+			continue
+		}
+		transformed, err := Transform(d.Transform, e)
+		if err != nil {
+			continue
+		}
+		events[d.Name] = transformed
+	}
+	return events
+}

@@ -1,0 +1,406 @@
+package sensor
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/casbin/govaluate"
+	"github.com/tidwall/gjson"
+
+	"github.com/tiphys/tiphys/event"
+	"github.com/tiphys/tiphys/manifest"
+)
+
+// maxPattern bounds a regular expression's text. Go's matching time is linear in pattern and text.
+const maxPattern = 4096
+
+// Verdict is what the filters of one dependency say of one event.
+type Verdict struct {
+	Pass bool
+	// Err is an evaluation that failed. With Pass it is one of several alternatives that failed.
+	Err error
+	// Reason says in words which filter decided, with the values compared.
+	Reason string
+}
+
+// Check evaluates the filters of a dependency (argo-events 1.9): exprs, data, context, time, script, combined by
+// filtersLogicalOperator. Under "or" an error counts as false, as documented; strict follows Argo's service,
+// where any error drops the event. A nil event fails every filter that looks at it.
+func Check(filters *manifest.EventFilters, operator string, e *event.Event, strict bool) Verdict {
+	if filters == nil {
+		return Verdict{Pass: true, Reason: "no filters"}
+	}
+	parts := []part{
+		{"expr", filters.Exprs != nil, func() Verdict { return exprFilter(filters, e) }},
+		{"data", filters.Data != nil, func() Verdict { return dataFilter(filters, e) }},
+		{"context", filters.Context != nil, func() Verdict { return contextFilter(filters.Context, e) }},
+		{"time", filters.Time != nil, func() Verdict { return timeFilter(filters.Time, e) }},
+		{"script", filters.Script != "", func() Verdict { return scriptFilter(filters.Script, e) }},
+	}
+	if operator == "or" {
+		return anyPart(parts, strict)
+	}
+	result := Verdict{Pass: true, Reason: "all filters pass"}
+	for _, p := range parts {
+		if !p.present {
+			continue
+		}
+		v := p.check()
+		if v.Err != nil {
+			return Verdict{Err: v.Err, Reason: v.Err.Error()}
+		}
+		if !v.Pass && result.Pass {
+			result = v // keep looking: a later error is worth more than a first no
+		}
+	}
+	return result
+}
+
+type part struct {
+	name    string
+	present bool
+	check   func() Verdict
+}
+
+func anyPart(parts []part, strict bool) Verdict {
+	var out Verdict
+	var failed []error
+	var reasons []string
+	present := 0
+	for _, p := range parts {
+		if !p.present {
+			continue
+		}
+		present++
+		v := p.check()
+		if v.Err != nil {
+			failed = append(failed, v.Err)
+			reasons = append(reasons, v.Err.Error())
+			continue
+		}
+		if v.Pass && !out.Pass {
+			out.Pass, out.Reason = true, p.name+" filter passes"
+		}
+		reasons = append(reasons, v.Reason)
+	}
+	if present == 0 {
+		return Verdict{Pass: true, Reason: "no filters"}
+	}
+	out.Err = errors.Join(failed...)
+	if strict && out.Err != nil {
+		out.Pass = false
+	}
+	if !out.Pass {
+		out.Reason = "none of the filters passes: " + strings.Join(reasons, "; ")
+	}
+	return out
+}
+
+func failed(format string, args ...any) Verdict {
+	err := fmt.Errorf(format, args...)
+	return Verdict{Err: err, Reason: err.Error()}
+}
+
+// combine evaluates the entries of one list of filters.
+func combine(kind, operator string, n int, each func(i int) Verdict) Verdict {
+	var errs, reasons []string
+	for i := range n {
+		v := each(i)
+		switch {
+		case operator != "or" && v.Err != nil:
+			return failed("%s filter error (%w)", kind, v.Err)
+		case operator != "or" && !v.Pass:
+			return v
+		case operator == "or" && v.Err != nil:
+			errs = append(errs, v.Err.Error())
+		case operator == "or" && v.Pass:
+			return v
+		}
+		reasons = append(reasons, v.Reason)
+	}
+	if operator != "or" || n == 0 {
+		return Verdict{Pass: true, Reason: kind + " filters pass"}
+	}
+	if len(errs) > 0 {
+		return failed("%s filter errors [%s]", kind, strings.Join(errs, ","))
+	}
+	return Verdict{Reason: strings.Join(reasons, " and ")}
+}
+
+// jsonData gives the event's data for a filter; done says that the verdict stands already.
+func jsonData(kind string, e *event.Event) (data []byte, v Verdict, done bool) {
+	if e == nil {
+		return nil, failed("%s filter error (nil event)", kind), true
+	}
+	if len(e.Data) == 0 {
+		return nil, Verdict{Pass: true, Reason: "event has no data"}, true
+	}
+	if !gjson.ValidBytes(e.Data) {
+		return nil, failed("%s filter error (event data not valid JSON)", kind), true
+	}
+	return e.Data, Verdict{}, false
+}
+
+func exprFilter(f *manifest.EventFilters, e *event.Event) Verdict {
+	if len(f.Exprs) == 0 {
+		return Verdict{Pass: true}
+	}
+	data, v, done := jsonData("expr", e)
+	if done {
+		return v
+	}
+	return combine("expr", f.ExprLogicalOperator, len(f.Exprs), func(i int) Verdict { return oneExpr(f.Exprs[i], data) })
+}
+
+func oneExpr(f manifest.ExprFilter, data []byte) (v Verdict) {
+	defer func() {
+		// The expression library panics on some operand types.
+		if r := recover(); r != nil {
+			v = failed("expression %q: %v", f.Expr, r)
+		}
+	}()
+	if len(f.Fields) == 0 {
+		return Verdict{Pass: true, Reason: fmt.Sprintf("expression %q has no fields", f.Expr)}
+	}
+	values := map[string]any{}
+	var shown []string
+	for _, field := range f.Fields {
+		r := gjson.GetBytes(data, field.Path)
+		if !r.Exists() {
+			return failed("path '%s' does not exist", field.Path)
+		}
+		values[field.Name] = r.Value()
+		shown = append(shown, field.Name+" = "+short(r))
+	}
+	if len(f.Expr) > maxPattern {
+		return failed("expression is longer than %d characters", maxPattern)
+	}
+	expression, err := govaluate.NewEvaluableExpression(f.Expr)
+	if err != nil {
+		return failed("expression %q: %w", f.Expr, err)
+	}
+	result, err := expression.Evaluate(values)
+	if err != nil {
+		return failed("expression %q: %w", f.Expr, err)
+	}
+	ok, isBool := result.(bool)
+	if !isBool {
+		return failed("expression %q gives %v, not true or false", f.Expr, result)
+	}
+	return Verdict{Pass: ok, Reason: fmt.Sprintf("expr filter `%s` is %t with %s", f.Expr, ok, strings.Join(shown, ", "))}
+}
+
+// short shows a value in a reason.
+func short(r gjson.Result) string {
+	s := strings.Join(strings.Fields(r.Raw), " ")
+	if len(s) > 80 {
+		s = strings.ToValidUTF8(s[:80], "") + "…"
+	}
+	return s
+}
+
+func dataFilter(f *manifest.EventFilters, e *event.Event) Verdict {
+	if len(f.Data) == 0 {
+		return Verdict{Pass: true}
+	}
+	data, v, done := jsonData("data", e)
+	if done {
+		return v
+	}
+	return combine("data", f.DataLogicalOperator, len(f.Data), func(i int) Verdict { return oneData(f.Data[i], data, e.Time) })
+}
+
+func oneData(f manifest.DataFilter, data []byte, now time.Time) Verdict {
+	r := gjson.GetBytes(data, f.Path)
+	if f.Path == "" || !r.Exists() {
+		return failed("path '%s' does not exist", f.Path)
+	}
+	if len(f.Value) == 0 {
+		return failed("path '%s': no values specified", f.Path)
+	}
+	if f.Template != "" {
+		text, err := render(f.Template, r.String(), now)
+		if err != nil {
+			return failed("path '%s': %w", f.Path, err)
+		}
+		quoted, err := json.Marshal(text)
+		if err != nil {
+			return failed("path '%s': %w", f.Path, err)
+		}
+		r = gjson.ParseBytes(quoted)
+	}
+	pass := false
+	for _, want := range f.Value {
+		// The values are alternatives, whatever the comparator.
+		ok, err := compareValue(f, r, want)
+		if err != nil {
+			return failed("path '%s': %w", f.Path, err)
+		}
+		if ok {
+			pass = true
+			break
+		}
+	}
+	return Verdict{Pass: pass, Reason: dataReason(f, r, pass)}
+}
+
+func dataReason(f manifest.DataFilter, r gjson.Result, pass bool) string {
+	verb := f.Comparator
+	switch {
+	case f.Type == "string" && (verb == "" || verb == "="):
+		verb = "matches"
+	case f.Type == "string" && verb == "!=":
+		verb = "does not match"
+	case f.Type == "string":
+		verb += " (which no string satisfies)"
+	case verb == "":
+		verb = "="
+	}
+	outcome := map[bool]string{true: "passes", false: "wants a value that " + verb + " "}[pass]
+	if pass {
+		return fmt.Sprintf("data filter %s %s: it is %s", f.Path, outcome, short(r))
+	}
+	return fmt.Sprintf("data filter %s %s%s; it is %s", f.Path, outcome, "`"+strings.Join(f.Value, "` or `")+"`", short(r))
+}
+
+func compareValue(f manifest.DataFilter, r gjson.Result, want string) (bool, error) {
+	switch f.Type {
+	case "bool":
+		b, err := strconv.ParseBool(want)
+		if err != nil {
+			return false, fmt.Errorf("value %q is not true or false", want)
+		}
+		switch f.Comparator {
+		case "", "=":
+			return r.Bool() == b, nil
+		case "!=":
+			return r.Bool() != b, nil
+		}
+		return false, nil
+	case "number":
+		n, err := strconv.ParseFloat(want, 64)
+		if err != nil {
+			return false, fmt.Errorf("value %q is not a number", want)
+		}
+		return compareNumbers(f.Comparator, r.Float(), n), nil
+	case "string":
+		if len(want) > maxPattern {
+			return false, fmt.Errorf("pattern is longer than %d characters", maxPattern)
+		}
+		pattern, err := regexp.Compile(want)
+		if err != nil {
+			return false, fmt.Errorf("compile pattern: %w", err)
+		}
+		switch f.Comparator {
+		case "", "=":
+			return pattern.MatchString(r.String()), nil
+		case "!=":
+			return !pattern.MatchString(r.String()), nil
+		}
+		return false, nil
+	}
+	return false, fmt.Errorf("unsupported type %q: use bool, number or string", f.Type)
+}
+
+func compareNumbers(comparator string, a, b float64) bool {
+	switch comparator {
+	case "", "=":
+		return a == b
+	case "!=":
+		return a != b
+	case ">":
+		return a > b
+	case ">=":
+		return a >= b
+	case "<":
+		return a < b
+	case "<=":
+		return a <= b
+	}
+	return false
+}
+
+// contentType is that of all data here.
+const contentType = "application/json"
+
+func contextFilter(f *manifest.ContextFilter, e *event.Event) Verdict {
+	if f == nil {
+		return Verdict{Pass: true}
+	}
+	if e == nil {
+		return Verdict{Reason: "context filter: there is no event"}
+	}
+	for _, c := range []struct{ name, want, got string }{
+		{"type", f.Type, e.Type}, {"subject", f.Subject, e.Subject}, {"source", f.Source, e.Source},
+		{"datacontenttype", f.DataContentType, contentType},
+	} {
+		if c.want != "" && c.want != c.got {
+			return Verdict{Reason: fmt.Sprintf("context filter wants %s %q; it is %q", c.name, c.want, c.got)}
+		}
+	}
+	return Verdict{Pass: true, Reason: "context filter passes"}
+}
+
+// timeFilter compares the event's time of day in [start, stop), over midnight where stop is earlier.
+func timeFilter(f *manifest.TimeFilter, e *event.Event) Verdict {
+	if f == nil {
+		return Verdict{Pass: true}
+	}
+	if e == nil {
+		return failed("time filter error (nil event)")
+	}
+	zone, err := time.LoadLocation(f.Timezone)
+	if err != nil {
+		return failed("time filter error (timezone %q: %w)", f.Timezone, err)
+	}
+	var bounds [2]time.Duration
+	for i, text := range []string{f.Start, f.Stop} {
+		t, err := time.Parse(time.TimeOnly, text)
+		if err != nil {
+			return failed("time filter error (%q is not HH:MM:SS)", text)
+		}
+		bounds[i] = sinceMidnight(t)
+	}
+	local := e.Time.In(zone)
+	at := sinceMidnight(local)
+	pass := at >= bounds[0] && at < bounds[1]
+	if bounds[1] < bounds[0] {
+		pass = at >= bounds[0] || at < bounds[1]
+	}
+	return Verdict{Pass: pass, Reason: fmt.Sprintf("time filter wants %s to %s (%s); it was %s", f.Start, f.Stop, zone,
+		local.Format(time.TimeOnly))}
+}
+
+func sinceMidnight(t time.Time) time.Duration {
+	return time.Duration(t.Hour())*time.Hour + time.Duration(t.Minute())*time.Minute +
+		time.Duration(t.Second())*time.Second + time.Duration(t.Nanosecond())
+}
+
+func scriptFilter(script string, e *event.Event) Verdict {
+	data, v, done := jsonData("script", e)
+	if done {
+		return v
+	}
+	result, err := runLua(script, data)
+	if err != nil {
+		return failed("script filter error (%w)", err)
+	}
+	pass := result == true
+	return Verdict{Pass: pass, Reason: fmt.Sprintf("script filter returns %v", result)}
+}
+
+// sortedNames keeps reasons stable.
+func sortedNames[V any](m map[string]V) []string {
+	names := make([]string, 0, len(m))
+	for name := range m {
+		names = append(names, name)
+	}
+	slices.Sort(names)
+	return names
+}

@@ -1,0 +1,155 @@
+package sensor
+
+import (
+	"encoding/json"
+	"fmt"
+
+	"github.com/tiphys/tiphys/event"
+	"github.com/tiphys/tiphys/manifest"
+)
+
+// fire makes the firing of a trigger (or of its dead-letter trigger) from the events used.
+func (s *Sensor) fire(t *trigger, def *manifest.Trigger, number int64, last event.Event, events map[string]event.Event) Firing {
+	f := Firing{Sensor: s.Key, Trigger: def.Template.Name, Type: def.Template.Type(), Number: number,
+		Key:    fmt.Sprintf("%s/%s/%s/%d", last.ID, s.Key, def.Template.Name, number),
+		Events: map[string]int64{}, Policy: def.Policy, RetryStrategy: def.RetryStrategy, RateLimit: def.RateLimit,
+		AtLeastOnce: def.AtLeastOnce, ServiceAccount: s.ServiceAccount}
+	for name, e := range events {
+		f.Events[name] = e.Seq
+	}
+	if err := f.fill(def, events); err != nil {
+		f.Problem = err.Error()
+	}
+	if def.DLQTrigger != nil && def.DLQTrigger.Template != nil {
+		dlq := s.fire(t, def.DLQTrigger, number, last, events)
+		f.DLQ = &dlq
+	}
+	return f
+}
+
+// fill applies the parameters.
+func (f *Firing) fill(def *manifest.Trigger, events map[string]event.Event) error {
+	raw, err := json.Marshal(def.Template)
+	if err != nil {
+		return fmt.Errorf("read trigger template: %w", err)
+	}
+	if raw, err = ApplyParameters(raw, def.Parameters, events); err != nil {
+		return fmt.Errorf("apply parameters to the trigger's template: %w", err)
+	}
+	var template manifest.TriggerTemplate
+	if err := json.Unmarshal(raw, &template); err != nil {
+		return fmt.Errorf("the parameters make the trigger's template unreadable: %w", err)
+	}
+	f.Template = &template
+	switch {
+	case template.K8S != nil:
+		return f.object(template.K8S.Source, template.K8S.Parameters, events)
+	case template.ArgoWorkflow != nil:
+		return f.object(template.ArgoWorkflow.Source, template.ArgoWorkflow.Parameters, events)
+	case template.HTTP != nil:
+		return f.request(template.HTTP, events)
+	}
+	return f.message(&template, raw, events)
+}
+
+// object resolves the parameters of an object, and applies them where the object is at hand.
+func (f *Firing) object(source *manifest.TriggerSource, parameters []manifest.TriggerParameter, events map[string]event.Event) error {
+	values, err := ResolveAll(parameters, events)
+	if err != nil {
+		return err
+	}
+	f.Parameters = values
+	resource := json.RawMessage(nil)
+	switch {
+	case source == nil:
+		return fmt.Errorf("the trigger has no source")
+	case len(source.Resource) > 0:
+		resource = source.Resource
+	case source.Inline != "":
+		objects, diagnostics := manifest.Decode("inline", []byte(source.Inline))
+		if err := manifest.FirstError(diagnostics); err != nil {
+			return fmt.Errorf("read the inline source: %w", err)
+		}
+		if len(objects) != 1 {
+			return fmt.Errorf("the inline source has %d objects, want one", len(objects))
+		}
+		resource = objects[0].Tree.JSON()
+	default:
+		return nil // to be fetched
+	}
+	f.Resource, err = Apply(append([]byte(nil), resource...), values)
+	return err
+}
+
+func (f *Firing) request(h *manifest.HTTPTrigger, events map[string]event.Event) error {
+	raw, err := json.Marshal(h)
+	if err != nil {
+		return fmt.Errorf("read http trigger: %w", err)
+	}
+	if raw, err = ApplyParameters(raw, h.Parameters, events); err != nil {
+		return fmt.Errorf("apply parameters to the http trigger: %w", err)
+	}
+	var applied manifest.HTTPTrigger
+	if err := json.Unmarshal(raw, &applied); err != nil {
+		return fmt.Errorf("the parameters make the http trigger unreadable: %w", err)
+	}
+	f.Template.HTTP = &applied
+	headers, err := ResolveAll(h.DynamicHeaders, events)
+	if err != nil {
+		return fmt.Errorf("resolve dynamic headers: %w", err)
+	}
+	for _, v := range headers {
+		if f.Headers == nil {
+			f.Headers = map[string]string{}
+		}
+		f.Headers[v.Dest] = v.Text
+	}
+	if h.Payload != nil {
+		f.Payload, err = asJSON(Payload(h.Payload, events))
+	}
+	return err
+}
+
+// asJSON keeps a body that is not JSON as a JSON string, so that a firing can be stored.
+func asJSON(body []byte, err error) (json.RawMessage, error) {
+	if err != nil || json.Valid(body) {
+		return body, err
+	}
+	return json.Marshal(string(body))
+}
+
+// message handles the types that are kept as written: their parameters and payload have the same names.
+func (f *Firing) message(template *manifest.TriggerTemplate, raw []byte, events map[string]event.Event) error {
+	kind := template.Type()
+	if kind == "" || kind == "log" {
+		return nil
+	}
+	var whole map[string]json.RawMessage
+	if err := json.Unmarshal(raw, &whole); err != nil {
+		return fmt.Errorf("read %s trigger: %w", kind, err)
+	}
+	var own struct {
+		Parameters []manifest.TriggerParameter `json:"parameters"`
+		Payload    []manifest.TriggerParameter `json:"payload"`
+	}
+	if err := json.Unmarshal(whole[kind], &own); err != nil {
+		return fmt.Errorf("read %s trigger: %w", kind, err)
+	}
+	applied, err := ApplyParameters(whole[kind], own.Parameters, events)
+	if err != nil {
+		return fmt.Errorf("apply parameters to the %s trigger: %w", kind, err)
+	}
+	whole[kind] = applied
+	if raw, err = json.Marshal(whole); err != nil {
+		return fmt.Errorf("read %s trigger: %w", kind, err)
+	}
+	var next manifest.TriggerTemplate
+	if err := json.Unmarshal(raw, &next); err != nil {
+		return fmt.Errorf("the parameters make the %s trigger unreadable: %w", kind, err)
+	}
+	f.Template = &next
+	if own.Payload != nil {
+		f.Payload, err = asJSON(Payload(own.Payload, events))
+	}
+	return err
+}

@@ -1,0 +1,186 @@
+package sensor
+
+import (
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/tidwall/gjson"
+	"github.com/tidwall/sjson"
+
+	"github.com/tiphys/tiphys/event"
+	"github.com/tiphys/tiphys/manifest"
+)
+
+// Value is a parameter after its source was looked up.
+type Value struct {
+	Dest      string `json:"dest"`
+	Operation string `json:"operation,omitempty"`
+	Text      string `json:"text"`
+	// Raw says that Text is JSON to be put in as it is; otherwise it is a string.
+	Raw bool `json:"raw,omitempty"`
+}
+
+// envelope is the context of an event as parameters see it.
+func envelope(e event.Event) map[string]any {
+	m := map[string]any{"id": e.ID, "source": e.Source, "specversion": "1.0", "type": e.Type,
+		"datacontenttype": contentType, "subject": e.Subject}
+	if !e.Time.IsZero() {
+		m["time"] = e.Time.UTC().Format(time.RFC3339)
+	}
+	return m
+}
+
+// Resolve looks up one parameter's source (argo-events 1.9, sensors/triggers/params.go): data before context, a
+// template before a key, a template that fails or gives nothing falls back to the key, then to the value; with
+// nothing selected the whole event. ok is false where the dependency has no event here and there is no value: the
+// parameter is then left out.
+func Resolve(src manifest.ParameterSource, events map[string]event.Event) (text string, raw, ok bool, err error) {
+	e, have := events[src.DependencyName]
+	if !have {
+		if src.Value == nil {
+			return "", false, false, nil
+		}
+		return *src.Value, false, true, nil
+	}
+	var why error
+	for _, from := range []struct {
+		template, key string
+		tree          func() (json.RawMessage, error)
+	}{
+		{src.DataTemplate, src.DataKey, func() (json.RawMessage, error) { return e.Data, nil }},
+		{src.ContextTemplate, src.ContextKey, func() (json.RawMessage, error) { return json.Marshal(envelope(e)) }},
+	} {
+		if from.template == "" && from.key == "" {
+			continue
+		}
+		tree, err := from.tree()
+		if err == nil && !gjson.ValidBytes(tree) {
+			err = errors.New("event data is not json")
+		}
+		if err != nil {
+			why = err
+			continue
+		}
+		text, raw, err := lookup(from.template, from.key, tree, src.UseRawData, e.Time)
+		if err == nil {
+			return text, raw, true, nil
+		}
+		why = err
+	}
+	switch {
+	case src.Value != nil:
+		return *src.Value, false, true, nil
+	case why != nil:
+		return "", false, false, fmt.Errorf("parameter from dependency %q: %w", src.DependencyName, why)
+	}
+	whole, err := json.Marshal(map[string]any{"context": envelope(e), "data": base64.StdEncoding.EncodeToString(e.Data)})
+	if err != nil {
+		return "", false, false, fmt.Errorf("parameter from dependency %q: %w", src.DependencyName, err)
+	}
+	return string(whole), src.UseRawData, true, nil
+}
+
+func lookup(template, key string, tree json.RawMessage, wantRaw bool, now time.Time) (text string, raw bool, err error) {
+	if template != "" {
+		var input any
+		if err := json.Unmarshal(tree, &input); err != nil {
+			return "", false, err
+		}
+		if text, err = render(template, input, now); err == nil {
+			return text, false, nil
+		}
+		if key == "" {
+			return "", false, err
+		}
+	}
+	r := gjson.GetBytes(tree, key)
+	if !r.Exists() {
+		return "", false, fmt.Errorf("path %q does not exist", key)
+	}
+	if wantRaw && r.Type != gjson.String {
+		return r.Raw, true, nil
+	}
+	return r.String(), false, nil
+}
+
+// ResolveAll looks up a list of parameters; those whose dependency has no event here are left out.
+func ResolveAll(parameters []manifest.TriggerParameter, events map[string]event.Event) ([]Value, error) {
+	var values []Value
+	for _, p := range parameters {
+		if p.Src == nil {
+			return nil, fmt.Errorf("parameter for %q has no source", p.Dest)
+		}
+		text, raw, ok, err := Resolve(*p.Src, events)
+		if err != nil {
+			return nil, err
+		}
+		if ok {
+			values = append(values, Value{Dest: p.Dest, Operation: p.Operation, Text: text, Raw: raw})
+		}
+	}
+	return values, nil
+}
+
+// Apply puts values into a JSON document at their sjson paths.
+func Apply(target []byte, values []Value) ([]byte, error) {
+	for _, v := range values {
+		current := gjson.GetBytes(target, v.Dest)
+		raw := v.Raw
+		text := v.Text
+		switch {
+		case v.Dest == "":
+			return nil, errors.New("apply parameter: it has no destination")
+		case !current.Exists() || v.Operation == "" || v.Operation == "overwrite":
+		case v.Operation == "append":
+			text, raw = current.String()+text, false
+		case v.Operation == "prepend":
+			text, raw = text+current.String(), false
+		default:
+			return nil, fmt.Errorf("apply parameter to %s: unknown operation %q", v.Dest, v.Operation)
+		}
+		var err error
+		if raw {
+			target, err = sjson.SetRawBytes(target, v.Dest, []byte(text))
+		} else {
+			target, err = sjson.SetBytes(target, v.Dest, text)
+		}
+		if err != nil {
+			return nil, fmt.Errorf("apply parameter to %s: %w", v.Dest, err)
+		}
+		if len(target) > 16*maxOutput {
+			return nil, fmt.Errorf("apply parameter to %s: %w", v.Dest, errTooLarge)
+		}
+	}
+	return target, nil
+}
+
+// ApplyParameters is [ResolveAll] and [Apply].
+func ApplyParameters(target []byte, parameters []manifest.TriggerParameter, events map[string]event.Event) ([]byte, error) {
+	values, err := ResolveAll(parameters, events)
+	if err != nil {
+		return nil, err
+	}
+	return Apply(target, values)
+}
+
+// Payload builds a body from parameters. One without destination is the body itself.
+func Payload(parameters []manifest.TriggerParameter, events map[string]event.Event) ([]byte, error) {
+	values, err := ResolveAll(parameters, events)
+	if err != nil {
+		return nil, fmt.Errorf("build payload: %w", err)
+	}
+	body := []byte("{}")
+	for _, v := range values {
+		if v.Dest == "" {
+			body = []byte(v.Text)
+			continue
+		}
+		if body, err = Apply(body, []Value{v}); err != nil {
+			return nil, fmt.Errorf("build payload: %w", err)
+		}
+	}
+	return body, nil
+}
