@@ -1,0 +1,110 @@
+// Package cli is the command line: each command has a constructor, an options struct and a run function.
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+
+	"github.com/spf13/cobra"
+)
+
+// Exit codes of every command.
+const (
+	ExitOK = 0
+	// ExitFailed: the run ended Failed or Error, or the command could not be carried out.
+	ExitFailed = 1
+	// ExitUsage: the command line or a manifest is wrong.
+	ExitUsage = 2
+)
+
+// IO is where a command reads and writes.
+type IO struct {
+	In       io.Reader
+	Out, Err io.Writer
+	// Getenv reads the environment.
+	Getenv func(string) string
+}
+
+// exitError ends a command with a code. An empty message prints nothing.
+type exitError struct {
+	code int
+	err  error
+}
+
+func (e *exitError) Error() string {
+	if e.err == nil {
+		return ""
+	}
+	return e.err.Error()
+}
+
+func (e *exitError) Unwrap() error { return e.err }
+
+func usage(err error) error { return &exitError{ExitUsage, err} }
+
+// Main runs the command line and returns the exit code.
+func Main(ctx context.Context, args []string, std IO) int {
+	root := newRoot(std)
+	root.SetArgs(args)
+	root.SetIn(std.In)
+	root.SetOut(std.Out)
+	root.SetErr(std.Err)
+	err := root.ExecuteContext(ctx)
+	if err == nil {
+		return ExitOK
+	}
+	code := ExitFailed
+	var exit *exitError
+	if errors.As(err, &exit) {
+		code = exit.code
+	}
+	if msg := err.Error(); msg != "" {
+		fmt.Fprintln(std.Err, "tiphys: "+msg)
+	}
+	return code
+}
+
+func newRoot(std IO) *cobra.Command {
+	root := &cobra.Command{
+		Use:   "tiphys",
+		Short: "CI/CD in one program: Git event, workflow, deployment, preview, one ledger",
+		Long: `Tiphys turns a change in Git into an event, the event into a workflow, the workflow into a deployment,
+gives every merge request a preview, and keeps one ledger that ties the change to what runs.
+
+Exit status: 0 success, 1 the run or the command failed, 2 the command line or a manifest is wrong.`,
+		SilenceUsage:  true,
+		SilenceErrors: true,
+	}
+	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usage(err) })
+	root.CompletionOptions.HiddenDefaultCmd = true
+	for _, c := range commands(std) {
+		c.Args = usageArgs(c.Args)
+		root.AddCommand(c)
+	}
+	return root
+}
+
+// usageArgs makes wrong arguments a usage error.
+func usageArgs(check cobra.PositionalArgs) cobra.PositionalArgs {
+	if check == nil {
+		return nil
+	}
+	return func(c *cobra.Command, args []string) error {
+		if err := check(c, args); err != nil {
+			return usage(fmt.Errorf("%w (see tiphys %s --help)", err, c.Name()))
+		}
+		return nil
+	}
+}
+
+// logger writes what the program says of itself to w.
+func logger(w io.Writer, verbose bool) *slog.Logger {
+	level := slog.LevelInfo
+	if verbose {
+		level = slog.LevelDebug
+	}
+	return slog.New(slog.NewTextHandler(w, &slog.HandlerOptions{Level: level}))
+}

@@ -1,0 +1,241 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/tiphys/tiphys/manifest"
+	"github.com/tiphys/tiphys/server"
+	"github.com/tiphys/tiphys/server/definitions"
+	"github.com/tiphys/tiphys/server/runs"
+	"github.com/tiphys/tiphys/workflow"
+)
+
+type runOptions struct {
+	parameters []string
+	executor   string
+	output     string
+	data       string
+	entrypoint string
+	name       string
+	mirrors    []string
+	quiet      bool
+	verbose    bool
+}
+
+func newRun(std IO) *cobra.Command {
+	o := runOptions{}
+	c := &cobra.Command{
+		Use:   "run FILE... [-p name=value]",
+		Short: "Run Argo Workflow manifests on this machine, without a server",
+		Long: `Run loads the other objects in the files (WorkflowTemplate, ConfigMap, Secret, PersistentVolumeClaim), runs
+each Workflow with the server's own engine, and follows it. A file named - is standard input.
+
+Executors:
+  container  images pulled from any OCI registry, each step in namespaces of its own, no daemon (the default)
+  host       images are ignored; each step runs on a private copy-on-write view of this machine
+
+The ledger is thrown away at the end, and the steps end with the command, unless --data names a folder to keep it in.
+
+Exit status: 0 Succeeded, 1 Failed or Error, 2 a bad manifest or command line.`,
+		Example: `  tiphys run hello.yaml
+  tiphys run ci.yaml -p message=hello --executor host
+  tiphys run ci.yaml -o json | jq .status.phase`,
+		Args: cobra.MinimumNArgs(1),
+		RunE: func(c *cobra.Command, args []string) error { return runRun(c.Context(), std, o, args) },
+	}
+	f := c.Flags()
+	f.StringArrayVarP(&o.parameters, "parameter", "p", nil, "set a workflow parameter, name=value (may be repeated)")
+	f.StringVar(&o.executor, "executor", runs.ExecutorContainer, "where steps run: container or host")
+	f.StringVarP(&o.output, "output", "o", "", "json prints the finished Workflow in Argo's shape, and nothing else")
+	f.StringVar(&o.data, "data", "", "keep the ledger, logs and artifacts in this folder")
+	f.StringVar(&o.entrypoint, "entrypoint", "", "start at this template instead of spec.entrypoint")
+	f.StringVar(&o.name, "name", "", "name of the run instead of metadata.name")
+	f.StringArrayVar(&o.mirrors, "registry-mirror", nil, "pull images of a registry from elsewhere, HOST=URL (may be repeated)")
+	f.BoolVarP(&o.quiet, "quiet", "q", false, "print the result only, no logs")
+	f.BoolVarP(&o.verbose, "verbose", "v", false, "say more about what the program does")
+	return c
+}
+
+func runRun(ctx context.Context, std IO, o runOptions, files []string) error {
+	params, err := parameters(o.parameters)
+	if err != nil {
+		return usage(err)
+	}
+	if o.output != "" && o.output != "json" {
+		return usage(fmt.Errorf("output %q: only json is known", o.output))
+	}
+	switch o.executor {
+	case runs.ExecutorContainer, runs.ExecutorHost:
+	case "docker":
+		return usage(errors.New("the docker executor is not part of this version: use --executor container or host"))
+	default:
+		return usage(fmt.Errorf("executor %q: use container or host", o.executor))
+	}
+	objects, diags, err := decodeFiles(std.In, files)
+	if err != nil {
+		return usage(err)
+	}
+	workflows := 0
+	for _, obj := range objects {
+		if obj.Kind == "Workflow" {
+			workflows++
+		}
+	}
+	for _, d := range diags {
+		if d.Severity == manifest.SeverityWarning && !o.quiet {
+			fmt.Fprintln(std.Err, "warning: "+d.Error())
+		}
+	}
+	if workflows == 0 {
+		return usage(fmt.Errorf("no Workflow in %s: there is nothing to run", strings.Join(files, ", ")))
+	}
+	ctx, stop := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	return runAll(ctx, std, o, objects, params)
+}
+
+// runAll runs every Workflow, one after another.
+func runAll(ctx context.Context, std IO, o runOptions, objects []manifest.Object, params map[string]string) (err error) {
+	mirrors, err := parameters(o.mirrors)
+	if err != nil {
+		return usage(err)
+	}
+	level := io.Discard
+	if o.verbose {
+		level = std.Err
+	}
+	m, err := server.OpenMachine(ctx, server.MachineOptions{
+		Data: o.data, Mirrors: mirrors, Log: logger(level, true), Ephemeral: o.data == "", Objects: definitions.NewMemory(objects),
+		Host: o.executor == runs.ExecutorHost,
+	})
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, m.Close()) }()
+	failed := false
+	for _, obj := range objects {
+		if obj.Kind != "Workflow" {
+			continue
+		}
+		run, err := runOne(ctx, std, o, m, runs.Submission{
+			Object: obj, Parameters: params, Entrypoint: o.entrypoint, Name: o.name, Actor: "user:" + userName(std),
+		})
+		var invalid *workflow.InvalidError
+		if errors.As(err, &invalid) {
+			return usage(err)
+		}
+		if err != nil {
+			return err
+		}
+		failed = failed || run.Phase != workflow.Succeeded
+	}
+	if failed {
+		return &exitError{code: ExitFailed}
+	}
+	return nil
+}
+
+// endGrace is how long an interrupted run may take to stop its steps.
+const endGrace = 30 * time.Second
+
+func runOne(ctx context.Context, std IO, o runOptions, m *server.Machine, s runs.Submission) (workflow.Run, error) {
+	run, err := m.Runs.Submit(ctx, s)
+	if err != nil {
+		return run, err
+	}
+	ended := make(chan struct{})
+	defer close(ended)
+	follow, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
+	defer cancel(nil)
+	go func() {
+		select {
+		case <-ended:
+		case <-ctx.Done():
+			_ = m.Runs.Control(follow, run.Namespace, run.Name, workflow.Control{Meta: workflow.Meta{Actor: s.Actor}, Verb: workflow.Terminate})
+			select {
+			case <-ended:
+			case <-time.After(endGrace):
+				cancel(errors.New("interrupted"))
+			}
+		}
+	}()
+	if o.output == "json" {
+		if run, err = m.Runs.Wait(follow, run.Namespace, run.Name); err != nil {
+			return run, err
+		}
+		status, err := m.Runs.Status(follow, run.Namespace, run.Name)
+		if err != nil {
+			return run, err
+		}
+		return run, printJSON(std.Out, status)
+	}
+	return newFollower(std.Out, m, o.quiet).follow(follow, run)
+}
+
+// decodeFiles reads manifests; an error in one of them is the returned error.
+func decodeFiles(in io.Reader, files []string) ([]manifest.Object, []manifest.Diagnostic, error) {
+	var objects []manifest.Object
+	var diags []manifest.Diagnostic
+	for _, name := range files {
+		data, err := readFile(in, name)
+		if err != nil {
+			return nil, nil, err
+		}
+		found, ds := manifest.Decode(name, data)
+		objects, diags = append(objects, found...), append(diags, ds...)
+	}
+	return objects, diags, manifest.FirstError(diags)
+}
+
+// maxManifest bounds what is read of one file before it is looked at.
+const maxManifest = 64 << 20
+
+func readFile(in io.Reader, name string) ([]byte, error) {
+	if name == "-" {
+		data, err := io.ReadAll(io.LimitReader(in, maxManifest))
+		if err != nil {
+			return nil, fmt.Errorf("read standard input: %w", err)
+		}
+		return data, nil
+	}
+	f, err := os.Open(name)
+	if err != nil {
+		return nil, fmt.Errorf("read manifest: %w", err)
+	}
+	defer f.Close()
+	data, err := io.ReadAll(io.LimitReader(f, maxManifest))
+	if err != nil {
+		return nil, fmt.Errorf("read manifest: %w", err)
+	}
+	return data, nil
+}
+
+// parameters reads name=value pairs.
+func parameters(pairs []string) (map[string]string, error) {
+	m := map[string]string{}
+	for _, p := range pairs {
+		name, value, ok := strings.Cut(p, "=")
+		if !ok || name == "" {
+			return nil, fmt.Errorf("%q is not of the form name=value", p)
+		}
+		m[name] = value
+	}
+	return m, nil
+}
+
+func userName(std IO) string {
+	if u := std.Getenv("USER"); u != "" {
+		return u
+	}
+	return fmt.Sprintf("uid-%d", os.Getuid())
+}

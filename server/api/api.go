@@ -1,0 +1,231 @@
+// Package api is the HTTP API under /api/v1: Argo Server's paths for workflows and ours (docs/api.md). It holds no
+// state: it reads the ledger and gives commands to the controllers.
+package api
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/tiphys/tiphys/executor"
+	"github.com/tiphys/tiphys/ledger"
+	"github.com/tiphys/tiphys/server/definitions"
+	"github.com/tiphys/tiphys/server/gate"
+	"github.com/tiphys/tiphys/server/runs"
+	"github.com/tiphys/tiphys/workflow"
+)
+
+// Limits of requests.
+const (
+	quick    = 30 * time.Second // for what reads or writes a few rows
+	small    = 1 << 20          // bytes of a JSON body
+	manifests = 8 << 20          // bytes of manifests
+)
+
+// Logs reads the log of a run's node.
+type Logs interface {
+	Log(ctx context.Context, run workflow.Run, n workflow.Node, container string, o executor.LogOptions) (io.ReadCloser, error)
+}
+
+// API makes the handlers. All fields but Version are required.
+type API struct {
+	Ledger      ledger.Ledger
+	Runs        *runs.Controller
+	Definitions *definitions.Store
+	Logs        Logs
+	Version     string
+	Log         *slog.Logger
+	Now         func() time.Time
+}
+
+// Routes are the API's lines of the route table.
+func (a *API) Routes() []gate.Route {
+	get := func(pattern string, h http.HandlerFunc) gate.Route {
+		return gate.Route{Pattern: "GET " + pattern, Access: gate.User, Timeout: quick, Handle: h}
+	}
+	stream := func(pattern string, h http.HandlerFunc) gate.Route {
+		return gate.Route{Pattern: "GET " + pattern, Access: gate.User, Handle: h}
+	}
+	send := func(method, pattern string, body int64, h http.HandlerFunc) gate.Route {
+		return gate.Route{Pattern: method + " " + pattern, Access: gate.User, Body: body, Timeout: quick, Handle: h}
+	}
+	return []gate.Route{
+		get("/api/v1/info", a.info),
+		get("/api/v1/version", a.version),
+		get("/api/v1/userinfo", a.userinfo),
+
+		get("/api/v1/runs", a.listRuns),
+		get("/api/v1/runs/{namespace}/{name}", a.getRun),
+		get("/api/v1/runs/{namespace}/{name}/manifest", a.getManifest),
+		stream("/api/v1/runs/{namespace}/{name}/log/{node}", a.runLog),
+
+		get("/api/v1/workflows/{namespace}", a.argoList),
+		send("POST", "/api/v1/workflows/{namespace}", manifests, a.argoCreate),
+		send("POST", "/api/v1/workflows/{namespace}/submit", small, a.argoSubmit),
+		send("POST", "/api/v1/workflows/{namespace}/lint", manifests, a.argoLint),
+		get("/api/v1/workflows/{namespace}/{name}", a.argoGet),
+		stream("/api/v1/workflows/{namespace}/{name}/log", a.argoLog),
+		send("PUT", "/api/v1/workflows/{namespace}/{name}/{verb}", small, a.argoVerb),
+		send("DELETE", "/api/v1/workflows/{namespace}/{name}", 0, a.argoDelete),
+		stream("/api/v1/workflow-events/{namespace}", a.argoWatch),
+
+		get("/api/v1/definitions", a.listDefinitions),
+		get("/api/v1/definitions/{kind}/{namespace}/{name}", a.getDefinition),
+		send("POST", "/api/v1/definitions", manifests, a.applyDefinitions),
+		send("DELETE", "/api/v1/definitions/{kind}/{namespace}/{name}", 0, a.deleteDefinition),
+
+		get("/api/v1/entries", a.listEntries),
+		get("/api/v1/trail", a.trail),
+		get("/api/v1/ledger/head", a.ledgerHead),
+		send("POST", "/api/v1/ledger/verify", small, a.ledgerVerify),
+		stream("/api/v1/stream", a.stream),
+	}
+}
+
+// reply answers with JSON.
+func reply(w http.ResponseWriter, v any) {
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Content-Type-Options", "nosniff")
+	e := json.NewEncoder(w)
+	e.SetEscapeHTML(false)
+	_ = e.Encode(v)
+}
+
+// fail maps an error to an answer; the one place that does.
+func fail(w http.ResponseWriter, err error) {
+	code := http.StatusInternalServerError
+	var invalid *workflow.InvalidError
+	var missing *workflow.MissingError
+	var tooBig *http.MaxBytesError
+	switch {
+	case errors.Is(err, ledger.ErrNotFound), errors.Is(err, runs.ErrNotFound), errors.Is(err, runs.ErrNoObject), errors.Is(err, executor.ErrNotFound):
+		code = http.StatusNotFound
+	case errors.As(err, &invalid), errors.As(err, &missing), errors.Is(err, errBadRequest):
+		code = http.StatusBadRequest
+	case errors.Is(err, ledger.ErrExists), errors.Is(err, definitions.ErrOrigin), errors.Is(err, runs.ErrRunning):
+		code = http.StatusConflict
+	case errors.As(err, &tooBig):
+		code = http.StatusRequestEntityTooLarge
+	case errors.Is(err, ledger.ErrNoSpace):
+		code = http.StatusInsufficientStorage
+	case errors.Is(err, context.DeadlineExceeded):
+		code = http.StatusGatewayTimeout
+	}
+	gate.Fail(w, code, err)
+}
+
+var errBadRequest = errors.New("bad request")
+
+func badRequest(format string, args ...any) error {
+	return fmt.Errorf("%w: %w", errBadRequest, fmt.Errorf(format, args...))
+}
+
+// decode reads a JSON body.
+func decode(r *http.Request, v any) error {
+	if err := json.NewDecoder(r.Body).Decode(v); err != nil && !errors.Is(err, io.EOF) {
+		var tooBig *http.MaxBytesError
+		if errors.As(err, &tooBig) {
+			return err
+		}
+		return badRequest("read body: %w", err)
+	}
+	return nil
+}
+
+// page reads limit and after of a list.
+func page(r *http.Request, q *ledger.Query) error {
+	limit, err := number(r, "limit", 100)
+	if err != nil {
+		return err
+	}
+	q.Limit = min(max(limit, 1), 1000)
+	if after := r.URL.Query().Get("after"); after != "" {
+		q.After, err = parseCursor(after)
+	}
+	return err
+}
+
+func number(r *http.Request, name string, otherwise int) (int, error) {
+	s := r.URL.Query().Get(name)
+	if s == "" {
+		return otherwise, nil
+	}
+	n, err := strconv.Atoi(s)
+	if err != nil {
+		return 0, badRequest("%s=%q is not a number", name, s)
+	}
+	return n, nil
+}
+
+// cursor is a place in a list as a word: time and key.
+func cursor(row ledger.Row) string {
+	return row.Time.UTC().Format(time.RFC3339Nano) + "," + row.Key
+}
+
+func parseCursor(s string) (*ledger.Cursor, error) {
+	t, key, ok := strings.Cut(s, ",")
+	at, err := time.Parse(time.RFC3339Nano, t)
+	if !ok || err != nil {
+		return nil, badRequest("after=%q is not what a list gave as next", s)
+	}
+	return &ledger.Cursor{Time: at, Key: key}, nil
+}
+
+// list answers with the bodies of a table's rows.
+type list struct {
+	Items []json.RawMessage `json:"items"`
+	Next  string            `json:"next,omitempty"`
+}
+
+func (a *API) rows(ctx context.Context, q ledger.Query) (list, error) {
+	rows, err := a.Ledger.List(ctx, q)
+	if err != nil {
+		return list{}, err
+	}
+	out := list{Items: make([]json.RawMessage, 0, len(rows))}
+	for _, row := range rows {
+		out.Items = append(out.Items, row.Body)
+	}
+	if len(rows) > 0 && len(rows) == q.Limit {
+		out.Next = cursor(rows[len(rows)-1])
+	}
+	return out, nil
+}
+
+// labels reads repeated label=a=b parameters.
+func labels(r *http.Request, name string) (map[string]string, error) {
+	out := map[string]string{}
+	for _, v := range r.URL.Query()[name] {
+		for _, one := range strings.Split(v, ",") {
+			if one == "" {
+				continue
+			}
+			key, value, ok := strings.Cut(one, "=")
+			if !ok {
+				return nil, badRequest("%s: %q is not of the form key=value", name, one)
+			}
+			out[key] = strings.TrimPrefix(value, "=")
+		}
+	}
+	return out, nil
+}
+
+func (a *API) info(w http.ResponseWriter, _ *http.Request) {
+	reply(w, map[string]any{"managedNamespace": "", "links": []any{}, "columns": []any{}, "navColor": ""})
+}
+
+func (a *API) version(w http.ResponseWriter, _ *http.Request) {
+	reply(w, map[string]string{"version": a.Version})
+}
+
+func (a *API) userinfo(w http.ResponseWriter, r *http.Request) {
+	id := gate.From(r.Context())
+	reply(w, map[string]any{"subject": id.Actor, "name": strings.TrimPrefix(id.Actor, "user:"), "admin": id.Admin, "verified": id.Verified})
+}

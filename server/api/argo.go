@@ -1,0 +1,344 @@
+package api
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/tiphys/tiphys/executor"
+	"github.com/tiphys/tiphys/ledger"
+	"github.com/tiphys/tiphys/manifest"
+	"github.com/tiphys/tiphys/server/gate"
+	"github.com/tiphys/tiphys/server/runs"
+	"github.com/tiphys/tiphys/workflow"
+)
+
+// The handlers of this file answer in the shapes of Argo Server 4.1 (its REST gateway), so that its clients work.
+
+// argoWorkflow is a run without its nodes, as lists give it.
+func argoWorkflow(run workflow.Run) map[string]any {
+	labels := map[string]string{"workflows.argoproj.io/phase": string(run.Phase)}
+	for k, v := range run.Labels {
+		labels[k] = v
+	}
+	if run.Phase.Done() {
+		labels["workflows.argoproj.io/completed"] = "true"
+	}
+	return map[string]any{
+		"apiVersion": manifestVersion, "kind": "Workflow",
+		"metadata": map[string]any{
+			"name": run.Name, "namespace": run.Namespace, "uid": run.UID, "labels": labels, "annotations": run.Annotations,
+			"creationTimestamp": run.CreatedAt.Format(time.RFC3339),
+		},
+		"spec": map[string]any{},
+		"status": map[string]any{
+			"phase": run.Phase, "message": run.Message, "progress": run.Progress,
+			"startedAt": run.StartedAt, "finishedAt": run.FinishedAt, "conditions": run.Conditions,
+		},
+	}
+}
+
+const manifestVersion = "argoproj.io/v1alpha1"
+
+func (a *API) argoList(w http.ResponseWriter, r *http.Request) {
+	q := ledger.Query{Table: "run"}
+	if ns := r.PathValue("namespace"); ns != "" && ns != "-" {
+		q.KeyPrefix = ns + "/"
+	}
+	var err error
+	if q.Labels, err = labels(r, "listOptions.labelSelector"); err != nil {
+		fail(w, err)
+		return
+	}
+	phase, ok := q.Labels["workflows.argoproj.io/phase"]
+	if ok {
+		delete(q.Labels, "workflows.argoproj.io/phase")
+		q.States = []string{phase}
+	}
+	limit, err := number(r, "listOptions.limit", 100)
+	if err == nil {
+		q.Limit = min(max(limit, 1), 1000)
+		if after := r.URL.Query().Get("listOptions.continue"); after != "" {
+			q.After, err = parseCursor(after)
+		}
+	}
+	if err != nil {
+		fail(w, err)
+		return
+	}
+	rows, err := a.Ledger.List(r.Context(), q)
+	if err != nil {
+		fail(w, err)
+		return
+	}
+	items := make([]any, 0, len(rows))
+	for _, row := range rows {
+		var run workflow.Run
+		if err := json.Unmarshal(row.Body, &run); err != nil {
+			fail(w, fmt.Errorf("decode run: %w", err))
+			return
+		}
+		items = append(items, argoWorkflow(run))
+	}
+	meta := map[string]any{}
+	if len(rows) == q.Limit {
+		meta["continue"] = cursor(rows[len(rows)-1])
+	}
+	reply(w, map[string]any{"items": items, "metadata": meta})
+}
+
+// submission reads {"workflow": {...}} into a manifest's object.
+func submission(r *http.Request) (manifest.Object, error) {
+	var body struct {
+		Workflow json.RawMessage `json:"workflow"`
+	}
+	if err := decode(r, &body); err != nil {
+		return manifest.Object{}, err
+	}
+	objects, diags := manifest.Decode("workflow", body.Workflow)
+	if err := manifest.FirstError(diags); err != nil {
+		return manifest.Object{}, &workflow.InvalidError{Diagnostics: diags}
+	}
+	if len(objects) != 1 || objects[0].Kind != "Workflow" {
+		return manifest.Object{}, badRequest(`send {"workflow": {...}} with one object of kind Workflow`)
+	}
+	return objects[0], nil
+}
+
+func (a *API) argoCreate(w http.ResponseWriter, r *http.Request) {
+	obj, err := submission(r)
+	if err != nil {
+		fail(w, err)
+		return
+	}
+	a.submit(w, r, runs.Submission{Object: obj})
+}
+
+func (a *API) submit(w http.ResponseWriter, r *http.Request, s runs.Submission) {
+	s.Actor = gate.From(r.Context()).Actor
+	if s.Object.Namespace == "" {
+		s.Namespace = r.PathValue("namespace")
+	}
+	run, err := a.Runs.Submit(r.Context(), s)
+	if err != nil {
+		fail(w, err)
+		return
+	}
+	a.answerRun(w, r, run.Namespace, run.Name)
+}
+
+func (a *API) answerRun(w http.ResponseWriter, r *http.Request, ns, name string) {
+	raw, err := a.Runs.Status(r.Context(), ns, name)
+	if err != nil {
+		fail(w, err)
+		return
+	}
+	reply(w, raw)
+}
+
+// submitOptions are Argo's, as far as they have an effect here.
+type submitOptions struct {
+	Name         string   `json:"name"`
+	GenerateName string   `json:"generateName"`
+	EntryPoint   string   `json:"entryPoint"`
+	Parameters   []string `json:"parameters"`
+	Labels       string   `json:"labels"`
+	Annotations  string   `json:"annotations"`
+}
+
+func (a *API) argoSubmit(w http.ResponseWriter, r *http.Request) {
+	var body struct {
+		ResourceKind  string        `json:"resourceKind"`
+		ResourceName  string        `json:"resourceName"`
+		SubmitOptions submitOptions `json:"submitOptions"`
+	}
+	if err := decode(r, &body); err != nil {
+		fail(w, err)
+		return
+	}
+	s, err := a.FromTemplate(r.Context(), body.ResourceKind, r.PathValue("namespace"), body.ResourceName)
+	if err != nil {
+		fail(w, err)
+		return
+	}
+	o := body.SubmitOptions
+	s.Name, s.Entrypoint = o.Name, o.EntryPoint
+	if o.GenerateName != "" {
+		s.Object.GenerateName = o.GenerateName
+	}
+	if s.Parameters, err = pairs(o.Parameters); err == nil {
+		if s.Labels, err = pairs(strings.Split(o.Labels, ",")); err == nil {
+			s.Annotations, err = pairs(strings.Split(o.Annotations, ","))
+		}
+	}
+	if err != nil {
+		fail(w, err)
+		return
+	}
+	a.submit(w, r, s)
+}
+
+// FromTemplate makes a submission of a WorkflowTemplate, ClusterWorkflowTemplate or CronWorkflow.
+func (a *API) FromTemplate(ctx context.Context, kind, namespace, name string) (runs.Submission, error) {
+	kinds := map[string]string{
+		"workflowtemplate": "WorkflowTemplate", "workflowtemplates": "WorkflowTemplate", "wftmpl": "WorkflowTemplate",
+		"clusterworkflowtemplate": "ClusterWorkflowTemplate", "cwft": "ClusterWorkflowTemplate",
+		"cronworkflow": "CronWorkflow", "cronwf": "CronWorkflow", "cronworkflows": "CronWorkflow",
+	}
+	known, ok := kinds[strings.ToLower(kind)]
+	if !ok {
+		return runs.Submission{}, badRequest("a run cannot be made from a %s: use WorkflowTemplate, ClusterWorkflowTemplate or CronWorkflow", kind)
+	}
+	d, err := a.Definitions.Get(ctx, known, namespace, name)
+	if err != nil {
+		return runs.Submission{}, err
+	}
+	spec := map[string]any{"workflowTemplateRef": map[string]any{"name": name, "clusterScope": known == "ClusterWorkflowTemplate"}}
+	if known == "CronWorkflow" {
+		var cron struct {
+			Spec struct {
+				WorkflowSpec map[string]any `json:"workflowSpec"`
+			} `json:"spec"`
+		}
+		if err := json.Unmarshal(d.Object, &cron); err != nil {
+			return runs.Submission{}, fmt.Errorf("decode CronWorkflow %s: %w", name, err)
+		}
+		spec = cron.Spec.WorkflowSpec
+	}
+	raw, err := json.Marshal(map[string]any{
+		"apiVersion": manifestVersion, "kind": "Workflow", "metadata": map[string]any{"generateName": name + "-", "namespace": namespace}, "spec": spec,
+	})
+	if err != nil {
+		return runs.Submission{}, fmt.Errorf("make workflow from %s: %w", name, err)
+	}
+	objects, diags := manifest.Decode(known+"/"+name, raw)
+	if err := manifest.FirstError(diags); err != nil {
+		return runs.Submission{}, &workflow.InvalidError{Diagnostics: diags}
+	}
+	return runs.Submission{Object: objects[0], Namespace: namespace}, nil
+}
+
+func pairs(list []string) (map[string]string, error) {
+	out := map[string]string{}
+	for _, p := range list {
+		if p == "" {
+			continue
+		}
+		k, v, ok := strings.Cut(p, "=")
+		if !ok {
+			return nil, badRequest("%q is not of the form name=value", p)
+		}
+		out[k] = v
+	}
+	return out, nil
+}
+
+func (a *API) argoLint(w http.ResponseWriter, r *http.Request) {
+	obj, err := submission(r)
+	if err != nil {
+		fail(w, err)
+		return
+	}
+	if err := a.Runs.Lint(r.Context(), runs.Submission{Object: obj, Namespace: r.PathValue("namespace")}); err != nil {
+		fail(w, err)
+		return
+	}
+	reply(w, obj.Tree)
+}
+
+func (a *API) argoGet(w http.ResponseWriter, r *http.Request) {
+	a.answerRun(w, r, r.PathValue("namespace"), r.PathValue("name"))
+}
+
+// verbs maps Argo's paths to the engine's commands.
+var verbs = map[string]string{ //nolint:gochecknoglobals // a constant table
+	"suspend": workflow.Suspend, "resume": workflow.Resume, "stop": workflow.Stop,
+	"terminate": workflow.Terminate, "retry": workflow.Retry, "set": workflow.Set,
+}
+
+func (a *API) argoVerb(w http.ResponseWriter, r *http.Request) {
+	verb, ok := verbs[r.PathValue("verb")]
+	if !ok {
+		fail(w, badRequest("unknown command %q", r.PathValue("verb")))
+		return
+	}
+	var body struct {
+		NodeFieldSelector string   `json:"nodeFieldSelector"`
+		Message           string   `json:"message"`
+		Phase             string   `json:"phase"`
+		OutputParameters  string   `json:"outputParameters"`
+		RestartSuccessful bool     `json:"restartSuccessful"`
+		Parameters        []string `json:"parameters"`
+	}
+	if err := decode(r, &body); err != nil {
+		fail(w, err)
+		return
+	}
+	params, err := pairs(body.Parameters)
+	if err != nil {
+		fail(w, err)
+		return
+	}
+	if body.OutputParameters != "" {
+		if err := json.Unmarshal([]byte(body.OutputParameters), &params); err != nil {
+			fail(w, badRequest("outputParameters: %w", err))
+			return
+		}
+	}
+	ns, name := r.PathValue("namespace"), r.PathValue("name")
+	err = a.Runs.Control(r.Context(), ns, name, workflow.Control{
+		Meta: workflow.Meta{Actor: gate.From(r.Context()).Actor}, Verb: verb, Nodes: body.NodeFieldSelector, Parameters: params,
+		Phase: workflow.Phase(body.Phase), Message: body.Message, RestartSuccessful: body.RestartSuccessful,
+	})
+	if err != nil {
+		fail(w, err)
+		return
+	}
+	a.answerRun(w, r, ns, name)
+}
+
+func (a *API) argoDelete(w http.ResponseWriter, r *http.Request) {
+	if err := a.Runs.Delete(r.Context(), r.PathValue("namespace"), r.PathValue("name"), gate.From(r.Context()).Actor); err != nil {
+		fail(w, err)
+		return
+	}
+	reply(w, struct{}{})
+}
+
+// argoLog answers with the logs of one pod or, without a podName, of the run's pods one after another.
+func (a *API) argoLog(w http.ResponseWriter, r *http.Request) {
+	run, err := a.Runs.Summary(r.Context(), r.PathValue("namespace"), r.PathValue("name"))
+	if err != nil {
+		fail(w, err)
+		return
+	}
+	q := r.URL.Query()
+	var seq int64
+	nodes, err := a.nodes(r, runs.Key(run.Namespace, run.Name), &seq)
+	if err != nil {
+		fail(w, err)
+		return
+	}
+	container := q.Get("logOptions.container")
+	if container == "" {
+		container = "main"
+	}
+	w.Header().Set("Content-Type", "application/json")
+	for _, n := range nodes {
+		if n.Type != workflow.NodePod || q.Get("podName") != "" && q.Get("podName") != n.ID && !strings.HasSuffix(q.Get("podName"), suffixOf(n.ID)) {
+			continue
+		}
+		log, err := a.Logs.Log(r.Context(), run, n, container, executor.LogOptions{Follow: q.Get("logOptions.follow") == "true"})
+		if err != nil {
+			continue // a pod that never started has none
+		}
+		argoLines(w, n.ID, log)
+		_ = log.Close()
+	}
+}
+
+// suffixOf is the hash at the end of a node's id, which its pod's name ends with too.
+func suffixOf(id string) string { return id[strings.LastIndex(id, "-")+1:] }

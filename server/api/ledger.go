@@ -1,0 +1,220 @@
+package api
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/tiphys/tiphys/ledger"
+)
+
+func (a *API) listEntries(w http.ResponseWriter, r *http.Request) {
+	q := r.URL.Query()
+	after, err := number(r, "after", 0)
+	if err != nil {
+		fail(w, err)
+		return
+	}
+	limit, err := number(r, "limit", 100)
+	if err != nil {
+		fail(w, err)
+		return
+	}
+	es, err := a.Ledger.Entries(r.Context(), ledger.EntryQuery{
+		After: int64(after), SubjectPrefix: q.Get("subject"), Kinds: q["kind"], Newest: q.Get("newest") == "1", Limit: min(max(limit, 1), 1000),
+	})
+	if err != nil {
+		fail(w, err)
+		return
+	}
+	reply(w, map[string]any{"items": es})
+}
+
+// trailLimit bounds how much of what an entry led to is shown.
+const trailLimit = 500
+
+func (a *API) trail(w http.ResponseWriter, r *http.Request) {
+	seq, err := a.find(r.Context(), r.URL.Query().Get("of"), r.URL.Query().Get("seq"))
+	if err != nil {
+		fail(w, err)
+		return
+	}
+	t, err := ledger.ReadTrail(r.Context(), a.Ledger, seq, trailLimit)
+	if err != nil {
+		fail(w, err)
+		return
+	}
+	reply(w, t)
+}
+
+// find turns what a person names into an entry: the latest about a subject.
+func (a *API) find(ctx context.Context, of, seq string) (int64, error) {
+	if seq != "" {
+		n, err := strconv.ParseInt(seq, 10, 64)
+		if err != nil {
+			return 0, badRequest("seq=%q is not a number", seq)
+		}
+		return n, nil
+	}
+	if of == "" {
+		return 0, badRequest("say of what: of=run/default/NAME, or seq=N")
+	}
+	for _, subject := range subjects(of) {
+		for _, q := range []ledger.EntryQuery{{Subject: subject, Newest: true, Limit: 1}, {SubjectPrefix: subject, Newest: true, Limit: 1}} {
+			es, err := a.Ledger.Entries(ctx, q)
+			if err != nil {
+				return 0, err
+			}
+			if len(es) > 0 {
+				return es[0].Seq, nil
+			}
+		}
+	}
+	return 0, fmt.Errorf("the ledger knows nothing of %q: %w", of, ledger.ErrNotFound)
+}
+
+// subjects are the ledger's subjects that a person's words may mean, the likeliest first.
+func subjects(of string) []string {
+	kind, rest, _ := strings.Cut(of, "/")
+	out := []string{of}
+	switch kind {
+	case "app":
+		out = append(out, "application/"+rest)
+	case "pod":
+		out = append(out, "object/Pod/"+rest)
+	}
+	return out
+}
+
+func (a *API) ledgerHead(w http.ResponseWriter, r *http.Request) {
+	head, err := a.Head(r.Context())
+	if err != nil {
+		fail(w, err)
+		return
+	}
+	reply(w, head)
+}
+
+func (a *API) ledgerVerify(w http.ResponseWriter, r *http.Request) {
+	var body struct {
+		Since ledger.Head `json:"since"`
+	}
+	if err := decode(r, &body); err != nil {
+		fail(w, err)
+		return
+	}
+	rep, err := a.Ledger.Verify(r.Context(), body.Since)
+	if err != nil {
+		fail(w, err)
+		return
+	}
+	reply(w, rep)
+}
+
+// streamRow is one row in the live feed.
+type streamRow struct {
+	ledger.Row
+	Deleted bool `json:"deleted,omitempty"`
+}
+
+// heartbeat keeps proxies from closing a quiet stream.
+const heartbeat = 20 * time.Second
+
+// stream sends rows as they change, from the sequence that the client has seen.
+func (a *API) stream(w http.ResponseWriter, r *http.Request) {
+	tables := strings.Split(r.URL.Query().Get("tables"), ",")
+	owner := r.URL.Query().Get("owner")
+	since, err := a.since(r)
+	if err != nil {
+		fail(w, err)
+		return
+	}
+	w.Header().Set("Content-Type", "text/event-stream")
+	w.Header().Set("Cache-Control", "no-store")
+	flush := http.NewResponseController(w)
+	fmt.Fprintf(w, ": from %d\n\n", since)
+	_ = flush.Flush()
+	beat := time.NewTicker(heartbeat)
+	defer beat.Stop()
+	for {
+		changed := a.Ledger.Changed()
+		next, err := a.send(r.Context(), w, tables, owner, since)
+		if err != nil {
+			return
+		}
+		since = next
+		_ = flush.Flush()
+		select {
+		case <-r.Context().Done():
+			return
+		case <-changed:
+		case <-beat.C:
+			if _, err := fmt.Fprint(w, ": \n\n"); err != nil {
+				return
+			}
+		}
+	}
+}
+
+func (a *API) since(r *http.Request) (int64, error) {
+	for _, s := range []string{r.Header.Get("Last-Event-ID"), r.URL.Query().Get("since")} {
+		if s != "" {
+			n, err := strconv.ParseInt(s, 10, 64)
+			if err != nil {
+				return 0, badRequest("since %q is not a sequence", s)
+			}
+			return n, nil
+		}
+	}
+	head, err := a.Ledger.Head(r.Context())
+	return head.Seq, err
+}
+
+// streamBatch is how many rows are read at a time.
+const streamBatch = 500
+
+func (a *API) send(ctx context.Context, w http.ResponseWriter, tables []string, owner string, since int64) (int64, error) {
+	head, err := a.Ledger.Head(ctx)
+	if err != nil {
+		return since, err
+	}
+	for _, table := range tables {
+		if err := a.sendTable(ctx, w, ledger.Query{Table: table, Owner: owner, ChangedAfter: since, Limit: streamBatch}); err != nil {
+			return since, err
+		}
+	}
+	return max(since, head.Seq), nil
+}
+
+func (a *API) sendTable(ctx context.Context, w http.ResponseWriter, q ledger.Query) error {
+	if q.Table == "" {
+		return errors.New("no table")
+	}
+	if q.ChangedAfter == 0 {
+		q.ChangedAfter = -1
+	}
+	for {
+		rows, err := a.Ledger.List(ctx, q)
+		if err != nil {
+			return err
+		}
+		for _, row := range rows {
+			raw, err := json.Marshal(streamRow{Row: row})
+			if err != nil {
+				return err
+			}
+			if _, err := fmt.Fprintf(w, "id: %d\ndata: %s\n\n", row.Seq, raw); err != nil {
+				return err
+			}
+			q.ChangedAfter = row.Seq
+		}
+		if len(rows) < q.Limit {
+			return nil
+		}
+	}
+}

@@ -1,0 +1,183 @@
+package api
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"strconv"
+
+	"github.com/tiphys/tiphys/executor"
+	"github.com/tiphys/tiphys/ledger"
+	"github.com/tiphys/tiphys/server/runs"
+	"github.com/tiphys/tiphys/workflow"
+)
+
+func (a *API) listRuns(w http.ResponseWriter, r *http.Request) {
+	q := ledger.Query{Table: "run", States: r.URL.Query()["state"]}
+	if ns := r.URL.Query().Get("namespace"); ns != "" {
+		q.KeyPrefix = ns + "/"
+	}
+	var err error
+	if q.Labels, err = labels(r, "label"); err == nil {
+		err = page(r, &q)
+	}
+	if err != nil {
+		fail(w, err)
+		return
+	}
+	out, err := a.rows(r.Context(), q)
+	if err != nil {
+		fail(w, err)
+		return
+	}
+	reply(w, out)
+}
+
+// maxNodes bounds the nodes of one answer; screens collapse long before.
+const maxNodes = 20_000
+
+func (a *API) getRun(w http.ResponseWriter, r *http.Request) {
+	ns, name := r.PathValue("namespace"), r.PathValue("name")
+	row, err := a.Ledger.Row(r.Context(), "run", runs.Key(ns, name))
+	if err != nil {
+		fail(w, fmt.Errorf("run %s/%s: %w", ns, name, err))
+		return
+	}
+	seq := row.Seq
+	nodes, err := a.nodes(r, row.Key, &seq)
+	if err != nil {
+		fail(w, err)
+		return
+	}
+	attempts, err := a.owned(r, "attempt", row.Key, &seq)
+	if err != nil {
+		fail(w, err)
+		return
+	}
+	reply(w, map[string]any{"run": row.Body, "nodes": nodes, "attempts": attempts, "seq": seq})
+}
+
+// nodes gives a run's nodes with their children, which the rows leave out.
+func (a *API) nodes(r *http.Request, run string, seq *int64) ([]workflow.Node, error) {
+	rows, err := a.owned(r, "node", run, seq)
+	if err != nil {
+		return nil, err
+	}
+	nodes := make([]workflow.Node, len(rows))
+	for i, raw := range rows {
+		if err := json.Unmarshal(raw, &nodes[i]); err != nil {
+			return nil, fmt.Errorf("decode node: %w", err)
+		}
+	}
+	return workflow.Link(nodes), nil
+}
+
+// owned gives every row that a run owns, oldest first, and raises seq to the latest change among them.
+func (a *API) owned(r *http.Request, table, owner string, seq *int64) ([]json.RawMessage, error) {
+	out := []json.RawMessage{}
+	q := ledger.Query{Table: table, Owner: owner, Oldest: true, Limit: 1000}
+	for len(out) < maxNodes {
+		rows, err := a.Ledger.List(r.Context(), q)
+		if err != nil {
+			return nil, err
+		}
+		for _, row := range rows {
+			out = append(out, row.Body)
+			*seq = max(*seq, row.Seq)
+		}
+		if len(rows) < q.Limit {
+			break
+		}
+		q.After = &ledger.Cursor{Time: rows[len(rows)-1].Time, Key: rows[len(rows)-1].Key}
+	}
+	return out, nil
+}
+
+func (a *API) getManifest(w http.ResponseWriter, r *http.Request) {
+	raw, err := a.Runs.Status(r.Context(), r.PathValue("namespace"), r.PathValue("name"))
+	if err != nil {
+		fail(w, err)
+		return
+	}
+	var wf map[string]any
+	if err := json.Unmarshal(raw, &wf); err != nil {
+		fail(w, fmt.Errorf("decode workflow: %w", err))
+		return
+	}
+	delete(wf, "status")
+	reply(w, wf)
+}
+
+// runLog streams a node's log as text.
+func (a *API) runLog(w http.ResponseWriter, r *http.Request) {
+	ns, name := r.PathValue("namespace"), r.PathValue("name")
+	run, err := a.Runs.Summary(r.Context(), ns, name)
+	if err != nil {
+		fail(w, err)
+		return
+	}
+	node, err := a.node(r, run, r.PathValue("node"))
+	if err != nil {
+		fail(w, err)
+		return
+	}
+	q := r.URL.Query()
+	from, err := number(r, "from", 0)
+	if err != nil {
+		fail(w, err)
+		return
+	}
+	if s := q.Get("attempt"); s != "" {
+		if node.Attempt, err = strconv.Atoi(s); err != nil {
+			fail(w, badRequest("attempt=%q is not a number", s))
+			return
+		}
+	}
+	container := q.Get("container")
+	if container == "" {
+		container = "main"
+	}
+	log, err := a.Logs.Log(r.Context(), run, node, container, executor.LogOptions{
+		FromLine: from, Follow: q.Get("follow") == "1" || q.Get("follow") == "true", Timestamps: q.Get("timestamps") == "1",
+	})
+	if err != nil {
+		fail(w, err)
+		return
+	}
+	defer log.Close()
+	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+	w.Header().Set("X-Content-Type-Options", "nosniff")
+	w.Header().Set("Content-Security-Policy", "sandbox")
+	copyFlushing(w, log)
+}
+
+func (a *API) node(r *http.Request, run workflow.Run, id string) (workflow.Node, error) {
+	var n workflow.Node
+	row, err := a.Ledger.Row(r.Context(), "node", runs.Key(run.Namespace, run.Name)+"/"+id)
+	if err != nil {
+		return n, fmt.Errorf("node %s of run %s/%s: %w", id, run.Namespace, run.Name, err)
+	}
+	if err := json.Unmarshal(row.Body, &n); err != nil {
+		return n, fmt.Errorf("decode node: %w", err)
+	}
+	return n, nil
+}
+
+// copyFlushing copies what comes as it comes.
+func copyFlushing(w http.ResponseWriter, r io.Reader) {
+	flush := http.NewResponseController(w)
+	buf := make([]byte, 32<<10)
+	for {
+		n, err := r.Read(buf)
+		if n > 0 {
+			if _, werr := w.Write(buf[:n]); werr != nil {
+				return
+			}
+			_ = flush.Flush()
+		}
+		if err != nil {
+			return
+		}
+	}
+}

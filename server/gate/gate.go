@@ -1,0 +1,327 @@
+// Package gate is the one way in: every route of the server passes it, and what a route does not allow is denied.
+package gate
+
+import (
+	"context"
+	"crypto/hmac"
+	"crypto/rand"
+	"crypto/sha256"
+	"crypto/subtle"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"net/url"
+	"strings"
+	"time"
+
+	"github.com/tiphys/tiphys/secret"
+	"github.com/tiphys/tiphys/server/steptoken"
+)
+
+// Access says who may use a route.
+type Access int
+
+// The levels. Nothing is the zero value, so that a route that forgets to say is closed.
+const (
+	Nobody Access = iota
+	// Public routes check for themselves (webhooks verify signatures) or hold nothing secret (health).
+	Public
+	// User routes take whoever is logged in; on loopback without a token, whoever is on this machine.
+	User
+	// Step routes take a step's token.
+	Step
+	// UserOrStep routes take either; the handler distinguishes.
+	UserOrStep
+)
+
+// Route is one line of the server's route table.
+type Route struct {
+	// Pattern is of net/http's ServeMux: "GET /api/v1/runs".
+	Pattern string
+	Access  Access
+	// Body is the most bytes of a request's body; 0 means that it has none.
+	Body int64
+	// Timeout bounds the handler; 0 means that it streams and bounds itself.
+	Timeout time.Duration
+	Handle  http.HandlerFunc
+}
+
+// Identity is who asks.
+type Identity struct {
+	// Actor is the ledger's actor: "user:admin", "step:default/run/node".
+	Actor string
+	// Verified says that the identity was proved, not claimed.
+	Verified bool
+	Admin    bool
+	// Step is the token of a step; nil for people.
+	Step *steptoken.Claims
+}
+
+type identityKey struct{}
+
+// From gives the identity that the gate found.
+func From(ctx context.Context) Identity {
+	id, _ := ctx.Value(identityKey{}).(Identity)
+	return id
+}
+
+// Gate identifies callers. Create it with New.
+type Gate struct {
+	token secret.Value
+	local string
+	steps *steptoken.Issuer
+	// alive tells whether a step's attempt still runs.
+	alive   func(context.Context, steptoken.Claims) bool
+	session [32]byte
+	now     func() time.Time
+}
+
+// Options of a Gate.
+type Options struct {
+	// Token is the admin token. Without one the gate takes everybody who reaches it over loopback for LocalUser.
+	Token     secret.Value
+	LocalUser string
+	Steps     *steptoken.Issuer
+	// Alive tells whether a step's attempt still runs.
+	Alive func(context.Context, steptoken.Claims) bool
+	Now   func() time.Time
+}
+
+// New returns a gate.
+func New(o Options) (*Gate, error) {
+	g := &Gate{token: o.Token, local: o.LocalUser, steps: o.Steps, alive: o.Alive, now: o.Now}
+	if g.now == nil {
+		g.now = time.Now
+	}
+	if g.local == "" {
+		g.local = "local"
+	}
+	if _, err := rand.Read(g.session[:]); err != nil {
+		return nil, fmt.Errorf("make session key: %w", err)
+	}
+	return g, nil
+}
+
+// errors of identification.
+var (
+	errNoToken  = errors.New("this needs a token: send Authorization: Bearer TOKEN, or log in")
+	errBadToken = errors.New("the token is not valid")
+	errOrigin   = errors.New("the request comes from another site")
+	errStep     = errors.New("a step's token is not enough for this")
+)
+
+// Wrap returns a route's handler behind the gate.
+func (g *Gate) Wrap(r Route) http.Handler {
+	h := http.Handler(r.Handle)
+	return http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+		if r.Body == 0 && req.ContentLength > 0 {
+			Fail(w, http.StatusRequestEntityTooLarge, errors.New("this request takes no body"))
+			return
+		}
+		if req.ContentLength > r.Body {
+			Fail(w, http.StatusRequestEntityTooLarge, fmt.Errorf("the body has %d bytes and at most %d are taken", req.ContentLength, r.Body))
+			return
+		}
+		id, err := g.admit(req, r.Access)
+		if err != nil {
+			code := http.StatusUnauthorized
+			if errors.Is(err, errOrigin) || errors.Is(err, errStep) {
+				code = http.StatusForbidden
+			}
+			Fail(w, code, err)
+			return
+		}
+		req.Body = http.MaxBytesReader(w, req.Body, r.Body)
+		ctx := context.WithValue(req.Context(), identityKey{}, id)
+		if r.Timeout > 0 {
+			var cancel context.CancelFunc
+			ctx, cancel = context.WithTimeoutCause(ctx, r.Timeout, fmt.Errorf("the request took longer than %s", r.Timeout))
+			defer cancel()
+		}
+		h.ServeHTTP(w, req.WithContext(ctx))
+	})
+}
+
+func (g *Gate) admit(req *http.Request, access Access) (Identity, error) {
+	switch access {
+	case Public:
+		id, err := g.Identify(req)
+		if err != nil {
+			return Identity{}, nil //nolint:nilerr // a public route has no need of an identity
+		}
+		return id, nil
+	case User, Step, UserOrStep:
+	default:
+		return Identity{}, errors.New("nobody may use this route")
+	}
+	id, err := g.Identify(req)
+	if err != nil {
+		return id, err
+	}
+	if id.Step != nil && access == User {
+		return id, errStep
+	}
+	if id.Step == nil && access == Step {
+		return id, errors.New("only a step's token may use this")
+	}
+	return id, nil
+}
+
+// Identify tells who asks.
+func (g *Gate) Identify(req *http.Request) (Identity, error) {
+	if tok := bearer(req); tok != "" {
+		if g.steps != nil && steptoken.Is(tok) {
+			return g.step(req.Context(), tok)
+		}
+		if g.token.IsZero() {
+			return g.onLoopback(req)
+		}
+		if !same(tok, g.token.Reveal()) {
+			return Identity{}, errBadToken
+		}
+		return admin(), nil
+	}
+	if g.token.IsZero() {
+		return g.onLoopback(req)
+	}
+	if c, err := req.Cookie(cookieName); err == nil && g.validSession(c.Value) {
+		if !sameSite(req) {
+			return Identity{}, errOrigin
+		}
+		return admin(), nil
+	}
+	return Identity{}, errNoToken
+}
+
+func admin() Identity { return Identity{Actor: "user:admin", Verified: true, Admin: true} }
+
+func (g *Gate) step(ctx context.Context, tok string) (Identity, error) {
+	claims, err := g.steps.Verify(tok)
+	if err != nil {
+		return Identity{}, errBadToken
+	}
+	if g.alive != nil && !g.alive(ctx, claims) {
+		return Identity{}, errors.New("the step that this token belongs to has ended")
+	}
+	return Identity{Actor: "step:" + claims.Run + "/" + claims.Node, Verified: true, Step: &claims}, nil
+}
+
+// onLoopback takes the callers of a server without a token. A page of another site that a browser on this
+// machine shows could reach it too: its Origin gives it away, and a name that was made to point here is not ours.
+func (g *Gate) onLoopback(req *http.Request) (Identity, error) {
+	if !sameSite(req) {
+		return Identity{}, errOrigin
+	}
+	return Identity{Actor: "user:" + g.local, Admin: true}, nil
+}
+
+func sameSite(req *http.Request) bool {
+	if site := req.Header.Get("Sec-Fetch-Site"); site == "cross-site" {
+		return false
+	}
+	origin := req.Header.Get("Origin")
+	if origin == "" {
+		return true
+	}
+	u, err := url.Parse(origin)
+	return err == nil && strings.EqualFold(u.Host, req.Host)
+}
+
+// LoopbackHost reports whether a Host header names this machine itself.
+func LoopbackHost(host string) bool {
+	if h, _, err := net.SplitHostPort(host); err == nil {
+		host = h
+	}
+	host = strings.Trim(host, "[]")
+	if strings.EqualFold(host, "localhost") {
+		return true
+	}
+	ip := net.ParseIP(host)
+	return ip != nil && ip.IsLoopback()
+}
+
+func bearer(req *http.Request) string {
+	auth := req.Header.Get("Authorization")
+	if tok, ok := strings.CutPrefix(auth, "Bearer "); ok {
+		return strings.TrimSpace(tok)
+	}
+	// git and registry clients speak Basic: the password is the token.
+	if _, password, ok := req.BasicAuth(); ok {
+		return password
+	}
+	return ""
+}
+
+func same(a, b string) bool {
+	x, y := sha256.Sum256([]byte(a)), sha256.Sum256([]byte(b))
+	return subtle.ConstantTimeCompare(x[:], y[:]) == 1
+}
+
+// cookieName is the session cookie. The value is an expiry and its MAC under a key that a restart changes.
+const (
+	cookieName  = "tiphys_session"
+	sessionLife = 12 * time.Hour
+)
+
+// Login answers POST /api/v1/login: the admin token for a session cookie.
+func (g *Gate) Login(w http.ResponseWriter, req *http.Request) {
+	var body struct {
+		Token string `json:"token"`
+	}
+	if err := json.NewDecoder(req.Body).Decode(&body); err != nil {
+		Fail(w, http.StatusBadRequest, errors.New(`send {"token": "..."}`))
+		return
+	}
+	if g.token.IsZero() || !same(body.Token, g.token.Reveal()) {
+		Fail(w, http.StatusUnauthorized, errBadToken)
+		return
+	}
+	until := g.now().Add(sessionLife)
+	http.SetCookie(w, &http.Cookie{
+		Name: cookieName, Value: g.sign(until), Path: "/", Expires: until,
+		HttpOnly: true, SameSite: http.SameSiteStrictMode, Secure: req.TLS != nil,
+	})
+	w.WriteHeader(http.StatusNoContent)
+}
+
+func (g *Gate) sign(until time.Time) string {
+	text := until.UTC().Format(time.RFC3339)
+	mac := hmac.New(sha256.New, g.session[:])
+	mac.Write([]byte(text))
+	return text + "." + hex.EncodeToString(mac.Sum(nil))
+}
+
+func (g *Gate) validSession(value string) bool {
+	text, _, ok := strings.Cut(value, ".")
+	until, err := time.Parse(time.RFC3339, text)
+	return ok && err == nil && g.now().Before(until) && hmac.Equal([]byte(value), []byte(g.sign(until)))
+}
+
+// Hinted is an error that says what to do next.
+type Hinted interface {
+	error
+	Hint() string
+}
+
+// Fail answers with an error in the API's shape.
+func Fail(w http.ResponseWriter, code int, err error) {
+	body := struct {
+		Code    int    `json:"code"`
+		Message string `json:"message"`
+		Hint    string `json:"hint,omitempty"`
+	}{Code: code, Message: err.Error()}
+	var h Hinted
+	if errors.As(err, &h) {
+		body.Hint = h.Hint()
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Content-Type-Options", "nosniff")
+	if code == http.StatusUnauthorized {
+		w.Header().Set("WWW-Authenticate", `Basic realm="tiphys"`)
+	}
+	w.WriteHeader(code)
+	_ = json.NewEncoder(w).Encode(body)
+}

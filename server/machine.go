@@ -1,0 +1,229 @@
+// Package server is the one process: it wires the rooms together and serves them on one port.
+package server
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"github.com/tiphys/tiphys/artifact"
+	artifactlocal "github.com/tiphys/tiphys/artifact/local"
+	"github.com/tiphys/tiphys/artifact/mover"
+	"github.com/tiphys/tiphys/executor"
+	"github.com/tiphys/tiphys/executor/initbin"
+	"github.com/tiphys/tiphys/executor/local"
+	"github.com/tiphys/tiphys/ledger"
+	"github.com/tiphys/tiphys/ledger/sqlite"
+	"github.com/tiphys/tiphys/secret"
+	"github.com/tiphys/tiphys/server/runs"
+	"github.com/tiphys/tiphys/workflow"
+)
+
+// MachineOptions say how a Machine works.
+type MachineOptions struct {
+	// Data is the folder that everything is kept in; empty for one that Close removes.
+	Data string
+	// Ephemeral ends every step with this process and leaves out what only a crash would need.
+	Ephemeral bool
+	// Host runs steps on a view of this machine unless a run chooses otherwise.
+	Host bool
+	// Mirrors are where images of a registry are pulled from instead: host to URL.
+	Mirrors map[string]string
+	// Objects are what runs refer to.
+	Objects runs.Objects
+	// Projections are those of the rooms beside the engine's own.
+	Projections []ledger.Projection
+	// HostFiles and HostCommand stand in for images under the host executor; see executor/local.
+	HostFiles   map[string]string
+	HostCommand func(image string) (entrypoint, cmd []string)
+	// ResolveRepo finds a built-in repository's folder; nil for none.
+	ResolveRepo func(ctx context.Context, url string) (string, bool, error)
+	// Token makes a step's own token; nil for none.
+	Token     func(workflow.Run, executor.ID) secret.Value
+	AllowHost func(workflow.Run) bool
+	Orphan    func(context.Context, executor.Report)
+	Network   local.Network
+	Env       map[string]string
+	Log       *slog.Logger
+	Now       func() time.Time
+	// Fault is called at named points in test builds.
+	Fault func(point string)
+}
+
+// Machine is what runs need on this machine: ledger, artifacts, images, executor and the controller of runs.
+// `tiphys run` is a Machine; the server is one with more around it.
+type Machine struct {
+	Ledger    *sqlite.Ledger
+	Artifacts *artifactlocal.Store
+	Executor  *local.Executor
+	Runs      *runs.Controller
+	// Data is the folder; Socket the folder that steps see at /run/tiphys.
+	Data, Socket string
+
+	cancel  context.CancelFunc
+	running sync.WaitGroup
+	remove  bool
+	log     *slog.Logger
+}
+
+// OpenMachine opens the folder, takes up what was running, and goes on until Close.
+func OpenMachine(ctx context.Context, o MachineOptions) (_ *Machine, err error) {
+	m := &Machine{Data: o.Data, log: o.Log, cancel: func() {}}
+	if m.log == nil {
+		m.log = slog.New(slog.DiscardHandler)
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, m.Close())
+		}
+	}()
+	if m.Data == "" {
+		if m.Data, err = os.MkdirTemp("", "tiphys-"); err != nil {
+			return m, fmt.Errorf("make a folder for this run: %w", err)
+		}
+		m.remove = true
+	}
+	if m.Data, err = filepath.Abs(m.Data); err != nil {
+		return m, fmt.Errorf("find data folder: %w", err)
+	}
+	m.Socket = filepath.Join(m.Data, "socket")
+	for _, dir := range []string{m.Data, m.Socket} {
+		if err := os.MkdirAll(dir, 0o700); err != nil {
+			return m, fmt.Errorf("make data folder: %w", err)
+		}
+	}
+	if err := m.openLedger(ctx, o); err != nil {
+		return m, err
+	}
+	if err := m.openExecutor(o); err != nil {
+		return m, err
+	}
+	m.start(ctx, o)
+	return m, nil
+}
+
+func (m *Machine) openLedger(ctx context.Context, o MachineOptions) (err error) {
+	opt := sqlite.Options{
+		Path: filepath.Join(m.Data, "ledger.db"), Now: o.Now, Fault: o.Fault,
+		Projections: append([]ledger.Projection{workflow.Projection{}, runs.Projection{}}, o.Projections...),
+	}
+	if o.Ephemeral {
+		opt.Synchronous = sqlite.Off
+	}
+	if m.Ledger, err = sqlite.Open(ctx, opt); err != nil {
+		return err
+	}
+	return m.Ledger.Outbox().Release(ctx)
+}
+
+func (m *Machine) openExecutor(o MachineOptions) (err error) {
+	if m.Artifacts, err = artifactlocal.Open(filepath.Join(m.Data, "artifacts"), artifactlocal.Options{Unsynced: o.Ephemeral, Now: o.Now}); err != nil {
+		return err
+	}
+	init, err := initbin.Path(filepath.Join(m.Data, "bin"))
+	if err != nil {
+		return err
+	}
+	images, err := openImages(filepath.Join(m.Data, "images"), o)
+	if err != nil {
+		return err
+	}
+	m.Executor, err = local.New(local.Options{
+		Dir: filepath.Join(m.Data, "executor"), Init: init, Images: images, Socket: m.Socket,
+		Mover: mover.New(mover.Options{
+			Store: m.Artifacts, Secrets: m.secret, ResolveRepo: o.ResolveRepo, TempDir: os.TempDir(),
+		}),
+		Network: o.Network, Hide: []string{m.Data}, HostFiles: o.HostFiles, HostCommand: o.HostCommand,
+		NoSync: o.Ephemeral, Bound: o.Ephemeral, Now: o.Now, Log: m.log, Fault: o.Fault,
+	})
+	return err
+}
+
+func (m *Machine) start(ctx context.Context, o MachineOptions) {
+	m.Runs = runs.New(runs.Options{
+		Ledger: m.Ledger, Executor: m.Executor, Host: o.Host, AllowHost: o.AllowHost, Objects: o.Objects,
+		Token: o.Token, Env: o.Env, Now: o.Now, Log: m.log, Orphan: o.Orphan, Fault: o.Fault,
+	})
+	ctx, m.cancel = context.WithCancel(context.WithoutCancel(ctx))
+	m.running.Go(func() {
+		if err := m.Runs.Run(ctx); err != nil {
+			m.log.Error("the controller of runs ended", "error", err)
+		}
+	})
+}
+
+// secret gives one key of a Secret to the mover.
+func (m *Machine) secret(ctx context.Context, namespace, name, key string) (secret.Value, error) {
+	v, err := m.Runs.Secret(ctx, namespace, name, key)
+	if errors.Is(err, runs.ErrNoObject) {
+		err = fmt.Errorf("%w: %w", artifact.ErrNotFound, err)
+	}
+	return v, err
+}
+
+// Close stops driving runs. Steps go on, unless the machine is ephemeral.
+func (m *Machine) Close() error {
+	var errs []error
+	m.cancel()
+	m.running.Wait()
+	if m.Executor != nil {
+		errs = append(errs, m.Executor.Close())
+	}
+	if m.Artifacts != nil {
+		errs = append(errs, m.Artifacts.Close())
+	}
+	if m.Ledger != nil {
+		errs = append(errs, m.Ledger.Close())
+	}
+	if m.remove {
+		errs = append(errs, os.RemoveAll(m.Data))
+	}
+	return errors.Join(errs...)
+}
+
+// Nodes gives a run's nodes that changed after a sequence, and the latest sequence among them.
+func (m *Machine) Nodes(ctx context.Context, namespace, name string, after int64) ([]workflow.Node, int64, error) {
+	var nodes []workflow.Node
+	q := ledger.Query{Table: "node", Owner: runs.Key(namespace, name), ChangedAfter: max(after, 0), Limit: 1000}
+	if q.ChangedAfter == 0 {
+		q.ChangedAfter = 1 // no node is changed by the ledger's first entry
+	}
+	for {
+		rows, err := m.Ledger.List(ctx, q)
+		if err != nil {
+			return nil, 0, fmt.Errorf("read nodes of %s/%s: %w", namespace, name, err)
+		}
+		for _, row := range rows {
+			var n workflow.Node
+			if err := json.Unmarshal(row.Body, &n); err != nil {
+				return nil, 0, fmt.Errorf("decode node %s: %w", row.Key, err)
+			}
+			nodes = append(nodes, n)
+			after = max(after, row.Seq)
+		}
+		if len(rows) < q.Limit {
+			return nodes, after, nil
+		}
+		q.ChangedAfter = after
+	}
+}
+
+// Run gives a run's summary.
+func (m *Machine) Run(ctx context.Context, namespace, name string) (workflow.Run, error) {
+	return m.Runs.Summary(ctx, namespace, name)
+}
+
+// Changed is closed at the next commit.
+func (m *Machine) Changed() <-chan struct{} { return m.Ledger.Changed() }
+
+// Log reads the log of a run's node.
+func (m *Machine) Log(ctx context.Context, run workflow.Run, n workflow.Node, container string, o executor.LogOptions) (io.ReadCloser, error) {
+	return m.Executor.Logs(ctx, executor.ID{Owner: run.UID, Node: n.ID, Attempt: n.Attempt}, container, o)
+}

@@ -1,0 +1,157 @@
+package runs
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"time"
+
+	"github.com/tiphys/tiphys/executor"
+	"github.com/tiphys/tiphys/ledger"
+	"github.com/tiphys/tiphys/workflow"
+)
+
+// tableMemo keeps memoised results.
+const tableMemo = "memo"
+
+// need answers a run's question for objects or for a memoised result.
+func (c *Controller) need(ctx context.Context, key string, e workflow.Need) {
+	got := workflow.Got{Meta: c.meta(system), Key: e.Key}
+	if e.Memo != nil {
+		memo, err := c.memo(ctx, *e.Memo)
+		if err != nil {
+			got.Error = err.Error()
+		}
+		got.Memo = memo
+	}
+	if len(e.Refs) > 0 {
+		objects, err := c.objects(ctx, e.Refs)
+		if err != nil {
+			got.Error = err.Error()
+		}
+		got.Objects = objects
+	}
+	c.command(ctx, key, got, workKey{queueEffects, effectKey(key, e)})
+}
+
+// objects looks objects up; one that does not exist is nil.
+func (c *Controller) objects(ctx context.Context, refs []workflow.Ref) (map[workflow.Ref]json.RawMessage, error) {
+	m := make(map[workflow.Ref]json.RawMessage, len(refs))
+	for _, ref := range refs {
+		raw, err := c.o.Objects.Object(ctx, ref)
+		if err != nil && !errors.Is(err, ErrNoObject) {
+			return nil, fmt.Errorf("read %s %s/%s: %w", ref.Kind, ref.Namespace, ref.Name, err)
+		}
+		m[ref] = raw
+	}
+	return m, nil
+}
+
+// memoEntry is the body of an entry "memo.stored".
+type memoEntry struct {
+	Cache   string          `json:"cache"`
+	Key     string          `json:"key"`
+	Run     string          `json:"run"`
+	Node    string          `json:"node"`
+	Outputs json.RawMessage `json:"outputs"`
+}
+
+func (c *Controller) memo(ctx context.Context, m workflow.Memo) (json.RawMessage, error) {
+	row, err := c.o.Ledger.Row(ctx, tableMemo, m.Cache+"/"+m.Key)
+	if errors.Is(err, ledger.ErrNotFound) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read memoised result %s: %w", m.Key, err)
+	}
+	if m.MaxAge > 0 && c.o.Now().Sub(row.Time) > m.MaxAge {
+		return nil, nil
+	}
+	var e memoEntry
+	if err := json.Unmarshal(row.Body, &e); err != nil {
+		return nil, fmt.Errorf("decode memoised result %s: %w", m.Key, err)
+	}
+	return e.Outputs, nil
+}
+
+func (c *Controller) memoize(ctx context.Context, key string, e workflow.PutMemo) {
+	err := c.o.Ledger.Write(ctx, func(tx ledger.Tx) error {
+		_, err := tx.Append(ledger.Draft{
+			Actor: system, Kind: kindMemo, Subject: "memo/" + e.Cache + "/" + e.Key,
+			Body: memoEntry{Cache: e.Cache, Key: e.Key, Run: key, Node: e.Node, Outputs: e.Outputs},
+		})
+		if err != nil {
+			return err
+		}
+		return tx.Cancel(queueEffects, effectKey(key, e))
+	})
+	if err != nil && ctx.Err() == nil {
+		c.o.Log.Error("store memoised result", "run", key, "node", e.Node, "error", err)
+	}
+}
+
+// requestTimeout is Argo's default for http templates.
+const requestTimeout = 30 * time.Second
+
+// maxResponse bounds what is kept of a response; a result holds at most 256 KiB.
+const maxResponse = 256 << 10
+
+// request makes the request of an http template and reports it as a pod would be.
+func (c *Controller) request(ctx context.Context, key string, e workflow.Request) {
+	rep := executor.Report{ID: executor.ID{Node: e.Node, Attempt: e.Attempt}, StartedAt: c.o.Now().UTC()}
+	result, code, err := c.fetch(ctx, key, e)
+	if ctx.Err() != nil {
+		return
+	}
+	rep.FinishedAt = c.o.Now().UTC()
+	switch {
+	case err != nil:
+		rep.Phase, rep.Message = executor.Error, err.Error()
+	case code >= http.StatusBadRequest:
+		rep.Phase, rep.Message = executor.Failed, fmt.Sprintf("received non-2xx response code: %d", code)
+	default:
+		rep.Phase = executor.Succeeded
+	}
+	if err == nil {
+		rep.ExitCode, rep.Result = &code, &result
+	}
+	c.report(ctx, key, rep, workKey{queueEffects, effectKey(key, e)})
+}
+
+func (c *Controller) fetch(ctx context.Context, key string, e workflow.Request) (string, int, error) {
+	timeout := requestTimeout
+	if s := e.HTTP.TimeoutSeconds; s != nil {
+		timeout = time.Duration(*s) * time.Second
+	}
+	ctx, cancel := context.WithTimeoutCause(ctx, timeout, fmt.Errorf("no answer within %s", timeout))
+	defer cancel()
+	method := e.HTTP.Method
+	if method == "" {
+		method = http.MethodGet
+	}
+	body := []byte(e.HTTP.Body)
+	if e.HTTP.BodyFrom != nil {
+		body = e.HTTP.BodyFrom.Bytes
+	}
+	req, err := http.NewRequestWithContext(ctx, method, e.HTTP.URL, bytes.NewReader(body))
+	if err != nil {
+		return "", 0, fmt.Errorf("make request: %w", err)
+	}
+	if err := c.headers(ctx, key, e, req.Header); err != nil {
+		return "", 0, err
+	}
+	resp, err := httpClient(e.HTTP.InsecureSkipVerify).Do(req)
+	if err != nil {
+		return "", 0, fmt.Errorf("request %s: %w", e.HTTP.URL, err)
+	}
+	defer resp.Body.Close()
+	b, err := io.ReadAll(io.LimitReader(resp.Body, maxResponse))
+	if err != nil {
+		return "", 0, fmt.Errorf("read response of %s: %w", e.HTTP.URL, err)
+	}
+	return string(b), resp.StatusCode, nil
+}

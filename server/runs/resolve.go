@@ -1,0 +1,201 @@
+package runs
+
+import (
+	"context"
+	"crypto/tls"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"path"
+
+	corev1 "k8s.io/api/core/v1"
+
+	"github.com/tiphys/tiphys/executor"
+	"github.com/tiphys/tiphys/secret"
+	"github.com/tiphys/tiphys/workflow"
+)
+
+// resolve gives a pod the data of the ConfigMaps and Secrets that it names, the folders of its claims, and the
+// values that must not appear in its logs.
+func (c *Controller) resolve(ctx context.Context, pod *executor.Pod) error {
+	if pod.Resolve == nil {
+		pod.Resolve = map[string]map[string]secret.Value{}
+	}
+	ns := first(pod.Pod.Namespace, "default")
+	for ref, optional := range references(pod.Pod.Spec) {
+		id := ref.Kind + "/" + ns + "/" + ref.Name
+		if _, ok := pod.Resolve[id]; ok {
+			continue
+		}
+		data, err := c.data(ctx, workflow.Ref{Kind: ref.Kind, Namespace: ns, Name: ref.Name})
+		if errors.Is(err, ErrNoObject) && optional {
+			continue
+		}
+		if err != nil {
+			return fmt.Errorf("%s %s/%s: %w", ref.Kind, ns, ref.Name, err)
+		}
+		pod.Resolve[id] = data
+		if ref.Kind == "Secret" {
+			for _, v := range data {
+				pod.Mask = append(pod.Mask, v)
+			}
+		}
+	}
+	if !pod.Token.IsZero() {
+		pod.Mask = append(pod.Mask, pod.Token)
+	}
+	c.claims(pod, ns)
+	return nil
+}
+
+// claims names the durable folder of each claim. A claim made from a template is the run's own; the engine has
+// named it.
+func (c *Controller) claims(pod *executor.Pod, ns string) {
+	for _, v := range pod.Pod.Spec.Volumes {
+		if v.PersistentVolumeClaim == nil {
+			continue
+		}
+		name := v.PersistentVolumeClaim.ClaimName
+		if pod.Claims == nil {
+			pod.Claims = map[string]string{}
+		}
+		if pod.Claims[name] == "" {
+			pod.Claims[name] = path.Join("claim", ns, name)
+		}
+	}
+}
+
+// references lists the ConfigMaps and Secrets of a pod, and whether each may be missing.
+func references(spec corev1.PodSpec) map[workflow.Ref]bool {
+	refs := map[workflow.Ref]bool{}
+	add := func(kind, name string, optional *bool) {
+		if name == "" {
+			return
+		}
+		ref := workflow.Ref{Kind: kind, Name: name}
+		old, seen := refs[ref]
+		may := optional != nil && *optional
+		refs[ref] = may && (!seen || old)
+	}
+	for _, v := range spec.Volumes {
+		volumeReferences(v, add)
+	}
+	for _, c := range append(append([]corev1.Container{}, spec.InitContainers...), spec.Containers...) {
+		for _, e := range c.EnvFrom {
+			if e.ConfigMapRef != nil {
+				add("ConfigMap", e.ConfigMapRef.Name, e.ConfigMapRef.Optional)
+			}
+			if e.SecretRef != nil {
+				add("Secret", e.SecretRef.Name, e.SecretRef.Optional)
+			}
+		}
+		for _, e := range c.Env {
+			if e.ValueFrom == nil {
+				continue
+			}
+			if r := e.ValueFrom.ConfigMapKeyRef; r != nil {
+				add("ConfigMap", r.Name, r.Optional)
+			}
+			if r := e.ValueFrom.SecretKeyRef; r != nil {
+				add("Secret", r.Name, r.Optional)
+			}
+		}
+	}
+	for _, s := range spec.ImagePullSecrets {
+		add("Secret", s.Name, nil)
+	}
+	return refs
+}
+
+func volumeReferences(v corev1.Volume, add func(kind, name string, optional *bool)) {
+	if v.ConfigMap != nil {
+		add("ConfigMap", v.ConfigMap.Name, v.ConfigMap.Optional)
+	}
+	if v.Secret != nil {
+		add("Secret", v.Secret.SecretName, v.Secret.Optional)
+	}
+	if v.Projected == nil {
+		return
+	}
+	for _, s := range v.Projected.Sources {
+		if s.ConfigMap != nil {
+			add("ConfigMap", s.ConfigMap.Name, s.ConfigMap.Optional)
+		}
+		if s.Secret != nil {
+			add("Secret", s.Secret.Name, s.Secret.Optional)
+		}
+	}
+}
+
+// data reads a ConfigMap's or Secret's data.
+func (c *Controller) data(ctx context.Context, ref workflow.Ref) (map[string]secret.Value, error) {
+	raw, err := c.o.Objects.Object(ctx, ref)
+	if err != nil {
+		return nil, err
+	}
+	out := map[string]secret.Value{}
+	if ref.Kind == "Secret" {
+		var s corev1.Secret
+		if err := json.Unmarshal(raw, &s); err != nil {
+			return nil, fmt.Errorf("decode: %w", err)
+		}
+		for k, v := range s.Data {
+			out[k] = secret.New(string(v))
+		}
+		for k, v := range s.StringData {
+			out[k] = secret.New(v)
+		}
+		return out, nil
+	}
+	var cm corev1.ConfigMap
+	if err := json.Unmarshal(raw, &cm); err != nil {
+		return nil, fmt.Errorf("decode: %w", err)
+	}
+	for k, v := range cm.Data {
+		out[k] = secret.New(v)
+	}
+	for k, v := range cm.BinaryData {
+		out[k] = secret.New(string(v))
+	}
+	return out, nil
+}
+
+// Secret gives one key of a Secret.
+func (c *Controller) Secret(ctx context.Context, namespace, name, key string) (secret.Value, error) {
+	data, err := c.data(ctx, workflow.Ref{Kind: "Secret", Namespace: namespace, Name: name})
+	if err != nil {
+		return secret.Value{}, fmt.Errorf("Secret %s/%s: %w", namespace, name, err)
+	}
+	v, ok := data[key]
+	if !ok {
+		return secret.Value{}, fmt.Errorf("Secret %s/%s has no key %q: %w", namespace, name, key, ErrNoObject)
+	}
+	return v, nil
+}
+
+// headers sets the headers of an http template, some of which come from Secrets.
+func (c *Controller) headers(ctx context.Context, key string, e workflow.Request, h http.Header) error {
+	ns := path.Dir(key)
+	for _, hd := range e.HTTP.Headers {
+		v := hd.Value
+		if hd.ValueFrom != nil && hd.ValueFrom.SecretKeyRef != nil {
+			s, err := c.Secret(ctx, ns, hd.ValueFrom.SecretKeyRef.Name, hd.ValueFrom.SecretKeyRef.Key)
+			if err != nil {
+				return fmt.Errorf("header %s: %w", hd.Name, err)
+			}
+			v = s.Reveal()
+		}
+		h.Add(hd.Name, v)
+	}
+	return nil
+}
+
+func httpClient(insecure bool) *http.Client {
+	if !insecure {
+		return &http.Client{}
+	}
+	return &http.Client{Transport: &http.Transport{
+		TLSClientConfig: &tls.Config{InsecureSkipVerify: true}, //nolint:gosec // the template asks for it by insecureSkipVerify
+	}}
+}

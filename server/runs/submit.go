@@ -1,0 +1,319 @@
+package runs
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/tiphys/tiphys/ledger"
+	"github.com/tiphys/tiphys/manifest"
+	"github.com/tiphys/tiphys/workflow"
+)
+
+// The tables of runs and their nodes.
+const (
+	tableRun     = "run"
+	tableNode    = "node"
+	tableAttempt = "attempt"
+)
+
+// Submission is a run to be made.
+type Submission struct {
+	// Object is the Workflow's manifest.
+	Object manifest.Object
+	// Namespace is used where the manifest has none; empty means "default".
+	Namespace   string
+	Parameters  map[string]string
+	Entrypoint  string
+	Labels      map[string]string
+	Annotations map[string]string
+	Actor       string
+	// Cause is the ledger entry that led to the run, Event the event's entry; 0 for none.
+	Cause, Event int64
+	// Unique, if not empty, makes a second submission with it return the first run's name and ErrExists.
+	Unique        string
+	ScheduledTime *time.Time
+	// Name overrides the manifest's name.
+	Name string
+}
+
+// submitTries bounds how often a submission is tried again with objects that it turned out to need.
+const submitTries = 20
+
+// Submit makes a run. A bad manifest is a *workflow.InvalidError.
+func (c *Controller) Submit(ctx context.Context, s Submission) (workflow.Run, error) {
+	cmd, err := c.submitCommand(s)
+	if err != nil {
+		return workflow.Run{}, err
+	}
+	key := Key(cmd.Namespace, cmd.Name)
+	var run workflow.Run
+	for range submitTries {
+		err = c.with(key, func(r *live) error {
+			run, err = c.submit(ctx, r, s, cmd)
+			return err
+		})
+		var missing *workflow.MissingError
+		if !errors.As(err, &missing) {
+			return run, err
+		}
+		found, err := c.objects(ctx, missing.Refs)
+		if err != nil {
+			return run, err
+		}
+		for ref, raw := range found {
+			cmd.Objects[ref] = raw
+		}
+	}
+	return run, fmt.Errorf("submit %s: it still needs objects after %d rounds of look-ups: %w", key, submitTries, err)
+}
+
+func (c *Controller) submitCommand(s Submission) (workflow.Submit, error) {
+	ns := first(s.Object.Namespace, s.Namespace, "default")
+	name := first(s.Name, s.Object.Name)
+	if name == "" && s.Object.GenerateName != "" {
+		name = s.Object.GenerateName + suffix()
+	}
+	if name == "" {
+		return workflow.Submit{}, &workflow.InvalidError{Diagnostics: []manifest.Diagnostic{{
+			Position: s.Object.Position, Severity: manifest.SeverityError, Path: "metadata.name",
+			Message: "a workflow needs metadata.name or metadata.generateName",
+		}}}
+	}
+	return workflow.Submit{
+		Meta: c.meta(first(s.Actor, system)), UID: newUID(), Namespace: ns, Name: name,
+		Workflow: s.Object.Tree.JSON(), Positions: positions(s.Object.Tree), Parameters: s.Parameters, Entrypoint: s.Entrypoint,
+		Labels: s.Labels, Annotations: s.Annotations, Objects: map[workflow.Ref]json.RawMessage{},
+		Defaults: c.o.Defaults, Event: s.Event, ScheduledTime: s.ScheduledTime,
+	}, nil
+}
+
+// submit takes a submission through the engine. The caller holds r.mu.
+func (c *Controller) submit(ctx context.Context, r *live, s Submission, cmd workflow.Submit) (workflow.Run, error) {
+	if _, err := c.o.Ledger.Row(ctx, tableRun, r.key); err == nil {
+		return workflow.Run{}, fmt.Errorf("submit %s: there is a run of that name (delete it, or use generateName): %w", r.key, ledger.ErrExists)
+	} else if !errors.Is(err, ledger.ErrNotFound) {
+		return workflow.Run{}, fmt.Errorf("look for run %s: %w", r.key, err)
+	}
+	r.state = workflow.NewState()
+	c.mu.Lock()
+	c.uids[cmd.UID] = r.key
+	c.mu.Unlock()
+	err := c.do(ctx, decision{run: r, cmd: cmd, cause: s.Cause, unique: s.Unique})
+	if err != nil {
+		r.state = nil
+		c.mu.Lock()
+		delete(c.uids, cmd.UID)
+		c.mu.Unlock()
+		return workflow.Run{}, err
+	}
+	return r.state.Run(), nil
+}
+
+// Control carries out a person's command on a run.
+func (c *Controller) Control(ctx context.Context, namespace, name string, cmd workflow.Control) error {
+	cmd.Meta = c.meta(first(cmd.Actor, system))
+	return c.with(Key(namespace, name), func(r *live) error {
+		if r.state == nil {
+			if err := c.take(ctx, r); err != nil {
+				return err
+			}
+		}
+		return c.do(ctx, decision{run: r, cmd: cmd})
+	})
+}
+
+// Status gives a run as Argo's Workflow object with its status.
+func (c *Controller) Status(ctx context.Context, namespace, name string) (json.RawMessage, error) {
+	var out json.RawMessage
+	err := c.with(Key(namespace, name), func(r *live) error {
+		state := r.state
+		if state == nil {
+			var err error
+			if state, _, err = c.replay(ctx, r.key); err != nil {
+				return err
+			}
+		}
+		object, err := workflow.Object(state)
+		if err != nil {
+			return err
+		}
+		out, err = json.Marshal(object)
+		return err
+	})
+	return out, err
+}
+
+// Summary gives a run's row.
+func (c *Controller) Summary(ctx context.Context, namespace, name string) (workflow.Run, error) {
+	row, err := c.o.Ledger.Row(ctx, tableRun, Key(namespace, name))
+	if errors.Is(err, ledger.ErrNotFound) {
+		return workflow.Run{}, fmt.Errorf("%w: %s/%s", ErrNotFound, namespace, name)
+	}
+	if err != nil {
+		return workflow.Run{}, fmt.Errorf("read run: %w", err)
+	}
+	var run workflow.Run
+	if err := json.Unmarshal(row.Body, &run); err != nil {
+		return workflow.Run{}, fmt.Errorf("decode run: %w", err)
+	}
+	return run, nil
+}
+
+// Wait returns when the run has ended.
+func (c *Controller) Wait(ctx context.Context, namespace, name string) (workflow.Run, error) {
+	for {
+		changed := c.o.Ledger.Changed()
+		run, err := c.Summary(ctx, namespace, name)
+		if err != nil || run.Phase.Done() {
+			return run, err
+		}
+		select {
+		case <-ctx.Done():
+			return run, context.Cause(ctx)
+		case <-changed:
+		}
+	}
+}
+
+func first(ss ...string) string {
+	for _, s := range ss {
+		if s != "" {
+			return s
+		}
+	}
+	return ""
+}
+
+// suffix completes a generateName with five characters of Kubernetes' alphabet (no vowels, nothing to misread).
+func suffix() string {
+	const alphabet = "bcdfghjklmnpqrstvwxz2456789"
+	b := make([]byte, 5)
+	_, _ = rand.Read(b) // never fails (crypto/rand)
+	for i := range b {
+		b[i] = alphabet[int(b[i])%len(alphabet)]
+	}
+	return string(b)
+}
+
+// newUID makes a random (version 4) UUID.
+func newUID() string {
+	b := make([]byte, 16)
+	_, _ = rand.Read(b) // never fails (crypto/rand)
+	b[6], b[8] = b[6]&0x0f|0x40, b[8]&0x3f|0x80
+	s := hex.EncodeToString(b)
+	return s[:8] + "-" + s[8:12] + "-" + s[12:16] + "-" + s[16:20] + "-" + s[20:]
+}
+
+// positions tells where the steps and tasks of a manifest stand.
+func positions(tree *manifest.Tree) map[string]manifest.Position {
+	out := map[string]manifest.Position{}
+	var walk func(path string, t *manifest.Tree)
+	walk = func(path string, t *manifest.Tree) {
+		if t.Get("name") != nil {
+			out[path] = t.Here()
+		}
+		for i, step := range t.Items() {
+			walk(manifest.IndexPath(path, i), step)
+		}
+		walkUnder(path, t, walk)
+	}
+	templates := tree.Lookup("spec.templates")
+	for i, t := range templates.Items() {
+		walk(manifest.IndexPath("spec.templates", i), t)
+	}
+	return out
+}
+
+// walkUnder goes to the places beneath a template or step that hold further steps.
+func walkUnder(path string, t *manifest.Tree, walk func(string, *manifest.Tree)) {
+	for _, field := range []string{"steps", "inline"} {
+		if sub := t.Get(field); sub != nil {
+			walk(manifest.JoinPath(path, field), sub)
+		}
+	}
+	if tasks := t.Get("dag").Get("tasks"); tasks != nil {
+		walk(manifest.JoinPath(path, "dag.tasks"), tasks)
+	}
+}
+
+// Lint says what would keep a submission from running, without making a run: an *workflow.InvalidError or nil.
+func (c *Controller) Lint(ctx context.Context, s Submission) error {
+	cmd, err := c.submitCommand(s)
+	if err != nil {
+		return err
+	}
+	for range submitTries {
+		_, err = workflow.Decide(workflow.NewState(), cmd)
+		var missing *workflow.MissingError
+		if !errors.As(err, &missing) {
+			return err
+		}
+		found, err := c.objects(ctx, missing.Refs)
+		if err != nil {
+			return err
+		}
+		for ref, raw := range found {
+			cmd.Objects[ref] = raw
+		}
+	}
+	return fmt.Errorf("lint %s: it still needs objects after %d rounds of look-ups: %w", cmd.Name, submitTries, err)
+}
+
+// kindDeleted takes a run and some of its rows out of lists; its entries stay.
+const kindDeleted = "history.deleted"
+
+// deletedRows is the body of run.deleted: the rows that go.
+type deletedRows struct {
+	Tables map[string][]string `json:"tables"`
+}
+
+// Delete takes a finished run out of lists. One that still runs is refused.
+func (c *Controller) Delete(ctx context.Context, namespace, name, actor string) error {
+	return c.with(Key(namespace, name), func(r *live) error {
+		return c.o.Ledger.Write(ctx, func(tx ledger.Tx) error { return deleteRun(tx, r.key, actor) })
+	})
+}
+
+// deletePage is how many rows one entry deletes at most.
+const deletePage = 1000
+
+func deleteRun(tx ledger.Tx, key, actor string) error {
+	row, err := tx.Get(tableRun, key)
+	if err != nil {
+		return fmt.Errorf("delete run %s: %w", key, err)
+	}
+	if !workflow.Phase(row.State).Done() {
+		return fmt.Errorf("delete run %s: it is %s, stop or terminate it first: %w", key, row.State, ErrRunning)
+	}
+	hide := func(body deletedRows) error {
+		_, err := tx.Append(ledger.Draft{Actor: actor, Kind: kindDeleted, Subject: subject(key), Cause: row.Seq, Body: body})
+		return err
+	}
+	for _, table := range []string{tableNode, tableAttempt} {
+		for {
+			rows, err := tx.List(ledger.Query{Table: table, Owner: key, Limit: deletePage})
+			if err != nil {
+				return fmt.Errorf("delete run %s: %w", key, err)
+			}
+			if len(rows) == 0 {
+				break
+			}
+			keys := make([]string, len(rows))
+			for i := range rows {
+				keys[i] = rows[i].Key
+			}
+			if err := hide(deletedRows{Tables: map[string][]string{table: keys}}); err != nil {
+				return err
+			}
+		}
+	}
+	return hide(deletedRows{Tables: map[string][]string{tableRun: {key}}})
+}
+
+// ErrRunning says that a run has not ended.
+var ErrRunning = errors.New("the run has not ended")
