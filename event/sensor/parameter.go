@@ -57,7 +57,7 @@ func Resolve(src manifest.ParameterSource, events map[string]event.Event) (text 
 			continue
 		}
 		tree, err := from.tree()
-		if err == nil && !gjson.ValidBytes(tree) {
+		if err == nil && !json.Valid(tree) {
 			err = errors.New("event data is not json")
 		}
 		if err != nil {

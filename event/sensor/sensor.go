@@ -7,7 +7,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"slices"
-	"time"
 
 	"github.com/robfig/cron/v3"
 
@@ -43,19 +42,11 @@ type trigger struct {
 	resets    []cron.Schedule
 }
 
-// State is what one trigger remembers: the newest event of each satisfied dependency. Keep it by trigger name.
-type State struct {
-	Saved map[string]Saved `json:"saved,omitempty"`
-	// Fired counts the firings.
-	Fired int64 `json:"fired,omitempty"`
-}
+// State is what one trigger remembers. Keep it by trigger name.
+type State = event.TriggerState
 
 // Saved is an event that satisfies a dependency until the condition fires.
-type Saved struct {
-	Event int64 `json:"event"` // ledger sequence
-	// Time is when it was saved; resets look at it.
-	Time time.Time `json:"time"`
-}
+type Saved = event.SavedEvent
 
 // Firing is one thing to do, at least once; whoever does it must be idempotent by Key.
 type Firing struct {

@@ -1,0 +1,318 @@
+package event
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strconv"
+	"time"
+
+	"github.com/tiphys/tiphys/ledger"
+)
+
+// Kinds of the entries of this room. Their bodies are [Received], [Decided], [Fired], [Settled].
+const (
+	KindReceived = "event.received"
+	KindDropped  = "event.dropped"
+	KindDecided  = "sensor.decided"
+	KindFired    = "trigger.fired"
+	KindDone     = "trigger.done"
+	KindFailed   = "trigger.failed"
+	KindRedriven = "trigger.redriven"
+)
+
+// Tables of the rows that are derived from them.
+const (
+	TableEvent       = "event"        // key: event id
+	TableDecision    = "decision"     // key: sensor namespace/name/trigger/event sequence; owner: event id
+	TableSensorState = "sensor-state" // key: sensor namespace/name/trigger; owner: sensor
+	TableFiring      = "firing"       // key: the firing's key; owner: event id; states pending, done, dead
+)
+
+// maxRowData is the most of an event's data that its row repeats, in bytes; the entry always has it.
+const maxRowData = 8 << 10
+
+// TriggerState is what one trigger of a sensor remembers: the newest event of each satisfied dependency.
+type TriggerState struct {
+	Saved map[string]SavedEvent `json:"saved,omitempty"`
+	// Fired counts the firings.
+	Fired int64 `json:"fired,omitempty"`
+}
+
+// SavedEvent is an event that satisfies a dependency until the condition fires.
+type SavedEvent struct {
+	Event int64 `json:"event"` // ledger sequence
+	// Time is when it was saved; resets look at it.
+	Time time.Time `json:"time"`
+}
+
+// Received is the body of an entry "event.received". The entry's subject is [Subject] and its unique key
+// [DeliveryKey]; a replay's cause is the event that it repeats. Seq inside is 0: the entry has it.
+type Received struct {
+	Event Event `json:"event"`
+}
+
+// Decided is the body of an entry "sensor.decided": everything that one sensor made of one event. Its cause is
+// the event's entry.
+type Decided struct {
+	EventID   string     `json:"eventID"`
+	Sensor    string     `json:"sensor"` // namespace/name
+	Decisions []Decision `json:"decisions"`
+	// States are the new states of the triggers that changed, by trigger name.
+	States map[string]TriggerState `json:"states,omitempty"`
+}
+
+// Fired is the body of an entry "trigger.fired". Its cause is the decision's entry, its unique key FiringKey(Key).
+type Fired struct {
+	Key     string           `json:"key"`
+	EventID string           `json:"eventID"`
+	Sensor  string           `json:"sensor"`
+	Trigger string           `json:"trigger"`
+	Number  int64            `json:"number"`
+	Events  map[string]int64 `json:"events,omitempty"`
+	// Firing is the whole sensor.Firing, for whoever carries it out.
+	Firing json.RawMessage `json:"firing,omitempty"`
+}
+
+// Settled is the body of the entries "trigger.done", "trigger.failed" and "trigger.redriven".
+type Settled struct {
+	Key     string `json:"key"`
+	Attempt int    `json:"attempt,omitempty"`
+	// Result names what was made: a run's key, an object, an HTTP status.
+	Result string `json:"result,omitempty"`
+	Error  string `json:"error,omitempty"`
+	// Dead says that a failure was the last attempt: the firing is a dead letter.
+	Dead bool `json:"dead,omitempty"`
+}
+
+// EventRow is the body of a row of table "event".
+type EventRow struct {
+	Event
+	// DataBytes is the size of the data; Data is left out of the row where it is large.
+	DataBytes int `json:"dataBytes"`
+	// Firings counts what it led to.
+	Firings int `json:"firings,omitempty"`
+}
+
+// FiringRow is the body of a row of table "firing".
+type FiringRow struct {
+	Fired
+	FiredAt  time.Time `json:"firedAt"`
+	Attempts int       `json:"attempts,omitempty"`
+	Result   string    `json:"result,omitempty"`
+	Error    string    `json:"error,omitempty"`
+}
+
+// StateRow is the body of a row of table "sensor-state".
+type StateRow struct {
+	Sensor  string `json:"sensor"`
+	Trigger string `json:"trigger"`
+	Digest  string `json:"digest,omitempty"`
+	TriggerState
+}
+
+// Subject is the subject of an event's entries: event/namespace/source/subject.
+func Subject(e Event) string { return "event/" + e.Namespace + "/" + e.Source + "/" + e.Subject }
+
+// DeliveryKey is the unique key that keeps a delivery from being counted twice by the same source; empty for an
+// event without delivery id, and for a replay.
+func DeliveryKey(e Event) string {
+	if e.Delivery == "" || e.ReplayOf != 0 {
+		return ""
+	}
+	return "delivery/" + e.Namespace + "/" + e.Source + "/" + e.Subject + "/" + e.Delivery
+}
+
+// FiringKey is the unique key that keeps a firing from being counted twice.
+func FiringKey(key string) string { return "firing/" + key }
+
+// Replay makes a new event that repeats a recorded one.
+func Replay(e Event, id string, now time.Time) Event {
+	e.ReplayOf, e.Seq = e.Seq, 0
+	e.ID, e.Time, e.Delivery = id, now, ""
+	return e
+}
+
+// FromEntry reads an event back from its entry.
+func FromEntry(entry ledger.Entry) (Event, error) {
+	if entry.Kind != KindReceived {
+		return Event{}, fmt.Errorf("read event %d: the entry is %q, not %q", entry.Seq, entry.Kind, KindReceived)
+	}
+	if entry.Pruned {
+		return Event{}, fmt.Errorf("read event %d: its body was erased: %w", entry.Seq, ledger.ErrNotFound)
+	}
+	var body Received
+	if err := json.Unmarshal(entry.Body, &body); err != nil {
+		return Event{}, fmt.Errorf("read event %d: %w", entry.Seq, err)
+	}
+	body.Event.Seq = entry.Seq
+	return body.Event, nil
+}
+
+// Rows is the projection of this room.
+type Rows struct{}
+
+var _ ledger.Projection = Rows{}
+
+// Wants implements ledger.Projection.
+func (Rows) Wants(kind string) bool {
+	switch kind {
+	case KindReceived, KindDecided, KindFired, KindDone, KindFailed, KindRedriven:
+		return true
+	}
+	return false
+}
+
+// Apply implements ledger.Projection.
+func (Rows) Apply(e ledger.Entry, rows ledger.Rows) error {
+	if e.Pruned || len(e.Body) == 0 {
+		return nil // what was erased leaves no row
+	}
+	switch e.Kind {
+	case KindReceived:
+		return applyReceived(e, rows)
+	case KindDecided:
+		return applyDecided(e, rows)
+	case KindFired:
+		return applyFired(e, rows)
+	case KindDone, KindFailed, KindRedriven:
+		return applySettled(e, rows)
+	}
+	return nil
+}
+
+func read[T any](e ledger.Entry) (T, error) {
+	var body T
+	if err := json.Unmarshal(e.Body, &body); err != nil {
+		return body, fmt.Errorf("project entry %d (%s): %w", e.Seq, e.Kind, err)
+	}
+	return body, nil
+}
+
+func put(rows ledger.Rows, row ledger.Row, body any) error {
+	raw, err := json.Marshal(body)
+	if err != nil {
+		return fmt.Errorf("write row %s %s: %w", row.Table, row.Key, err)
+	}
+	row.Body = raw
+	return rows.Put(row)
+}
+
+func applyReceived(e ledger.Entry, rows ledger.Rows) error {
+	body, err := read[Received](e)
+	if err != nil {
+		return err
+	}
+	ev := body.Event
+	ev.Seq = e.Seq
+	row := EventRow{DataBytes: len(ev.Data)}
+	if len(ev.Data) > maxRowData {
+		ev.Data = nil
+	}
+	row.Event = ev
+	labels := map[string]string{"type": ev.Type, "source": ev.Source, "subject": ev.Subject, "namespace": ev.Namespace}
+	if g := ev.Git; g != nil {
+		for name, value := range map[string]string{"repo": g.Repo.FullName, "branch": g.Branch, "tag": g.Tag, "commit": g.SHA,
+			"kind": g.Kind} {
+			if value != "" {
+				labels[name] = value
+			}
+		}
+		if g.PR != nil {
+			labels["mr"] = strconv.Itoa(g.PR.Number)
+		}
+	}
+	return put(rows, ledger.Row{Table: TableEvent, Key: ev.ID, State: "recorded", Time: e.Time, Labels: labels}, row)
+}
+
+func applyDecided(e ledger.Entry, rows ledger.Rows) error {
+	body, err := read[Decided](e)
+	if err != nil {
+		return err
+	}
+	used := map[string]bool{}
+	digest := ""
+	for _, d := range body.Decisions {
+		key := d.Sensor + "/" + d.Trigger + "/" + strconv.FormatInt(d.EventSeq, 10)
+		if used[key] {
+			key += "/" + d.Dependency // one event for several dependencies of a trigger
+		}
+		used[key] = true
+		digest = d.Digest
+		row := ledger.Row{Table: TableDecision, Key: key, Owner: body.EventID, State: d.Outcome, Time: e.Time,
+			Labels: map[string]string{"sensor": d.Sensor, "trigger": d.Trigger}}
+		if err := put(rows, row, d); err != nil {
+			return err
+		}
+	}
+	for name, state := range body.States {
+		word := "idle"
+		if len(state.Saved) > 0 {
+			word = "waiting"
+		}
+		row := ledger.Row{Table: TableSensorState, Key: body.Sensor + "/" + name, Owner: body.Sensor, State: word, Time: e.Time}
+		if err := put(rows, row, StateRow{Sensor: body.Sensor, Trigger: name, Digest: digest, TriggerState: state}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func applyFired(e ledger.Entry, rows ledger.Rows) error {
+	body, err := read[Fired](e)
+	if err != nil {
+		return err
+	}
+	body.Firing = nil // the entry and the outbox have it
+	row := ledger.Row{Table: TableFiring, Key: body.Key, Owner: body.EventID, State: "pending", Time: e.Time,
+		Labels: map[string]string{"sensor": body.Sensor, "trigger": body.Trigger}}
+	if err := put(rows, row, FiringRow{Fired: body, FiredAt: e.Time}); err != nil {
+		return err
+	}
+	of, err := rows.Get(TableEvent, body.EventID)
+	if errors.Is(err, ledger.ErrNotFound) {
+		return nil // pruned
+	}
+	if err != nil {
+		return err
+	}
+	var ev EventRow
+	if err := json.Unmarshal(of.Body, &ev); err != nil {
+		return fmt.Errorf("read row of event %s: %w", body.EventID, err)
+	}
+	ev.Firings++
+	of.State = "fired"
+	return put(rows, of, ev)
+}
+
+func applySettled(e ledger.Entry, rows ledger.Rows) error {
+	body, err := read[Settled](e)
+	if err != nil {
+		return err
+	}
+	row, err := rows.Get(TableFiring, body.Key)
+	if errors.Is(err, ledger.ErrNotFound) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	var firing FiringRow
+	if err := json.Unmarshal(row.Body, &firing); err != nil {
+		return fmt.Errorf("read row of firing %s: %w", body.Key, err)
+	}
+	if body.Attempt > 0 {
+		firing.Attempts = body.Attempt
+	}
+	switch {
+	case e.Kind == KindDone:
+		row.State, firing.Result, firing.Error = "done", body.Result, ""
+	case e.Kind == KindRedriven:
+		row.State, firing.Error = "pending", ""
+	case body.Dead:
+		row.State, firing.Error = "dead", body.Error
+	default:
+		firing.Error = body.Error
+	}
+	return put(rows, row, firing)
+}
