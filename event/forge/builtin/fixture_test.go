@@ -29,10 +29,13 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// basicIdentity takes the user name as it is; a password proves it, "root" is an admin, "intruder" is refused.
+// basicIdentity lets everybody read, and asks who pushes, for git names nobody unasked: "root" is an admin,
+// "intruder" is refused.
 func basicIdentity(req *http.Request) (string, bool, bool, error) {
 	user, password, ok := req.BasicAuth()
 	switch {
+	case !ok && strings.Contains(req.URL.String(), servicePush):
+		return "", false, false, errors.New("who are you?")
 	case !ok:
 		return "", false, false, nil
 	case user == "intruder":

@@ -59,9 +59,8 @@ func TestPushBecomesEvent(t *testing.T) {
 }
 
 func TestUnverifiedActor(t *testing.T) {
-	w := newWorld(t)
-	dir := w.work("ada", "harbour")
-	w.git(dir, "remote", "set-url", "origin", w.url+"/git/harbour.git")
+	w := newWorld(t, func(o *Options) { o.Identity = nil })
+	dir := w.work("eve:x", "harbour")
 	w.git(dir, "push", "-q", "origin", "main")
 	e := w.events()[0]
 	if e.Actor != "user:Ada (unverified)" || e.Verified != "none" || e.Git.Sender.Email != "ada@example.com" {
@@ -194,6 +193,8 @@ func TestHTTPSurface(t *testing.T) {
 		{"GET", "/git/harbour.git/git-upload-pack", "", 405},
 		{"POST", "/git/harbour.git/git-upload-pack", "text/plain", 415},
 		{"POST", "/git/harbour.git/git-receive-pack", "application/x-www-form-urlencoded", 415},
+		{"POST", "/git/harbour.git/git-receive-pack", "application/x-git-receive-pack-request", 401},
+		{"GET", "/git/harbour.git/info/refs?service=git-receive-pack", "", 401},
 		{"POST", "/git/harbour.git/info/refs?service=git-upload-pack", "", 405},
 	} {
 		req, err := http.NewRequestWithContext(t.Context(), c.method, w.url+c.path, nil)
