@@ -21,7 +21,7 @@ type Event struct {
 	Time      time.Time `json:"time"`
 	// Data is what sensors see: Argo's layout for the type (headers, body), and "git" (see Git) where it is
 	// about a repository.
-	Data json.RawMessage `json:"data"`
+	Data json.RawMessage `json:"data,omitempty"`
 	// Git is Data's "git" key, typed; nil if the event is not about a repository.
 	Git *Git `json:"git,omitempty"`
 	// Delivery identifies a delivery: "forge instance/delivery id". Two events with the same one are the same.

@@ -155,7 +155,7 @@ func (s *Sensor) current(t *trigger, state State, now time.Time) map[string]Save
 	}
 	maps.DeleteFunc(saved, func(name string, v Saved) bool {
 		cleared := slices.ContainsFunc(t.resets, func(r cron.Schedule) bool {
-			next := r.Next(v.Time)
+			next := r.Next(v.Time.UTC())
 			return !next.IsZero() && !next.After(now)
 		})
 		return cleared || !slices.Contains(t.condition.names, name)

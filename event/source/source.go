@@ -46,6 +46,8 @@ type Receiver struct {
 	lookup          Lookup
 	options         Options
 	hooks           []*hook
+	routes          []Route
+	byPath          map[string]*hook
 }
 
 // Route is a path at which one event of a source is received.
@@ -119,6 +121,7 @@ func New(es *manifest.EventSource, lookup Lookup, options Options) (*Receiver, [
 		}
 	}
 	slices.SortFunc(r.hooks, func(a, b *hook) int { return strings.Compare(a.subject, b.subject) })
+	r.route()
 	return r, diagnostics
 }
 
@@ -176,14 +179,16 @@ func hookOf(spec *manifest.EventSourceSpec, kind, name string) (*hook, *manifest
 
 // Routes are the paths to serve: /webhooks/<namespace>/<eventsource>/<event>, and
 // /webhooks/<namespace>/<eventsource><endpoint> for an endpoint that the definition declares.
-func (r *Receiver) Routes() []Route {
+func (r *Receiver) Routes() []Route { return slices.Clone(r.routes) }
+
+func (r *Receiver) route() {
 	base := Prefix + r.Namespace + "/" + r.Name
-	var routes []Route
-	taken := map[string]bool{}
+	r.byPath = map[string]*hook{}
 	add := func(h *hook, path string) {
-		if !taken[path] {
-			taken[path] = true
-			routes = append(routes, Route{Path: path, Subject: h.subject, Type: h.kind, Method: h.method()})
+		// An event's own path comes before an endpoint that looks like it.
+		if r.byPath[path] == nil {
+			r.byPath[path] = h
+			r.routes = append(r.routes, Route{Path: path, Subject: h.subject, Type: h.kind, Method: h.method()})
 		}
 	}
 	for _, h := range r.hooks {
@@ -194,7 +199,6 @@ func (r *Receiver) Routes() []Route {
 			add(h, base+"/"+endpoint)
 		}
 	}
-	return routes
 }
 
 func (h *hook) method() string {
@@ -207,13 +211,7 @@ func (h *hook) method() string {
 // Receive makes an event of a delivery. It verifies the raw bytes before it looks at them. The event has no
 // sequence yet. Refusals answer with 401 for a wrong signature only, and 503 for what may pass.
 func (r *Receiver) Receive(ctx context.Context, req *http.Request) (event.Event, *Refusal) {
-	var found *hook
-	for _, route := range r.Routes() {
-		if route.Path == req.URL.Path {
-			found = r.hooks[slices.IndexFunc(r.hooks, func(h *hook) bool { return h.subject == route.Subject && h.kind == route.Type })]
-			break
-		}
-	}
+	found := r.byPath[req.URL.Path]
 	if found == nil {
 		return event.Event{}, refuse(http.StatusNotFound, "event source %s/%s has no event at %s", r.Namespace, r.Name, req.URL.Path)
 	}

@@ -1,0 +1,108 @@
+package event_test
+
+import (
+	"encoding/json"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/tiphys/tiphys/event"
+	"github.com/tiphys/tiphys/ledger"
+)
+
+// memory is rows in a map.
+type memory map[string]ledger.Row
+
+func (m memory) Get(table, key string) (ledger.Row, error) {
+	if r, ok := m[table+" "+key]; ok {
+		return r, nil
+	}
+	return ledger.Row{}, ledger.ErrNotFound
+}
+func (m memory) Put(r ledger.Row) error         { m[r.Table+" "+r.Key] = r; return nil }
+func (m memory) Delete(table, key string) error { delete(m, table+" "+key); return nil }
+
+type story struct {
+	t    *testing.T
+	rows memory
+	seq  int64
+}
+
+func (s *story) add(kind string, body any) {
+	s.t.Helper()
+	raw, err := json.Marshal(body)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	s.seq++
+	if !(event.Rows{}).Wants(kind) {
+		s.t.Fatalf("%s is not wanted", kind)
+	}
+	if err := (event.Rows{}).Apply(ledger.Entry{Seq: s.seq, Time: time.Unix(s.seq, 0), Kind: kind, Body: raw}, s.rows); err != nil {
+		s.t.Fatal(err)
+	}
+}
+
+func (s *story) state(table, key, want string) ledger.Row {
+	s.t.Helper()
+	r, err := s.rows.Get(table, key)
+	if err != nil {
+		s.t.Fatalf("%s %s: %v", table, key, err)
+	}
+	if r.State != want {
+		s.t.Errorf("%s %s is %s, want %s", table, key, r.State, want)
+	}
+	return r
+}
+
+func TestRowsOfAnEventsLife(t *testing.T) {
+	s := &story{t: t, rows: memory{}}
+	big := json.RawMessage(`"` + strings.Repeat("x", 20_000) + `"`)
+	s.add(event.KindReceived, event.Received{Event: event.Event{ID: "e1", Type: "gitlab", Source: "in", Subject: "lab", Namespace: "ports", Data: big,
+		Git: &event.Git{Branch: "main", Repo: event.Repo{FullName: "o/r"}, PR: &event.PullRequest{Number: 7}}}})
+	row := s.state(event.TableEvent, "e1", "recorded")
+	var body event.EventRow
+	if err := json.Unmarshal(row.Body, &body); err != nil {
+		t.Fatal(err)
+	}
+	if body.Seq != 1 || body.Data != nil || body.DataBytes != len(big) || row.Labels["repo"] != "o/r" || row.Labels["mr"] != "7" {
+		t.Errorf("row %s with labels %v", row.Body, row.Labels)
+	}
+	decision := event.Decision{Sensor: "ports/s", Trigger: "t", EventSeq: 1, Dependency: "a", Outcome: "waiting"}
+	other := decision
+	other.Dependency, other.Outcome = "b", "fired"
+	s.add(event.KindDecided, event.Decided{EventID: "e1", Sensor: "ports/s", Decisions: []event.Decision{decision, other},
+		States: map[string]event.TriggerState{"t": {Fired: 1}, "u": {Saved: map[string]event.SavedEvent{"a": {Event: 1}}}}})
+	if owner := s.state(event.TableDecision, "ports/s/t/1", "waiting").Owner; owner != "e1" {
+		t.Errorf("owner %q", owner)
+	}
+	s.state(event.TableDecision, "ports/s/t/1/b", "fired")
+	s.state(event.TableSensorState, "ports/s/t", "idle")
+	s.state(event.TableSensorState, "ports/s/u", "waiting")
+
+	s.add(event.KindFired, event.Fired{Key: "k", EventID: "e1", Sensor: "ports/s", Trigger: "t", Number: 1})
+	s.state(event.TableFiring, "k", "pending")
+	s.state(event.TableEvent, "e1", "fired")
+	s.add(event.KindFailed, event.Settled{Key: "k", Attempt: 1, Error: "refused"})
+	s.state(event.TableFiring, "k", "pending")
+	s.add(event.KindFailed, event.Settled{Key: "k", Attempt: 2, Error: "refused", Dead: true})
+	s.state(event.TableFiring, "k", "dead")
+	s.add(event.KindRedriven, event.Settled{Key: "k"})
+	s.state(event.TableFiring, "k", "pending")
+	s.add(event.KindDone, event.Settled{Key: "k", Attempt: 3, Result: "run ports/x"})
+	if r := s.state(event.TableFiring, "k", "done"); !strings.Contains(string(r.Body), "run ports/x") {
+		t.Errorf("body %s", r.Body)
+	}
+	s.add(event.KindDone, event.Settled{Key: "of a pruned firing"})
+}
+
+func TestReplayIsAnEventOfItsOwn(t *testing.T) {
+	e := event.Event{ID: "e1", Seq: 7, Delivery: "d", Namespace: "n", Source: "s", Subject: "x"}
+	if event.DeliveryKey(e) == "" {
+		t.Error("a delivery needs a key")
+	}
+	r := event.Replay(e, "e2", time.Unix(1, 0))
+	if r.ReplayOf != 7 || r.Seq != 0 || r.ID != "e2" || event.DeliveryKey(r) != "" {
+		t.Errorf("replay %+v", r)
+	}
+}
