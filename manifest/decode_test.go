@@ -115,7 +115,7 @@ func TestDecodeDiagnostics(t *testing.T) {
 		{"list", head + "spec:\n  arguments:\n    parameters:\n      name: x\n", `wf.yaml:6:7: .spec.arguments.parameters: expected list, got map`},
 		{"number for string", head + "spec: {entrypoint: 1}\n", `wf.yaml:3:20: .spec.entrypoint: expected string, got number "1" (put it in quotes)`},
 		{"text for boolean", head + "spec: {suspend: 'true'}\n", `wf.yaml:3:17: .spec.suspend: expected boolean, got string "true"`},
-		{"case", head + "spec: {entryPoint: x}\n", `wf.yaml:3:8: unknown field "spec.entryPoint" (did you mean "entrypoint"?)`},
+		{"case", head + "spec: {entryPoint: x}\n", `wf.yaml:3:8: unknown field "spec.entryPoint" (it is read as "entrypoint")`},
 		{"quantity", head + "spec:\n  templates:\n  - name: a\n    container: {resources: {limits: {cpu: many}}}\n",
 			`wf.yaml:6:43: .spec.templates[0].container.resources.limits.cpu: "many" is not valid: quantities must match the regular expression '^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$'`},
 		{"duplicate", head + "spec: {entrypoint: a, entrypoint: b}\n", `wf.yaml:3:23: key "entrypoint" is already set in line 3`},

@@ -213,8 +213,12 @@ func (d *typed) structure(t *Tree, v reflect.Value, path string) bool {
 		at := JoinPath(path, f.key)
 		index, known := info.fields[f.key]
 		if !known {
-			d.unknown(f, t, v.Type(), info, at)
-			continue
+			name := d.unknown(f, t, v.Type(), info, at)
+			if name == "" || t.Get(name) != nil {
+				continue
+			}
+			// Argo's clients read names in any case, so manifests with such names exist and must do the same here.
+			index = info.fields[name]
 		}
 		d.decode(f.value, v.FieldByIndex(index), at)
 	}
@@ -224,7 +228,8 @@ func (d *typed) structure(t *Tree, v reflect.Value, path string) bool {
 	return true
 }
 
-func (d *typed) unknown(f *field, t *Tree, in reflect.Type, info *structInfo, path string) {
+// unknown reports a field and gives the known name that differs in case only.
+func (d *typed) unknown(f *field, t *Tree, in reflect.Type, info *structInfo, path string) (meant string) {
 	diag := Diagnostic{Severity: SeverityWarning, Path: path, Message: fmt.Sprintf("unknown field %q", path)}
 	diag.Position = Position{Line: int(f.line), Column: int(f.column)}
 	if t.src != nil {
@@ -233,17 +238,19 @@ func (d *typed) unknown(f *field, t *Tree, in reflect.Type, info *structInfo, pa
 	if why := legacyField(in.Name(), f.key); why != "" {
 		diag.Message = fmt.Sprintf("field %q has no effect: %s", path, why)
 		d.diagnostics = append(d.diagnostics, diag)
-		return
+		return ""
 	}
 	for name := range info.fields {
 		if strings.EqualFold(name, f.key) {
-			diag.Hint = fmt.Sprintf("did you mean %q?", name)
+			meant = name
+			diag.Hint = fmt.Sprintf("it is read as %q", name)
 		}
 	}
 	if d.options.Strict {
 		diag.Severity = SeverityError
 	}
 	d.diagnostics = append(d.diagnostics, diag)
+	return meant
 }
 
 // legacyField says why a field of old Argo manifests is read over.

@@ -86,16 +86,19 @@ func sequenceText(format string, i int) (string, error) {
 	return text, nil
 }
 
+// hugeWidth tells whether a verb has a width or precision of more than three digits.
 func hugeWidth(format string) bool {
-	digits := 0
-	for _, c := range format {
-		if c < '0' || c > '9' {
-			digits = 0
-		} else if digits++; digits > 3 {
+	for {
+		_, verb, found := strings.Cut(format, "%")
+		if !found {
+			return false
+		}
+		flags := len(verb) - len(strings.TrimLeft(verb, "0123456789.+-# *[]"))
+		if flags > 5 || strings.ContainsAny(verb[:flags], "*[") {
 			return true
 		}
+		format = verb
 	}
-	return false
 }
 
 // ParamItems reads a withParam whose tags have been replaced: a JSON list.
