@@ -84,8 +84,8 @@ func (b *batch) append(tx ledger.Tx, it planned, from int64) (ledger.Entry, erro
 // recordEvent is the default of Options.Record.
 func recordEvent(tx ledger.Tx, e event.Event, from int64) (ledger.Entry, error) {
 	return tx.Append(ledger.Draft{
-		Actor: e.Actor, Kind: "event.received", Subject: "event/" + e.Namespace + "/" + e.ID,
-		Cause: from, Body: e, Unique: "delivery/" + e.Delivery,
+		Actor: e.Actor, Kind: event.KindReceived, Subject: event.Subject(e),
+		Cause: from, Body: event.Received{Event: e}, Unique: event.DeliveryKey(e),
 	})
 }
 

@@ -18,6 +18,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/tiphys/tiphys/event"
 	"github.com/tiphys/tiphys/ledger"
 	"github.com/tiphys/tiphys/ledger/sqlite"
 )
@@ -33,7 +34,7 @@ func crashServer(dir string) int {
 
 func serveUntilKilled(dir string) error {
 	ctx := context.Background()
-	l, err := sqlite.Open(ctx, sqlite.Options{Path: filepath.Join(dir, "ledger.db"), Projections: []ledger.Projection{Projection{}}})
+	l, err := sqlite.Open(ctx, sqlite.Options{Path: filepath.Join(dir, "ledger.db"), Projections: []ledger.Projection{Projection{}, event.Rows{}}})
 	if err != nil {
 		return err
 	}

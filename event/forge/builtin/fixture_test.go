@@ -2,7 +2,6 @@ package builtin
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"net/http"
 	"net/http/httptest"
@@ -54,7 +53,7 @@ type world struct {
 
 func openLedger(t *testing.T, path string) ledger.Ledger {
 	t.Helper()
-	l, err := sqlite.Open(t.Context(), sqlite.Options{Path: path, Synchronous: sqlite.Off, Projections: []ledger.Projection{Projection{}}})
+	l, err := sqlite.Open(t.Context(), sqlite.Options{Path: path, Synchronous: sqlite.Off, Projections: []ledger.Projection{Projection{}, event.Rows{}}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -158,17 +157,17 @@ func (w *world) events() []recorded { return eventsOf(w.t, w.ledger) }
 
 func eventsOf(t *testing.T, l ledger.Ledger) []recorded {
 	t.Helper()
-	entries, err := l.Entries(t.Context(), ledger.EntryQuery{Kinds: []string{"event.received"}, Limit: 10000})
+	entries, err := l.Entries(t.Context(), ledger.EntryQuery{Kinds: []string{event.KindReceived}, Limit: 10000})
 	if err != nil {
 		t.Fatal(err)
 	}
 	var all []recorded
 	for _, e := range entries {
-		r := recorded{entry: e}
-		if err := json.Unmarshal(e.Body, &r.Event); err != nil {
+		ev, err := event.FromEntry(e)
+		if err != nil {
 			t.Fatal(err)
 		}
-		all = append(all, r)
+		all = append(all, recorded{Event: ev, entry: e})
 	}
 	return all
 }
