@@ -127,6 +127,7 @@ func (s *State) applyCreated(b *nodeCreated) error {
 	s.count++
 	s.attach(n)
 	if n.planned {
+		n.blockedOn = b.Blocked
 		s.blocked[b.Blocked] = append(s.blocked[b.Blocked], n.ID)
 	}
 	s.recount(n, Node{}, false)
@@ -208,7 +209,8 @@ func (s *State) applyNode(kind string, b *nodeChange) error {
 		s.daemons[n.BoundaryID] = append(s.daemons[n.BoundaryID], n.ID)
 	}
 	if b.Planned != nil {
-		n.planned = *b.Planned
+		s.unblocked(n)
+		n.planned, n.blockedOn = *b.Planned, b.Blocked
 		if n.planned {
 			s.blocked[b.Blocked] = append(s.blocked[b.Blocked], n.ID)
 		}
@@ -219,6 +221,22 @@ func (s *State) applyNode(kind string, b *nodeChange) error {
 		s.settle(n)
 	}
 	return nil
+}
+
+// unblocked takes a node out of the line of those that wait for a place.
+func (s *State) unblocked(n *node) {
+	if !n.planned {
+		return
+	}
+	list := s.blocked[n.blockedOn]
+	if len(list) > 0 && list[0] == n.ID {
+		list = list[1:]
+	} else {
+		list = without(list, n.ID)
+	}
+	if s.blocked[n.blockedOn] = list; len(list) == 0 {
+		delete(s.blocked, n.blockedOn)
+	}
 }
 
 // merge copies what is part of the public node.
@@ -309,15 +327,26 @@ func (s *State) recount(n *node, before Node, wasActive bool) {
 			b.running += d
 		}
 	}
-	counted := func(t NodeType, p Phase) bool { return (t == NodePod || t == NodeHTTP) && p != "" }
-	if n.planned {
+	if n.planned || n.Phase == "" || n.Type != NodePod && n.Type != NodeHTTP && n.Type != NodeSuspend {
 		return
 	}
-	if !counted(before.Type, before.Phase) && counted(n.Type, n.Phase) {
+	if !n.counted {
+		n.counted = true
 		s.progress[1]++
 	}
-	if counted(n.Type, n.Phase) && n.Phase == Succeeded && before.Phase != Succeeded {
+	if n.Phase == Succeeded && before.Phase != Succeeded {
 		s.progress[0]++
+	}
+}
+
+// uncount takes a removed node out of the progress.
+func (s *State) uncount(n *node) {
+	if !n.counted {
+		return
+	}
+	s.progress[1]--
+	if n.Phase == Succeeded {
+		s.progress[0]--
 	}
 }
 
@@ -339,10 +368,12 @@ func (s *State) remove(n *node) {
 	if n.pod != nil {
 		s.attempts[n.ID] = n.pod.Attempt + 1
 	}
+	s.uncount(n)
 	if n.active {
-		n.Phase = Succeeded
+		n.Phase = Failed
 		s.recount(n, n.Node, true)
 	}
+	s.unblocked(n)
 	delete(s.nodes, n.ID)
 	n.gone = true
 	if p := s.nodes[n.Parent]; p != nil {
@@ -369,7 +400,7 @@ func (s *State) reopen(n *node) {
 	before, was := n.Node, n.active
 	wasSettled := n.settled
 	n.Phase, n.Message, n.FinishedAt, n.Outputs, n.Why = Running, "", nil, nil, ""
-	n.settled, n.handled = false, false
+	n.settled = false
 	n.wake = nil
 	n.bad, n.open, n.failures = 0, 0, 0
 	for _, c := range s.childrenOf(n) {

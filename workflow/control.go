@@ -351,32 +351,48 @@ func (t *turn) retryRun(c Control) error {
 	}
 	running := Running
 	t.changeRun(kindRetried, runChange{Phase: &running, StartedAt: &t.now, Actor: t.actor, Parameters: c.Parameters})
-	if d := s.deadline(); d != nil {
-		t.effect(SetTimer{Key: "deadline", At: *d})
-	}
 	all := append([]*node(nil), s.order...)
 	for i := len(all) - 1; i >= 0; i-- {
 		if n := all[i]; !n.gone && drop[n.ID] {
 			t.change(kindRemoved, n, nodeChange{Ended: attemptOf(n)})
 		}
 	}
-	var again []*node
 	for i := len(all) - 1; i >= 0; i-- {
 		n := all[i]
 		if n.gone || n.Type.leaf() || n.Phase == Skipped || !t.touched(n, drop) {
 			continue
 		}
 		t.change(kindReopened, n, nodeChange{})
-		again = append(again, n)
 	}
-	if len(s.nodes) == 0 || s.nodes[s.root] == nil {
-		t.startRoot()
-		return nil
+	s.cache.touched = nil
+	if spec := asMap(s.cache.manifest["spec"]); spec["synchronization"] != nil {
+		pending := Pending
+		t.changeRun(kindRunChange, runChange{Phase: &pending, Lock: ptr(lockWaiting)})
+		return t.acquireRun(spec)
 	}
-	for i := len(again) - 1; i >= 0; i-- {
-		t.resumeComposite(again[i])
-	}
+	t.resumeRun()
 	return nil
+}
+
+// resumeRun lets a run that is retried make what is missing.
+func (t *turn) resumeRun() {
+	s := t.s
+	if s.run.Phase != Running {
+		t.changeRun(kindRunChange, runChange{Phase: ptr(Running)})
+	}
+	if d := s.deadline(); d != nil {
+		t.effect(SetTimer{Key: "deadline", At: *d})
+	}
+	if s.nodes[s.root] == nil {
+		t.startRoot()
+		return
+	}
+	for _, n := range append([]*node(nil), s.order...) {
+		if !n.gone && !n.Type.leaf() && n.Phase == Running && !n.settled {
+			t.resumeComposite(n)
+		}
+	}
+	t.tryEnd()
 }
 
 func attemptOf(n *node) *Attempt {
@@ -443,7 +459,9 @@ func (t *turn) toDrop(c Control) (map[string]bool, error) {
 }
 
 // holdsDropped reports whether something below n is set aside.
-func (s *State) holdsDropped(n *node, _ map[string]bool) bool { return n != nil && s.cache.touched[n.ID] }
+func (s *State) holdsDropped(n *node, _ map[string]bool) bool {
+	return n != nil && s.cache.touched[n.ID]
+}
 
 // touched reports whether a composite node must run again: it ended badly, or something below it was set aside.
 func (t *turn) touched(n *node, _ map[string]bool) bool {
@@ -455,7 +473,6 @@ func (t *turn) resumeComposite(n *node) {
 	if n.gone || n.Phase.Done() || t.err != nil {
 		return
 	}
-	t.s.cache.touched = nil
 	tm, err := t.s.templateAt(n.Template)
 	if n.Type != NodeStepGroup && n.Type != NodeTaskGroup && err != nil {
 		t.finish(n, Error, err.Error(), nil)

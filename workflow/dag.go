@@ -157,7 +157,7 @@ func (t *turn) startTask(n *node, g *graph, i int) {
 	if !g.wanted[i] || t.err != nil || t.s.find(name) != nil || t.failsFast(n) && n.failures > 0 {
 		return
 	}
-	after := make([]string, 0, len(g.deps[i]))
+	var after []string
 	for _, d := range g.deps[i] {
 		if c := t.s.find(n.Name + "." + g.tm.tasks[d].name); c != nil {
 			after = append(after, c.ID)
@@ -219,7 +219,7 @@ func (t *turn) advanceTaskGroup(group *node) {
 
 // endDAG ends a DAG once all of its tasks that began have ended.
 func (t *turn) endDAG(n *node) {
-	if n.open > 0 || n.need || n.Phase.Done() || t.err != nil {
+	if n.open > 0 || n.need || n.Phase.Done() || t.err != nil || t.due[n.ID] > 0 {
 		return
 	}
 	g, err := t.s.graphOf(n)

@@ -45,7 +45,8 @@ type turn struct {
 	out   Decision
 	queue []settledChild
 	freed []string
-	hit   string // the node whose outputs came from the cache
+	due   map[string]int // how many of the queue are for a parent
+	hit   string         // the node whose outputs came from the cache
 	err   error
 }
 
@@ -99,6 +100,7 @@ func (t *turn) drain() error {
 		if len(t.queue) > 0 {
 			ev := t.queue[0]
 			t.queue = t.queue[1:]
+			t.due[ev.parent]--
 			p, c := t.s.nodes[ev.parent], t.s.nodes[ev.child]
 			if c == nil {
 				continue
@@ -224,7 +226,13 @@ func (t *turn) free(n *node) {
 }
 
 // tell puts the end of n in the queue of what parents hear of.
-func (t *turn) tell(n *node) { t.queue = append(t.queue, settledChild{n.Parent, n.ID}) }
+func (t *turn) tell(n *node) {
+	if t.due == nil {
+		t.due = map[string]int{}
+	}
+	t.due[n.Parent]++
+	t.queue = append(t.queue, settledChild{n.Parent, n.ID})
+}
 
 // trySettle settles a node once its hooks have ended too.
 func (t *turn) trySettle(n *node) {

@@ -89,9 +89,9 @@ type outputList struct {
 
 // nodeCreated is the body of node.created.
 type nodeCreated struct {
-	Node    Node      `json:"node"`
-	Plan    plan      `json:"plan"`
-	Planned bool      `json:"planned,omitempty"`
+	Node    Node `json:"node"`
+	Plan    plan `json:"plan"`
+	Planned bool `json:"planned,omitempty"`
 	// Blocked says who is full when Planned: the boundary's id, or empty for the run.
 	Blocked string    `json:"blocked,omitempty"`
 	Settled bool      `json:"settled,omitempty"`

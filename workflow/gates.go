@@ -141,7 +141,11 @@ func (t *turn) gotRunLock(g Got) error {
 		}
 	default:
 		t.changeRun(kindRunChange, runChange{Lock: ptr(lockHeld), Message: ptr("")})
-		t.beginRun()
+		if t.s.retries > 0 && t.s.run.StartedAt != nil {
+			t.resumeRun()
+		} else {
+			t.beginRun()
+		}
 	}
 	return nil
 }

@@ -148,18 +148,22 @@ func (t *turn) enter(n *node, fresh bool) {
 
 // full reports whether parallelism holds a node back, and who is full: the boundary's id, or "" for the run.
 func (t *turn) full(n *node) (bool, string) {
+	own := 0
+	if n.active {
+		own = 1
+	}
 	if t.s.run.Suspended && n.Type.leaf() && t.stopMessage(n) == "" {
 		return true, suspendedKey
 	}
 	if b := t.s.nodes[n.BoundaryID]; b != nil && n.Type != NodeRetry && n.Role != roleHook && n.Role != roleExit {
 		if tm, err := t.s.templateAt(b.Template); err == nil {
 			p := tm.loose.Parallelism
-			if p != nil && *p > 0 && b.running >= int(*p) {
+			if p != nil && *p > 0 && b.running-own >= int(*p) {
 				return true, b.ID
 			}
 		}
 	}
-	if p := t.s.spec.Parallelism; p != nil && *p > 0 && n.Type == NodePod && t.s.pods >= int(*p) {
+	if p := t.s.spec.Parallelism; p != nil && *p > 0 && n.Type == NodePod && t.s.pods-own >= int(*p) {
 		return true, ""
 	}
 	return false, ""
@@ -180,8 +184,8 @@ func (t *turn) unblock(key string) {
 	for t.err == nil && len(t.s.blocked[key]) > 0 {
 		n := t.s.nodes[t.s.blocked[key][0]]
 		if n == nil || !n.planned {
-			t.s.blocked[key] = t.s.blocked[key][1:]
-			continue
+			t.err = fmt.Errorf("node %s waits for a place and is not planned", t.s.blocked[key][0])
+			return
 		}
 		if t.dropBlocked(n) {
 			continue
@@ -190,16 +194,12 @@ func (t *turn) unblock(key string) {
 		if full && by == key {
 			return
 		}
-		t.s.blocked[key] = t.s.blocked[key][1:]
 		if full {
 			t.plan(n, by, false)
 			continue
 		}
 		t.change(kindStarted, n, nodeChange{Planned: ptr(false), StartedAt: ptr(t.now)})
 		t.enter(n, false)
-	}
-	if len(t.s.blocked[key]) == 0 {
-		delete(t.s.blocked, key)
 	}
 }
 
@@ -210,6 +210,9 @@ func (t *turn) dropBlocked(n *node) bool {
 		return false
 	}
 	p := t.s.nodes[n.Parent]
+	if n.lock != lockNone {
+		t.effect(Release{Holder: t.s.holder(n)})
+	}
 	t.change(kindRemoved, n, nodeChange{})
 	if p != nil {
 		t.lookAgain(p)

@@ -29,7 +29,9 @@ func isAbsent(err error) bool {
 	return errors.As(err, &a)
 }
 
-func (v *scope) options() expression.Options { return expression.Options{Now: v.now, Seed: v.s.start.seed()} }
+func (v *scope) options() expression.Options {
+	return expression.Options{Now: v.now, Seed: v.s.start.seed()}
+}
 
 // seed feeds chance in expressions: the same for all of a run, so that a replay decides the same.
 func (b *submitted) seed() int64 { return b.Time.UnixNano() }

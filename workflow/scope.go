@@ -388,7 +388,7 @@ func namedOutput(o *manifest.Outputs, name string) (any, bool) {
 func (s *State) loopField(boundary *node, st *site, full, field string) (any, bool) {
 	group := s.find(full)
 	if boundary.Type == NodeSteps {
-		group = s.find(boundary.Name+"["+strconv.Itoa(st.group)+"]")
+		group = s.find(boundary.Name + "[" + strconv.Itoa(st.group) + "]")
 	}
 	if group == nil {
 		return nil, false

@@ -19,7 +19,7 @@ type State struct {
 	spec  manifest.WorkflowSpec // typed view of what is not templated per node
 	nodes map[string]*node
 	order []*node // in order of creation; removed ones are skipped
-	count int      // nodes ever created
+	count int     // nodes ever created
 
 	root string // id of the entrypoint's node
 	exit string // id of the exit handler's node
@@ -30,7 +30,7 @@ type State struct {
 	outputs  manifest.Outputs
 	lock     lockState
 	blocked  map[string][]string // nodes that wait for a place, in order, by who is full: a boundary or "" for the run
-	attempts map[string]int // next attempt by node id, for nodes that were removed by a retry
+	attempts map[string]int      // next attempt by node id, for nodes that were removed by a retry
 	objects  map[Ref]json.RawMessage
 	retries  int
 	expired  bool                // the run's deadline has passed
@@ -57,18 +57,19 @@ type node struct {
 	Node
 	plan
 
-	planned bool // not yet shown: it waits for a place
-	gone    bool // removed by a manual retry, or never begun
-	settled bool // it and its hooks have ended, or it is a daemon that is ready
-	lock    lockState
-	memo    bool // it waits for a memoised result
-	asked   bool // it has asked for one
-	need    bool // it waits for objects
-	pod     *podStart
-	active  bool // it takes a place of its boundary's parallelism
-	stopped string
-	wake    *time.Time // when a retry goes on
-	expect  int        // children that a loop will have
+	planned   bool   // not yet shown: it waits for a place
+	blockedOn string // who is full, while planned
+	gone      bool   // removed by a manual retry, or never begun
+	settled   bool   // it and its hooks have ended, or it is a daemon that is ready
+	lock      lockState
+	memo      bool // it waits for a memoised result
+	asked     bool // it has asked for one
+	need      bool // it waits for objects
+	pod       *podStart
+	active    bool // it takes a place of its boundary's parallelism
+	stopped   string
+	wake      *time.Time // when a retry goes on
+	expect    int        // children that a loop will have
 
 	children []string
 	open     int // children that have not settled
@@ -76,8 +77,8 @@ type node struct {
 	running  int // direct invocations below this boundary that run (parallelism)
 	failures int // invocations below this boundary that ended badly
 	hooks    map[string]string
-	hooksOut int // hooks that have not settled
-	handled  bool
+	hooksOut int  // hooks that have not settled
+	counted  bool // part of the progress
 }
 
 // plan is what a node was made from. It is recorded when the node is created.

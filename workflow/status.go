@@ -70,9 +70,9 @@ type Node struct {
 	Outputs       *manifest.Outputs     `json:"outputs,omitempty"`
 	// Children and OutboundNodes are empty in rows and entries: [Link] derives them from Parent, After and Order,
 	// so that a node with ten thousand children is not written again for each of them.
-	Children      []string              `json:"children,omitempty"`
-	OutboundNodes []string              `json:"outboundNodes,omitempty"`
-	NodeFlag      *NodeFlag             `json:"nodeFlag,omitempty"`
+	Children      []string  `json:"children,omitempty"`
+	OutboundNodes []string  `json:"outboundNodes,omitempty"`
+	NodeFlag      *NodeFlag `json:"nodeFlag,omitempty"`
 	// Waiting says in words what a node waits for: a lock and its holder, a person, a time.
 	Waiting string `json:"synchronizationStatus,omitempty"`
 	// Why says in words why a node was skipped, omitted or is waiting: "when 'heads == tails' evaluated false".

@@ -68,7 +68,11 @@ func (t *turn) acquireRun(spec map[string]any) error {
 	}
 	if len(locks) == 0 {
 		t.changeRun(kindRunChange, runChange{Lock: ptr(lockNone)})
-		t.beginRun()
+		if t.s.retries > 0 {
+			t.resumeRun()
+		} else {
+			t.beginRun()
+		}
 		return nil
 	}
 	t.effect(Acquire{Key: "run", Holder: t.s.runHolder(), Locks: locks, Priority: t.s.priority(), Since: t.s.run.CreatedAt})

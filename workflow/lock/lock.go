@@ -7,6 +7,7 @@
 package lock
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -149,10 +150,17 @@ func limitOf(l workflow.Lock, limits Limits) (int, error) {
 		return l.Limit, nil
 	}
 	if limits == nil {
-		return 0, fmt.Errorf("limit of semaphore %s is not known", l.Name)
+		return 0, fmt.Errorf("%w: %s", errLimit, l.Name)
 	}
-	return limits(l)
+	n, err := limits(l)
+	if err != nil {
+		return 0, fmt.Errorf("%w: %s: %w", errLimit, l.Name, err)
+	}
+	return n, nil
 }
+
+// errLimit says that a semaphore's limit cannot be read.
+var errLimit = errors.New("limit of semaphore is not known")
 
 // Waiting is Argo's message of a node that waits for a lock.
 func Waiting(name string, limit, held int) string {
@@ -217,6 +225,9 @@ func Wake(s Store, names []string, limits Limits) ([]Grant, error) {
 				return nil, fmt.Errorf("lock %s: %s waits without having asked", name, l.Queue[0])
 			}
 			ok, _, err := try(s, h, limits)
+			if errors.Is(err, errLimit) {
+				break // whoever waits was told when asking, and is woken when the limit can be read again
+			}
 			if err != nil {
 				return nil, err
 			}
