@@ -1,0 +1,293 @@
+// Package events receives deliveries, lets the sensors decide on every event in the order of the ledger, and
+// carries out what they fire.
+package events
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"sync"
+	"time"
+
+	"github.com/tiphys/tiphys/event"
+	"github.com/tiphys/tiphys/event/sensor"
+	"github.com/tiphys/tiphys/event/source"
+	"github.com/tiphys/tiphys/ledger"
+	"github.com/tiphys/tiphys/manifest"
+	"github.com/tiphys/tiphys/server/definitions"
+	"github.com/tiphys/tiphys/server/gate"
+	"github.com/tiphys/tiphys/server/runs"
+)
+
+// Options of a Controller; all but Fault are required.
+type Options struct {
+	Ledger      ledger.Ledger
+	Runs        *runs.Controller
+	Definitions *definitions.Store
+	// Secret gives one key of a Secret.
+	Secret source.Lookup
+	// File reads a file of a repository at a revision, for triggers with a Git source.
+	File func(ctx context.Context, url, revision, path string) ([]byte, error)
+	Now  func() time.Time
+	Log  *slog.Logger
+	// Fault is called at named points in test builds.
+	Fault func(string)
+}
+
+// Controller is the event room at work. Methods are safe for concurrent use.
+type Controller struct {
+	o     Options
+	rates rates
+
+	mu        sync.RWMutex
+	sensors   []*sensor.Sensor
+	receivers map[string]*source.Receiver // by path
+	calendars []*source.Calendar
+	reloaded  chan struct{} // closed when the calendars have changed
+
+	work chan sensor.Firing
+}
+
+// New returns a controller; nothing happens until Run.
+func New(o Options) *Controller {
+	if o.Fault == nil {
+		o.Fault = func(string) {}
+	}
+	return &Controller{
+		o: o, receivers: map[string]*source.Receiver{}, reloaded: make(chan struct{}),
+		work: make(chan sensor.Firing, 4096), rates: rates{next: map[string]time.Time{}},
+	}
+}
+
+// hands is how many firings are carried out at a time.
+const hands = 8
+
+// Run decides and fires until ctx ends.
+func (c *Controller) Run(ctx context.Context) error {
+	if err := c.Reload(ctx); err != nil {
+		return err
+	}
+	var wg sync.WaitGroup
+	for range hands {
+		wg.Go(func() { c.fireAll(ctx) })
+	}
+	wg.Go(func() { c.leftovers(ctx) })
+	wg.Go(func() { c.tick(ctx) })
+	err := c.decideAll(ctx)
+	wg.Wait()
+	return err
+}
+
+// Reload takes sources and sensors from the definitions.
+func (c *Controller) Reload(ctx context.Context) error {
+	sensors, err := c.loadSensors(ctx)
+	if err != nil {
+		return err
+	}
+	defs, err := c.o.Definitions.List(ctx, "EventSource", "")
+	if err != nil {
+		return fmt.Errorf("load event sources: %w", err)
+	}
+	receivers := map[string]*source.Receiver{}
+	var calendars []*source.Calendar
+	for _, d := range defs {
+		var es manifest.EventSource
+		if err := json.Unmarshal(d.Object, &es); err != nil {
+			return fmt.Errorf("decode EventSource %s/%s: %w", d.Namespace, d.Name, err)
+		}
+		r, diags := source.New(&es, c.o.Secret, source.Options{Now: c.o.Now, NewID: newID})
+		cals, more := source.NewCalendars(&es)
+		c.complain(d, append(diags, more...))
+		for _, route := range r.Routes() {
+			receivers[route.Path] = r
+		}
+		calendars = append(calendars, cals...)
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.sensors, c.receivers, c.calendars = sensors, receivers, calendars
+	close(c.reloaded)
+	c.reloaded = make(chan struct{})
+	return nil
+}
+
+func (c *Controller) loadSensors(ctx context.Context) ([]*sensor.Sensor, error) {
+	defs, err := c.o.Definitions.List(ctx, "Sensor", "")
+	if err != nil {
+		return nil, fmt.Errorf("load sensors: %w", err)
+	}
+	var sensors []*sensor.Sensor
+	for _, d := range defs {
+		var def manifest.Sensor
+		if err := json.Unmarshal(d.Object, &def); err != nil {
+			return nil, fmt.Errorf("decode Sensor %s/%s: %w", d.Namespace, d.Name, err)
+		}
+		s, diags := sensor.New(&def, d.Digest)
+		c.complain(d, diags)
+		if s != nil {
+			sensors = append(sensors, s)
+		}
+	}
+	return sensors, nil
+}
+
+func (c *Controller) complain(d definitions.Definition, diags []manifest.Diagnostic) {
+	for _, diag := range diags {
+		if diag.Position.Line == 0 {
+			diag.Position = d.Position
+		}
+		c.o.Log.Warn("definition", "of", d.Key(), "severity", string(diag.Severity), "problem", diag.Error())
+	}
+}
+
+// ServeHTTP receives a delivery. It answers after the event is in the ledger.
+func (c *Controller) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	c.mu.RLock()
+	rec := c.receivers[r.URL.Path]
+	c.mu.RUnlock()
+	if rec == nil {
+		gate.Fail(w, http.StatusNotFound, fmt.Errorf("no event source receives at %s", r.URL.Path))
+		return
+	}
+	e, refusal := rec.Receive(r.Context(), r)
+	if refusal != nil {
+		c.refused(w, r, refusal)
+		return
+	}
+	seq, id, err := c.Record(r.Context(), e, 0)
+	if err != nil {
+		c.o.Log.Error("record event", "path", r.URL.Path, "error", err)
+		gate.Fail(w, http.StatusServiceUnavailable, errors.New("the event could not be recorded; send it again"))
+		return
+	}
+	w.Header().Set("Content-Type", "application/json")
+	fmt.Fprintf(w, "{\"message\":\"success\",\"id\":%q,\"seq\":%d}\n", id, seq)
+}
+
+func (c *Controller) refused(w http.ResponseWriter, r *http.Request, refusal *source.Refusal) {
+	if refusal.Close {
+		w.Header().Set("Connection", "close")
+	}
+	if refusal.Dropped {
+		fmt.Fprintln(w, `{"message":"success","dropped":true}`)
+		return
+	}
+	c.o.Log.Warn("delivery refused", "path", r.URL.Path, "status", refusal.Status, "reason", refusal.Reason)
+	gate.Fail(w, refusal.Status, refusal)
+}
+
+// Record writes an event. A delivery that was recorded before gives the first one's sequence and id.
+func (c *Controller) Record(ctx context.Context, e event.Event, cause int64) (int64, string, error) {
+	var seq int64
+	err := c.o.Ledger.Write(ctx, func(tx ledger.Tx) error {
+		actor := e.Actor
+		if actor == "" {
+			actor = "source:" + e.Namespace + "/" + e.Source
+		}
+		rec, err := tx.Append(ledger.Draft{
+			Actor: actor, Kind: event.KindReceived, Subject: event.Subject(e), Cause: cause,
+			Unique: event.DeliveryKey(e), Body: event.Received{Event: e},
+		})
+		seq = rec.Seq
+		return err
+	})
+	if errors.Is(err, ledger.ErrExists) {
+		return c.firstDelivery(ctx, e)
+	}
+	return seq, e.ID, err
+}
+
+// firstDelivery finds the event that a redelivery repeats.
+func (c *Controller) firstDelivery(ctx context.Context, e event.Event) (int64, string, error) {
+	rows, err := c.o.Ledger.List(ctx, ledger.Query{Table: event.TableEvent, Labels: map[string]string{"delivery": e.Delivery}, Limit: 1})
+	if err != nil {
+		return 0, "", fmt.Errorf("find first delivery %s: %w", e.Delivery, err)
+	}
+	if len(rows) == 0 {
+		return 0, "", nil
+	}
+	return rows[0].Seq, rows[0].Key, nil
+}
+
+// Replay records an event once more, caused by the first.
+func (c *Controller) Replay(ctx context.Context, id, actor string) (event.Event, error) {
+	e, err := c.Event(ctx, id)
+	if err != nil {
+		return e, err
+	}
+	again := event.Replay(e, newID(), c.o.Now().UTC())
+	again.Actor = actor
+	seq, _, err := c.Record(ctx, again, e.Seq)
+	again.Seq = seq
+	return again, err
+}
+
+// Event gives a recorded event with its data.
+func (c *Controller) Event(ctx context.Context, id string) (event.Event, error) {
+	row, err := c.o.Ledger.Row(ctx, event.TableEvent, id)
+	if err != nil {
+		return event.Event{}, fmt.Errorf("event %s: %w", id, err)
+	}
+	var er event.EventRow
+	if err := json.Unmarshal(row.Body, &er); err != nil {
+		return event.Event{}, fmt.Errorf("decode event %s: %w", id, err)
+	}
+	return c.bySeq(ctx, er.Seq)
+}
+
+func (c *Controller) bySeq(ctx context.Context, seq int64) (event.Event, error) {
+	entry, err := c.o.Ledger.Entry(ctx, seq)
+	if err != nil {
+		return event.Event{}, err
+	}
+	return event.FromEntry(entry)
+}
+
+// DryRun tells what the sensors would decide on a recorded event now, without recording anything.
+func (c *Controller) DryRun(ctx context.Context, id string) ([]event.Decision, error) {
+	e, err := c.Event(ctx, id)
+	if err != nil {
+		return nil, err
+	}
+	c.mu.RLock()
+	sensors := c.sensors
+	c.mu.RUnlock()
+	var out []event.Decision
+	for _, s := range sensors {
+		states, err := c.states(ctx, s.Key)
+		if err != nil {
+			return nil, err
+		}
+		earlier, err := c.earlier(ctx, s.Needs(states, e))
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, s.Decide(states, e, earlier, c.o.Now()).Decisions...)
+	}
+	return out, nil
+}
+
+// Unheard are the decisions of the sensors that do not listen to an event; they are not recorded.
+func (c *Controller) Unheard(e event.Event) []event.Decision {
+	c.mu.RLock()
+	defer c.mu.RUnlock()
+	var out []event.Decision
+	for _, s := range c.sensors {
+		if !s.Listens(e.Namespace, e.Source, e.Subject) {
+			out = append(out, s.Decide(nil, e, nil, c.o.Now()).Decisions...)
+		}
+	}
+	return out
+}
+
+// newID makes an event's id.
+func newID() string {
+	b := make([]byte, 16)
+	_, _ = rand.Read(b) // never fails (crypto/rand)
+	return hex.EncodeToString(b)
+}
