@@ -1,0 +1,33 @@
+package local_test
+
+import (
+	"context"
+	"errors"
+	"os"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/tiphys/tiphys/artifact/local"
+)
+
+func TestDiskFull(t *testing.T) {
+	if os.Getuid() != 0 {
+		t.Skip("mounting a small disk needs root")
+	}
+	dir := t.TempDir()
+	if err := syscall.Mount("tmpfs", dir, "tmpfs", 0, "size=64k"); err != nil {
+		t.Skipf("cannot mount a small disk: %v", err)
+	}
+	t.Cleanup(func() { _ = syscall.Unmount(dir, syscall.MNT_DETACH) })
+	s, err := local.Open(dir, local.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = s.Close() })
+	_, err = s.Put(context.Background(), "big", strings.NewReader(strings.Repeat("x", 1<<20)))
+	if !errors.Is(err, syscall.ENOSPC) || !strings.Contains(err.Error(), "is full; free some space") {
+		t.Errorf("put on a full disk: %v", err)
+	}
+	put(t, s, "small", "there is room again")
+}
