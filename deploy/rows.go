@@ -134,6 +134,8 @@ type ObjectRecord struct {
 	// Attempt is the executor's attempt of a pod; RestartAt is when the next one begins, if it waits.
 	Attempt   int       `json:"attempt,omitempty"`
 	RestartAt time.Time `json:"restartAt,omitzero"`
+	// Crashes counts the restarts since the pod last ran for ten minutes; it makes the wait before the next one.
+	Crashes int `json:"crashes,omitempty"`
 	// Ended says that the pod's attempt has ended for good.
 	Ended bool `json:"ended,omitempty"`
 }

@@ -1,0 +1,149 @@
+package local
+
+import (
+	"encoding/json"
+	"fmt"
+
+	appsv1 "k8s.io/api/apps/v1"
+	batchv1 "k8s.io/api/batch/v1"
+	corev1 "k8s.io/api/core/v1"
+	networkingv1 "k8s.io/api/networking/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+
+	"github.com/tiphys/tiphys/deploy"
+	"github.com/tiphys/tiphys/executor"
+)
+
+type checker struct {
+	t        *Target
+	key      deploy.Key
+	problems []deploy.Problem
+}
+
+func (c *checker) say(fatal bool, path, format string, args ...any) {
+	c.problems = append(c.problems, deploy.Problem{Key: c.key, Path: path, Message: fmt.Sprintf(format, args...), Fatal: fatal})
+}
+
+// Check implements deploy.Target.
+func (t *Target) Check(o *unstructured.Unstructured) []deploy.Problem {
+	c := &checker{t: t, key: deploy.KeyOf(o)}
+	gvk := o.GroupVersionKind()
+	if o.GetName() == "" {
+		c.say(true, "metadata.name", "%s has no name", gvk.Kind)
+	}
+	switch gvk.GroupKind().String() {
+	case "Namespace", "ConfigMap", "ServiceAccount":
+	case "Secret":
+		if t.o.Box == nil {
+			c.say(true, "kind", "Secrets need a key to be kept with; start the server with one")
+		}
+		check(c, o, func(*corev1.Secret) {})
+	case "Deployment.apps":
+		check(c, o, func(d *appsv1.Deployment) { c.template("spec.template", d.Spec.Template, corev1.RestartPolicyAlways) })
+	case "Pod":
+		check(c, o, func(p *corev1.Pod) { c.pod("spec", *p) })
+	case "Job.batch":
+		check(c, o, c.job)
+	case "Service":
+		check(c, o, c.service)
+	case "Ingress.networking.k8s.io":
+		check(c, o, c.ingress)
+	default:
+		c.say(true, "kind", "%s: not on this machine yet", gvk.Kind)
+	}
+	return c.problems
+}
+
+// check decodes strictly enough to find what could not be acted on.
+func check[T any](c *checker, o *unstructured.Unstructured, f func(*T)) {
+	raw, err := o.MarshalJSON()
+	var typed T
+	if err == nil {
+		err = json.Unmarshal(raw, &typed)
+	}
+	if err != nil {
+		c.say(true, "", "%s %s: %v", o.GetKind(), o.GetName(), err)
+		return
+	}
+	f(&typed)
+}
+
+func (c *checker) template(path string, template corev1.PodTemplateSpec, restart corev1.RestartPolicy) {
+	if p := template.Spec.RestartPolicy; p != "" && p != restart && restart != "" {
+		c.say(true, path+".spec.restartPolicy", "must be %s", restart)
+	}
+	if len(template.Spec.Containers) == 0 {
+		c.say(true, path+".spec.containers", "there is no container")
+	}
+	c.pod(path+".spec", corev1.Pod{ObjectMeta: template.ObjectMeta, Spec: template.Spec})
+}
+
+func (c *checker) pod(path string, p corev1.Pod) {
+	p.Name, p.Namespace = c.key.Name, c.key.Namespace
+	for i, container := range p.Spec.Containers {
+		for name, probe := range map[string]*corev1.Probe{"startupProbe": container.StartupProbe,
+			"readinessProbe": container.ReadinessProbe, "livenessProbe": container.LivenessProbe} {
+			if probe != nil && probe.GRPC != nil {
+				c.say(true, fmt.Sprintf("%s.containers[%d].%s.grpc", path, i, name), "grpc probes are not on this machine yet; use http, tcp or exec")
+			}
+		}
+		if l := container.Lifecycle; l != nil && l.PostStart != nil {
+			c.say(false, fmt.Sprintf("%s.containers[%d].lifecycle.postStart", path, i), "postStart has no effect here")
+		}
+	}
+	if c.t.o.Executor == nil {
+		return
+	}
+	for _, problem := range c.t.o.Executor.Check(executor.Pod{Pod: p}) {
+		c.problems = append(c.problems, deploy.Problem{Key: c.key, Path: problem.Path, Message: problem.Message, Fatal: problem.Fatal})
+	}
+}
+
+func (c *checker) job(j *batchv1.Job) {
+	if p := j.Spec.Template.Spec.RestartPolicy; p != corev1.RestartPolicyNever && p != corev1.RestartPolicyOnFailure {
+		c.say(true, "spec.template.spec.restartPolicy", "must be Never or OnFailure")
+	}
+	if j.Spec.CompletionMode != nil && *j.Spec.CompletionMode != batchv1.NonIndexedCompletion {
+		c.say(true, "spec.completionMode", "%s is not on this machine yet", *j.Spec.CompletionMode)
+	}
+	if j.Spec.PodFailurePolicy != nil {
+		c.say(false, "spec.podFailurePolicy", "podFailurePolicy has no effect here")
+	}
+	c.template("spec.template", j.Spec.Template, "")
+}
+
+func (c *checker) service(s *corev1.Service) {
+	switch s.Spec.Type {
+	case "", corev1.ServiceTypeClusterIP:
+	case corev1.ServiceTypeNodePort:
+		c.say(false, "spec.type", "NodePort opens no port of this machine: the Service is reached by its name, from outside by an Ingress")
+	case corev1.ServiceTypeLoadBalancer:
+		c.say(false, "spec.type", "LoadBalancer has no outside address: the Service is reached by its name, from outside by an Ingress")
+	default:
+		c.say(true, "spec.type", "%s: not on this machine yet", s.Spec.Type)
+	}
+	for i, port := range s.Spec.Ports {
+		if port.Protocol != "" && port.Protocol != corev1.ProtocolTCP {
+			c.say(true, fmt.Sprintf("spec.ports[%d].protocol", i), "%s: only TCP is forwarded on this machine", port.Protocol)
+		}
+	}
+	if s.Spec.SessionAffinity == corev1.ServiceAffinityClientIP {
+		c.say(false, "spec.sessionAffinity", "session affinity has no effect here")
+	}
+}
+
+func (c *checker) ingress(i *networkingv1.Ingress) {
+	if len(i.Spec.TLS) > 0 {
+		c.say(false, "spec.tls", "TLS is not ended here: the hosts are served by plain HTTP on the server's port")
+	}
+	for r, rule := range i.Spec.Rules {
+		if rule.HTTP == nil {
+			continue
+		}
+		for p, route := range rule.HTTP.Paths {
+			if route.Backend.Service == nil {
+				c.say(true, fmt.Sprintf("spec.rules[%d].http.paths[%d].backend", r, p), "only Services can be behind an Ingress")
+			}
+		}
+	}
+}

@@ -1,0 +1,166 @@
+package local_test
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/tiphys/tiphys/executor"
+)
+
+// inProcess is an executor whose pods are HTTP servers of this process, each on a loopback address of its own. An
+// image says how the server behaves: "app:v1" answers its image's name; "broken" is never ready; "crash" ends at
+// once; "noimage" cannot be pulled; "task" succeeds at once; "badtask" fails. Like a real pod it goes on when the
+// target is closed, and it breaks off what it is doing when it is stopped.
+type inProcess struct {
+	t       testing.TB
+	mu      sync.Mutex
+	reports chan executor.Report
+	pods    map[executor.ID]*inPod
+	starts  map[executor.ID]int
+	final   map[executor.ID]executor.Report
+	next    int
+	orders  map[executor.ID]executor.Pod
+}
+
+type inPod struct {
+	server *http.Server
+	report executor.Report
+}
+
+func newInProcess(t testing.TB) *inProcess {
+	e := &inProcess{t: t, reports: make(chan executor.Report, 4096), pods: map[executor.ID]*inPod{}, starts: map[executor.ID]int{},
+		final: map[executor.ID]executor.Report{}, orders: map[executor.ID]executor.Pod{}}
+	t.Cleanup(func() {
+		e.mu.Lock()
+		defer e.mu.Unlock()
+		for _, p := range e.pods {
+			_ = p.server.Close()
+		}
+	})
+	return e
+}
+
+func (e *inProcess) Check(executor.Pod) []executor.Problem { return nil }
+
+func (e *inProcess) Start(_ context.Context, p executor.Pod) error {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if r, ended := e.final[p.ID]; ended {
+		e.reports <- r
+		return nil
+	}
+	if running := e.pods[p.ID]; running != nil {
+		e.reports <- running.report
+		return nil
+	}
+	e.starts[p.ID]++
+	e.orders[p.ID] = p
+	image := p.Pod.Spec.Containers[0].Image
+	r := executor.Report{ID: p.ID, StartedAt: time.Now()}
+	end := func(phase executor.Phase, reason string, code int) error {
+		r.Phase, r.Reason, r.FinishedAt, r.Message = phase, reason, time.Now(), fmt.Sprintf("main: Error (exit code %d)", code)
+		r.ExitCode = &code
+		e.final[p.ID] = r
+		e.reports <- r
+		return nil
+	}
+	switch image {
+	case "crash", "badtask":
+		return end(executor.Failed, "", 1)
+	case "task":
+		return end(executor.Succeeded, "", 0)
+	case "noimage":
+		return end(executor.Error, executor.ReasonImage, 0)
+	}
+	e.next++
+	r.Phase, r.IP = executor.Running, fmt.Sprintf("127.44.%d.%d", e.next/250, e.next%250+1)
+	listener, err := net.Listen("tcp", r.IP+":8080")
+	if err != nil {
+		return err
+	}
+	started := time.Now()
+	server := &http.Server{ReadHeaderTimeout: time.Second, Handler: http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+		switch {
+		case req.URL.Path == "/ready" && (image == "broken" || time.Since(started) < 30*time.Millisecond):
+			w.WriteHeader(http.StatusServiceUnavailable)
+		case strings.HasPrefix(req.URL.Path, "/slow"):
+			time.Sleep(20 * time.Millisecond) // A request that is under way while pods come and go.
+			_, _ = io.WriteString(w, image)
+		case req.URL.Path == "/headers":
+			_, _ = io.WriteString(w, req.Host+" "+req.Header.Get("X-Forwarded-For")+" "+req.Header.Get("X-Forwarded-Host")+" "+req.Header.Get("X-Forwarded-Proto"))
+		default:
+			_, _ = io.WriteString(w, image)
+		}
+	})}
+	e.pods[p.ID] = &inPod{server: server, report: r}
+	go func() { _ = server.Serve(listener) }()
+	e.reports <- r
+	return nil
+}
+
+func (e *inProcess) Stop(_ context.Context, id executor.ID, _ time.Duration) error {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	p := e.pods[id]
+	if p == nil {
+		return nil
+	}
+	_ = p.server.Close()
+	delete(e.pods, id)
+	r := executor.Report{ID: id, Phase: executor.Failed, Reason: executor.ReasonStopped, StartedAt: p.report.StartedAt, FinishedAt: time.Now()}
+	e.final[id] = r
+	e.reports <- r
+	return nil
+}
+
+func (e *inProcess) Reports() <-chan executor.Report { return e.reports }
+func (e *inProcess) Acknowledge(_ context.Context, id executor.ID) error {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	delete(e.final, id)
+	return nil
+}
+func (e *inProcess) Logs(_ context.Context, id executor.ID, container string, _ executor.LogOptions) (io.ReadCloser, error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.starts[id] == 0 {
+		return nil, executor.ErrNotFound
+	}
+	return io.NopCloser(strings.NewReader(fmt.Sprintf("log of %s %d", container, id.Attempt))), nil
+}
+func (e *inProcess) Exec(context.Context, executor.ID, string, []string) (int, []byte, error) {
+	return 0, nil, nil
+}
+func (e *inProcess) Close() error { return nil }
+
+// running gives the ids of the pods that run, and how often each id was started.
+func (e *inProcess) running() map[executor.ID]bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	found := map[executor.ID]bool{}
+	for id := range e.pods {
+		found[id] = true
+	}
+	return found
+}
+
+// box is no encryption, but enough to see that values are not kept as they are.
+type box struct{}
+
+func (box) Seal(p []byte) ([]byte, error) { return flip(p), nil }
+func (box) Open(p []byte) ([]byte, error) { return flip(p), nil }
+
+func flip(p []byte) []byte {
+	q := make([]byte, len(p))
+	for i := range p {
+		q[i] = p[i] ^ 0x5a
+	}
+	return q
+}

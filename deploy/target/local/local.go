@@ -1,0 +1,313 @@
+// Package local makes this machine a deploy target: Deployments with their ReplicaSets and Pods, Jobs, Services with
+// virtual addresses, Ingresses behind one HTTP proxy, ConfigMaps and Secrets, all with a status in Kubernetes' shape.
+//
+// Every wish and every state that matters is an object record in the ledger before anything is done about it; memory
+// is a cache. Pods run through an executor under an ID made of the pod's uid, its name and the restart, so a server
+// that comes back attaches to what runs and starts nothing twice.
+package local
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"maps"
+	"net/netip"
+	"slices"
+	"sync"
+	"time"
+
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+
+	"github.com/tiphys/tiphys/deploy"
+	"github.com/tiphys/tiphys/executor"
+	"github.com/tiphys/tiphys/ledger"
+)
+
+// OwnerPrefix begins the Owner of every executor ID of this target, for whoever shares the executor.
+const OwnerPrefix = "object-"
+
+// Box keeps Secret values at rest.
+type Box interface {
+	Seal(plain []byte) ([]byte, error)
+	Open(sealed []byte) ([]byte, error)
+}
+
+// Names lets pods resolve names; executor/local has it.
+type Names interface {
+	// SetHosts replaces the names that every pod resolves.
+	SetHosts(hosts map[string][]string)
+}
+
+// Addresses makes virtual addresses of Services answer on this machine.
+type Addresses interface {
+	// Range is where addresses are taken from.
+	Range() netip.Prefix
+	// Add makes an address local, Remove ends it; both may be repeated.
+	Add(netip.Addr) error
+	Remove(netip.Addr) error
+}
+
+// Options of a [Target].
+type Options struct {
+	Ledger   ledger.Ledger
+	Executor executor.Executor
+	// Reports delivers this target's reports where the executor is shared; nil means Executor.Reports().
+	Reports <-chan executor.Report
+	// Box encrypts Secrets; without one they are refused.
+	Box Box
+	// DigestKey makes the digests that stand for Secret values unguessable.
+	DigestKey []byte
+	// Names is told of the Services; nil leaves pods with the names known at their start.
+	Names Names
+	// Addresses of Services; nil means 127.88.0.0/16, which pods of a network of their own cannot reach.
+	Addresses Addresses
+	// IngressAddress is shown in the status of Ingresses; "127.0.0.1" if empty.
+	IngressAddress string
+	// Main process environment given to every container: TIPHYS_* and the like.
+	Env map[string]string
+	// ReadyWait is how long a request waits for a ready pod; 5 s if 0.
+	ReadyWait time.Duration
+	Now       func() time.Time
+	Log       *slog.Logger
+}
+
+// Target is this machine.
+type Target struct {
+	o       Options
+	ctx     context.Context
+	cancel  context.CancelFunc
+	work    sync.WaitGroup
+	kick    chan struct{}
+	changes chan deploy.Change
+	proxy   *Proxy
+
+	mu       sync.Mutex
+	objects  map[deploy.Key]*object
+	pods     map[string]*pod // by uid
+	services map[deploy.Key]*service
+	backends map[string]*backend // by pod uid
+	wake     time.Time
+	closed   bool
+}
+
+var _ deploy.Target = (*Target)(nil)
+
+// Open reads the objects from the ledger, attaches to their pods and goes on with what was under way.
+func Open(ctx context.Context, o Options) (*Target, error) {
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	if o.Addresses == nil {
+		o.Addresses = Loopback{}
+	}
+	if o.IngressAddress == "" {
+		o.IngressAddress = "127.0.0.1"
+	}
+	if o.ReadyWait == 0 {
+		o.ReadyWait = 5 * time.Second
+	}
+	if o.Reports == nil {
+		o.Reports = o.Executor.Reports()
+	}
+	t := &Target{o: o, kick: make(chan struct{}, 1), changes: make(chan deploy.Change, 256),
+		objects: map[deploy.Key]*object{}, pods: map[string]*pod{}, services: map[deploy.Key]*service{}, backends: map[string]*backend{}}
+	t.proxy = newProxy(o.ReadyWait, o.Log)
+	if err := t.load(ctx); err != nil {
+		return nil, fmt.Errorf("open local target: %w", err)
+	}
+	t.ctx, t.cancel = context.WithCancel(context.WithoutCancel(ctx))
+	t.mu.Lock()
+	for _, p := range t.pods {
+		t.adopt(p)
+	}
+	// What was ready is served from the first moment.
+	t.reconcile()
+	t.mu.Unlock()
+	t.work.Add(1)
+	go t.loop()
+	t.poke()
+	return t, nil
+}
+
+// Proxy is the HTTP front of every Ingress of this target.
+func (t *Target) Proxy() *Proxy { return t.proxy }
+
+// Close stops looking after the objects. Pods go on.
+func (t *Target) Close() error {
+	t.mu.Lock()
+	if t.closed {
+		t.mu.Unlock()
+		return nil
+	}
+	t.closed = true
+	for _, s := range t.services {
+		s.close()
+	}
+	t.mu.Unlock()
+	t.cancel()
+	t.work.Wait()
+	t.proxy.close()
+	return nil
+}
+
+// spawn runs f and has Close wait for it; t.mu is held.
+func (t *Target) spawn(f func(ctx context.Context)) {
+	if t.closed {
+		return
+	}
+	t.work.Add(1)
+	go func() {
+		defer t.work.Done()
+		f(t.ctx)
+	}()
+}
+
+func (t *Target) poke() {
+	select {
+	case t.kick <- struct{}{}:
+	default:
+	}
+}
+
+func (t *Target) loop() {
+	defer t.work.Done()
+	timer := time.NewTimer(time.Hour)
+	defer timer.Stop()
+	for {
+		select {
+		case <-t.ctx.Done():
+			return
+		case r, open := <-t.o.Reports:
+			if !open {
+				return
+			}
+			t.report(r)
+		case <-t.kick:
+		case <-timer.C:
+		}
+		t.mu.Lock()
+		t.reconcile()
+		wait := time.Minute
+		if !t.wake.IsZero() {
+			wait = min(wait, max(t.wake.Sub(t.o.Now()), time.Millisecond))
+		}
+		t.mu.Unlock()
+		timer.Reset(wait)
+	}
+}
+
+// at asks to be woken; t.mu is held.
+func (t *Target) at(when time.Time) {
+	if t.wake.IsZero() || when.Before(t.wake) {
+		t.wake = when
+	}
+}
+
+// Get implements deploy.Target.
+func (t *Target) Get(_ context.Context, k deploy.Key) (*unstructured.Unstructured, error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	o := t.objects[k]
+	if o == nil {
+		return nil, fmt.Errorf("get %s: %w", k, deploy.ErrNotFound)
+	}
+	return o.live.DeepCopy(), nil
+}
+
+// List implements deploy.Target.
+func (t *Target) List(_ context.Context, application string) ([]*unstructured.Unstructured, error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	var found []*unstructured.Unstructured
+	for _, o := range t.sorted() {
+		if application == "" || o.Application == application {
+			found = append(found, o.live.DeepCopy())
+		}
+	}
+	return found, nil
+}
+
+// sorted gives the objects, owners before what they own; t.mu is held.
+func (t *Target) sorted() []*object {
+	depth := func(o *object) int {
+		n := 0
+		for owners := o.live.GetOwnerReferences(); len(owners) > 0 && n < 4; n++ {
+			parent := t.byUID(string(owners[0].UID))
+			if parent == nil {
+				break
+			}
+			owners = parent.live.GetOwnerReferences()
+		}
+		return n
+	}
+	depths := map[*object]int{}
+	for _, o := range t.objects {
+		depths[o] = depth(o)
+	}
+	return slices.SortedFunc(maps.Values(t.objects), func(a, b *object) int {
+		if depths[a] != depths[b] {
+			return depths[a] - depths[b]
+		}
+		if a.Key.String() < b.Key.String() {
+			return -1
+		}
+		return 1
+	})
+}
+
+// Changes implements deploy.Target.
+func (t *Target) Changes() <-chan deploy.Change { return t.changes }
+
+// Logs implements deploy.Target.
+func (t *Target) Logs(ctx context.Context, k deploy.Key, container string, o deploy.LogOptions) (io.ReadCloser, error) {
+	t.mu.Lock()
+	found := t.objects[k]
+	if found == nil || k.Kind != "Pod" {
+		t.mu.Unlock()
+		return nil, fmt.Errorf("logs of %s: %w", k, deploy.ErrNotFound)
+	}
+	id := found.id()
+	if container == "" {
+		if list, _, _ := unstructured.NestedSlice(found.live.Object, "spec", "containers"); len(list) > 0 {
+			first, _ := list[0].(map[string]any)
+			container, _ = first["name"].(string)
+		}
+	}
+	t.mu.Unlock()
+	if o.Previous {
+		if id.Attempt == 0 {
+			return nil, fmt.Errorf("logs of %s: it was not restarted: %w", k, deploy.ErrNotFound)
+		}
+		id.Attempt--
+	}
+	from := 0
+	if o.Tail > 0 {
+		from = -o.Tail
+	}
+	r, err := t.o.Executor.Logs(ctx, id, container, executor.LogOptions{FromLine: from, Follow: o.Follow})
+	if errors.Is(err, executor.ErrNotFound) {
+		return nil, fmt.Errorf("logs of %s: %w", k, deploy.ErrNotFound)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("logs of %s: %w", k, err)
+	}
+	return r, nil
+}
+
+func random(bytes int) string {
+	b := make([]byte, bytes)
+	_, _ = rand.Read(b) // It never fails; see crypto/rand.
+	return hex.EncodeToString(b)
+}
+
+func newUID() string {
+	s := random(16)
+	return s[:8] + "-" + s[8:12] + "-4" + s[13:16] + "-a" + s[17:20] + "-" + s[20:]
+}

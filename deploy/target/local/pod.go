@@ -1,0 +1,452 @@
+package local
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/tiphys/tiphys/deploy"
+	"github.com/tiphys/tiphys/executor"
+)
+
+// Kubernetes' waits.
+const (
+	defaultGrace  = 30 * time.Second
+	firstBackoff  = 10 * time.Second
+	maxBackoff    = 5 * time.Minute
+	backoffForget = 10 * time.Minute
+)
+
+// pod is a pod's present attempt, as far as memory knows; the record has what must survive.
+type pod struct {
+	*object
+	// begun is closed when the executor answered Start; nil if it was not asked yet.
+	begun chan struct{}
+	// known says that the executor has the attempt on record.
+	known   bool
+	running bool
+	// stopping says that the attempt was asked to end, to be restarted.
+	stopping  bool
+	leaving   bool
+	ip        string
+	startedAt time.Time
+	state     []corev1.ContainerStatus
+	waiting   *corev1.ContainerStateWaiting
+	probes    context.CancelFunc
+	// passed are the containers that serve: without a readiness probe as soon as they run.
+	passed     map[string]bool
+	readySince time.Time
+}
+
+func (p *pod) spec() *corev1.Pod { return typedOf[corev1.Pod](p.object) }
+
+func (p *pod) ready() bool { return p.running && !p.readySince.IsZero() && !p.deleting() }
+
+func (p *pod) grace() time.Duration {
+	if s := p.spec().Spec.TerminationGracePeriodSeconds; s != nil {
+		return time.Duration(*s) * time.Second
+	}
+	return defaultGrace
+}
+
+func (t *Target) podsOf(owner *object) []*pod {
+	var found []*pod
+	for _, o := range t.children(owner, "Pod") {
+		if p := t.pods[o.UID]; p != nil {
+			found = append(found, p)
+		}
+	}
+	return found
+}
+
+// isAvailable: ready for minReadySeconds.
+func (t *Target) isAvailable(p *pod, minReady int32) bool {
+	if !p.ready() {
+		return false
+	}
+	due := p.readySince.Add(time.Duration(minReady) * time.Second)
+	if minReady > 0 && t.o.Now().Before(due) {
+		t.at(due)
+		return false
+	}
+	return true
+}
+
+// adopt takes over a pod from the ledger: what was ready is taken to be until a probe says otherwise.
+func (t *Target) adopt(p *pod) {
+	if p.Ended || p.deleting() {
+		return
+	}
+	status := p.spec().Status
+	p.ip = status.PodIP
+	for _, c := range status.Conditions {
+		if c.Type == corev1.PodReady && c.Status == corev1.ConditionTrue && p.ip != "" {
+			p.running, p.readySince = true, c.LastTransitionTime.Time
+			p.passed = map[string]bool{}
+			for _, container := range p.spec().Spec.Containers {
+				p.passed[container.Name] = true
+			}
+			p.state = status.ContainerStatuses
+		}
+	}
+	if p.RestartAt.IsZero() {
+		t.begin(p)
+	}
+}
+
+// begin starts the present attempt, or attaches to it. t.mu is held.
+func (t *Target) begin(p *pod) {
+	order, err := t.order(p)
+	if err != nil {
+		t.cannotStart(p, err)
+		return
+	}
+	begun := make(chan struct{})
+	p.begun = begun
+	t.spawn(func(ctx context.Context) {
+		err := t.o.Executor.Start(ctx, order)
+		t.mu.Lock()
+		defer t.mu.Unlock()
+		defer close(begun)
+		if order.ID.Attempt != p.Attempt {
+			return
+		}
+		if err != nil {
+			if ctx.Err() == nil {
+				p.begun = nil
+				t.cannotStart(p, err)
+				t.poke()
+			}
+			return
+		}
+		p.known = true
+	})
+}
+
+// cannotStart has the same attempt tried again: it is not on record, so nothing was started.
+func (t *Target) cannotStart(p *pod, err error) {
+	p.waiting = &corev1.ContainerStateWaiting{Reason: "CreateContainerError", Message: err.Error()}
+	p.RestartAt = t.o.Now().Add(firstBackoff)
+	t.at(p.RestartAt)
+}
+
+// order is the pod as the executor needs it.
+func (t *Target) order(p *pod) (executor.Pod, error) {
+	resolved, err := t.resolve(p.Key.Namespace)
+	if err != nil {
+		return executor.Pod{}, err
+	}
+	spec := p.spec().DeepCopy()
+	spec.Status = corev1.PodStatus{}
+	env := map[string]string{}
+	for name, value := range t.o.Env {
+		env[name] = value
+	}
+	for _, s := range t.services {
+		if s.key.Namespace != p.Key.Namespace || !s.address.IsValid() {
+			continue
+		}
+		spec.Spec.HostAliases = append(spec.Spec.HostAliases, corev1.HostAlias{IP: s.address.String(), Hostnames: s.names(true)})
+		if spec.Spec.EnableServiceLinks == nil || *spec.Spec.EnableServiceLinks {
+			prefix := strings.ToUpper(strings.ReplaceAll(s.key.Name, "-", "_"))
+			env[prefix+"_SERVICE_HOST"] = s.address.String()
+			if len(s.spec.Spec.Ports) > 0 {
+				env[prefix+"_SERVICE_PORT"] = fmt.Sprint(s.spec.Spec.Ports[0].Port)
+			}
+		}
+	}
+	return executor.Pod{ID: p.id(), Pod: *spec, Resolve: resolved, Env: env}, nil
+}
+
+// step moves one pod on: begins a restart that is due, and records its status.
+func (t *Target) step(p *pod) {
+	if p.Ended {
+		return
+	}
+	if !p.RestartAt.IsZero() {
+		if now := t.o.Now(); now.Before(p.RestartAt) {
+			t.at(p.RestartAt)
+		} else {
+			p.RestartAt, p.waiting = zeroTime, nil
+			t.begin(p)
+		}
+	}
+	t.podStatus(p)
+}
+
+// report takes in what the executor says.
+func (t *Target) report(r executor.Report) {
+	uid, mine := strings.CutPrefix(r.ID.Owner, OwnerPrefix)
+	if !mine {
+		return
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	p := t.pods[uid]
+	if p == nil || r.ID.Attempt < p.Attempt || p.Ended {
+		if r.Phase.Done() {
+			t.acknowledge(r.ID)
+		}
+		return
+	}
+	if r.ID.Attempt > p.Attempt {
+		return
+	}
+	p.known = true
+	if r.Phase.Done() {
+		t.ended(p, r)
+		return
+	}
+	if r.IP != "" {
+		p.ip = r.IP
+	}
+	if len(r.Containers) > 0 {
+		p.state = r.Containers
+	}
+	if r.Phase == executor.Running {
+		if p.startedAt.IsZero() {
+			p.startedAt = r.StartedAt
+		}
+		if !p.running || p.probes == nil {
+			p.running = true
+			t.watch(p)
+		}
+		t.restartBroken(p)
+	}
+	t.poke()
+}
+
+// restartBroken ends an attempt of which one container is gone while others run: the pod restarts as a whole.
+func (t *Target) restartBroken(p *pod) {
+	if p.spec().Spec.RestartPolicy == corev1.RestartPolicyNever {
+		return
+	}
+	for _, c := range p.state {
+		if c.State.Terminated != nil && (c.State.Terminated.ExitCode != 0 || restartsAlways(p)) {
+			t.stop(p, "container "+c.Name+" ended")
+			return
+		}
+	}
+}
+
+func restartsAlways(p *pod) bool {
+	policy := p.spec().Spec.RestartPolicy
+	return policy == "" || policy == corev1.RestartPolicyAlways
+}
+
+// stop ends the present attempt so that it is restarted. t.mu is held.
+func (t *Target) stop(p *pod, why string) {
+	if p.stopping || p.deleting() {
+		return
+	}
+	p.stopping = true
+	t.unready(p)
+	id, grace := p.id(), p.grace()
+	t.o.Log.Info("pod is restarted", "pod", p.Key.String(), "reason", why)
+	t.spawn(func(ctx context.Context) {
+		if err := t.o.Executor.Stop(ctx, id, grace); err != nil && ctx.Err() == nil {
+			t.o.Log.Error("pod could not be stopped", "pod", id.Node, "error", err)
+		}
+	})
+	t.poke()
+}
+
+func (t *Target) unready(p *pod) {
+	p.passed, p.readySince = nil, zeroTime
+	if p.probes != nil {
+		p.probes()
+		p.probes = nil
+	}
+}
+
+func (t *Target) acknowledge(id executor.ID) {
+	t.spawn(func(ctx context.Context) {
+		if err := t.o.Executor.Acknowledge(ctx, id); err != nil && ctx.Err() == nil {
+			t.o.Log.Error("end of a pod could not be acknowledged", "pod", id.Node, "error", err)
+		}
+	})
+}
+
+// ended records the end of an attempt, and whether another follows, and only then acknowledges it.
+func (t *Target) ended(p *pod, r executor.Report) {
+	id := p.id()
+	t.unready(p)
+	p.running, p.known, p.begun, p.stopping = false, false, nil, false
+	if p.deleting() {
+		if t.remove(p) {
+			t.acknowledge(id)
+		}
+		return
+	}
+	saved := p.ObjectRecord
+	policy := p.spec().Spec.RestartPolicy
+	again := policy == "" || policy == corev1.RestartPolicyAlways || (policy == corev1.RestartPolicyOnFailure && r.Phase != executor.Succeeded) ||
+		r.Reason == executor.ReasonLost
+	now := t.o.Now()
+	if again {
+		t.backOff(p, r, now)
+	} else {
+		p.Ended, p.State = true, string(corev1.PodSucceeded)
+		if r.Phase != executor.Succeeded {
+			p.State = string(corev1.PodFailed)
+		}
+	}
+	p.live.Object["status"] = toTree(t.endStatus(p, r, now, again))
+	p.ip, p.startedAt, p.state = "", zeroTime, nil
+	if !t.log(change{kind: deploy.KindObjectChanged, o: p.object, cause: p.last}) {
+		p.ObjectRecord = saved // The report is repeated when this server is back.
+		return
+	}
+	t.acknowledge(id)
+	t.poke()
+}
+
+// backOff decides when the next attempt begins: the first restart at once, then 10 s doubling to 5 min, as Kubernetes.
+func (t *Target) backOff(p *pod, r executor.Report, now time.Time) {
+	p.Attempt++
+	if !r.StartedAt.IsZero() && r.FinishedAt.Sub(r.StartedAt) >= backoffForget {
+		p.Crashes = 0
+	}
+	p.Crashes++
+	p.RestartAt = now
+	p.State = string(corev1.PodRunning)
+	if p.Crashes == 1 && r.Phase != executor.Error || r.Reason == executor.ReasonLost {
+		return
+	}
+	wait := firstBackoff
+	for range min(max(p.Crashes-2, 0), 10) {
+		wait = min(wait*2, maxBackoff)
+	}
+	p.RestartAt = now.Add(wait)
+	p.waiting = &corev1.ContainerStateWaiting{Reason: "CrashLoopBackOff", Message: fmt.Sprintf("back-off %s restarting the pod: %s", wait, r.Message)}
+	switch r.Reason {
+	case executor.ReasonImage:
+		p.waiting.Reason, p.waiting.Message = "ImagePullBackOff", r.Message
+	case executor.ReasonStart:
+		p.waiting.Reason, p.waiting.Message = "RunContainerError", r.Message
+	}
+}
+
+// terminate drains a pod that is being deleted and has it stopped: preStop, the end of the requests that it is
+// serving, SIGTERM, SIGKILL, all within its grace period. t.mu is held.
+func (t *Target) terminate(p *pod) {
+	if p.leaving {
+		return
+	}
+	p.leaving = true
+	b, begun, id := t.backends[p.UID], p.begun, p.id()
+	serving := p.running
+	if p.probes != nil {
+		p.probes()
+		p.probes = nil
+	}
+	if p.Ended || (begun == nil && !p.RestartAt.IsZero()) {
+		t.remove(p)
+		return
+	}
+	spec, grace := p.spec().DeepCopy(), p.grace()
+	ip := p.ip
+	t.spawn(func(ctx context.Context) {
+		ctx, cancel := context.WithTimeout(ctx, grace+20*time.Second)
+		defer cancel()
+		if begun != nil {
+			select {
+			case <-begun:
+			case <-ctx.Done():
+			}
+		}
+		drain, stop := context.WithTimeout(ctx, grace)
+		if serving {
+			t.preStop(drain, id, spec, ip)
+			if b != nil {
+				b.drained(drain)
+			}
+		}
+		end, _ := drain.Deadline()
+		stop()
+		if err := t.o.Executor.Stop(ctx, id, max(time.Until(end), 2*time.Second)); err != nil && ctx.Err() == nil {
+			t.o.Log.Error("pod could not be stopped", "pod", id.Node, "error", err)
+		}
+		t.mu.Lock()
+		known := p.known || begun == nil
+		t.mu.Unlock()
+		if known {
+			// The final report removes the record. It never comes for a pod that the executor does not have.
+			t.awaitGone(ctx, p)
+		}
+		t.mu.Lock()
+		defer t.mu.Unlock()
+		if t.pods[p.UID] == p && t.ctx.Err() == nil {
+			t.remove(p)
+			t.poke()
+		}
+	})
+}
+
+func (t *Target) awaitGone(ctx context.Context, p *pod) {
+	tick := time.NewTicker(50 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		t.mu.Lock()
+		gone := t.pods[p.UID] != p
+		t.mu.Unlock()
+		if gone {
+			return
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+	}
+}
+
+func (t *Target) remove(p *pod) bool {
+	if !t.log(change{kind: deploy.KindObjectDeleted, o: p.object, cause: p.last}) {
+		return false
+	}
+	t.poke()
+	return true
+}
+
+func (t *Target) preStop(ctx context.Context, id executor.ID, spec *corev1.Pod, ip string) {
+	for _, c := range spec.Spec.Containers {
+		if c.Lifecycle == nil || c.Lifecycle.PreStop == nil {
+			continue
+		}
+		h := c.Lifecycle.PreStop
+		var err error
+		switch {
+		case h.Exec != nil:
+			_, _, err = t.o.Executor.Exec(ctx, id, c.Name, h.Exec.Command)
+		case h.HTTPGet != nil:
+			err = probeHTTP(ctx, ip, c, h.HTTPGet)
+		case h.Sleep != nil:
+			select {
+			case <-ctx.Done():
+			case <-time.After(time.Duration(h.Sleep.Seconds) * time.Second):
+			}
+		}
+		if err != nil && !errors.Is(err, context.Canceled) {
+			t.o.Log.Warn("preStop failed", "pod", id.Node, "container", c.Name, "error", err)
+		}
+	}
+}
+
+func condition(kind corev1.PodConditionType, is bool, old corev1.PodStatus, now time.Time) corev1.PodCondition {
+	status := corev1.ConditionFalse
+	if is {
+		status = corev1.ConditionTrue
+	}
+	for _, c := range old.Conditions {
+		if c.Type == kind && c.Status == status {
+			return c
+		}
+	}
+	return corev1.PodCondition{Type: kind, Status: status, LastTransitionTime: metav1.NewTime(now)}
+}
