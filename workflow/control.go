@@ -137,6 +137,7 @@ func (t *turn) shutDown(strategy string) {
 		return
 	}
 	t.changeRun(kindRunChange, runChange{Shutdown: &strategy, Suspended: ptr(false), Actor: t.actor})
+	t.freed = append(t.freed, suspendedKey)
 	t.halt(func(n *node) (string, bool) { return shutdownMessage(strategy), t.shutdown(n) })
 }
 
@@ -146,6 +147,7 @@ func (t *turn) expire() {
 		return
 	}
 	t.changeRun(kindRunChange, runChange{Expired: true, Suspended: ptr(false)})
+	t.freed = append(t.freed, suspendedKey)
 	t.halt(func(n *node) (string, bool) { return deadlineMessage, !n.Exit })
 }
 
@@ -359,7 +361,7 @@ func (t *turn) retryRun(c Control) error {
 	}
 	for i := len(all) - 1; i >= 0; i-- {
 		n := all[i]
-		if n.gone || n.Type.leaf() || n.Phase == Skipped || !t.touched(n, drop) {
+		if n.gone || n.Type.leaf() || n.Phase == Skipped || !s.cache.touched[n.ID] {
 			continue
 		}
 		t.change(kindReopened, n, nodeChange{})
@@ -418,11 +420,13 @@ func (t *turn) toDrop(c Control) (map[string]bool, error) {
 			selected[n.ID] = true
 		}
 	}
+	failing := map[string]bool{} // ended badly, and so did everything above
 	for _, n := range s.order {
 		if n.gone {
 			continue
 		}
 		p := s.nodes[n.Parent]
+		failing[n.ID] = n.Phase.bad() && (p == nil || failing[p.ID])
 		switch {
 		case n.Parent == "" && n.ID != s.root:
 			drop[n.ID] = true
@@ -430,28 +434,28 @@ func (t *turn) toDrop(c Control) (map[string]bool, error) {
 			drop[n.ID] = true
 		case n.planned:
 			drop[n.ID] = true
-		case n.Type.leaf() && n.Phase.bad():
+		case n.Type.leaf() && failing[n.ID]:
 			drop[n.ID] = true
-		case p != nil && p.Type == NodeRetry && p.Phase.bad():
+		case p != nil && p.Type == NodeRetry && failing[p.ID]:
 			drop[n.ID] = true
 		case n.Role == roleHook || n.Role == roleExit:
-			drop[n.ID] = p != nil && p.Phase.bad()
-		case n.Type == NodeStepGroup && n.open == 0 && len(n.children) == 0 && n.Phase.bad():
+			drop[n.ID] = p != nil && failing[p.ID]
+		case n.Type == NodeStepGroup && n.open == 0 && len(n.children) == 0 && failing[n.ID]:
 			drop[n.ID] = true
 		default:
 			for _, a := range n.After {
 				prev := s.nodes[a]
-				if drop[a] || prev != nil && prev.Phase.bad() && n.Phase != Succeeded || s.holdsDropped(prev, drop) {
+				if drop[a] || prev != nil && failing[prev.ID] || s.holdsDropped(prev) {
 					drop[n.ID] = true
 				}
 			}
 		}
+		if failing[n.ID] && !n.Type.leaf() && !drop[n.ID] {
+			s.cache.touch(n.ID)
+		}
 		if drop[n.ID] {
 			for up := p; up != nil && !selected[up.ID]; up = s.nodes[up.Parent] {
-				if s.cache.touched == nil {
-					s.cache.touched = map[string]bool{}
-				}
-				s.cache.touched[up.ID] = true
+				s.cache.touch(up.ID)
 			}
 		}
 	}
@@ -463,9 +467,12 @@ func (s *State) holdsDropped(n *node, _ map[string]bool) bool {
 	return n != nil && s.cache.touched[n.ID]
 }
 
-// touched reports whether a composite node must run again: it ended badly, or something below it was set aside.
-func (t *turn) touched(n *node, _ map[string]bool) bool {
-	return n.Phase.bad() || t.s.cache.touched[n.ID]
+// touch marks a node that has to run again because something below it is set aside.
+func (c *cache) touch(id string) {
+	if c.touched == nil {
+		c.touched = map[string]bool{}
+	}
+	c.touched[id] = true
 }
 
 // resumeComposite lets a reopened node make what is missing below it.

@@ -91,7 +91,7 @@ func (t *turn) lookAgain(p *node) {
 	case NodeDAG:
 		t.endDAG(p)
 	case NodeRetry:
-		if len(p.children) == 0 {
+		if p.open == 0 {
 			t.finish(p, Failed, failFastMessage, nil)
 		}
 	}

@@ -63,7 +63,7 @@ func (c *checker) steps() {
 	}
 	c.tags(c.t.Tree.Get("outputs"), scope, "outputs", c.way()+c.where+".outputs ")
 	c.tags(c.t.Tree.Get("synchronization"), c.scope, "synchronization", c.way()+c.where+" ")
-	c.aggregateOutputs(scope)
+	c.aggregateOutputs()
 }
 
 func (c *checker) memberName(m *member, where string, seen map[string]bool) {
@@ -286,19 +286,39 @@ func (c *checker) dag() {
 		return
 	}
 	all := newNames(c.scope)
+	outputs := map[string]*names{}
 	for _, name := range sorted {
 		m := tasks[name]
 		own := newNames(c.scope)
-		for ancestor := range ancestors(name, depends) {
-			c.addOutputs(own, tasks[ancestor], "tasks.", true)
-		}
+		own.lookup = func(tag string) bool { return c.fromAncestor(tag, name, depends, outputs) }
 		c.member(m, own, "tasks.", m.where+" ")
 		c.addOutputs(all, m, "tasks.", true)
+		outputs[name] = newNames(nil)
+		c.addOutputs(outputs[name], m, "tasks.", true)
 	}
 	c.tags(c.t.Tree.Get("outputs"), all, "outputs", c.way()+c.where+".outputs ")
 	c.tags(c.t.Tree.Get("synchronization"), c.scope, "synchronization", c.way()+c.where+" ")
 	c.tags(c.t.Tree.Lookup("dag.target"), c.scope, "dag.target", c.way()+c.where+" ")
-	c.aggregateOutputs(all)
+	c.aggregateOutputs()
+}
+
+// fromAncestor tells whether a tag is an output of a task that the given one waits for. It is asked per tag: listing
+// the outputs of all ancestors of all tasks would be quadratic.
+func (c *checker) fromAncestor(tag, of string, depends map[string][]string, outputs map[string]*names) bool {
+	rest, ok := strings.CutPrefix(tag, "tasks.")
+	if !ok {
+		return false
+	}
+	task, _, _ := strings.Cut(rest, ".")
+	if outputs[task] == nil {
+		for name := range outputs {
+			if isTagged(name) {
+				return true // a task whose name is only known when it runs
+			}
+		}
+		return false
+	}
+	return outputs[task].has(tag) && reaches(of, task, depends)
 }
 
 // dependencyStyle tells whether the tasks use depends or dependencies at all, and refuses both together.
@@ -399,16 +419,20 @@ func topological(order []*member, depends map[string][]string) (sorted []string,
 	return sorted, ""
 }
 
-func ancestors(name string, depends map[string][]string) map[string]bool {
-	all := map[string]bool{}
-	queue := slices.Clone(depends[name])
+// reaches tells whether a task waits for another, directly or not.
+func reaches(from, to string, depends map[string][]string) bool {
+	seen := map[string]bool{}
+	queue := depends[from]
 	for len(queue) > 0 {
 		next := queue[0]
 		queue = queue[1:]
-		if !all[next] {
-			all[next] = true
-			queue = append(queue, depends[next]...)
+		if next == to {
+			return true
+		}
+		if !seen[next] {
+			seen[next] = true
+			queue = append(slices.Clip(queue), depends[next]...)
 		}
 	}
-	return all
+	return false
 }

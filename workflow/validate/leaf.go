@@ -193,7 +193,7 @@ func (c *checker) outputSource(p manifest.Parameter, at *manifest.Tree, where st
 }
 
 // aggregateOutputs: the outputs of steps and dag templates come from their members.
-func (c *checker) aggregateOutputs(_ *names) {
+func (c *checker) aggregateOutputs() {
 	at := c.t.Tree.Lookup("outputs.parameters")
 	for i, p := range c.t.Outputs.Parameters {
 		where := fmt.Sprintf("%s.outputs.parameters.%s", c.where, p.Name)

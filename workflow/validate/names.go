@@ -11,7 +11,9 @@ import (
 type names struct {
 	own      map[string]bool
 	prefixes []string
-	parent   *names
+	// lookup decides what would be too much to list.
+	lookup func(name string) bool
+	parent *names
 }
 
 func newNames(parent *names) *names { return &names{own: map[string]bool{}, parent: parent} }
@@ -27,7 +29,7 @@ func (n *names) addAll(prefix string) { n.prefixes = append(n.prefixes, prefix) 
 
 func (n *names) has(name string) bool {
 	for ; n != nil; n = n.parent {
-		if n.own[name] {
+		if n.own[name] || n.lookup != nil && n.lookup(name) {
 			return true
 		}
 		for _, p := range n.prefixes {

@@ -92,10 +92,13 @@ func (v *validator) warn(at *manifest.Tree, path, format string, args ...any) {
 	v.report(manifest.Diagnostic{Position: at.Here(), Severity: manifest.SeverityWarning, Path: path, Message: fmt.Sprintf(format, args...)})
 }
 
+// maxDiagnostics is as much as anybody reads.
+const maxDiagnostics = 500
+
 // report says a thing once: a template is reached from several places.
 func (v *validator) report(d manifest.Diagnostic) {
 	key := d.Position.String() + "\x00" + d.Message
-	if !v.reported[key] {
+	if !v.reported[key] && len(v.diagnostics) < maxDiagnostics {
 		v.reported[key] = true
 		v.diagnostics = append(v.diagnostics, d)
 	}

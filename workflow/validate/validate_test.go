@@ -1,8 +1,10 @@
 package validate
 
 import (
+	"fmt"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -87,6 +89,23 @@ func TestFaultsHaveTheirPlace(t *testing.T) {
 		if !strings.Contains(found, "error "+c.want) && (strings.HasPrefix(c.want, "wf.yaml") || !strings.Contains(found, c.want)) {
 			t.Errorf("%s -> %s:\ngot  %s\nwant %s", c.old, c.by, found, c.want)
 		}
+	}
+}
+
+// The work grows with the manifest, not with its square: each task of a long chain refers to the one before.
+func TestLongChain(t *testing.T) {
+	var b strings.Builder
+	b.WriteString(strings.Replace(good, "entrypoint: main", "entrypoint: chain", 1))
+	b.WriteString("  - name: chain\n    dag:\n      tasks:\n      - {name: t0, template: make, arguments: {parameters: [{name: in, value: x}]}}\n")
+	for i := 1; i < 10_000; i++ {
+		fmt.Fprintf(&b, "      - {name: t%d, template: make, depends: t%d, arguments: {parameters: [{name: in, value: '{{tasks.t%d.outputs.result}}'}]}}\n", i, i-1, i-1)
+	}
+	start := time.Now()
+	if found := check(t, b.String(), Options{}); len(found) != 1 {
+		t.Errorf("%d: %v", len(found), found[:min(3, len(found))])
+	}
+	if took := time.Since(start); took > 8*time.Second {
+		t.Errorf("took %v", took)
 	}
 }
 
