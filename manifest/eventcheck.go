@@ -2,6 +2,7 @@ package manifest
 
 import (
 	"fmt"
+	"net/http"
 	"reflect"
 	"slices"
 	"sort"
@@ -156,8 +157,8 @@ func (c *eventCheck) webhook(path string, w *WebhookContext) {
 		c.warn(path+".endpoint", "endpoint %q does not begin with a slash; one is put before it", w.Endpoint)
 	}
 	switch w.Method {
-	case "", "GET", "POST":
-	case "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS", "CONNECT", "TRACE":
+	case "", http.MethodGet, http.MethodPost:
+	case http.MethodPut, http.MethodPatch, http.MethodDelete, http.MethodHead, http.MethodOptions, http.MethodConnect, http.MethodTrace:
 		c.warn(path+".method", "requests with method %s are refused: only GET and POST carry events", w.Method)
 	default:
 		c.fail(path+".method", "%q is not an HTTP method", w.Method)

@@ -131,7 +131,7 @@ func (s *Sensor) satisfied(t *trigger, d *manifest.EventDependency, state State,
 		result.Decisions = append(result.Decisions, decision)
 		return State{Saved: saved, Fired: state.Fired}
 	}
-	firing := s.fire(t, &t.def, state.Fired+1, c.event, events)
+	firing := s.fire(&t.def, state.Fired+1, c.event, events)
 	decision.Outcome, decision.Firing, decision.Events = "fired", firing.Number, firing.Events
 	decision.Satisfied = sortedNames(events)
 	decision.Reason = fmt.Sprintf("condition `%s` holds; %s", t.condition.text, c.reason)

@@ -36,12 +36,13 @@ func Check(filters *manifest.EventFilters, operator string, e *event.Event, stri
 	if filters == nil {
 		return Verdict{Pass: true, Reason: "no filters"}
 	}
+	doc := &document{event: e}
 	parts := []part{
-		{"expr", filters.Exprs != nil, func() Verdict { return exprFilter(filters, e) }},
-		{"data", filters.Data != nil, func() Verdict { return dataFilter(filters, e) }},
+		{"expr", filters.Exprs != nil, func() Verdict { return exprFilter(filters, doc) }},
+		{"data", filters.Data != nil, func() Verdict { return dataFilter(filters, doc) }},
 		{"context", filters.Context != nil, func() Verdict { return contextFilter(filters.Context, e) }},
 		{"time", filters.Time != nil, func() Verdict { return timeFilter(filters.Time, e) }},
-		{"script", filters.Script != "", func() Verdict { return scriptFilter(filters.Script, e) }},
+		{"script", filters.Script != "", func() Verdict { return scriptFilter(filters.Script, doc) }},
 	}
 	if operator == "or" {
 		return anyPart(parts, strict)
@@ -133,25 +134,34 @@ func combine(kind, operator string, n int, each func(i int) Verdict) Verdict {
 	return Verdict{Reason: strings.Join(reasons, " and ")}
 }
 
-// jsonData gives the event's data for a filter; done says that the verdict stands already.
-func jsonData(kind string, e *event.Event) (data []byte, v Verdict, done bool) {
-	if e == nil {
-		return nil, failed("%s filter error (nil event)", kind), true
-	}
-	if len(e.Data) == 0 {
-		return nil, Verdict{Pass: true, Reason: "event has no data"}, true
-	}
-	if !json.Valid(e.Data) { // bounded in depth, unlike gjson's
-		return nil, failed("%s filter error (event data not valid JSON)", kind), true
-	}
-	return e.Data, Verdict{}, false
+// document is the event as filters see it; its data is checked once, for all of them.
+type document struct {
+	event          *event.Event
+	checked, valid bool
 }
 
-func exprFilter(f *manifest.EventFilters, e *event.Event) Verdict {
+// data gives the event's data for a filter; done says that the verdict stands already.
+func (d *document) data(kind string) (data []byte, v Verdict, done bool) {
+	if d.event == nil {
+		return nil, failed("%s filter error (nil event)", kind), true
+	}
+	if len(d.event.Data) == 0 {
+		return nil, Verdict{Pass: true, Reason: "event has no data"}, true
+	}
+	if !d.checked {
+		d.checked, d.valid = true, json.Valid(d.event.Data) // bounded in depth, unlike gjson's
+	}
+	if !d.valid {
+		return nil, failed("%s filter error (event data not valid JSON)", kind), true
+	}
+	return d.event.Data, Verdict{}, false
+}
+
+func exprFilter(f *manifest.EventFilters, d *document) Verdict {
 	if len(f.Exprs) == 0 {
 		return Verdict{Pass: true}
 	}
-	data, v, done := jsonData("expr", e)
+	data, v, done := d.data("expr")
 	if done {
 		return v
 	}
@@ -205,15 +215,15 @@ func short(r gjson.Result) string {
 	return s
 }
 
-func dataFilter(f *manifest.EventFilters, e *event.Event) Verdict {
+func dataFilter(f *manifest.EventFilters, d *document) Verdict {
 	if len(f.Data) == 0 {
 		return Verdict{Pass: true}
 	}
-	data, v, done := jsonData("data", e)
+	data, v, done := d.data("data")
 	if done {
 		return v
 	}
-	return combine("data", f.DataLogicalOperator, len(f.Data), func(i int) Verdict { return oneData(f.Data[i], data, e.Time) })
+	return combine("data", f.DataLogicalOperator, len(f.Data), func(i int) Verdict { return oneData(f.Data[i], data, d.event.Time) })
 }
 
 func oneData(f manifest.DataFilter, data []byte, now time.Time) Verdict {
@@ -382,8 +392,8 @@ func sinceMidnight(t time.Time) time.Duration {
 		time.Duration(t.Second())*time.Second + time.Duration(t.Nanosecond())
 }
 
-func scriptFilter(script string, e *event.Event) Verdict {
-	data, v, done := jsonData("script", e)
+func scriptFilter(script string, d *document) Verdict {
+	data, v, done := d.data("script")
 	if done {
 		return v
 	}

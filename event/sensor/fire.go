@@ -9,7 +9,7 @@ import (
 )
 
 // fire makes the firing of a trigger (or of its dead-letter trigger) from the events used.
-func (s *Sensor) fire(t *trigger, def *manifest.Trigger, number int64, last event.Event, events map[string]event.Event) Firing {
+func (s *Sensor) fire(def *manifest.Trigger, number int64, last event.Event, events map[string]event.Event) Firing {
 	f := Firing{Sensor: s.Key, Trigger: def.Template.Name, Type: def.Template.Type(), Number: number,
 		Key:    fmt.Sprintf("%s/%s/%s/%d", last.ID, s.Key, def.Template.Name, number),
 		Events: map[string]int64{}, Policy: def.Policy, RetryStrategy: def.RetryStrategy, RateLimit: def.RateLimit,
@@ -21,7 +21,7 @@ func (s *Sensor) fire(t *trigger, def *manifest.Trigger, number int64, last even
 		f.Problem = err.Error()
 	}
 	if def.DLQTrigger != nil && def.DLQTrigger.Template != nil {
-		dlq := s.fire(t, def.DLQTrigger, number, last, events)
+		dlq := s.fire(def.DLQTrigger, number, last, events)
 		f.DLQ = &dlq
 	}
 	return f
@@ -29,16 +29,19 @@ func (s *Sensor) fire(t *trigger, def *manifest.Trigger, number int64, last even
 
 // fill applies the parameters.
 func (f *Firing) fill(def *manifest.Trigger, events map[string]event.Event) error {
-	raw, err := json.Marshal(def.Template)
-	if err != nil {
-		return fmt.Errorf("read trigger template: %w", err)
-	}
-	if raw, err = ApplyParameters(raw, def.Parameters, events); err != nil {
-		return fmt.Errorf("apply parameters to the trigger's template: %w", err)
-	}
-	var template manifest.TriggerTemplate
-	if err := json.Unmarshal(raw, &template); err != nil {
-		return fmt.Errorf("the parameters make the trigger's template unreadable: %w", err)
+	template := *def.Template
+	if len(def.Parameters) > 0 {
+		raw, err := json.Marshal(def.Template)
+		if err != nil {
+			return fmt.Errorf("read trigger template: %w", err)
+		}
+		if raw, err = ApplyParameters(raw, def.Parameters, events); err != nil {
+			return fmt.Errorf("apply parameters to the trigger's template: %w", err)
+		}
+		template = manifest.TriggerTemplate{}
+		if err := json.Unmarshal(raw, &template); err != nil {
+			return fmt.Errorf("the parameters make the trigger's template unreadable: %w", err)
+		}
 	}
 	f.Template = &template
 	switch {
@@ -49,7 +52,7 @@ func (f *Firing) fill(def *manifest.Trigger, events map[string]event.Event) erro
 	case template.HTTP != nil:
 		return f.request(template.HTTP, events)
 	}
-	return f.message(&template, raw, events)
+	return f.message(&template, events)
 }
 
 // object resolves the parameters of an object, and applies them where the object is at hand.
@@ -59,7 +62,7 @@ func (f *Firing) object(source *manifest.TriggerSource, parameters []manifest.Tr
 		return err
 	}
 	f.Parameters = values
-	resource := json.RawMessage(nil)
+	var resource json.RawMessage
 	switch {
 	case source == nil:
 		return fmt.Errorf("the trigger has no source")
@@ -119,10 +122,14 @@ func asJSON(body []byte, err error) (json.RawMessage, error) {
 }
 
 // message handles the types that are kept as written: their parameters and payload have the same names.
-func (f *Firing) message(template *manifest.TriggerTemplate, raw []byte, events map[string]event.Event) error {
+func (f *Firing) message(template *manifest.TriggerTemplate, events map[string]event.Event) error {
 	kind := template.Type()
 	if kind == "" || kind == "log" {
 		return nil
+	}
+	raw, err := json.Marshal(template)
+	if err != nil {
+		return fmt.Errorf("read %s trigger: %w", kind, err)
 	}
 	var whole map[string]json.RawMessage
 	if err := json.Unmarshal(raw, &whole); err != nil {

@@ -57,8 +57,8 @@ func Resolve(src manifest.ParameterSource, events map[string]event.Event) (text 
 			continue
 		}
 		tree, err := from.tree()
-		if err == nil && !json.Valid(tree) {
-			err = errors.New("event data is not json")
+		if err == nil && len(tree) == 0 {
+			err = errors.New("the event has no data")
 		}
 		if err != nil {
 			why = err

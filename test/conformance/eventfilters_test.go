@@ -90,7 +90,7 @@ func (c filterCase) check() error {
 		return fmt.Errorf("pass %t, error %v; want %t, %t", v.Pass, v.Err, c.Expect.Pass, c.Expect.Error)
 	}
 	if v.Err != nil && !strings.Contains(v.Err.Error(), c.Expect.ErrorContains) {
-		return fmt.Errorf("error %q does not contain %q", v.Err, c.Expect.ErrorContains)
+		return fmt.Errorf("error does not contain %q: %w", c.Expect.ErrorContains, v.Err)
 	}
 	if v.Reason == "" {
 		return fmt.Errorf("no reason given")
@@ -132,9 +132,9 @@ func sameJSON(got, want string) error {
 
 func (c filterCase) result(got string, err error) error {
 	if (err != nil) != c.Expect.Error {
-		return fmt.Errorf("error %v, want %t", err, c.Expect.Error)
+		return fmt.Errorf("error %s, want %t", fmt.Sprint(err), c.Expect.Error)
 	}
-	if err != nil {
+	if c.Expect.Error {
 		return nil
 	}
 	if c.Expect.ResultText != nil && got != *c.Expect.ResultText {
