@@ -56,7 +56,7 @@ func (s *State) loadSpec() error {
 func (s *State) applyRun(kind string, b *runChange) {
 	r := &s.run
 	if kind == kindRetried {
-		r.FinishedAt, r.Message, r.Failed, r.Shutdown = nil, "", "", ""
+		r.FinishedAt, r.Message, r.Failed, r.Shutdown, r.Suspended = nil, "", "", "", false
 		s.exit, s.hook, s.expired = "", map[string]string{}, false
 		s.retries++
 	}

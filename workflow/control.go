@@ -463,7 +463,7 @@ func (t *turn) toDrop(c Control) (map[string]bool, error) {
 }
 
 // holdsDropped reports whether something below n is set aside.
-func (s *State) holdsDropped(n *node, _ map[string]bool) bool {
+func (s *State) holdsDropped(n *node) bool {
 	return n != nil && s.cache.touched[n.ID]
 }
 
