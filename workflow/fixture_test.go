@@ -1,0 +1,123 @@
+package workflow_test
+
+import (
+	"encoding/json"
+	"fmt"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/tools/txtar"
+	"sigs.k8s.io/yaml"
+
+	"github.com/tiphys/tiphys/executor"
+	"github.com/tiphys/tiphys/workflow"
+	"github.com/tiphys/tiphys/workflow/workflowtest"
+)
+
+// script is the file "script" of a fixture: what pods do, by display name of their node, and what persons do.
+type script struct {
+	Pods map[string]workflowtest.Outcome `json:"pods"`
+	Do   []struct {
+		// When the node with this display name is in this phase, or after Commands commands…
+		Node  string         `json:"node"`
+		Phase workflow.Phase `json:"phase"`
+		Ended bool           `json:"ended"`
+		// …the run is told this.
+		workflow.Control `json:",inline"`
+	} `json:"do"`
+}
+
+// TestFixtures runs testdata/*.txtar: "wf.yaml" is the manifest, "script" what the world does, "want" what must come
+// out of it: the run's phase and message, and then nodes as "display name | type | phase | message", in order of
+// creation. The comment names the source of the expectation.
+func TestFixtures(t *testing.T) {
+	files, err := filepath.Glob("testdata/*.txtar")
+	if err != nil || len(files) == 0 {
+		t.Fatal("no fixtures: ", err)
+	}
+	for _, f := range files {
+		t.Run(strings.TrimSuffix(filepath.Base(f), ".txtar"), func(t *testing.T) { runFixture(t, f) })
+	}
+}
+
+func runFixture(t *testing.T, file string) {
+	a, err := txtar.ParseFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	parts := map[string][]byte{}
+	for _, f := range a.Files {
+		parts[f.Name] = f.Data
+	}
+	if !strings.Contains(string(a.Comment), "Source:") {
+		t.Fatal("the fixture does not name the source of what it expects")
+	}
+	var s script
+	raw, err := yaml.YAMLToJSON(parts["script"])
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := json.Unmarshal(raw, &s); err != nil {
+		t.Fatal(err)
+	}
+	w := &workflowtest.World{Stuck: 10000}
+	w.Outcome = func(n workflow.Node, _ executor.Pod) workflowtest.Outcome {
+		o := s.Pods[n.DisplayName]
+		o.Takes *= time.Second
+		return o
+	}
+	wf, _, err := w.Load("wf.yaml", parts["wf.yaml"])
+	if err != nil {
+		t.Fatal(err)
+	}
+	r, err := w.Submit(wf, nil)
+	if err != nil {
+		if want := strings.TrimSpace(string(parts["want"])); want != "refused: "+err.Error() {
+			t.Fatalf("submit: %v\nwant %s", err, want)
+		}
+		return
+	}
+	for _, d := range s.Do {
+		err := r.Until(fmt.Sprintf("%s is %s", d.Node, d.Phase), func(st *workflow.State) bool {
+			if d.Ended {
+				return st.Done()
+			}
+			n, ok := r.Node(d.Node)
+			return ok && n.Phase == d.Phase
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := r.Control(d.Control); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := r.Finish(); err != nil {
+		t.Fatalf("%v\n%s", err, dump(r))
+	}
+	if got, want := strings.TrimSpace(outline(r)), strings.TrimSpace(string(parts["want"])); got != want {
+		t.Errorf("got\n%s\nwant\n%s", got, want)
+	}
+}
+
+func outline(r *workflowtest.Run) string {
+	run := r.State.Run()
+	s := fmt.Sprintf("%s | %s | %s\n", run.Phase, run.Message, run.Progress)
+	if o := run.Outputs; o != nil {
+		for _, p := range o.Parameters {
+			s += "output " + p.Name + "=" + p.Value.Text() + "\n"
+		}
+	}
+	for n := range r.State.Nodes() {
+		s += fmt.Sprintf("%s | %s | %s | %s", n.DisplayName, n.Type, n.Phase, n.Message)
+		if n.Inputs != nil {
+			for _, p := range n.Inputs.Parameters {
+				s += " | " + p.Name + "=" + p.Value.Text()
+			}
+		}
+		s += "\n"
+	}
+	return s
+}
