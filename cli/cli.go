@@ -11,6 +11,9 @@ import (
 	"github.com/spf13/cobra"
 )
 
+// Version is set by the build.
+var Version = "dev"
+
 // Exit codes of every command.
 const (
 	ExitOK = 0
@@ -69,8 +72,9 @@ func Main(ctx context.Context, args []string, std IO) int {
 
 func newRoot(std IO) *cobra.Command {
 	root := &cobra.Command{
-		Use:   "tiphys",
-		Short: "CI/CD in one program: Git event, workflow, deployment, preview, one ledger",
+		Use:     "tiphys",
+		Version: Version,
+		Short:   "CI/CD in one program: Git event, workflow, deployment, preview, one ledger",
 		Long: `Tiphys turns a change in Git into an event, the event into a workflow, the workflow into a deployment,
 gives every merge request a preview, and keeps one ledger that ties the change to what runs.
 

@@ -86,7 +86,7 @@ func TestSignedHead(t *testing.T) {
 	}
 	for what, change := range map[string]func(*ledger.Head){
 		"seq": func(h *ledger.Head) { h.Seq++ }, "time": func(h *ledger.Head) { h.Time = h.Time.Add(time.Microsecond) },
-		"hash": func(h *ledger.Head) { h.Hash = "00" + h.Hash[2:] }, "signature": func(h *ledger.Head) { h.Signature = "00" + h.Signature[2:] },
+		"hash": func(h *ledger.Head) { h.Hash = "00" + h.Hash[2:] }, "signature": func(h *ledger.Head) { h.Signature = h.Signature[2:] + h.Signature[:2] },
 		"no signature": func(h *ledger.Head) { h.Signature = "" }, "no key": func(h *ledger.Head) { h.PublicKey = "" },
 		"another key": func(h *ledger.Head) { *h = forged },
 	} {

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/tiphys/tiphys/artifact"
+	"github.com/tiphys/tiphys/artifact/image"
 	artifactlocal "github.com/tiphys/tiphys/artifact/local"
 	"github.com/tiphys/tiphys/artifact/mover"
 	"github.com/tiphys/tiphys/executor"
@@ -24,6 +25,7 @@ import (
 	"github.com/tiphys/tiphys/secret"
 	"github.com/tiphys/tiphys/server/runs"
 	"github.com/tiphys/tiphys/workflow"
+	"github.com/tiphys/tiphys/workflow/lock"
 )
 
 // MachineOptions say how a Machine works.
@@ -36,6 +38,8 @@ type MachineOptions struct {
 	Host bool
 	// Mirrors are where images of a registry are pulled from instead: host to URL.
 	Mirrors map[string]string
+	// Layers is where unpacked images are kept; a folder of Data if empty.
+	Layers string
 	// Objects are what runs refer to.
 	Objects runs.Objects
 	// Projections are those of the rooms beside the engine's own.
@@ -62,8 +66,11 @@ type MachineOptions struct {
 type Machine struct {
 	Ledger    *sqlite.Ledger
 	Artifacts *artifactlocal.Store
-	Executor  *local.Executor
-	Runs      *runs.Controller
+	// Images is the built-in registry's store; Library unpacks images from there or elsewhere.
+	Images   *image.Store
+	Library  *image.Library
+	Executor *local.Executor
+	Runs     *runs.Controller
 	// Data is the folder; Socket the folder that steps see at /run/tiphys.
 	Data, Socket string
 
@@ -112,7 +119,7 @@ func OpenMachine(ctx context.Context, o MachineOptions) (_ *Machine, err error) 
 func (m *Machine) openLedger(ctx context.Context, o MachineOptions) (err error) {
 	opt := sqlite.Options{
 		Path: filepath.Join(m.Data, "ledger.db"), Now: o.Now, Fault: o.Fault,
-		Projections: append([]ledger.Projection{workflow.Projection{}, runs.Projection{}}, o.Projections...),
+		Projections: append([]ledger.Projection{workflow.Projection{}, lock.Projection{}, runs.Projection{}}, o.Projections...),
 	}
 	if o.Ephemeral {
 		opt.Synchronous = sqlite.Off
@@ -131,12 +138,11 @@ func (m *Machine) openExecutor(o MachineOptions) (err error) {
 	if err != nil {
 		return err
 	}
-	images, err := openImages(filepath.Join(m.Data, "images"), o)
-	if err != nil {
+	if err := m.openImages(o); err != nil {
 		return err
 	}
 	m.Executor, err = local.New(local.Options{
-		Dir: filepath.Join(m.Data, "executor"), Init: init, Images: images, Socket: m.Socket,
+		Dir: filepath.Join(m.Data, "executor"), Init: init, Images: images{m.Library}, Socket: m.Socket,
 		Mover: mover.New(mover.Options{
 			Store: m.Artifacts, Secrets: m.secret, ResolveRepo: o.ResolveRepo, TempDir: os.TempDir(),
 		}),
@@ -176,6 +182,9 @@ func (m *Machine) Close() error {
 	if m.Executor != nil {
 		errs = append(errs, m.Executor.Close())
 	}
+	if m.Images != nil {
+		errs = append(errs, m.Images.Close())
+	}
 	if m.Artifacts != nil {
 		errs = append(errs, m.Artifacts.Close())
 	}
@@ -191,10 +200,7 @@ func (m *Machine) Close() error {
 // Nodes gives a run's nodes that changed after a sequence, and the latest sequence among them.
 func (m *Machine) Nodes(ctx context.Context, namespace, name string, after int64) ([]workflow.Node, int64, error) {
 	var nodes []workflow.Node
-	q := ledger.Query{Table: "node", Owner: runs.Key(namespace, name), ChangedAfter: max(after, 0), Limit: 1000}
-	if q.ChangedAfter == 0 {
-		q.ChangedAfter = 1 // no node is changed by the ledger's first entry
-	}
+	q := ledger.Query{Table: "node", Owner: runs.Key(namespace, name), ChangedAfter: max(after, 1), Limit: 1000}
 	for {
 		rows, err := m.Ledger.List(ctx, q)
 		if err != nil {

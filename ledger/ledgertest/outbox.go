@@ -95,6 +95,15 @@ func testOutboxRelease(t *testing.T, s Suite) {
 	f.same(keys(f.claim("q", 10)), []string{"a:2"})
 }
 
+func testOutboxLease(t *testing.T, s Suite) {
+	f := open(t, s)
+	now := f.clock.Now()
+	f.enqueue(ledger.Work{Queue: "q", Key: "mine", Due: now, Lease: time.Minute}, ledger.Work{Queue: "q", Key: "anybody's", Due: now})
+	f.same(keys(f.claim("q", 10)), []string{"anybody's:1"})
+	f.must(f.Outbox().Release(f.ctx))
+	f.same(len(f.claim("q", 10)), 2)
+}
+
 func testOutboxNext(t *testing.T, s Suite) {
 	f := open(t, s)
 	next := func() time.Time {

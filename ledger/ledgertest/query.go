@@ -24,12 +24,16 @@ func selectRows(rows []ledger.Row, q ledger.Query) []ledger.Row {
 		for name, value := range q.Labels {
 			labelled = labelled && r.Labels[name] == value
 		}
+		after = after && (q.ChangedAfter == 0 || r.Seq > q.ChangedAfter)
 		if after && labelled && r.Table == q.Table && (q.Owner == "" || q.Owner == r.Owner) &&
 			(len(q.States) == 0 || slices.Contains(q.States, r.State)) && strings.HasPrefix(r.Key, q.KeyPrefix) {
 			found = append(found, r)
 		}
 	}
 	slices.SortFunc(found, func(a, b ledger.Row) int {
+		if q.ChangedAfter > 0 {
+			return cmp.Or(cmp.Compare(a.Seq, b.Seq), cmp.Compare(a.Key, b.Key))
+		}
 		if before(ledger.Cursor{Time: a.Time, Key: a.Key}, ledger.Cursor{Time: b.Time, Key: b.Key}) == q.Oldest {
 			return -1
 		}
@@ -204,4 +208,21 @@ func steps(list []ledger.TrailStep) string {
 		words = append(words, fmt.Sprintf("%d:%d", s.Depth, s.Entry.Seq))
 	}
 	return strings.Join(words, " ")
+}
+
+// testFeed follows rows by the sequence of their last change.
+func testFeed(t *testing.T, s Suite) {
+	f := open(t, s)
+	var seqs []int64
+	for i := range 5 {
+		e := f.append(ledger.Draft{Kind: "thing.made", Subject: fmt.Sprint("thing/k", i%3), Body: thing{State: fmt.Sprint(i)}})
+		seqs = append(seqs, e.Seq)
+	}
+	rows, err := f.List(f.ctx, ledger.Query{Table: "thing", ChangedAfter: seqs[1]})
+	f.must(err)
+	var got []string
+	for _, r := range rows {
+		got = append(got, fmt.Sprintf("%s=%s@%d", r.Key, r.State, r.Seq))
+	}
+	f.same(got, []string{fmt.Sprintf("k2=2@%d", seqs[2]), fmt.Sprintf("k0=3@%d", seqs[3]), fmt.Sprintf("k1=4@%d", seqs[4])})
 }

@@ -60,6 +60,8 @@ func Run(t *testing.T, s Suite) {
 		{"changed", testChanged},
 		{"outbox", testOutbox},
 		{"outbox release", testOutboxRelease},
+		{"outbox lease", testOutboxLease},
+		{"feed", testFeed},
 		{"outbox next", testOutboxNext},
 		{"outbox under many workers", testOutboxWorkers},
 		{"verify", testVerify},

@@ -31,9 +31,13 @@ func (b *batch) flushWork() error {
 			// An item that replaces another gets an id of its own: who still holds the old one cannot settle the new one.
 			b.lastWork++
 			due := w.Due.UnixMicro()
-			_, err = b.s.exec("INSERT INTO outbox (id, queue, key, due, ready, claimed, attempt, cause, body) VALUES (?, ?, ?, ?, ?, 0, 0, ?, ?)"+
-				" ON CONFLICT (queue, key) DO UPDATE SET id = excluded.id, due = excluded.due, ready = excluded.ready, claimed = 0, attempt = 0, cause = excluded.cause, body = excluded.body",
-				b.lastWork, w.Queue, w.Key, due, due, w.Cause, []byte(w.Body))
+			ready, claimed := due, 0
+			if w.Lease > 0 {
+				ready, claimed = w.Due.Add(w.Lease).UnixMicro(), 1
+			}
+			_, err = b.s.exec("INSERT INTO outbox (id, queue, key, due, ready, claimed, attempt, cause, body) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"+
+				" ON CONFLICT (queue, key) DO UPDATE SET id = excluded.id, due = excluded.due, ready = excluded.ready, claimed = excluded.claimed, attempt = excluded.attempt, cause = excluded.cause, body = excluded.body",
+				b.lastWork, w.Queue, w.Key, due, ready, claimed, claimed, w.Cause, []byte(w.Body))
 		}
 		if err != nil {
 			return err

@@ -119,6 +119,9 @@ func listOver(ctx context.Context, from queryer, q ledger.Query, layers ...map[r
 
 // order compares two rows by their place in the list.
 func order(q ledger.Query, a, b ledger.Row) int {
+	if q.ChangedAfter > 0 {
+		return cmp.Or(cmp.Compare(a.Seq, b.Seq), cmp.Compare(a.Key, b.Key))
+	}
 	c := cmp.Or(a.Time.Compare(b.Time), cmp.Compare(a.Key, b.Key))
 	if !q.Oldest {
 		return -c
@@ -128,6 +131,9 @@ func order(q ledger.Query, a, b ledger.Row) int {
 
 // matches says whether a row belongs to the list; it must agree with the SQL of [list].
 func matches(q ledger.Query, r ledger.Row) bool {
+	if q.ChangedAfter > 0 && r.Seq <= q.ChangedAfter {
+		return false
+	}
 	if q.After != nil && order(q, r, ledger.Row{Time: fromMicros(q.After.Time.UnixMicro()), Key: q.After.Key}) <= 0 {
 		return false
 	}
@@ -145,7 +151,10 @@ func matches(q ledger.Query, r ledger.Row) bool {
 // list reads a page. SQLite's planner knows nothing of how common a state or a label is, so the index is
 // chosen here, by counting a little.
 func list(ctx context.Context, from queryer, q ledger.Query, limit int) ([]ledger.Row, error) {
-	best, err := choose(ctx, from, q)
+	best, err := bySeq(q), error(nil)
+	if q.ChangedAfter <= 0 {
+		best, err = choose(ctx, from, q)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -173,6 +182,11 @@ type access struct {
 
 func byTime(q ledger.Query) access {
 	return access{source: "projected p INDEXED BY projected_time", where: []string{"p.kind = ?"}, args: [][]any{{q.Table}}}
+}
+
+// bySeq is for feeds: what changed lately is little.
+func bySeq(q ledger.Query) access {
+	return access{source: "projected p INDEXED BY projected_seq", where: []string{"p.kind = ? AND p.seq > ?"}, args: [][]any{{q.Table, q.ChangedAfter}}}
 }
 
 // candidates are the ways that the query's filters open, the most promising first.
@@ -265,14 +279,18 @@ func pageSQL(q ledger.Query, a access, limit int) (string, []any) {
 	if q.Oldest {
 		direction = "ASC"
 	}
+	first := "time"
+	if q.ChangedAfter > 0 {
+		first, direction = "seq", "ASC"
+	}
 	var text strings.Builder
 	var args []any
 	for i := range a.where {
 		if i > 0 {
 			text.WriteString(" UNION ALL ")
 		}
-		fmt.Fprintf(&text, "SELECT * FROM (SELECT %s FROM %s WHERE %s%s ORDER BY %s.time %s, %s.key %s LIMIT ?)",
-			rowColumns, a.source, a.where[i], filter, in, direction, in, direction)
+		fmt.Fprintf(&text, "SELECT * FROM (SELECT %s FROM %s WHERE %s%s ORDER BY %s.%s %s, %s.key %s LIMIT ?)",
+			rowColumns, a.source, a.where[i], filter, in, first, direction, in, direction)
 		args = append(append(append(args, a.args[i]...), filterArgs...), limit)
 	}
 	if len(a.where) > 1 {

@@ -24,8 +24,8 @@ import (
 
 // Limits of requests.
 const (
-	quick    = 30 * time.Second // for what reads or writes a few rows
-	small    = 1 << 20          // bytes of a JSON body
+	quick     = 30 * time.Second // for what reads or writes a few rows
+	small     = 1 << 20          // bytes of a JSON body
 	manifests = 8 << 20          // bytes of manifests
 )
 

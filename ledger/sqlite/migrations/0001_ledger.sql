@@ -46,6 +46,8 @@ CREATE TABLE projected (
 );
 CREATE UNIQUE INDEX projected_key ON projected (kind, key);
 CREATE INDEX projected_time ON projected (kind, time, key);
+-- For feeds that go on from a sequence.
+CREATE INDEX projected_seq ON projected (kind, seq, key);
 CREATE INDEX projected_state ON projected (kind, state, time, key) WHERE state <> '';
 CREATE INDEX projected_owner ON projected (kind, owner, time, key) WHERE owner <> '';
 
