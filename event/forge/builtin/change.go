@@ -223,9 +223,9 @@ func (b *batch) pushEvent(actor Actor, c Change, f facts, push string, from caus
 	}
 	switch {
 	case c.Old == zeroSHA:
-		g.Action, g.Created = "create", true
+		g.Action, g.Created, g.Before = "create", true, ""
 	case c.New == zeroSHA:
-		g.Action, g.Deleted, g.SHA = "delete", true, zeroSHA
+		g.Action, g.Deleted, g.SHA = "delete", true, ""
 	}
 	g.Actions = []string{g.Action}
 	objectKind := "push"

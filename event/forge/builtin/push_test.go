@@ -28,7 +28,7 @@ func TestPushBecomesEvent(t *testing.T) {
 		t.Fatalf("events (-want +got):\n%s", diff)
 	}
 	created, updated, tag := events[0].Git, events[1].Git, events[2].Git
-	if !created.Created || created.Before != zeroSHA || created.SHA != first || !created.Protected || created.Sender.Login != "ada" {
+	if !created.Created || created.Before != "" || created.SHA != first || !created.Protected || created.Sender.Login != "ada" {
 		t.Errorf("creation = %+v", created)
 	}
 	if diff := cmp.Diff([]string{"README.md"}, created.ChangedFiles); diff != "" || !created.ChangedFilesComplete {
