@@ -212,7 +212,7 @@ func steps(list []ledger.TrailStep) string {
 
 // testFeed follows rows by the sequence of their last change.
 func testFeed(t *testing.T, s Suite) {
-	f := open(t, s)
+	f := open(t, s, things{})
 	var seqs []int64
 	for i := range 5 {
 		e := f.append(ledger.Draft{Kind: "thing.made", Subject: fmt.Sprint("thing/k", i%3), Body: thing{State: fmt.Sprint(i)}})
