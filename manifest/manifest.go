@@ -32,7 +32,7 @@ const (
 )
 
 // Diagnostic is one thing to say about a manifest.
-type Diagnostic struct {
+type Diagnostic struct { //nolint:errname // warnings are diagnostics too
 	Position Position `json:"position"`
 	Severity Severity `json:"severity"`
 	// Path is the field, e.g. "spec.templates[0].container".

@@ -485,7 +485,7 @@ type ArtifactRepositoryRef struct {
 	Key       string `json:"key,omitempty"`
 }
 
-// RetryStrategy: Limit nil means without end (Argo).
+// RetryStrategy says when a failed node is tried again. Limit nil means without end (Argo).
 type RetryStrategy struct {
 	Limit       *AnyString     `json:"limit,omitempty"`
 	RetryPolicy string         `json:"retryPolicy,omitempty"`

@@ -6,7 +6,6 @@ import (
 	"reflect"
 	"sort"
 	"strings"
-	"sync"
 
 	"github.com/expr-lang/expr"
 	"github.com/expr-lang/expr/ast"
@@ -24,17 +23,16 @@ const (
 	maxCached = 2000      // compiled expressions that are kept
 )
 
-// Evaluator evaluates expressions and replaces tags. It keeps compiled expressions. It may be used from several
-// goroutines at once.
+// Evaluator evaluates expressions and replaces tags. It keeps compiled expressions, and belongs to one goroutine at
+// a time: each run or check has its own.
 type Evaluator struct {
-	mu    sync.Mutex
 	cache map[string]*program
 	base  functions
 }
 
 // New makes an Evaluator.
 func New() *Evaluator {
-	return &Evaluator{cache: map[string]*program{}, base: newFunctions()}
+	return &Evaluator{cache: map[string]*program{}}
 }
 
 // program is a compiled expression with the names that it reads.
@@ -61,15 +59,10 @@ func parses(code string) bool {
 }
 
 func (e *Evaluator) compile(code string) *program {
-	e.mu.Lock()
-	p := e.cache[code]
-	e.mu.Unlock()
-	if p != nil {
+	if p := e.cache[code]; p != nil {
 		return p
 	}
-	p = compile(code)
-	e.mu.Lock()
-	defer e.mu.Unlock()
+	p := compile(code)
 	if len(e.cache) >= maxCached {
 		clear(e.cache)
 	}
@@ -187,6 +180,9 @@ func (e *Evaluator) evaluate(code string, scope Scope, o Options) (value any, mi
 	p := e.compile(code)
 	if p.err != nil {
 		return nil, nil, p.err
+	}
+	if p.sprig && e.base.sprig == nil {
+		e.base = newFunctions()
 	}
 	env := e.base.environment(o, p.sprig)
 	for _, c := range p.chains {

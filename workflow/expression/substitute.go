@@ -29,7 +29,7 @@ type Options struct {
 }
 
 // Unresolved is a tag that no scope knows, or an expression that has no value. The text keeps the tag.
-type Unresolved struct {
+type Unresolved struct { //nolint:errname // it is a finding first; that it is an error too is for reporting it
 	// Path is where it stands in the tree, as manifest.Tree.Lookup reads it; "" for a single text.
 	Path string
 	// Tag is the tag as written.

@@ -58,7 +58,7 @@ func (c *checker) steps() {
 			c.member(m, own, "steps.", fmt.Sprintf("%s.steps[%d] ", c.where, i))
 		}
 		for _, m := range members {
-			c.addOutputs(scope, m, "steps.", true)
+			c.addOutputs(scope, m, "steps.")
 		}
 	}
 	c.tags(c.t.Tree.Get("outputs"), scope, "outputs", c.way()+c.where+".outputs ")
@@ -121,7 +121,7 @@ func (c *checker) inline(m *member, scope *names, via []string) {
 
 func (c *checker) memberHooks(m *member, scope *names, root, tagPrefix string) {
 	own := newNames(scope)
-	c.addOutputs(own, m, root, true)
+	c.addOutputs(own, m, root)
 	own.add("workflow.status", "workflow.failures")
 	for _, name := range m.at.Get("hooks").Keys() {
 		hook := m.hooks[name]
@@ -222,16 +222,13 @@ func (c *checker) arguments(m *member) {
 }
 
 // addOutputs adds what a step or task leaves to a scope.
-func (c *checker) addOutputs(scope *names, m *member, root string, status bool) {
+func (c *checker) addOutputs(scope *names, m *member, root string) {
 	prefix := root + m.name
 	if isTagged(m.name) {
 		scope.addAll(root)
 		return
 	}
-	scope.add(prefix+".id", prefix+".startedAt", prefix+".finishedAt", prefix+".hostNodeName")
-	if status {
-		scope.add(prefix + ".status")
-	}
+	scope.add(prefix+".id", prefix+".status", prefix+".startedAt", prefix+".finishedAt", prefix+".hostNodeName")
 	t := m.found
 	if t == nil {
 		scope.addAll(prefix + ".")
@@ -292,9 +289,9 @@ func (c *checker) dag() {
 		own := newNames(c.scope)
 		own.lookup = func(tag string) bool { return c.fromAncestor(tag, name, depends, outputs) }
 		c.member(m, own, "tasks.", m.where+" ")
-		c.addOutputs(all, m, "tasks.", true)
+		c.addOutputs(all, m, "tasks.")
 		outputs[name] = newNames(nil)
-		c.addOutputs(outputs[name], m, "tasks.", true)
+		c.addOutputs(outputs[name], m, "tasks.")
 	}
 	c.tags(c.t.Tree.Get("outputs"), all, "outputs", c.way()+c.where+".outputs ")
 	c.tags(c.t.Tree.Get("synchronization"), c.scope, "synchronization", c.way()+c.where+" ")
