@@ -85,7 +85,7 @@ func (s *shim) writeRecord() {
 			s.record.Message = mainMessage(s.record.Message, st)
 		}
 	}
-	s.record.Message = maskText(s.spec.Mask, s.record.Message)
+	s.record.Message = s.hidden.String(s.record.Message)
 	data, err := json.Marshal(s.record)
 	if err == nil {
 		err = s.store(data)

@@ -31,7 +31,7 @@ type pod struct {
 	empty   string
 	memory  string
 	shm     string
-	machine []string
+	machine []machineMount
 	volumes map[string]string
 	chroot  bool
 	begun   []bool

@@ -9,6 +9,7 @@ import (
 
 	"github.com/tiphys/tiphys/executor/local/podlog"
 	"github.com/tiphys/tiphys/executor/local/wire"
+	"github.com/tiphys/tiphys/secret/mask"
 )
 
 // containerLog takes a container's output in: through the masker, into the log, and into the result's tail.
@@ -21,7 +22,7 @@ type containerLog struct {
 	ended     chan struct{}
 }
 
-func newContainerLog(spec wire.Spec, c wire.Container) (*containerLog, error) {
+func newContainerLog(spec wire.Spec, c wire.Container, hidden *mask.Set) (*containerLog, error) {
 	w, err := podlog.Create(wire.LogFolder, c.Name, spec.LogLimit, time.Now)
 	if err != nil {
 		return nil, err
@@ -38,7 +39,7 @@ func newContainerLog(spec wire.Spec, c wire.Container) (*containerLog, error) {
 			l.tail = &tail{limit: wire.ResultLimit}
 			out = io.MultiWriter(out, l.tail)
 		}
-		l.sinks[n] = newMasker(out, spec.Mask)
+		l.sinks[n] = hidden.Writer(out)
 	}
 	return l, nil
 }

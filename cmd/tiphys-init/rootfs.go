@@ -77,11 +77,20 @@ func (p *pod) layer(lower []string, private, target string) error {
 	return overlay(lower, filepath.Join(private, "upper"), filepath.Join(private, "work"), target)
 }
 
-// overlayable lists the file systems that hold this machine's real files.
-var overlayable = map[string]bool{
-	"ext2": true, "ext3": true, "ext4": true, "xfs": true, "btrfs": true, "f2fs": true, "zfs": true, "bcachefs": true,
-	"overlay": true, "nfs": true, "nfs4": true, "virtiofs": true, "9p": true, "fuseblk": true, "vfat": true, "exfat": true,
-	"squashfs": true, "erofs": true, "iso9660": true, "tmpfs": true,
+// overlayable lists the file systems that hold this machine's real files: views get a private overlay of them.
+// The value is false for those that cannot be written to anyway and are shown as they are.
+func overlayable() map[string]bool {
+	return map[string]bool{
+		"ext2": true, "ext3": true, "ext4": true, "xfs": true, "btrfs": true, "f2fs": true, "zfs": true, "bcachefs": true,
+		"overlay": true, "nfs": true, "nfs4": true, "virtiofs": true, "9p": true, "fuseblk": true, "vfat": true, "exfat": true,
+		"squashfs": false, "erofs": false, "iso9660": false,
+	}
+}
+
+// machineMount is a mount of this machine.
+type machineMount struct {
+	path    string
+	overlay bool
 }
 
 // overlayMachine covers each further mount of this machine with a private overlay of its own: an overlay of "/"
@@ -89,20 +98,24 @@ var overlayable = map[string]bool{
 func (p *pod) overlayMachine(root folder, private string) error {
 	for i, m := range p.machine {
 		var st syscall.Stat_t
-		if err := syscall.Stat(m, &st); err != nil {
+		if err := syscall.Stat(m.path, &st); err != nil {
 			continue // not ours to see
 		}
 		if st.Mode&syscall.S_IFMT != syscall.S_IFDIR {
-			if err := copyFile(root, m); err != nil {
+			if err := copyFile(root, m.path); err != nil {
 				return err
 			}
 			continue
 		}
-		fd, err := root.mkdirs(m, 0o755)
+		fd, err := root.mkdirs(m.path, 0o755)
 		if err != nil {
 			return err
 		}
-		err = p.layer([]string{m}, filepath.Join(private, fmt.Sprintf("m%d", i)), proc(fd))
+		if m.overlay {
+			err = p.layer([]string{m.path}, filepath.Join(private, fmt.Sprintf("m%d", i)), proc(fd))
+		} else {
+			err = p.place(root, wire.Mount{Source: m.path, Path: m.path, ReadOnly: true})
+		}
 		_ = syscall.Close(fd)
 		if err != nil {
 			// A file system that cannot be a lower layer stays out of sight: never the real thing.
@@ -144,13 +157,14 @@ func copyFile(root folder, path string) error {
 
 // machineMounts lists the mount points of this machine that hold files, parents first, without "/" and without
 // what every view has fresh.
-func machineMounts(hide []string) ([]string, error) {
+func machineMounts(hide []string) ([]machineMount, error) {
 	b, err := os.ReadFile("/proc/self/mountinfo")
 	if err != nil {
 		return nil, err
 	}
 	seen := map[string]bool{"/": true}
-	var found []string
+	kinds := overlayable()
+	var found []machineMount
 	for _, line := range strings.Split(string(b), "\n") {
 		fields := strings.Fields(line)
 		sep := 0
@@ -164,13 +178,14 @@ func machineMounts(hide []string) ([]string, error) {
 			continue
 		}
 		point := unescapeMount(fields[4])
-		if !overlayable[fields[sep+1]] || seen[point] || isFresh(point, hide) {
+		overlay, real := kinds[fields[sep+1]]
+		if !real || seen[point] || isFresh(point, hide) {
 			continue
 		}
 		seen[point] = true
-		found = append(found, point)
+		found = append(found, machineMount{point, overlay})
 	}
-	sort.Strings(found)
+	sort.Slice(found, func(i, j int) bool { return found[i].path < found[j].path })
 	return found, nil
 }
 
@@ -199,17 +214,15 @@ func unescapeMount(s string) string {
 
 // freshFolders gives a host view a /tmp and a /run of its own.
 func (p *pod) freshFolders(root folder, private string) error {
-	for _, path := range []string{"/tmp", "/var/tmp"} {
-		dir := filepath.Join(private, "fresh", strings.ReplaceAll(path, "/", "_"))
-		if err := os.MkdirAll(dir, 0o700); err != nil {
-			return err
-		}
-		if err := os.Chmod(dir, 0o777|os.ModeSticky); err != nil {
-			return err
-		}
-		if err := p.place(root, wire.Mount{Source: dir, Path: path}); err != nil {
-			return err
-		}
+	dir := filepath.Join(private, "tmp")
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return err
+	}
+	if err := os.Chmod(dir, 0o777|os.ModeSticky); err != nil {
+		return err
+	}
+	if err := p.place(root, wire.Mount{Source: dir, Path: "/tmp"}); err != nil {
+		return err
 	}
 	resolv, target := p.resolvConf()
 	if err := mountAt(root, "/run", "tmpfs", syscall.MS_NOSUID|syscall.MS_NODEV, "mode=0755"); err != nil {

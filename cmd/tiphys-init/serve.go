@@ -140,7 +140,7 @@ func (s *shim) exec(p *peer, r wire.Request) {
 	number := r.Number
 	s.execs[s.nextExec] = func(e wire.Event) {
 		e.Number = number
-		e.Output = []byte(maskText(s.spec.Mask, string(e.Output)))
+		e.Output = []byte(s.hidden.String(string(e.Output)))
 		p.send(e)
 	}
 	r.Number = s.nextExec

@@ -13,12 +13,14 @@ import (
 	"time"
 
 	"github.com/tiphys/tiphys/executor/local/wire"
+	"github.com/tiphys/tiphys/secret/mask"
 )
 
 // shim owns one pod: it is the parent of the pod's first process, keeps its logs, and leaves the record of how
 // it ended. It is its own session and outlives the server that started it.
 type shim struct {
 	spec    wire.Spec
+	hidden  *mask.Set
 	pid     int // the pod's first process, in this shim's namespace
 	control *os.File
 	toInit  *json.Encoder
@@ -58,7 +60,7 @@ func shimMain() int {
 		return 1
 	}
 	s := &shim{
-		spec: *order.Spec, execs: map[int]func(wire.Event){}, subscribers: map[*peer]bool{},
+		spec: *order.Spec, hidden: mask.New(order.Spec.Mask), execs: map[int]func(wire.Event){}, subscribers: map[*peer]bool{},
 		mainsDone: make(chan struct{}), allDone: make(chan struct{}), released: make(chan struct{}),
 	}
 	if err := s.claim(); err != nil {
@@ -169,7 +171,7 @@ func (s *shim) startInit() error {
 		return err
 	}
 	for _, c := range s.spec.Containers {
-		l, err := newContainerLog(s.spec, c)
+		l, err := newContainerLog(s.spec, c, s.hidden)
 		if err != nil {
 			return err
 		}
@@ -225,7 +227,7 @@ func (s *shim) take(e wire.Event) {
 		s.record.Missing, s.record.TooLarge = e.Missing, e.TooLarge
 		s.record.Files = make(map[string]string, len(e.Files))
 		for name, text := range e.Files {
-			s.record.Files[name] = maskText(s.spec.Mask, text)
+			s.record.Files[name] = s.hidden.String(text)
 		}
 		s.mu.Unlock()
 	case wire.EventExited:

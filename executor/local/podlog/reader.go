@@ -101,9 +101,12 @@ type entry struct {
 }
 
 func (r *Reader) index() ([]entry, error) {
-	data, err := r.read(indexPath(r.dir, r.name))
+	data, err := os.ReadFile(indexPath(r.dir, r.name))
 	if errors.Is(err, fs.ErrNotExist) && r.o.Moved != "" {
-		data, err = r.read(indexPath(r.o.Moved, r.name))
+		data, err = os.ReadFile(indexPath(r.o.Moved, r.name))
+	}
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
 	}
 	if err != nil {
 		return nil, err
@@ -116,8 +119,6 @@ func (r *Reader) index() ([]entry, error) {
 	}
 	return entries, nil
 }
-
-func (r *Reader) read(path string) ([]byte, error) { return os.ReadFile(path) }
 
 // firstLine turns a negative line into one from the start: it counts from the last index entry.
 func (r *Reader) firstLine() (uint64, error) {

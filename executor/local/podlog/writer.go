@@ -35,12 +35,9 @@ type Writer struct {
 // Create begins the log of a container. At most limit bytes of output are kept; 0 for no limit.
 func Create(dir, name string, limit int64, now func() time.Time) (*Writer, error) {
 	w := &Writer{dir: dir, name: name, limit: limit, now: now}
-	var err error
-	if w.index, err = os.OpenFile(indexPath(dir, name), os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600); err != nil {
-		return nil, fmt.Errorf("create log index: %w", err)
-	}
+	// The first line is where every log begins; only a long log needs an index.
+	w.next = indexEvery
 	if err := w.begin(now()); err != nil {
-		_ = w.index.Close()
 		return nil, err
 	}
 	return w, nil
@@ -161,6 +158,14 @@ func (w *Writer) mark() {
 	binary.BigEndian.PutUint64(e[:], w.line)
 	binary.BigEndian.PutUint32(e[8:], uint32(w.chunk))
 	binary.BigEndian.PutUint32(e[12:], uint32(w.offset+int64(len(w.buf))))
+	if w.index == nil {
+		f, err := os.OpenFile(indexPath(w.dir, w.name), os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
+		if err != nil {
+			w.broken = fmt.Errorf("create log index: %w", err)
+			return
+		}
+		w.index = f
+	}
 	if _, err := w.index.Write(e[:]); err != nil {
 		w.broken = err
 	}
@@ -204,6 +209,9 @@ func (w *Writer) Close() (dropped int64, err error) {
 	w.flush()
 	err = w.broken
 	for _, f := range []*os.File{w.file, w.index} {
+		if f == nil {
+			continue
+		}
 		if e := f.Close(); err == nil {
 			err = e
 		}
