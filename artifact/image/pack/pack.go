@@ -9,7 +9,6 @@ import (
 	"archive/tar"
 	"compress/gzip"
 	"crypto/sha256"
-	"debug/elf"
 	"encoding/hex"
 	"encoding/json"
 	"errors"
@@ -144,27 +143,6 @@ func Build(o Options) (*Image, error) {
 		return nil, fmt.Errorf("pack image: %w", err)
 	}
 	return img, nil
-}
-
-// checkStatic refuses a binary that needs a dynamic loader, which an image with nothing else does not have: it would fail
-// to start with a message that says "no such file", and nobody would know which.
-func checkStatic(name string) error {
-	f, err := elf.Open(name)
-	if err != nil {
-		var format *elf.FormatError
-		if errors.As(err, &format) || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
-			return nil // a script or data
-		}
-		return fmt.Errorf("pack image: %w", err)
-	}
-	defer func() { _ = f.Close() }()
-	for _, p := range f.Progs {
-		if p.Type == elf.PT_INTERP {
-			return fmt.Errorf("pack image: %s is not a static binary, so it cannot run in an image with nothing else; "+
-				"build it statically (Go: CGO_ENABLED=0), or pack a folder with all that it needs", name)
-		}
-	}
-	return nil
 }
 
 func (i *Image) describe(o Options, diffID string) error {
