@@ -14,8 +14,8 @@ import (
 	"github.com/tiphys/tiphys/workflow/validate"
 )
 
-// corpus is the folder of the corpus: TIPHYS_CONFORMANCE, or shared/conformance beside the checkout.
-func corpus(t *testing.T) string {
+// workflowCorpus is the folder of the corpus: TIPHYS_CONFORMANCE, or shared/conformance beside the checkout.
+func workflowCorpus(t *testing.T) string {
 	t.Helper()
 	folder := os.Getenv("TIPHYS_CONFORMANCE")
 	if folder == "" {
@@ -27,7 +27,7 @@ func corpus(t *testing.T) string {
 	return folder
 }
 
-func readJSON(t *testing.T, path string, into any) {
+func readCases(t *testing.T, path string, into any) {
 	t.Helper()
 	raw, err := os.ReadFile(path)
 	if err != nil {
@@ -112,9 +112,9 @@ func (c lintCase) worded(errors []manifest.Diagnostic) bool {
 // fails below the score that was reached.
 func TestLint(t *testing.T) {
 	const reached = 114
-	folder := filepath.Join(corpus(t), "workflows", "lint")
+	folder := filepath.Join(workflowCorpus(t), "workflows", "lint")
 	var cases []lintCase
-	readJSON(t, filepath.Join(folder, "index.json"), &cases)
+	readCases(t, filepath.Join(folder, "index.json"), &cases)
 	right, worded, refusals := 0, 0, 0
 	for _, c := range cases {
 		errors := c.run(t, folder)
@@ -147,7 +147,7 @@ func TestLint(t *testing.T) {
 // TestManifestsAreAccepted judges the manifests of examples and e2e: each must be read and, before a run, accepted.
 func TestManifestsAreAccepted(t *testing.T) {
 	for _, name := range []string{"examples", "e2e"} {
-		folder := filepath.Join(corpus(t), "workflows", name)
+		folder := filepath.Join(workflowCorpus(t), "workflows", name)
 		var cases []struct {
 			ID, File string
 			With     []string
@@ -156,7 +156,7 @@ func TestManifestsAreAccepted(t *testing.T) {
 				Message string
 			}
 		}
-		readJSON(t, filepath.Join(folder, "index.json"), &cases)
+		readCases(t, filepath.Join(folder, "index.json"), &cases)
 		accepted := 0
 		for _, c := range cases {
 			known := map[string]manifest.Object{}
