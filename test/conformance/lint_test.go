@@ -27,7 +27,7 @@ func workflowCorpus(t *testing.T) string {
 	return folder
 }
 
-func readCases(t *testing.T, path string, into any) {
+func readWorkflowCases(t *testing.T, path string, into any) {
 	t.Helper()
 	raw, err := os.ReadFile(path)
 	if err != nil {
@@ -114,7 +114,7 @@ func TestLint(t *testing.T) {
 	const reached = 114
 	folder := filepath.Join(workflowCorpus(t), "workflows", "lint")
 	var cases []lintCase
-	readCases(t, filepath.Join(folder, "index.json"), &cases)
+	readWorkflowCases(t, filepath.Join(folder, "index.json"), &cases)
 	right, worded, refusals := 0, 0, 0
 	for _, c := range cases {
 		errors := c.run(t, folder)
@@ -156,7 +156,7 @@ func TestManifestsAreAccepted(t *testing.T) {
 				Message string
 			}
 		}
-		readCases(t, filepath.Join(folder, "index.json"), &cases)
+		readWorkflowCases(t, filepath.Join(folder, "index.json"), &cases)
 		accepted := 0
 		for _, c := range cases {
 			known := map[string]manifest.Object{}
