@@ -135,6 +135,11 @@ func kindType(tm *template) NodeType {
 // gate is changed.
 func (t *turn) enter(n *node, fresh bool) {
 	if full, key := t.full(n); full {
+		if n.lock == lockHeld {
+			// Whoever has the place may need the lock: nobody holds a lock while waiting for a place.
+			t.effect(Release{Holder: t.s.holder(n)})
+			t.change(kindChanged, n, nodeChange{Lock: ptr(lockNone)})
+		}
 		t.plan(n, key, fresh)
 		return
 	}
@@ -206,7 +211,7 @@ func (t *turn) unblock(key string) {
 // dropBlocked removes a node that must not begin any more because its boundary fails fast.
 func (t *turn) dropBlocked(n *node) bool {
 	b := t.s.nodes[n.BoundaryID]
-	if b == nil || !t.failsFast(b) || b.failures == 0 {
+	if b == nil || n.Role == roleHook || n.Role == roleExit || !t.failsFast(b) || b.failures == 0 {
 		return false
 	}
 	p := t.s.nodes[n.Parent]

@@ -238,7 +238,7 @@ func check(t *rapid.T, w *workflowtest.World, r *workflowtest.Run) {
 }
 
 func dump(r *workflowtest.Run) string {
-	s := fmt.Sprintf("%+v\n", r.State.Run())
+	s := fmt.Sprintf("%+v\n%s\n", r.State.Run(), workflow.Unsettled(r.State))
 	for n := range r.State.Nodes() {
 		s += fmt.Sprintf("%s %s %s %q waiting %q\n", n.Name, n.Type, n.Phase, n.Message, n.Waiting)
 	}

@@ -115,7 +115,7 @@ func (w *World) Load(file string, data []byte) (wf json.RawMessage, positions ma
 	for _, o := range objects {
 		raw := json.RawMessage(o.Tree.JSON())
 		if o.Kind == "Workflow" && wf == nil {
-			wf = raw
+			wf, positions = raw, workflow.Positions(o.Tree)
 			continue
 		}
 		var meta struct {
