@@ -28,6 +28,7 @@ type runOptions struct {
 	entrypoint string
 	name       string
 	mirrors    []string
+	hostImages string
 	quiet      bool
 	verbose    bool
 }
@@ -61,6 +62,7 @@ Exit status: 0 Succeeded, 1 Failed or Error, 2 a bad manifest or command line.`,
 	f.StringVar(&o.entrypoint, "entrypoint", "", "start at this template instead of spec.entrypoint")
 	f.StringVar(&o.name, "name", "", "name of the run instead of metadata.name")
 	f.StringArrayVar(&o.mirrors, "registry-mirror", nil, "pull images of a registry from elsewhere, HOST=URL (may be repeated)")
+	f.StringVar(&o.hostImages, "host-images", "", "YAML file that tells the host executor the commands and programs of images (see docs/executors.md)")
 	f.BoolVarP(&o.quiet, "quiet", "q", false, "print the result only, no logs")
 	f.BoolVarP(&o.verbose, "verbose", "v", false, "say more about what the program does")
 	return c
@@ -110,13 +112,19 @@ func runAll(ctx context.Context, std IO, o runOptions, objects []manifest.Object
 	if err != nil {
 		return usage(err)
 	}
+	host := server.HostImages{}
+	if o.hostImages != "" {
+		if host, err = server.ReadHostImages(o.hostImages); err != nil {
+			return usage(err)
+		}
+	}
 	level := io.Discard
 	if o.verbose {
 		level = std.Err
 	}
 	m, err := server.OpenMachine(ctx, server.MachineOptions{
 		Data: o.data, Mirrors: mirrors, Log: logger(level, true), Ephemeral: o.data == "", Objects: definitions.NewMemory(objects),
-		Host: o.executor == runs.ExecutorHost,
+		Host: o.executor == runs.ExecutorHost, HostFiles: host.Files, HostCommand: host.Command,
 	})
 	if err != nil {
 		return err
