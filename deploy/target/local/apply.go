@@ -170,9 +170,7 @@ func (t *Target) seal(next, old *object) error {
 	if err != nil {
 		return fmt.Errorf("seal values: %w", err)
 	}
-	if next.Sealed, err = t.o.Box.Seal(plain); err != nil {
-		return fmt.Errorf("seal values: %w", err)
-	}
+	next.Sealed = t.o.Box.Seal(secret.New(string(plain)), "object/"+next.UID)
 	return nil
 }
 
@@ -185,12 +183,12 @@ func (t *Target) resolve(namespace string) (map[string]map[string]secret.Value, 
 		}
 		data := map[string]secret.Value{}
 		if key.Kind == "Secret" {
-			plain, err := t.o.Box.Open(o.Sealed)
+			plain, err := t.o.Box.Open(o.Sealed, "object/"+o.UID)
 			if err != nil {
 				return nil, fmt.Errorf("open Secret %s: %w", key.Name, err)
 			}
 			var values map[string][]byte
-			if err := json.Unmarshal(plain, &values); err != nil {
+			if err := json.Unmarshal([]byte(plain.Reveal()), &values); err != nil {
 				return nil, fmt.Errorf("open Secret %s: the values cannot be read", key.Name)
 			}
 			for name, value := range values {

@@ -150,17 +150,3 @@ func (e *inProcess) running() map[executor.ID]bool {
 	}
 	return found
 }
-
-// box is no encryption, but enough to see that values are not kept as they are.
-type box struct{}
-
-func (box) Seal(p []byte) ([]byte, error) { return flip(p), nil }
-func (box) Open(p []byte) ([]byte, error) { return flip(p), nil }
-
-func flip(p []byte) []byte {
-	q := make([]byte, len(p))
-	for i := range p {
-		q[i] = p[i] ^ 0x5a
-	}
-	return q
-}

@@ -25,15 +25,16 @@ import (
 	"github.com/tiphys/tiphys/deploy"
 	"github.com/tiphys/tiphys/executor"
 	"github.com/tiphys/tiphys/ledger"
+	"github.com/tiphys/tiphys/secret"
 )
 
 // OwnerPrefix begins the Owner of every executor ID of this target, for whoever shares the executor.
 const OwnerPrefix = "object-"
 
-// Box keeps Secret values at rest.
+// Box keeps Secret values at rest; secret.Box is one. The context binds a sealed value to its object.
 type Box interface {
-	Seal(plain []byte) ([]byte, error)
-	Open(sealed []byte) ([]byte, error)
+	Seal(value secret.Value, context string) []byte
+	Open(sealed []byte, context string) (secret.Value, error)
 }
 
 // Names lets pods resolve names; executor/local has it.

@@ -22,6 +22,7 @@ import (
 	"github.com/tiphys/tiphys/executor"
 	"github.com/tiphys/tiphys/ledger"
 	"github.com/tiphys/tiphys/ledger/sqlite"
+	"github.com/tiphys/tiphys/secret"
 )
 
 // machine is a target that can be closed and opened again over the same ledger and pods.
@@ -45,7 +46,11 @@ func newMachine(t testing.TB) *machine {
 }
 
 func (m *machine) open() {
-	target, err := local.Open(m.t.Context(), local.Options{Ledger: m.ledger, Executor: m.executor, Box: box{}, ReadyWait: 2 * time.Second})
+	box, err := secret.NewBox([]byte("0123456789abcdef0123456789abcdef"))
+	if err != nil {
+		m.t.Fatal(err)
+	}
+	target, err := local.Open(m.t.Context(), local.Options{Ledger: m.ledger, Executor: m.executor, Box: box, ReadyWait: 2 * time.Second})
 	if err != nil {
 		m.t.Fatal(err)
 	}
