@@ -2,14 +2,20 @@ package conformance
 
 import (
 	"encoding/json"
+	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"sigs.k8s.io/yaml"
 
 	"github.com/tiphys/tiphys/deploy/health"
+	"github.com/tiphys/tiphys/deploy/preview"
+	"github.com/tiphys/tiphys/event"
+	"github.com/tiphys/tiphys/manifest"
 )
 
 // deployCorpus finds the corpus beside the checkout, or where TIPHYS_CONFORMANCE says.
@@ -80,6 +86,97 @@ func judgeHealth(t *testing.T, file string, c healthCase) string {
 		return "got " + got.Status + " (" + got.Message + "), expected " + *c.Expect.Status
 	case c.Expect.Message != nil && got.Message != *c.Expect.Message:
 		return "got message " + got.Message + ", expected " + *c.Expect.Message
+	}
+	return ""
+}
+
+type setCase struct {
+	ID, Kind, Type    string
+	GoTemplate        bool
+	GoTemplateOptions []string
+	Generator         json.RawMessage
+	Spec              struct{ Values map[string]string }
+	Params            map[string]any
+	Replies           struct {
+		PullRequests []struct {
+			Number                                       int
+			Title, Branch, TargetBranch, HeadSHA, Author string
+			Labels                                       []string
+		}
+		Error, ErrorClass string
+	}
+	Expect struct {
+		Params        any
+		Error         bool
+		ErrorContains any
+	}
+}
+
+// The generators that are there are judged; the others are counted.
+func TestDeployApplicationSets(t *testing.T) {
+	dir := deployCorpus(t, "deploy/appset")
+	raw, err := os.ReadFile(filepath.Join(dir, "index.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var cases []setCase
+	if err := json.Unmarshal(raw, &cases); err != nil {
+		t.Fatal(err)
+	}
+	passed, judged := 0, 0
+	for _, c := range cases {
+		if c.Kind != "values" && c.Type != "list" && c.Type != "pullRequest" {
+			continue
+		}
+		judged++
+		if problem := judgeSet(c); problem != "" {
+			t.Errorf("%s: %s", c.ID, problem)
+			continue
+		}
+		passed++
+	}
+	t.Logf("deploy/appset: %d/%d of the generators that are supported; %d in the corpus", passed, judged, len(cases))
+}
+
+func judgeSet(c setCase) string {
+	if c.Kind == "values" {
+		got, err := preview.Values(c.Spec.Values, c.Params, c.GoTemplate, c.GoTemplateOptions)
+		return differs(got, err, c)
+	}
+	var g manifest.ApplicationSetGenerator
+	if err := json.Unmarshal(c.Generator, &g); err != nil {
+		return err.Error()
+	}
+	var reply preview.Reply
+	if c.Replies.Error != "" {
+		reply.Err, reply.NotFound = errors.New(c.Replies.Error), c.Replies.ErrorClass == "repository not found"
+	}
+	for _, r := range c.Replies.PullRequests {
+		reply.PullRequests = append(reply.PullRequests, event.PullRequest{Number: r.Number, Title: r.Title, SourceBranch: r.Branch,
+			TargetBranch: r.TargetBranch, HeadSHA: r.HeadSHA, Author: r.Author, Labels: r.Labels})
+	}
+	got, err := preview.Params(g, reply, c.GoTemplate, c.GoTemplateOptions)
+	if got == nil {
+		got = []map[string]any{}
+	}
+	return differs(got, err, c)
+}
+
+func differs(got any, err error, c setCase) string {
+	if c.Expect.Error {
+		words, _ := c.Expect.ErrorContains.(string)
+		if err == nil || !strings.Contains(err.Error(), words) {
+			return fmt.Sprintf("got error %v, expected %q", err, words)
+		}
+		return ""
+	}
+	if err != nil {
+		return err.Error()
+	}
+	have, _ := json.Marshal(got)
+	want, _ := json.Marshal(c.Expect.Params)
+	if string(have) != string(want) {
+		return fmt.Sprintf("got %s, expected %s", have, want)
 	}
 	return ""
 }
