@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
 	"pgregory.net/rapid"
 
 	"github.com/tiphys/tiphys/ledger"
@@ -109,38 +110,45 @@ func (f *fixture) snapshot() map[string][]ledger.Row {
 }
 
 func testReplay(t *testing.T, s Suite) {
-	f := open(t, s, things{}, counting{})
 	rapid.Check(t, func(r *rapid.T) {
-		for range rapid.IntRange(1, 4).Draw(r, "writes") {
+		// A ledger for each case, so that a case that fails can be made smaller and shown.
+		f := open(t, s, things{}, counting{})
+		defer func() { f.must(f.Ledger.Close()) }()
+		for range rapid.IntRange(1, 6).Draw(r, "writes") {
 			f.clock.Move(time.Duration(rapid.IntRange(-2, 3).Draw(r, "seconds")) * time.Second)
-			drafts := rapid.SliceOfN(drawDraft(), 1, 8).Draw(r, "drafts")
-			undo := rapid.IntRange(0, 4).Draw(r, "undo") == 0
-			err := f.Write(f.ctx, func(tx ledger.Tx) error {
-				for _, d := range drafts {
-					if _, err := tx.Append(d); err != nil {
-						return err
-					}
-				}
-				if undo {
-					return errOnPurpose
-				}
-				return nil
-			})
-			if err != nil && !undo {
-				r.Fatal(err)
-			}
+			f.writeOrUndo(r, rapid.SliceOfN(drawDraft(), 1, 8).Draw(r, "drafts"), rapid.IntRange(0, 4).Draw(r, "undo") == 0)
 		}
 		live := f.snapshot()
 		f.must(f.Rebuild(f.ctx))
-		f.same(f.snapshot(), live)
+		if diff := cmp.Diff(live, f.snapshot()); diff != "" {
+			r.Fatalf("the rebuilt rows differ (-live +rebuilt)\n%s", diff)
+		}
+		report := f.verify(ledger.Head{})
+		f.same(len(report.Faults), 0)
+		// The rebuilt rows are what writes go on from.
+		f.append(ledger.Draft{Kind: "thing.made", Subject: "thing/a/0", Body: thing{State: "Running"}})
+		row, err := f.Row(f.ctx, "thing", "a/0")
+		f.must(err)
+		f.same([]any{row.Seq, row.State}, []any{report.Entries + 1, "Running"})
 	})
-	r := f.verify(ledger.Head{})
-	f.same(len(r.Faults), 0)
-	// The rebuilt rows are what writes go on from.
-	f.append(ledger.Draft{Kind: "thing.made", Subject: "thing/a/last", Body: thing{State: "Running"}})
-	row, err := f.Row(f.ctx, "thing", "a/last")
-	f.must(err)
-	f.same(row.Seq, r.Entries+1)
+}
+
+// writeOrUndo appends the drafts in one write, which fails at its end if undo is set.
+func (f *fixture) writeOrUndo(r *rapid.T, drafts []ledger.Draft, undo bool) {
+	err := f.Write(f.ctx, func(tx ledger.Tx) error {
+		for _, d := range drafts {
+			if _, err := tx.Append(d); err != nil {
+				return err
+			}
+		}
+		if undo {
+			return errOnPurpose
+		}
+		return nil
+	})
+	if undo != errors.Is(err, errOnPurpose) || err != nil && !undo {
+		r.Fatal(err)
+	}
 }
 
 func drawDraft() *rapid.Generator[ledger.Draft] {

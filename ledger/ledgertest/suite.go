@@ -17,7 +17,7 @@ import (
 )
 
 // patience is the deadline of every wait; a test that reaches it has failed.
-const patience = 30 * time.Second
+const patience = 2 * time.Minute
 
 // Options are what the suite asks of a ledger.
 type Options struct {
@@ -34,7 +34,7 @@ type Suite struct {
 	// Exec runs one statement on the storage behind the ledger's back, as somebody would who wants to deceive. The tables
 	// are those of ledger/sqlite/migrations.
 	Exec func(t testing.TB, l ledger.Ledger, statement string)
-	// Reopen opens what Backup wrote; nil skips that test.
+	// Restore opens what Backup wrote; nil skips that test.
 	Restore func(t testing.TB, backup string) ledger.Ledger
 }
 

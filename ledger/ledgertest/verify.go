@@ -128,7 +128,7 @@ func testBackup(t *testing.T, s Suite) {
 	want := f.all()
 	f.append(ledger.Draft{})
 	copied := s.Restore(t, dest)
-	defer copied.Close()
+	defer func() { f.must(copied.Close()) }()
 	got, err := copied.Entries(f.ctx, ledger.EntryQuery{})
 	f.must(err)
 	f.same(got, want)

@@ -188,9 +188,8 @@ func testPanic(t *testing.T, s Suite) {
 		if _, err := tx.Append(ledger.Draft{Actor: "a", Kind: "k.v", Subject: "s/1"}); err != nil {
 			return err
 		}
-		var m map[string]int
-		m["x"] = 1
-		return nil
+		var none *ledger.Entry
+		return fmt.Errorf("subject %s", none.Subject)
 	})
 	if err == nil || !strings.Contains(err.Error(), "panicked") || !strings.Contains(err.Error(), "write.go:") {
 		f.Fatalf("error of a panic: %v, want one that says where", err)

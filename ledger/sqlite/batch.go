@@ -88,7 +88,7 @@ func (w *writer) begin() (*batch, error) {
 	if err := w.mend(); err != nil {
 		return nil, err
 	}
-	if _, err := w.session.exec("BEGIN IMMEDIATE"); err != nil {
+	if err := w.session.exec("BEGIN IMMEDIATE"); err != nil {
 		return nil, err
 	}
 	return &batch{w: w, s: w.session, changes: newChanges(), head: w.head, lastWork: w.lastWork}, nil
@@ -103,7 +103,7 @@ func (b *batch) commit() error {
 		return err
 	}
 	b.w.fault("before-commit")
-	if _, err := b.s.exec("COMMIT"); err != nil {
+	if err := b.s.exec("COMMIT"); err != nil {
 		return err
 	}
 	b.w.head, b.w.lastWork = b.head, b.lastWork
@@ -119,7 +119,7 @@ func (b *batch) flush() error {
 		}
 	}
 	for key, seq := range b.unique {
-		if _, err := b.s.exec("INSERT INTO unique_keys (key, seq) VALUES (?, ?)", key, seq); err != nil {
+		if err := b.s.exec("INSERT INTO unique_keys (key, seq) VALUES (?, ?)", key, seq); err != nil {
 			return err
 		}
 	}
@@ -139,13 +139,13 @@ func (b *batch) insertEntry(p *pending) error {
 	case e.Body == nil:
 	case len(e.Body) > inlineBody:
 		where = placeContents
-		if _, err := b.s.exec("INSERT INTO contents (digest, body) VALUES (?, ?) ON CONFLICT DO NOTHING", p.digest[:], []byte(e.Body)); err != nil {
+		if err := b.s.exec("INSERT INTO contents (digest, body) VALUES (?, ?) ON CONFLICT DO NOTHING", p.digest[:], []byte(e.Body)); err != nil {
 			return err
 		}
 	default:
 		where, body = placeInline, e.Body
 	}
-	_, err := b.s.exec("INSERT INTO entries (seq, time, actor, kind, subject, cause, place, digest, hash, body) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+	err := b.s.exec("INSERT INTO entries (seq, time, actor, kind, subject, cause, place, digest, hash, body) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
 		e.Seq, e.Time.UnixMicro(), e.Actor, e.Kind, e.Subject, e.Cause, where, p.digest[:], e.Hash[:], body)
 	return err
 }
@@ -161,12 +161,12 @@ func (b *batch) writeRow(k rowKey, c change) error {
 	case c.gone && !exists:
 		return nil
 	case c.gone:
-		if _, err := b.s.exec("DELETE FROM projected WHERE kind = ? AND key = ?", k.table, k.key); err != nil {
+		if err := b.s.exec("DELETE FROM projected WHERE kind = ? AND key = ?", k.table, k.key); err != nil {
 			return err
 		}
 		return b.deleteLabels(&old.row)
 	case !exists:
-		_, err := b.s.exec("INSERT INTO projected (kind, key, owner, state, time, seq, labels, body) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+		err := b.s.exec("INSERT INTO projected (kind, key, owner, state, time, seq, labels, body) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
 			r.Table, r.Key, r.Owner, r.State, r.Time.UnixMicro(), r.Seq, c.labels, []byte(r.Body))
 		if err != nil {
 			return err
@@ -176,13 +176,13 @@ func (b *batch) writeRow(k rowKey, c change) error {
 	sameTime := old.row.Time.Equal(r.Time)
 	switch {
 	case sameTime && old.row.Owner == r.Owner && old.row.State == r.State && old.labels == c.labels:
-		_, err = b.s.exec("UPDATE projected SET seq = ?, body = ? WHERE kind = ? AND key = ?", r.Seq, []byte(r.Body), r.Table, r.Key)
+		err = b.s.exec("UPDATE projected SET seq = ?, body = ? WHERE kind = ? AND key = ?", r.Seq, []byte(r.Body), r.Table, r.Key)
 		return err
 	case sameTime && old.row.Owner == r.Owner && old.labels == c.labels:
-		_, err = b.s.exec("UPDATE projected SET state = ?, seq = ?, body = ? WHERE kind = ? AND key = ?", r.State, r.Seq, []byte(r.Body), r.Table, r.Key)
+		err = b.s.exec("UPDATE projected SET state = ?, seq = ?, body = ? WHERE kind = ? AND key = ?", r.State, r.Seq, []byte(r.Body), r.Table, r.Key)
 		return err
 	}
-	_, err = b.s.exec("UPDATE projected SET owner = ?, state = ?, time = ?, seq = ?, labels = ?, body = ? WHERE kind = ? AND key = ?",
+	err = b.s.exec("UPDATE projected SET owner = ?, state = ?, time = ?, seq = ?, labels = ?, body = ? WHERE kind = ? AND key = ?",
 		r.Owner, r.State, r.Time.UnixMicro(), r.Seq, c.labels, []byte(r.Body), r.Table, r.Key)
 	if err != nil || (sameTime && old.labels == c.labels) {
 		return err
@@ -195,7 +195,7 @@ func (b *batch) writeRow(k rowKey, c change) error {
 
 func (b *batch) insertLabels(r *ledger.Row) error {
 	for name, value := range r.Labels {
-		_, err := b.s.exec("INSERT INTO projected_labels (kind, name, value, time, key) VALUES (?, ?, ?, ?, ?)",
+		err := b.s.exec("INSERT INTO projected_labels (kind, name, value, time, key) VALUES (?, ?, ?, ?, ?)",
 			r.Table, name, value, r.Time.UnixMicro(), r.Key)
 		if err != nil {
 			return err
@@ -206,7 +206,7 @@ func (b *batch) insertLabels(r *ledger.Row) error {
 
 func (b *batch) deleteLabels(r *ledger.Row) error {
 	for name, value := range r.Labels {
-		_, err := b.s.exec("DELETE FROM projected_labels WHERE kind = ? AND name = ? AND value = ? AND time = ? AND key = ?",
+		err := b.s.exec("DELETE FROM projected_labels WHERE kind = ? AND name = ? AND value = ? AND time = ? AND key = ?",
 			r.Table, name, value, r.Time.UnixMicro(), r.Key)
 		if err != nil {
 			return err

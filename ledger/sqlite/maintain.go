@@ -42,10 +42,10 @@ func (w *writer) erase(s *session, seq int64, actor, reason string) (erasure led
 		if err != nil {
 			return err
 		}
-		if _, err := b.s.exec("UPDATE entries SET place = 3, body = NULL WHERE seq = ?", seq); err != nil {
+		if err := b.s.exec("UPDATE entries SET place = 3, body = NULL WHERE seq = ?", seq); err != nil {
 			return err
 		}
-		_, err = b.s.exec("DELETE FROM contents WHERE digest = (SELECT digest FROM entries WHERE seq = ?)"+
+		err = b.s.exec("DELETE FROM contents WHERE digest = (SELECT digest FROM entries WHERE seq = ?)"+
 			" AND NOT EXISTS (SELECT 1 FROM entries e WHERE e.place = 2 AND e.digest = contents.digest)", seq)
 		return err
 	})
@@ -54,7 +54,7 @@ func (w *writer) erase(s *session, seq int64, actor, reason string) (erasure led
 
 // overwriting runs a transaction of its own in which what is deleted is overwritten with zeros.
 func (w *writer) overwriting(fn func(*batch) error) error {
-	if _, err := w.session.exec("PRAGMA secure_delete = ON"); err != nil {
+	if err := w.session.exec("PRAGMA secure_delete = ON"); err != nil {
 		return err
 	}
 	b, err := w.begin()
@@ -70,7 +70,7 @@ func (w *writer) overwriting(fn func(*batch) error) error {
 	w.fault("after-commit")
 	w.truncateLog()
 	// A session that fails to go back only writes more than it must.
-	_, _ = w.session.exec("PRAGMA secure_delete = OFF")
+	_ = w.session.exec("PRAGMA secure_delete = OFF")
 	return nil
 }
 
@@ -89,7 +89,7 @@ func (b *batch) rebuild(ctx context.Context) error {
 	b.signal = true
 	b.w.cache.clear()
 	for _, text := range []string{"DELETE FROM projected", "DELETE FROM projected_labels"} {
-		if _, err := b.s.exec(text); err != nil {
+		if err := b.s.exec(text); err != nil {
 			return err
 		}
 	}

@@ -17,8 +17,9 @@ import (
 	"sync"
 	"time"
 
-	"github.com/tiphys/tiphys/ledger"
 	_ "modernc.org/sqlite" // the database/sql driver "sqlite"
+
+	"github.com/tiphys/tiphys/ledger"
 )
 
 // Synchronous says when a commit counts as durable.
@@ -99,7 +100,7 @@ func (l *Ledger) open(ctx context.Context, o Options) error {
 	if err != nil {
 		return err
 	}
-	if err := l.place(o); err != nil {
+	if err := l.place(); err != nil {
 		return err
 	}
 	if l.writes, err = connect(l.path, 1, o.Synchronous, writerCacheKiB, false); err != nil {
@@ -143,7 +144,7 @@ func complete(o Options) (Options, error) {
 }
 
 // place finds or makes the file, readable by its owner only, and takes the lock.
-func (l *Ledger) place(o Options) (err error) {
+func (l *Ledger) place() (err error) {
 	if l.path == "" {
 		if l.remove, err = makeTemporary(); err != nil {
 			return err

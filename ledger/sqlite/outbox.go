@@ -26,7 +26,7 @@ func (b *batch) flushWork() error {
 		w := &b.work[i].work
 		var err error
 		if b.work[i].cancel {
-			_, err = b.s.exec("DELETE FROM outbox WHERE queue = ? AND key = ?", w.Queue, w.Key)
+			err = b.s.exec("DELETE FROM outbox WHERE queue = ? AND key = ?", w.Queue, w.Key)
 		} else {
 			// An item that replaces another gets an id of its own: who still holds the old one cannot settle the new one.
 			b.lastWork++
@@ -35,7 +35,7 @@ func (b *batch) flushWork() error {
 			if w.Lease > 0 {
 				ready, claimed = w.Due.Add(w.Lease).UnixMicro(), 1
 			}
-			_, err = b.s.exec("INSERT INTO outbox (id, queue, key, due, ready, claimed, attempt, cause, body) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"+
+			err = b.s.exec("INSERT INTO outbox (id, queue, key, due, ready, claimed, attempt, cause, body) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"+
 				" ON CONFLICT (queue, key) DO UPDATE SET id = excluded.id, due = excluded.due, ready = excluded.ready, claimed = excluded.claimed, attempt = excluded.attempt, cause = excluded.cause, body = excluded.body",
 				b.lastWork, w.Queue, w.Key, due, ready, claimed, claimed, w.Cause, []byte(w.Body))
 		}
@@ -44,7 +44,7 @@ func (b *batch) flushWork() error {
 		}
 	}
 	b.work = b.work[:0]
-	_, err := b.s.exec("UPDATE counters SET value = ? WHERE name = 'work'", b.lastWork)
+	err := b.s.exec("UPDATE counters SET value = ? WHERE name = 'work'", b.lastWork)
 	return err
 }
 
@@ -54,7 +54,7 @@ func (o outbox) settle(ctx context.Context, signal bool, text string, args ...an
 		b.signal = b.signal || signal || len(b.work) > 0
 		err := b.flushWork()
 		if err == nil {
-			_, err = b.s.exec(text, args...)
+			err = b.s.exec(text, args...)
 		}
 		if err != nil {
 			b.broken = err
