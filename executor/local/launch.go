@@ -105,7 +105,7 @@ func (a *attempt) connectNetwork(in *json.Decoder) error {
 	if e.Event != wire.EventPID {
 		return fmt.Errorf("start pod: %s", e.Message)
 	}
-	if err := a.e.network.join(a.ip, e.PID); err != nil {
+	if err := a.e.network.join(a.name, e.PID); err != nil {
 		return fmt.Errorf("connect pod to the network: %w", err)
 	}
 	a.mu.Lock()

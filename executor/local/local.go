@@ -214,6 +214,7 @@ func (e *Executor) Close() error {
 		a.hangUp()
 	}
 	e.work.Wait()
+	e.network.down()
 	e.reports.close()
 	return e.lock.Close()
 }

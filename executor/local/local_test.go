@@ -1,6 +1,7 @@
 package local_test
 
 import (
+	"context"
 	"fmt"
 	"os"
 	"os/exec"
@@ -8,9 +9,13 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/vishvananda/netlink"
+	corev1 "k8s.io/api/core/v1"
+
 	"github.com/tiphys/tiphys/executor"
 	"github.com/tiphys/tiphys/executor/executortest"
 	"github.com/tiphys/tiphys/executor/local"
+	"github.com/tiphys/tiphys/secret"
 )
 
 // initBinary is built once for all tests.
@@ -61,6 +66,34 @@ func TestHostConformance(t *testing.T) {
 	executortest.Run(t, executortest.Setup{
 		Host: true, New: func(t *testing.T, dir string) executor.Executor { return open(t, dir) }, Leftovers: leftovers,
 	})
+}
+
+// rootImages makes an image of this machine's own files: what matters here is not where the files come from.
+type rootImages struct{}
+
+func (rootImages) Rootfs(context.Context, string, corev1.PullPolicy, []secret.Value) (local.Image, error) {
+	return local.Image{Layers: []string{"/"}, Env: []string{"PATH=/usr/bin:/bin", "FROM_IMAGE=yes"}, WorkingDir: "/work"}, nil
+}
+
+func withImages(o *local.Options) {
+	o.Images = rootImages{}
+	o.Network = local.Network{Bridge: "tiphystest0", Subnet: "10.213.77.0/24"}
+}
+
+func TestContainerConformance(t *testing.T) {
+	needRoot(t)
+	executortest.Run(t, executortest.Setup{
+		Image: "any", New: func(t *testing.T, dir string) executor.Executor { return open(t, dir, withImages) }, Leftovers: leftovers,
+	})
+	links, err := netlink.LinkList()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, l := range links {
+		if name := l.Attrs().Name; name == "tiphystest0" || strings.HasPrefix(name, "tv0ad54d") {
+			t.Errorf("interface %s is left", name)
+		}
+	}
 }
 
 // leftovers describes processes, mounts and cgroups that belong to a state folder, and working files.

@@ -2,8 +2,26 @@ package local
 
 import (
 	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+
+	"github.com/vishvananda/netlink"
+	"github.com/vishvananda/netns"
+	"golang.org/x/sys/unix"
 
 	"github.com/tiphys/tiphys/executor/local/wire"
+)
+
+const (
+	defaultBridge = "tiphys0"
+	defaultSubnet = "10.88.0.0/16"
+	addressFile   = "address" // of an attempt: its address and the index of its interface
 )
 
 // Network configures the pods' own network.
@@ -16,13 +34,328 @@ type Network struct {
 	Disabled bool
 }
 
-type network struct{ o Network }
+// network connects pods to a bridge of this machine. The bridge is made when it is first needed.
+type network struct {
+	o       Network
+	subnet  netip.Prefix
+	invalid error
 
-func newNetwork(o Network) *network { return &network{o: o} }
+	mu     sync.Mutex
+	ready  bool
+	last   netip.Addr
+	leases map[string]lease // by attempt
+}
 
-func (n *network) usable() error                  { return errors.New("disabled") }
-func (n *network) gateway() string                { return "" }
-func (n *network) release(string)                 {}
-func (n *network) recall(name, dir string) string { return "" }
-func (n *network) join(ip string, pid int) error  { return nil }
-func (b *builder) network(order *wire.Spec) error { return nil }
+type lease struct {
+	addr  netip.Addr
+	index int // of the interface on this machine's side
+}
+
+func newNetwork(o Network) *network {
+	if o.Bridge == "" {
+		o.Bridge = defaultBridge
+	}
+	if o.Subnet == "" {
+		o.Subnet = defaultSubnet
+	}
+	n := &network{o: o, leases: map[string]lease{}}
+	prefix, err := netip.ParsePrefix(o.Subnet)
+	switch {
+	case o.Disabled:
+		n.invalid = errors.New("it is switched off")
+	case err != nil:
+		n.invalid = fmt.Errorf("subnet: %w", err)
+	case !prefix.Addr().Is4() || prefix.Bits() > 29:
+		n.invalid = fmt.Errorf("subnet %s: an IPv4 network of 8 addresses or more is needed", o.Subnet)
+	case len(o.Bridge) > 15:
+		n.invalid = fmt.Errorf("bridge %s: the name is longer than 15 characters", o.Bridge)
+	default:
+		n.subnet = prefix.Masked()
+	}
+	return n
+}
+
+// usable says why pods cannot have a network of their own, or nil.
+func (n *network) usable() error { return n.invalid }
+
+func (n *network) gatewayAddr() netip.Addr { return n.subnet.Addr().Next() }
+
+// gateway is this machine's address on the bridge.
+func (n *network) gateway() string {
+	if n.invalid != nil {
+		return ""
+	}
+	return n.gatewayAddr().String()
+}
+
+// up makes the bridge.
+func (n *network) up() error {
+	if n.ready {
+		return nil
+	}
+	if n.invalid != nil {
+		return n.invalid
+	}
+	attrs := netlink.NewLinkAttrs()
+	attrs.Name = n.o.Bridge
+	if err := netlink.LinkAdd(&netlink.Bridge{LinkAttrs: attrs}); err != nil && !errors.Is(err, unix.EEXIST) {
+		return fmt.Errorf("make bridge %s: %w", n.o.Bridge, err)
+	}
+	link, err := netlink.LinkByName(n.o.Bridge)
+	if err != nil {
+		return fmt.Errorf("find bridge %s: %w", n.o.Bridge, err)
+	}
+	if link.Type() != "bridge" {
+		return fmt.Errorf("interface %s is there and is no bridge: name another one", n.o.Bridge)
+	}
+	if err := netlink.AddrReplace(link, &netlink.Addr{IPNet: n.ipNet(n.gatewayAddr())}); err != nil {
+		return fmt.Errorf("address of bridge %s: %w", n.o.Bridge, err)
+	}
+	if err := netlink.LinkSetUp(link); err != nil {
+		return fmt.Errorf("switch on bridge %s: %w", n.o.Bridge, err)
+	}
+	n.ready = true
+	return nil
+}
+
+func (n *network) ipNet(a netip.Addr) *net.IPNet {
+	return &net.IPNet{IP: a.AsSlice(), Mask: net.CIDRMask(n.subnet.Bits(), 32)}
+}
+
+// interfaceName is derived from the address, so that no two executors on this machine lease the same one.
+func interfaceName(prefix string, a netip.Addr) string {
+	b := a.As4()
+	return fmt.Sprintf("%s%02x%02x%02x%02x", prefix, b[0], b[1], b[2], b[3])
+}
+
+// lease takes a free address for an attempt: whoever makes the pair of interfaces that is named after an
+// address has it.
+func (n *network) lease(name, dir string) (string, error) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if err := n.up(); err != nil {
+		return "", err
+	}
+	bridge, err := netlink.LinkByName(n.o.Bridge)
+	if err != nil {
+		n.ready = false
+		return "", fmt.Errorf("find bridge %s: %w", n.o.Bridge, err)
+	}
+	size := 1 << (32 - n.subnet.Bits())
+	addr := n.last
+	for range size {
+		if addr = addr.Next(); !addr.IsValid() || !n.subnet.Contains(addr) {
+			addr = n.gatewayAddr().Next()
+		}
+		if !n.subnet.Contains(addr.Next()) {
+			continue // the broadcast address
+		}
+		attrs := netlink.NewLinkAttrs()
+		attrs.Name, attrs.MasterIndex = interfaceName("tv", addr), bridge.Attrs().Index
+		err := netlink.LinkAdd(&netlink.Veth{LinkAttrs: attrs, PeerName: interfaceName("tp", addr)})
+		if errors.Is(err, unix.EEXIST) {
+			continue
+		}
+		if err != nil {
+			return "", fmt.Errorf("make interface: %w", err)
+		}
+		link, err := netlink.LinkByName(attrs.Name)
+		if err != nil {
+			return "", fmt.Errorf("find interface: %w", err)
+		}
+		n.last = addr
+		l := lease{addr, link.Attrs().Index}
+		n.leases[name] = l
+		return addr.String(), os.WriteFile(filepath.Join(dir, addressFile), fmt.Appendf(nil, "%s %d\n", l.addr, l.index), 0o600)
+	}
+	return "", fmt.Errorf("no address is free in %s", n.subnet)
+}
+
+// join moves a leased interface into the network of a pod's first process.
+func (n *network) join(name string, pid int) error {
+	n.mu.Lock()
+	l, ok := n.leases[name]
+	n.mu.Unlock()
+	if !ok {
+		return errors.New("the pod has no address")
+	}
+	ns, err := netns.GetFromPid(pid)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = ns.Close() }()
+	peer, err := netlink.LinkByName(interfaceName("tp", l.addr))
+	if err != nil {
+		return err
+	}
+	if err := netlink.LinkSetNsFd(peer, int(ns)); err != nil {
+		return err
+	}
+	inside, err := netlink.NewHandleAt(ns, unix.NETLINK_ROUTE)
+	if err != nil {
+		return err
+	}
+	defer inside.Close()
+	if err := n.configure(inside, l); err != nil {
+		return err
+	}
+	outside, err := netlink.LinkByIndex(l.index)
+	if err != nil {
+		return err
+	}
+	return netlink.LinkSetUp(outside)
+}
+
+func (n *network) configure(h *netlink.Handle, l lease) error {
+	link, err := h.LinkByName(interfaceName("tp", l.addr))
+	if err != nil {
+		return err
+	}
+	if err := h.LinkSetName(link, "eth0"); err != nil {
+		return err
+	}
+	if err := h.AddrAdd(link, &netlink.Addr{IPNet: n.ipNet(l.addr)}); err != nil {
+		return err
+	}
+	if err := h.LinkSetUp(link); err != nil {
+		return err
+	}
+	return h.RouteAdd(&netlink.Route{LinkIndex: link.Attrs().Index, Gw: n.gatewayAddr().AsSlice()})
+}
+
+// recall finds the lease of an attempt that an earlier executor started.
+func (n *network) recall(name, dir string) string {
+	data, err := os.ReadFile(filepath.Join(dir, addressFile))
+	if err != nil || n.invalid != nil {
+		return ""
+	}
+	var text string
+	var l lease
+	if _, err := fmt.Sscan(string(data), &text, &l.index); err != nil {
+		return ""
+	}
+	if l.addr, err = netip.ParseAddr(text); err != nil {
+		return ""
+	}
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.leases[name] = l
+	return l.addr.String()
+}
+
+// release gives an address back. The index tells this lease's interface from a later one of the same name.
+func (n *network) release(name string) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	l, ok := n.leases[name]
+	if !ok {
+		return
+	}
+	delete(n.leases, name)
+	if link, err := netlink.LinkByIndex(l.index); err == nil && link.Attrs().Name == interfaceName("tv", l.addr) {
+		_ = netlink.LinkDel(link)
+	}
+}
+
+// down removes the bridge if nothing is connected to it.
+func (n *network) down() {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if !n.ready || len(n.leases) > 0 {
+		return
+	}
+	n.ready = false
+	bridge, err := netlink.LinkByName(n.o.Bridge)
+	if err != nil {
+		return
+	}
+	links, err := netlink.LinkList()
+	if err != nil {
+		return
+	}
+	for _, l := range links {
+		if l.Attrs().MasterIndex == bridge.Attrs().Index {
+			return
+		}
+	}
+	_ = netlink.LinkDel(bridge)
+}
+
+// NetworkInfo tells where pods are.
+type NetworkInfo struct{ Bridge, Subnet, Gateway string }
+
+// Network tells where pods are, and makes the bridge if it is not there yet, so that its address can be
+// listened on.
+func (e *Executor) Network() (NetworkInfo, error) {
+	e.network.mu.Lock()
+	defer e.network.mu.Unlock()
+	if err := e.network.up(); err != nil {
+		return NetworkInfo{}, fmt.Errorf("network of the pods: %w", err)
+	}
+	return NetworkInfo{Bridge: e.network.o.Bridge, Subnet: e.network.subnet.String(), Gateway: e.network.gateway()}, nil
+}
+
+// network gives the pod its address and its name files.
+func (b *builder) network(order *wire.Spec) error {
+	if b.pod.Host {
+		return nil
+	}
+	if !b.spec.HostNetwork {
+		b.e.network.release(b.a.name) // of an earlier launch that came to nothing
+		ip, err := b.e.network.lease(b.a.name, b.a.dir)
+		if err != nil {
+			return fmt.Errorf("network: %w", err)
+		}
+		b.a.mu.Lock()
+		b.a.ip = ip
+		b.a.mu.Unlock()
+		order.Network, order.AwaitGo = true, true
+	}
+	if err := b.a.writeHosts(b.e.extraHosts()); err != nil {
+		return err
+	}
+	if err := b.writeFile("hostname", b.hostname()+"\n"); err != nil {
+		return err
+	}
+	return b.writeFile("resolv.conf", b.resolvConf())
+}
+
+func (b *builder) writeFile(name, text string) error {
+	return os.WriteFile(filepath.Join(b.a.workFolder(), name), []byte(text), 0o644)
+}
+
+// resolvConf is this machine's, or what the pod says. A name server on loopback cannot be reached from a pod's
+// own network; systemd-resolved keeps the real ones beside it.
+func (b *builder) resolvConf() string {
+	data, err := os.ReadFile("/etc/resolv.conf")
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		data = nil
+	}
+	if strings.Contains(string(data), "nameserver 127.") && !b.spec.HostNetwork {
+		if real, err := os.ReadFile("/run/systemd/resolve/resolv.conf"); err == nil {
+			data = real
+		}
+	}
+	text := string(data)
+	c := b.spec.DNSConfig
+	if b.spec.DNSPolicy == "None" {
+		text = ""
+	}
+	if c == nil {
+		return text
+	}
+	for _, s := range c.Nameservers {
+		text += "nameserver " + s + "\n"
+	}
+	if len(c.Searches) > 0 {
+		text += "search " + strings.Join(c.Searches, " ") + "\n"
+	}
+	for _, o := range c.Options {
+		text += "options " + o.Name
+		if o.Value != nil {
+			text += ":" + *o.Value
+		}
+		text += "\n"
+	}
+	return text
+}

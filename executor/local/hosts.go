@@ -1,0 +1,79 @@
+package local
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+)
+
+// SetHosts gives further names to all pods that have a hosts file of their own (all but host views), those that
+// run too: names by address. It replaces what was set before.
+func (e *Executor) SetHosts(hosts map[string][]string) error {
+	e.mu.Lock()
+	e.hosts = make(map[string][]string, len(hosts))
+	for address, names := range hosts {
+		e.hosts[address] = slices.Clone(names)
+	}
+	var live []*attempt
+	for _, a := range e.attempts {
+		live = append(live, a)
+	}
+	e.mu.Unlock()
+	extra := e.extraHosts()
+	var failed error
+	for _, a := range live {
+		if a.pod.Host {
+			continue
+		}
+		if _, err := os.Stat(filepath.Join(a.workFolder(), "hosts")); err != nil {
+			continue
+		}
+		if err := a.writeHosts(extra); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			failed = errors.Join(failed, fmt.Errorf("set host names of %s: %w", a.id.Node, err))
+		}
+	}
+	return failed
+}
+
+// extraHosts is what SetHosts set, as lines.
+func (e *Executor) extraHosts() string {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	var b strings.Builder
+	for _, address := range sortedKeys(e.hosts) {
+		b.WriteString(hostsLine(address, e.hosts[address]))
+	}
+	return b.String()
+}
+
+func hostsLine(address string, names []string) string {
+	line := address + "\t" + strings.Join(names, " ")
+	// A line break in a name must not make further entries.
+	return strings.NewReplacer("\n", "", "\r", "").Replace(line) + "\n"
+}
+
+// writeHosts writes the pod's hosts file in place: the file is bound into the pod, so it must stay the same one.
+func (a *attempt) writeHosts(extra string) error {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	var b strings.Builder
+	b.WriteString("127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n")
+	spec := &a.pod.Pod.Spec
+	if a.ip != "" {
+		name := (&builder{a: a, e: a.e, pod: &a.pod, spec: spec}).hostname()
+		names := []string{name}
+		if spec.Subdomain != "" {
+			names = []string{name + "." + spec.Subdomain + "." + a.pod.Pod.Namespace + ".svc.cluster.local", name}
+		}
+		b.WriteString(hostsLine(a.ip, names))
+	}
+	for _, alias := range spec.HostAliases {
+		b.WriteString(hostsLine(alias.IP, alias.Hostnames))
+	}
+	b.WriteString(extra)
+	return os.WriteFile(filepath.Join(a.workFolder(), "hosts"), []byte(b.String()), 0o644)
+}
