@@ -316,8 +316,8 @@ func TestNothingOutside(t *testing.T) {
 			if !strings.HasPrefix(what, "-> ") {
 				continue
 			}
-			if real, err := filepath.EvalSymlinks(filepath.Join(dest, name)); err == nil && real != dest && !strings.HasPrefix(real, dest+"/") {
-				rt.Fatalf("%s leads to %s", name, real)
+			if to, err := filepath.EvalSymlinks(filepath.Join(dest, name)); err == nil && to != dest && !strings.HasPrefix(to, dest+"/") {
+				rt.Fatalf("%s leads to %s", name, to)
 			}
 		}
 	})
@@ -456,13 +456,15 @@ func FuzzUnpack(f *testing.F) {
 	}
 	f.Add(tarOf(f, folder("o"), file("o/a", "1"), link("o/l", "a")))
 	f.Fuzz(func(t *testing.T, b []byte) {
-		outer := t.TempDir()
-		before, _ := os.ReadDir(filepath.Dir(outer))
+		around := t.TempDir()
+		outer := filepath.Join(around, "outer")
+		if err := os.Mkdir(outer, 0o755); err != nil {
+			t.Fatal(err)
+		}
 		_ = archive.Tar(context.Background(), bytes.NewReader(b), filepath.Join(outer, "dest"), archive.Limits{Bytes: 1 << 20, Entries: 100})
 		_ = archive.Zip(context.Background(), bytes.NewReader(b), int64(len(b)), filepath.Join(outer, "dest2"), archive.Limits{Bytes: 1 << 20, Entries: 100})
-		after, _ := os.ReadDir(filepath.Dir(outer))
-		if len(before) != len(after) {
-			t.Error("something appeared outside")
+		if left, _ := os.ReadDir(around); len(left) != 1 {
+			t.Errorf("outside: %v", left)
 		}
 		names := []string{}
 		entries, _ := os.ReadDir(outer)

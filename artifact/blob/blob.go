@@ -85,6 +85,11 @@ func Hex(digest string) (string, error) {
 	return h, nil
 }
 
+func isDigest(s string) bool {
+	_, err := Hex(s)
+	return err == nil
+}
+
 // Sum returns the digest of b.
 func Sum(b []byte) string {
 	s := sha256.Sum256(b)
@@ -199,8 +204,8 @@ func (f *Folder) Each(ctx context.Context, fn func(Blob) error) error {
 			return err
 		}
 		digest := prefix + d.Name()
-		if _, err := Hex(digest); err != nil || d.IsDir() {
-			return nil
+		if d.IsDir() || !isDigest(digest) {
+			return nil // not one of ours
 		}
 		info, err := d.Info()
 		if errors.Is(err, fs.ErrNotExist) {

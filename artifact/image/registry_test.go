@@ -351,7 +351,7 @@ func FuzzRegistryPaths(f *testing.F) {
 	}
 	g := image.NewRegistry(image.RegistryOptions{Store: s})
 	f.Fuzz(func(t *testing.T, method, path, body string) {
-		r := httptest.NewRequest("GET", "/v2/", strings.NewReader(body))
+		r := httptest.NewRequest(http.MethodGet, "/v2/", strings.NewReader(body))
 		r.Method, r.URL.Path = method, "/v2/"+path
 		g.ServeHTTP(httptest.NewRecorder(), r)
 		if left, _ := os.ReadDir(dir); len(left) != 1 {

@@ -187,7 +187,7 @@ func (c *clone) findShallow(ctx context.Context, revision string) (target, error
 	if err != nil {
 		return target{}, err
 	}
-	spec := revision
+	var spec string
 	switch {
 	case strings.Contains(refs, "refs/heads/"+revision+"\n"):
 		spec = branchSpec(revision)

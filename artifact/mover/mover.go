@@ -190,7 +190,7 @@ func oneLocation(l manifest.ArtifactLocation) error {
 
 // refuse says what to do about a location that has no driver.
 func refuse(l manifest.ArtifactLocation) error {
-	kind := ""
+	var kind string
 	switch {
 	case l.GCS != nil:
 		kind = "gcs"

@@ -153,7 +153,7 @@ func TestUsage(t *testing.T) {
 	for _, args := range [][]string{
 		{}, {"nothing"}, {"image"}, {"image", "build"}, {"image", "pack", "--name", "x"}, {"image", "pack", "."},
 		{"image", "pack", "--name", "x:v1", "."}, {"image", "pack", "--name", "x", "--base", "alpine", "."},
-		{"image", "pack", "--name", "x", "--label", "y", "."}, {"image", "pack", "--nmae", "x", "."},
+		{"image", "pack", "--name", "x", "--label", "y", "."}, {"image", "pack", "--unknown", "x", "."},
 		{"release"}, {"release", "v1"}, {"release", "v1", "--image", "api=x:latest"}, {"release", "v1", "--image", "x" + digest},
 		{"release", "v1", "--image", "a=x" + digest, "--image", "a=y" + digest}, {"release", "v1", "v2", "--image", "a=x" + digest},
 		{"status", "--state", "green", "--context", "c"}, {"status", "--state", "success"}, {"status", "--state", "success", "--context", "c", "x"},

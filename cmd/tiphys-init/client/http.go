@@ -55,10 +55,7 @@ func (c *client) do(ctx context.Context, r request) (answer, error) {
 	if err != nil {
 		return answer{}, err
 	}
-	key, err := c.key()
-	if err != nil {
-		return answer{}, err
-	}
+	key := c.key()
 	first := c.sys.now()
 	for pause := 50 * time.Millisecond; ; pause = min(pause*2, 2*time.Second) {
 		a, err := c.once(ctx, r, key, limit)
@@ -82,7 +79,7 @@ func (c *client) do(ctx context.Context, r request) (answer, error) {
 }
 
 // key names a request, so that the server knows a repeat.
-func (c *client) key() (string, error) {
+func (c *client) key() string {
 	if c.nonce == "" {
 		c.nonce = rand.Text()
 	}
@@ -91,7 +88,7 @@ func (c *client) key() (string, error) {
 	for _, part := range append([]string{c.sys.getenv("TIPHYS_TOKEN"), c.nonce, strconv.Itoa(c.count)}, c.args...) {
 		_, _ = fmt.Fprintf(h, "%d:%s", len(part), part)
 	}
-	return hex.EncodeToString(h.Sum(nil)), nil
+	return hex.EncodeToString(h.Sum(nil))
 }
 
 // refusal is an answer other than 2xx as an error.
@@ -104,7 +101,7 @@ func refusal(a answer) error {
 			Message string `json:"message"`
 		} `json:"errors"`
 	}
-	text := ""
+	var text string
 	if json.Unmarshal(a.body, &said) == nil {
 		text = said.Message
 		if text == "" && len(said.Errors) > 0 {
