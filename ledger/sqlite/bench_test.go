@@ -144,7 +144,7 @@ func plainInserts(b *testing.B, n, batch int) time.Duration {
 		"INSERT INTO projected (kind, key, owner, state, time, seq, labels, body) VALUES ('run', ?, '', 'Running', ?, ?, '', ?)",
 		"INSERT INTO outbox (id, queue, key, due, ready, claimed, attempt, cause, body) VALUES (?, 'executor', ?, ?, ?, 0, 0, ?, ?)",
 	} {
-		s, err := db.Prepare(text)
+		s, err := db.Prepare(text) //nolint:sqlclosecheck // closed with db
 		if err != nil {
 			b.Fatal(err)
 		}

@@ -51,3 +51,9 @@ func takeLock(path string) (*os.File, error) {
 	}
 	return f, nil
 }
+
+// dropLock gives the lock back. Closing alone would not do: a process that this one is just starting shares
+// the open file until it executes its program, and with it the lock.
+func dropLock(f *os.File) error {
+	return errors.Join(syscall.Flock(int(f.Fd()), syscall.LOCK_UN), f.Close())
+}

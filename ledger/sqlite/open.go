@@ -219,7 +219,7 @@ func (l *Ledger) release() error {
 		errs = append(errs, l.writes.Close())
 	}
 	if l.lock != nil {
-		errs = append(errs, l.lock.Close())
+		errs = append(errs, dropLock(l.lock))
 	}
 	if l.remove != "" {
 		errs = append(errs, os.RemoveAll(l.remove))
@@ -245,7 +245,7 @@ func makeTemporary() (string, error) {
 			// What cannot be removed now is tried again by the next one.
 			_ = os.RemoveAll(dir)
 		}
-		_ = f.Close()
+		_ = dropLock(f)
 	}
 	return os.MkdirTemp("", temporaryPrefix)
 }
