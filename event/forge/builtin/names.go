@@ -91,6 +91,10 @@ func (r *Remote) mrURL(repo string, number int) string {
 	return fmt.Sprintf("%s/mrs/%s/%d", r.opt.BaseURL, repo, number)
 }
 
+// StableHost is a host name that means this remote whatever its port, for URLs in manifests that are kept in Git:
+// http://tiphys.localhost/git/NAME.git.
+const StableHost = "tiphys.localhost"
+
 // RepositoryOf tells which of this remote's repositories a clone URL names. Any loopback name stands for any other.
 func (r *Remote) RepositoryOf(raw string) (string, bool) {
 	u, err := url.Parse(raw)
@@ -98,7 +102,7 @@ func (r *Remote) RepositoryOf(raw string) (string, bool) {
 	if err != nil || err2 != nil || u.Scheme != base.Scheme || u.Host == "" {
 		return "", false
 	}
-	same := strings.EqualFold(u.Host, base.Host) ||
+	same := strings.EqualFold(u.Host, base.Host) || strings.EqualFold(u.Host, StableHost) ||
 		loopback(u.Hostname()) && loopback(base.Hostname()) && u.Port() == base.Port()
 	rest, ok := strings.CutPrefix(u.Path, strings.TrimRight(base.Path, "/")+"/git/")
 	name := strings.TrimSuffix(strings.TrimRight(rest, "/"), ".git")
