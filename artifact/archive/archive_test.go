@@ -165,6 +165,7 @@ func hostile() map[string][]entry {
 		"write through a link":        {link("d", "."), file("d/evil", "x")},
 		"write through a link out":    {link("d", ".."), file("d/evil", "x")},
 		"link chain":                  {folder("a"), link("a/s", ".."), link("a/l", "s/../.."), file("b", "")},
+		"climb after a link to top":   {folder("a/b"), link("a/b/s", "../.."), link("a/b/l", "s/../.."), file("c", "")},
 		"climb after descending":      {folder("x/y"), link("l", "x/y/../../.."), file("b", "")},
 		"link in a linked folder":     {folder("a/b"), link("s", "a/b"), link("s/l", "../../x"), file("c", "")},
 		"leaves only once stripped":   {folder("o"), link("o/l", "../beside")},
