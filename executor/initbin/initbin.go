@@ -1,4 +1,5 @@
-// Package initbin holds the small program that every pod begins with: cmd/tiphys-init, built before this one.
+// Package initbin carries the tiphys-init binary inside of the program and puts it where pods can be started
+// from. The build puts it into bin first; a program that was built without it says so when it is wanted.
 package initbin
 
 import (
@@ -15,46 +16,69 @@ import (
 //go:embed all:bin
 var files embed.FS
 
-// ErrMissing says that the program was built without it.
-var ErrMissing = errors.New("this program was built without tiphys-init and cannot run steps: build it with make build")
+const name = "tiphys-init"
 
-// Path writes the program into a folder, once for each version of it, and gives its absolute path.
-func Path(dir string) (string, error) {
-	data, err := files.ReadFile("bin/tiphys-init")
+// ErrMissing says that the program was built without tiphys-init.
+var ErrMissing = errors.New("this program was built without tiphys-init, which every local pod needs: run make build")
+
+// Path makes sure that the binary is in the data folder dir and returns its absolute path,
+// dir/init/DIGEST/tiphys-init. Programs of several versions may share a folder. The error is [ErrMissing] if
+// there is no binary to put there.
+func Path(dir string) (string, error) { return place(files, dir) }
+
+func place(from fs.FS, dir string) (string, error) {
+	data, err := fs.ReadFile(from, "bin/"+name)
 	if errors.Is(err, fs.ErrNotExist) {
 		return "", ErrMissing
 	}
 	if err != nil {
-		return "", fmt.Errorf("read tiphys-init: %w", err)
+		return "", fmt.Errorf("read embedded tiphys-init: %w", err)
 	}
 	sum := sha256.Sum256(data)
-	dir, err = filepath.Abs(dir)
-	if err != nil {
-		return "", fmt.Errorf("write tiphys-init: %w", err)
+	if dir, err = filepath.Abs(filepath.Join(dir, "init", hex.EncodeToString(sum[:8]))); err != nil {
+		return "", fmt.Errorf("place tiphys-init: %w", err)
 	}
-	path := filepath.Join(dir, "tiphys-init-"+hex.EncodeToString(sum[:8]))
-	if st, err := os.Stat(path); err == nil && st.Size() == int64(len(data)) {
+	path := filepath.Join(dir, name)
+	if whole(path, sum) {
 		return path, nil
 	}
-	if err := os.MkdirAll(dir, 0o755); err != nil { //nolint:gosec // steps of other users execute it
-		return "", fmt.Errorf("write tiphys-init: %w", err)
+	if err := write(dir, path, data); err != nil {
+		return "", fmt.Errorf("place tiphys-init: %w", err)
 	}
-	return path, write(dir, path, data)
+	return path, nil
 }
 
-// write puts the file there whole or not at all: another process may start it at any moment.
+// whole reports whether the file is there and is what it should be: a crash or a person may have damaged it.
+func whole(path string, sum [sha256.Size]byte) bool {
+	data, err := os.ReadFile(path)
+	if err != nil || sha256.Sum256(data) != sum {
+		return false
+	}
+	st, err := os.Stat(path)
+	return err == nil && st.Mode().Perm() == 0o755
+}
+
 func write(dir, path string, data []byte) error {
-	f, err := os.CreateTemp(dir, ".tiphys-init-")
-	if err != nil {
-		return fmt.Errorf("write tiphys-init: %w", err)
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return err
 	}
+	f, err := os.CreateTemp(dir, name+".*")
+	if err != nil {
+		return err
+	}
+	defer func() { _ = os.Remove(f.Name()) }()
 	_, err = f.Write(data)
-	err = errors.Join(err, f.Chmod(0o755), f.Close())
 	if err == nil {
-		err = os.Rename(f.Name(), path)
+		err = f.Chmod(0o755)
+	}
+	if err == nil {
+		err = f.Sync()
+	}
+	if e := f.Close(); err == nil {
+		err = e
 	}
 	if err != nil {
-		return errors.Join(fmt.Errorf("write tiphys-init: %w", err), os.Remove(f.Name()))
+		return err
 	}
-	return nil
+	return os.Rename(f.Name(), path)
 }

@@ -170,12 +170,21 @@ func (a *attempt) hungUp() {
 		close(answer)
 	}
 	a.mu.Unlock()
-	if a.e.ctx.Err() != nil {
+	if a.e.ctx.Err() != nil && !done {
 		return
 	}
-	if shim, err := a.shim(); err == nil {
-		// The connection of a live shim ends only with this executor.
-		awaitExit(a.e.ctx, shim.PID)
+	// A shim with a final report ends by itself within moments; one without, whose connection is broken, is ending.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(a.e.ctx), acknowledgeWait)
+	defer cancel()
+	for {
+		shim, err := a.shim()
+		if err != nil || !shim.Alive() {
+			break
+		}
+		awaitExit(ctx, shim.PID)
+		if done || ctx.Err() != nil {
+			break
+		}
 	}
 	a.setGone()
 	if done {
