@@ -19,7 +19,7 @@ const (
 	TableObject      = "object"      // key Key.String(), owner the application
 )
 
-// The kinds of entries of this room. The body of application.set, sync.started, sync.finished, health.changed is an
+// The kinds of entries of this room. The body of application.set, application.changed, sync.*, health.changed is an
 // [ApplicationEntry], of release.recorded a [Release], of object.deleted nothing, of the other object kinds an
 // [ObjectRecord].
 const (
@@ -28,6 +28,7 @@ const (
 	KindSyncStarted        = "sync.started"
 	KindSyncStep           = "sync.step"
 	KindSyncFinished       = "sync.finished"
+	KindApplicationChanged = "application.changed"
 	KindHealthChanged      = "health.changed"
 	KindReleaseRecorded    = "release.recorded"
 	KindObjectApplied      = "object.applied"
@@ -77,6 +78,10 @@ type ApplicationRow struct {
 	Operation json.RawMessage `json:"operation,omitempty"`
 	Retries   int64           `json:"retries,omitempty"`
 	Heals     int64           `json:"heals,omitempty"`
+	// SyncSeq is the entry that began the operation.
+	SyncSeq int64 `json:"syncSeq,omitempty"`
+	// Definition is the entry of the last change of the definition.
+	Definition int64 `json:"definition,omitempty"`
 	// Pinned is a release that a rollback chose; automated sync does not leave it.
 	Pinned string `json:"pinned,omitempty"`
 	// Current is the key of its open row of the "deployment" table.
@@ -145,7 +150,7 @@ func Projection() ledger.Projection { return projection{} }
 
 type projection struct{}
 
-var projected = []string{KindApplicationSet, KindApplicationDeleted, KindSyncStarted, KindSyncStep, KindSyncFinished, KindHealthChanged,
+var projected = []string{KindApplicationSet, KindApplicationDeleted, KindSyncStarted, KindSyncStep, KindSyncFinished, KindApplicationChanged, KindHealthChanged,
 	KindReleaseRecorded, KindObjectApplied, KindObjectCreated, KindObjectChanged, KindObjectDeleting, KindObjectDeleted}
 
 // Wants implements ledger.Projection.

@@ -1,0 +1,331 @@
+// Package apps keeps Applications as Git and their releases want them: it resolves what should run, renders, compares,
+// syncs through the pure planner, and records what happened with its cause, so that a running object leads back to
+// the push. ApplicationSets are expanded here too.
+//
+// Every Application has one worker, which alone changes its row; the controller tells workers to look again.
+package apps
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/tiphys/tiphys/deploy"
+	"github.com/tiphys/tiphys/deploy/render"
+	"github.com/tiphys/tiphys/event"
+	"github.com/tiphys/tiphys/ledger"
+	"github.com/tiphys/tiphys/manifest"
+)
+
+// ErrNotFound says that there is no such Application.
+var ErrNotFound = errors.New("no such application")
+
+// Definition is a declared object, as far as this package needs it.
+type Definition struct {
+	Kind, Namespace, Name, Origin, Digest string
+	Object                                json.RawMessage
+	// Seq is the entry of its last change.
+	Seq int64
+}
+
+// Options of a [Controller].
+type Options struct {
+	Ledger ledger.Ledger
+	Target deploy.Target
+	// Render renders a source: render.Child{}.Render.
+	Render func(context.Context, render.Source) (render.Result, error)
+	// Checkout gives a folder with a repository at a revision (branch, tag, commit or HEAD), readable for others, and
+	// the commit's full hash. The folder stays until release is called.
+	Checkout func(ctx context.Context, repoURL, revision string) (dir, sha string, release func(), err error)
+	// Definitions lists what is declared of a kind: Application, ApplicationSet, AppProject.
+	Definitions func(ctx context.Context, kind string) ([]Definition, error)
+	// PullRequests lists the open merge requests of a repository; kind is gitlab, github, gitea or tiphys. An error that
+	// is forge.ErrNotFound means that there is no such repository.
+	PullRequests func(ctx context.Context, kind, repo string, f manifest.PullRequestForge) ([]event.PullRequest, error)
+	// DefaultBranch of a repository; nil means "main".
+	DefaultBranch func(ctx context.Context, repoURL string) (string, error)
+	// URL shows where a host of an Ingress is reached; nil means "http://HOST/".
+	URL func(host string) string
+	// Wakes are kinds of entries, beside those of definitions, releases and events, at which everything is looked
+	// at again.
+	Wakes []string
+	// Poll is how often Git and the forges are asked where no event tells; 3 minutes if 0.
+	Poll time.Duration
+	// Deadline and HookDeadline bound a sync; the planner's defaults if 0.
+	Deadline, HookDeadline time.Duration
+	// Timeout bounds how long one checkout or rendering may take; 2 minutes if 0.
+	Timeout time.Duration
+	Now     func() time.Time
+	Log     *slog.Logger
+}
+
+// Controller looks after every Application.
+type Controller struct {
+	o       Options
+	kick    chan struct{}
+	renders chan struct{} // a token for each rendering at a time
+
+	mu      sync.Mutex
+	workers map[string]*worker
+	running sync.WaitGroup
+	cause   map[string]int64 // by commit: the event that told of it
+}
+
+// The most renderings at a time.
+const maxRenders = 2
+
+// New returns a controller; Run starts it.
+func New(o Options) *Controller {
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	if o.Poll == 0 {
+		o.Poll = 3 * time.Minute
+	}
+	if o.Timeout == 0 {
+		o.Timeout = 2 * time.Minute
+	}
+	if o.URL == nil {
+		o.URL = func(host string) string { return "http://" + host + "/" }
+	}
+	if o.DefaultBranch == nil {
+		o.DefaultBranch = func(context.Context, string) (string, error) { return "main", nil }
+	}
+	return &Controller{o: o, kick: make(chan struct{}, 1), renders: make(chan struct{}, maxRenders),
+		workers: map[string]*worker{}, cause: map[string]int64{}}
+}
+
+// The kinds of entries that may change what should run.
+var wakes = []string{"definition.set", "definition.deleted", deploy.KindReleaseRecorded, event.KindReceived}
+
+// Run works until the context ends. The error is one of reading the ledger at the start.
+func (c *Controller) Run(ctx context.Context) error {
+	defer c.running.Wait()
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	head, err := c.o.Ledger.Head(ctx)
+	if err != nil {
+		return fmt.Errorf("start applications: %w", err)
+	}
+	if err := c.load(ctx); err != nil {
+		return fmt.Errorf("start applications: %w", err)
+	}
+	seen := head.Seq
+	c.poke()
+	poll := time.NewTicker(c.o.Poll)
+	defer poll.Stop()
+	for {
+		changed := c.o.Ledger.Changed()
+		woken := c.news(ctx, &seen)
+		if woken {
+			c.poke()
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-changed:
+		case change := <-c.o.Target.Changes():
+			c.wake(change.Application, false)
+		case <-poll.C:
+			c.poke()
+		case <-c.kick:
+			c.definitions(ctx)
+			c.wakeAll()
+		}
+	}
+}
+
+func (c *Controller) poke() {
+	select {
+	case c.kick <- struct{}{}:
+	default:
+	}
+}
+
+// news reads the entries since the last look, remembers which event told of which commit, and says whether anything
+// matters here.
+func (c *Controller) news(ctx context.Context, seen *int64) bool {
+	woken := false
+	head, err := c.o.Ledger.Head(ctx)
+	if err != nil {
+		return false
+	}
+	// What is not of our kinds need not be looked through again.
+	defer func() { *seen = max(*seen, head.Seq) }()
+	for {
+		entries, err := c.o.Ledger.Entries(ctx, ledger.EntryQuery{After: *seen, Kinds: append(append([]string{}, wakes...), c.o.Wakes...), Limit: 500})
+		if err != nil || len(entries) == 0 {
+			if err != nil && ctx.Err() == nil {
+				c.o.Log.Error("new entries could not be read", "error", err)
+			}
+			return woken
+		}
+		for _, e := range entries {
+			*seen, woken = e.Seq, true
+			if e.Kind != event.KindReceived {
+				continue
+			}
+			var body event.Received
+			if json.Unmarshal(e.Body, &body) == nil && body.Event.Git != nil && body.Event.Git.SHA != "" {
+				c.mu.Lock()
+				if len(c.cause) > 10_000 {
+					clear(c.cause)
+				}
+				c.cause[body.Event.Git.SHA] = e.Seq
+				c.mu.Unlock()
+			}
+		}
+	}
+}
+
+func (c *Controller) causeOf(sha string) int64 {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.cause[sha]
+}
+
+// load makes a worker for every Application that the ledger knows.
+func (c *Controller) load(ctx context.Context) error {
+	rows, err := all(ctx, c.o.Ledger, ledger.Query{Table: deploy.TableApplication})
+	if err != nil {
+		return err
+	}
+	for _, row := range rows {
+		var a deploy.ApplicationRow
+		if err := json.Unmarshal(row.Body, &a); err != nil {
+			return fmt.Errorf("read application %s: %w", row.Key, err)
+		}
+		c.worker(ctx, a.Key(), &a)
+	}
+	return nil
+}
+
+// all reads every row of a query, page by page.
+func all(ctx context.Context, l ledger.Reader, q ledger.Query) ([]ledger.Row, error) {
+	q.Limit = 500
+	var rows []ledger.Row
+	for {
+		page, err := l.List(ctx, q)
+		if err != nil {
+			return nil, fmt.Errorf("read %s: %w", q.Table, err)
+		}
+		rows = append(rows, page...)
+		if len(page) < q.Limit {
+			return rows, nil
+		}
+		last := page[len(page)-1]
+		q.After = &ledger.Cursor{Time: last.Time, Key: last.Key}
+	}
+}
+
+// worker gives the worker of an Application, and starts one if there is none.
+func (c *Controller) worker(ctx context.Context, key string, row *deploy.ApplicationRow) *worker {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if w := c.workers[key]; w != nil {
+		return w
+	}
+	w := &worker{c: c, key: key, kick: make(chan struct{}, 1), orders: make(chan order)}
+	if row != nil {
+		w.row, w.known = *row, true
+	}
+	c.workers[key] = w
+	c.running.Add(1)
+	go func() {
+		defer c.running.Done()
+		w.run(ctx)
+		c.mu.Lock()
+		delete(c.workers, key)
+		c.mu.Unlock()
+		if ctx.Err() == nil {
+			c.poke() // It may have been declared again meanwhile.
+		}
+	}()
+	return w
+}
+
+func (c *Controller) find(key string) *worker {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.workers[key]
+}
+
+func (c *Controller) wake(key string, refresh bool) {
+	if w := c.find(key); w != nil {
+		w.wake(refresh)
+	}
+}
+
+func (c *Controller) wakeAll() {
+	c.mu.Lock()
+	list := make([]*worker, 0, len(c.workers))
+	for _, w := range c.workers {
+		list = append(list, w)
+	}
+	c.mu.Unlock()
+	for _, w := range list {
+		w.wake(true)
+	}
+}
+
+// Refresh has one Application (namespace/name) looked at again, Git included; empty means all, and the definitions.
+func (c *Controller) Refresh(key string) {
+	if key == "" {
+		c.poke()
+		return
+	}
+	c.wake(key, true)
+}
+
+// SyncRequest is a sync that a person asks for.
+type SyncRequest struct {
+	Actor string
+	Prune bool
+	// DryRun is not among them: the comparison shows what a sync would do.
+	Resources   []manifest.SyncResource
+	SyncOptions []string
+	// Confirmed approves prunes that wait for it.
+	Confirmed bool
+}
+
+// Sync begins a sync of an Application now; it returns when the sync is on record.
+func (c *Controller) Sync(ctx context.Context, key string, r SyncRequest) error {
+	return c.order(ctx, key, func(ctx context.Context, w *worker) error { return w.syncNow(ctx, r) })
+}
+
+// Rollback deploys an earlier release ("harbour#7"), or an earlier commit where the Application follows Git alone,
+// and stays there. Empty goes back to the newest.
+func (c *Controller) Rollback(ctx context.Context, key, to, actor string) error {
+	return c.order(ctx, key, func(ctx context.Context, w *worker) error { return w.pin(ctx, to, actor) })
+}
+
+type order struct {
+	do   func(context.Context, *worker) error
+	done chan error
+}
+
+func (c *Controller) order(ctx context.Context, key string, do func(context.Context, *worker) error) error {
+	w := c.find(key)
+	if w == nil {
+		return fmt.Errorf("%s: %w", key, ErrNotFound)
+	}
+	o := order{do: do, done: make(chan error, 1)}
+	select {
+	case w.orders <- o:
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	select {
+	case err := <-o.done:
+		return err
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}

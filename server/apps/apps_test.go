@@ -1,0 +1,402 @@
+package apps_test
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"sigs.k8s.io/yaml"
+
+	"github.com/tiphys/tiphys/deploy"
+	"github.com/tiphys/tiphys/deploy/plan"
+	"github.com/tiphys/tiphys/deploy/promote"
+	"github.com/tiphys/tiphys/deploy/render"
+	"github.com/tiphys/tiphys/deploy/target/local"
+	"github.com/tiphys/tiphys/event"
+	"github.com/tiphys/tiphys/executor"
+	"github.com/tiphys/tiphys/ledger"
+	"github.com/tiphys/tiphys/ledger/sqlite"
+	"github.com/tiphys/tiphys/manifest"
+	"github.com/tiphys/tiphys/server/apps"
+)
+
+// instant is an executor whose pods run as soon as they are started and end when they are stopped.
+type instant struct {
+	mu      sync.Mutex
+	images  map[executor.ID]string
+	reports chan executor.Report
+}
+
+func (e *instant) Check(executor.Pod) []executor.Problem { return nil }
+func (e *instant) Start(_ context.Context, p executor.Pod) error {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.images[p.ID] = p.Pod.Spec.Containers[0].Image
+	e.reports <- executor.Report{ID: p.ID, Phase: executor.Running, IP: "127.0.0.1", StartedAt: time.Now()}
+	return nil
+}
+func (e *instant) Stop(_ context.Context, id executor.ID, _ time.Duration) error {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if _, runs := e.images[id]; runs {
+		delete(e.images, id)
+		e.reports <- executor.Report{ID: id, Phase: executor.Failed, Reason: executor.ReasonStopped, FinishedAt: time.Now()}
+	}
+	return nil
+}
+func (e *instant) Reports() <-chan executor.Report                { return e.reports }
+func (e *instant) Acknowledge(context.Context, executor.ID) error { return nil }
+func (e *instant) Close() error                                   { return nil }
+func (e *instant) Logs(context.Context, executor.ID, string, executor.LogOptions) (io.ReadCloser, error) {
+	return nil, executor.ErrNotFound
+}
+func (e *instant) Exec(context.Context, executor.ID, string, []string) (int, []byte, error) {
+	return 0, nil, nil
+}
+
+// world is everything around the controller: Git as folders by commit, definitions and merge requests as data.
+type world struct {
+	t        *testing.T
+	ledger   ledger.Ledger
+	target   *local.Target
+	executor *instant
+	c        *apps.Controller
+	stop     func()
+
+	mu          sync.Mutex
+	commits     map[string]string // revision or commit to folder
+	heads       map[string]string
+	definitions map[string]apps.Definition
+	requests    []event.PullRequest
+	forgeDown   bool
+}
+
+func newWorld(t *testing.T) *world {
+	l, err := sqlite.Open(t.Context(), sqlite.Options{Path: filepath.Join(t.TempDir(), "l.db"), Projections: []ledger.Projection{deploy.Projection()}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := &world{t: t, ledger: l, executor: &instant{images: map[executor.ID]string{}, reports: make(chan executor.Report, 1000)},
+		commits: map[string]string{}, heads: map[string]string{}, definitions: map[string]apps.Definition{}}
+	if w.target, err = local.Open(t.Context(), local.Options{Ledger: l, Executor: w.executor}); err != nil {
+		t.Fatal(err)
+	}
+	w.start()
+	t.Cleanup(func() { w.stop(); _ = w.target.Close(); _ = l.Close() })
+	return w
+}
+
+func (w *world) start() {
+	w.c = apps.New(apps.Options{Ledger: w.ledger, Target: w.target, Render: render.Render,
+		Checkout: func(_ context.Context, repo, revision string) (string, string, func(), error) {
+			w.mu.Lock()
+			defer w.mu.Unlock()
+			if head, ok := w.heads[revision]; ok {
+				revision = head
+			}
+			dir, ok := w.commits[revision]
+			if !ok {
+				return "", "", nil, errors.New("no such revision in " + repo)
+			}
+			return dir, revision, func() {}, nil
+		},
+		Definitions: func(_ context.Context, kind string) ([]apps.Definition, error) {
+			w.mu.Lock()
+			defer w.mu.Unlock()
+			var found []apps.Definition
+			for _, d := range w.definitions {
+				if d.Kind == kind {
+					found = append(found, d)
+				}
+			}
+			return found, nil
+		},
+		PullRequests: func(context.Context, string, string, manifest.PullRequestForge) ([]event.PullRequest, error) {
+			w.mu.Lock()
+			defer w.mu.Unlock()
+			if w.forgeDown {
+				return nil, errors.New("the forge is down")
+			}
+			return w.requests, nil
+		}})
+	ctx, cancel := context.WithCancel(w.t.Context())
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		if err := w.c.Run(ctx); err != nil {
+			w.t.Error(err)
+		}
+	}()
+	w.stop = func() { cancel(); <-done }
+}
+
+// commit adds a commit with one Deployment and an Ingress, and moves HEAD to it.
+func (w *world) commit(sha string, files map[string]string) {
+	dir := w.t.TempDir()
+	for name, text := range files {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o644); err != nil {
+			w.t.Fatal(err)
+		}
+	}
+	w.mu.Lock()
+	w.commits[sha], w.heads["HEAD"] = dir, sha
+	w.mu.Unlock()
+}
+
+func deployment(name, image string) string {
+	return "{apiVersion: apps/v1, kind: Deployment, metadata: {name: " + name + "}, spec: {selector: {matchLabels: {a: " + name + "}}, template: {metadata: {labels: {a: " + name + "}}, spec: {terminationGracePeriodSeconds: 1, containers: [{name: c, image: " + image + "}]}}}}"
+}
+
+func (w *world) define(text string) {
+	var head struct {
+		Kind     string
+		Metadata struct{ Name string }
+	}
+	raw, err := yaml.YAMLToJSON([]byte(text))
+	if err == nil {
+		err = json.Unmarshal(raw, &head)
+	}
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	w.mu.Lock()
+	w.definitions[head.Kind+head.Metadata.Name] = apps.Definition{Kind: head.Kind, Namespace: "default", Name: head.Metadata.Name, Origin: "api", Digest: string(raw), Object: raw}
+	w.mu.Unlock()
+	w.c.Refresh("")
+}
+
+func (w *world) release(r deploy.Release) ledger.Entry {
+	r.Namespace, r.Name = "default", "harbour"
+	var e ledger.Entry
+	if err := w.ledger.Write(w.t.Context(), func(tx ledger.Tx) (err error) {
+		e, err = tx.Append(ledger.Draft{Actor: "run", Kind: deploy.KindReleaseRecorded, Subject: "release/default/" + promote.Key(r), Body: r})
+		return err
+	}); err != nil {
+		w.t.Fatal(err)
+	}
+	return e
+}
+
+func (w *world) app(name string) deploy.ApplicationRow {
+	var a deploy.ApplicationRow
+	row, err := w.ledger.Row(w.t.Context(), deploy.TableApplication, "default/"+name)
+	if err == nil {
+		err = json.Unmarshal(row.Body, &a)
+	}
+	if err != nil && !errors.Is(err, ledger.ErrNotFound) {
+		w.t.Fatal(err)
+	}
+	return a
+}
+
+func (w *world) await(what string, is func() bool) {
+	w.t.Helper()
+	deadline := time.Now().Add(10 * time.Second)
+	for {
+		changed := w.ledger.Changed()
+		if is() {
+			return
+		}
+		select {
+		case <-changed:
+		case <-time.After(20 * time.Millisecond):
+		}
+		if time.Now().After(deadline) {
+			raw, _ := json.MarshalIndent(w.app("prod"), "", " ")
+			w.t.Fatalf("waited in vain: %s\n%s", what, raw)
+		}
+	}
+}
+
+func (w *world) images() string {
+	w.executor.mu.Lock()
+	defer w.executor.mu.Unlock()
+	var all []string
+	for _, image := range w.executor.images {
+		all = append(all, image)
+	}
+	for i := range all {
+		for j := i + 1; j < len(all); j++ {
+			if all[j] < all[i] {
+				all[i], all[j] = all[j], all[i]
+			}
+		}
+	}
+	return strings.Join(all, " ")
+}
+
+const prod = `
+apiVersion: argoproj.io/v1alpha1
+kind: Application
+metadata: {name: prod, finalizers: [resources-finalizer.argocd.argoproj.io]%s}
+spec:
+  destination: {namespace: prod}
+  source: {repoURL: harbour, path: .}
+  syncPolicy: {automated: {prune: true, selfHeal: true}, syncOptions: [CreateNamespace=true]}
+`
+
+func application(annotations string) string { return strings.Replace(prod, "%s", annotations, 1) }
+
+func (w *world) history() []string {
+	rows, err := w.ledger.List(w.t.Context(), ledger.Query{Table: deploy.TableDeployment, Oldest: true})
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	var lines []string
+	for _, row := range rows {
+		var d deploy.Deployment
+		if err := json.Unmarshal(row.Body, &d); err != nil {
+			w.t.Fatal(err)
+		}
+		line := d.Application + " " + d.Commit
+		if !d.Until.IsZero() {
+			line += " past"
+		}
+		if d.Deleted {
+			line += " deleted"
+		}
+		lines = append(lines, strings.TrimSpace(line))
+	}
+	return lines
+}
+
+func TestFollowsGit(t *testing.T) {
+	w := newWorld(t)
+	w.commit("c1", map[string]string{"a.yaml": deployment("api", "api:1"), "b.yaml": deployment("web", "web:1"),
+		"i.yaml": "{apiVersion: networking.k8s.io/v1, kind: Ingress, metadata: {name: i}, spec: {rules: [{host: prod.localhost}]}}"})
+	w.define(application(""))
+	w.await("first sync", func() bool {
+		a := w.app("prod")
+		return a.Sync == plan.Synced && a.Health.Status == "Healthy" && w.images() == "api:1 web:1" && a.Revision == "c1"
+	})
+	if diff := cmp.Diff([]string{"http://prod.localhost/"}, w.app("prod").URLs); diff != "" {
+		t.Error(diff)
+	}
+	// A push: one changes, one goes.
+	w.commit("c2", map[string]string{"a.yaml": deployment("api", "api:2")})
+	w.c.Refresh("default/prod")
+	w.await("second sync", func() bool { return w.app("prod").Revision == "c2" && w.images() == "api:2" })
+	// Drift heals.
+	if err := w.target.Delete(t.Context(), deploy.Key{Group: "apps", Kind: "Deployment", Namespace: "prod", Name: "api"}, deploy.ApplyOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	w.await("drift is seen", func() bool { return w.app("prod").Sync == plan.OutOfSync })
+	// A push that cannot be rendered is said, and what runs goes on.
+	w.commit("c3", map[string]string{"a.yaml": "kind: ["})
+	w.c.Refresh("default/prod")
+	w.await("the error", func() bool { return strings.Contains(w.app("prod").Message, "a.yaml:1") })
+	w.commit("c4", map[string]string{"a.yaml": "{apiVersion: apps/v1, kind: StatefulSet, metadata: {name: x}}"})
+	w.c.Refresh("default/prod")
+	w.await("the refusal", func() bool { return strings.Contains(w.app("prod").Message, "StatefulSet: not on this machine yet") })
+	// The same definition after a restart of the controller, and then its end.
+	w.commit("c5", map[string]string{"a.yaml": deployment("api", "api:5")})
+	w.stop()
+	w.start()
+	w.await("sync after the restart", func() bool { return w.app("prod").Revision == "c5" && w.images() == "api:5" })
+	w.mu.Lock()
+	clear(w.definitions)
+	w.mu.Unlock()
+	w.c.Refresh("")
+	w.await("the end", func() bool { return w.app("prod").Name == "" && w.images() == "" })
+	if diff := cmp.Diff([]string{"default/prod c1 past", "default/prod c2 past", "default/prod c5 past deleted"}, w.history()); diff != "" {
+		t.Error(diff)
+	}
+}
+
+func TestReleasesPreviewsAndRollback(t *testing.T) {
+	w := newWorld(t)
+	files := map[string]string{"a.yaml": deployment("api", "harbour/api"), "b.yaml": deployment("web", "harbour/web")}
+	w.commit("c1", files)
+	w.define(application(", annotations: {tiphys.dev/release: harbour}"))
+	w.await("waiting", func() bool { return strings.Contains(w.app("prod").Message, "no release harbour") })
+	first := w.release(deploy.Release{Number: 1, Branch: "main", Commit: "c1", Images: map[string]string{"api": "harbour/api@sha256:1", "web": "harbour/web@sha256:1"}})
+	w.await("release 1", func() bool {
+		return w.app("prod").Release == "harbour#1" && w.images() == "harbour/api@sha256:1 harbour/web@sha256:1"
+	})
+	// The trail: release -> sync -> object -> pod.
+	var kinds []string
+	for cause := first.Seq; ; {
+		entries, err := w.ledger.Entries(t.Context(), ledger.EntryQuery{Cause: cause, Limit: 200})
+		if err != nil {
+			t.Fatal(err)
+		}
+		found := false
+		for _, e := range entries {
+			if e.Kind == deploy.KindSyncStarted || (e.Kind == deploy.KindObjectApplied && strings.HasPrefix(e.Subject, "object/apps/Deployment")) || e.Kind == deploy.KindObjectCreated {
+				kinds, cause, found = append(kinds, e.Kind+" "+strings.SplitN(e.Subject, ":", 2)[0]), e.Seq, true
+				break
+			}
+		}
+		if !found {
+			break
+		}
+	}
+	if diff := cmp.Diff([]string{"sync.started application/default/prod", "object.applied object/apps/Deployment", "object.created object/apps/ReplicaSet"}, kinds[:min(3, len(kinds))]); diff != "" {
+		t.Error(diff)
+	}
+	// A preview of a merge request: its api, the release's web.
+	w.commit("m1", files)
+	w.requests = []event.PullRequest{{Number: 1, HeadSHA: "m1", TargetBranch: "main", Labels: []string{"deploy:api"}}}
+	w.define(`
+apiVersion: argoproj.io/v1alpha1
+kind: ApplicationSet
+metadata: {name: previews, annotations: {tiphys.dev/release: harbour, "tiphys.dev/services": "label:deploy:"}}
+spec:
+  generators: [{pullRequest: {tiphys: {repo: harbour}}}]
+  template:
+    metadata: {name: 'mr-{{number}}'}
+    spec:
+      destination: {namespace: 'mr-{{number}}'}
+      source: {repoURL: harbour, path: ., targetRevision: '{{head_sha}}'}
+      syncPolicy: {automated: {prune: true}, syncOptions: [CreateNamespace=true]}
+`)
+	w.await("preview waits for its build", func() bool { return strings.Contains(w.app("mr-1").Message, "has not been built yet") })
+	w.release(deploy.Release{Number: 2, MR: 1, Branch: "topic", Commit: "m1", Images: map[string]string{"api": "harbour/api@sha256:m1"}})
+	w.await("preview", func() bool {
+		return w.app("mr-1").Release == "harbour#2 on harbour#1" && w.app("mr-1").Health.Status == "Healthy" &&
+			w.images() == "harbour/api@sha256:1 harbour/api@sha256:m1 harbour/web@sha256:1 harbour/web@sha256:1"
+	})
+	// A forge that is down closes nothing; a merge does, and leaves nothing.
+	w.mu.Lock()
+	w.forgeDown = true
+	w.mu.Unlock()
+	w.c.Refresh("")
+	w.release(deploy.Release{Number: 3, Branch: "main", Commit: "c1", Images: map[string]string{"api": "harbour/api@sha256:3", "web": "harbour/web@sha256:1"}})
+	w.await("release 3", func() bool { return w.app("prod").Release == "harbour#3" })
+	if w.app("mr-1").Deleting || w.app("mr-1").Name == "" {
+		t.Error("the preview went because the forge was down")
+	}
+	w.mu.Lock()
+	w.forgeDown, w.requests = false, nil
+	w.mu.Unlock()
+	w.c.Refresh("")
+	w.await("preview is gone", func() bool {
+		left, _ := w.target.List(t.Context(), "default/mr-1")
+		return w.app("mr-1").Name == "" && len(left) == 0 && w.images() == "harbour/api@sha256:3 harbour/web@sha256:1"
+	})
+	// Roll back, stay there, and come back.
+	if err := w.c.Rollback(t.Context(), "default/prod", "harbour#2", "user:ada"); err == nil || !strings.Contains(err.Error(), "does not accept") {
+		t.Errorf("a merge request's release went to production: %v", err)
+	}
+	if err := w.c.Rollback(t.Context(), "default/prod", "harbour#1", "user:ada"); err != nil {
+		t.Fatal(err)
+	}
+	w.await("rollback", func() bool {
+		return w.app("prod").Release == "harbour#1" && w.images() == "harbour/api@sha256:1 harbour/web@sha256:1"
+	})
+	if err := w.c.Rollback(t.Context(), "default/prod", "", "user:ada"); err != nil {
+		t.Fatal(err)
+	}
+	w.await("newest again", func() bool { return w.app("prod").Release == "harbour#3" })
+	if err := w.c.Sync(t.Context(), "default/nobody", apps.SyncRequest{}); !errors.Is(err, apps.ErrNotFound) {
+		t.Error(err)
+	}
+}
