@@ -187,7 +187,7 @@ func (p *pod) prepare() error {
 			}
 		}
 	}
-	p.base = filepath.Join(p.spec.Work, "root")
+	p.base = p.spec.Root
 	p.empty = filepath.Join(p.base, "empty")
 	if err := os.MkdirAll(p.base, 0o755); err != nil {
 		return err

@@ -27,7 +27,8 @@ type Setup struct {
 	// Host makes the suite's pods host views; otherwise they name Image.
 	Host  bool
 	Image string
-	// Leftovers describes what must not be there once all pods are acknowledged; may be nil.
+	// Leftovers describes what must not be there once all pods are acknowledged and the
+	// executor is closed; may be nil.
 	Leftovers func(dir string) string
 }
 
@@ -39,6 +40,7 @@ func Run(t *testing.T, s Setup) {
 			b.open()
 			t.Cleanup(b.close)
 			c.test(b)
+			b.close()
 			if s.Leftovers != nil {
 				b.leftovers()
 			}

@@ -322,34 +322,6 @@ func (e *Executor) Acknowledge(ctx context.Context, id executor.ID) error {
 		return fmt.Errorf("acknowledge pod %s: %w", id.Node, err)
 	}
 	delete(e.attempts, id)
-	e.work.Add(1)
-	go func() {
-		defer e.work.Done()
-		// The shim unmounts what is in the folder; it is done within moments of the record.
-		select {
-		case <-a.gone:
-		case <-time.After(10 * time.Second):
-		}
-		e.discard(trash)
-	}()
+	e.trash.add(a.gone, trash)
 	return nil
-}
-
-func (e *Executor) discard(path string) {
-	if err := os.RemoveAll(path); err != nil {
-		e.o.Log.Warn("remove working files", "folder", path, "error", err)
-	}
-}
-
-// emptyTrash removes what an earlier executor had no time for.
-func (e *Executor) emptyTrash() {
-	entries, err := os.ReadDir(filepath.Join(e.o.Dir, "trash"))
-	if err != nil || len(entries) == 0 {
-		return
-	}
-	e.spawn(func() {
-		for _, entry := range entries {
-			e.discard(filepath.Join(e.o.Dir, "trash", entry.Name()))
-		}
-	})
 }

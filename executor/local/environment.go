@@ -118,7 +118,7 @@ func (b *builder) environment(c *corev1.Container, image Image) (*environment, e
 	if path == "" {
 		path = standardPath
 	}
-	env.set("PATH", path+":"+clientFolder)
+	env.set("PATH", path+":"+b.clientFolder())
 	return env, nil
 }
 

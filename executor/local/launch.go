@@ -247,7 +247,6 @@ func (e *Executor) scan() error {
 		e.attempts[pod.ID] = a
 		e.resume(a)
 	}
-	e.emptyTrash()
 	return nil
 }
 

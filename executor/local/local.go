@@ -7,6 +7,7 @@
 //	live/NAME   an attempt that has not been acknowledged; its creation is the attempt's one start
 //	done/NAME   the record and logs of an acknowledged attempt
 //	trash/NAME  working files on their way out
+//	root        a mount point: what pods mount there only they see
 //	volumes/    what PersistentVolumeClaims stand for
 package local
 
@@ -102,6 +103,7 @@ type Executor struct {
 	work     sync.WaitGroup
 	reports  *queue
 	mu       sync.Mutex
+	trash    *trash
 	attempts map[executor.ID]*attempt
 	hosts    map[string][]string
 	closed   bool
@@ -114,7 +116,7 @@ func New(o Options) (*Executor, error) {
 	if err := o.complete(); err != nil {
 		return nil, err
 	}
-	for _, dir := range []string{"live", "done", "trash"} {
+	for _, dir := range []string{"live", "done", "trash", "root"} {
 		if err := os.MkdirAll(filepath.Join(o.Dir, dir), 0o700); err != nil {
 			return nil, fmt.Errorf("open local executor: %w", err)
 		}
@@ -133,7 +135,7 @@ func New(o Options) (*Executor, error) {
 	ctx, cancel := context.WithCancel(context.Background())
 	e := &Executor{
 		o: o, lock: lock, host: host, ctx: ctx, cancel: cancel, reports: newQueue(),
-		attempts: map[executor.ID]*attempt{}, cgroups: findCgroups(), network: newNetwork(o.Network),
+		trash: newTrash(filepath.Join(o.Dir, "trash"), o.Log), attempts: map[executor.ID]*attempt{}, cgroups: findCgroups(), network: newNetwork(o.Network),
 	}
 	if err := e.scan(); err != nil {
 		_ = e.Close()
@@ -214,6 +216,7 @@ func (e *Executor) Close() error {
 		a.hangUp()
 	}
 	e.work.Wait()
+	e.trash.close()
 	e.network.down()
 	e.reports.close()
 	return e.lock.Close()

@@ -22,8 +22,10 @@ const (
 	scriptFolder = "/argo/staging"
 	scriptPath   = scriptFolder + "/script" // where Argo stages it
 	clientFolder = "/.tiphys/bin"
-	socketFolder = "/run/tiphys"
-	standardPath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+	// Host views have a /run in memory, where it costs less.
+	hostClientFolder = "/run/.tiphys/bin"
+	socketFolder     = "/run/tiphys"
+	standardPath     = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 )
 
 // prepare brings together all that the pod needs and writes the shim's order.
@@ -41,7 +43,7 @@ func (a *attempt) prepare(ctx context.Context) (*wire.Spec, error) {
 	}
 	b := &builder{a: a, e: a.e, pod: &a.pod, spec: &a.pod.Pod.Spec, volumes: map[string]wire.Volume{}}
 	order := &wire.Spec{
-		Hostname: b.hostname(), Work: a.workFolder(), Hide: append([]string{a.e.o.Dir}, a.e.o.Hide...), Bound: a.e.o.Bound,
+		Hostname: b.hostname(), Work: a.workFolder(), Root: filepath.Join(a.e.o.Dir, "root"), Hide: append([]string{a.e.o.Dir}, a.e.o.Hide...), Bound: a.e.o.Bound,
 		Deadline: a.pod.Deadline, Grace: a.e.o.Grace, Result: a.pod.Outputs.Result, Hold: len(a.pod.Outputs.Artifacts) > 0,
 		LogLimit: a.e.o.LogLimit, NoSync: a.e.o.NoSync, Files: map[string]string{},
 	}
@@ -243,6 +245,14 @@ func (b *builder) secure(w *wire.Container, c *corev1.Container, image Image) {
 	}
 }
 
+// clientFolder is where the steps' client is; it is in every container's PATH.
+func (b *builder) clientFolder() string {
+	if b.pod.Host {
+		return hostClientFolder
+	}
+	return clientFolder
+}
+
 // mounts lists what a container sees beside its root file system.
 func (b *builder) mounts(w *wire.Container, c *corev1.Container, env *environment) error {
 	if b.pod.Host {
@@ -254,7 +264,7 @@ func (b *builder) mounts(w *wire.Container, c *corev1.Container, env *environmen
 			w.Mounts = append(w.Mounts, wire.Mount{Source: filepath.Join(b.a.workFolder(), name), Path: "/etc/" + name})
 		}
 	}
-	w.Mounts = append(w.Mounts, wire.Mount{Source: b.e.o.Init, Path: clientFolder + "/tiphys", ReadOnly: true})
+	w.Mounts = append(w.Mounts, wire.Mount{Source: b.e.o.Init, Path: b.clientFolder() + "/tiphys", ReadOnly: true})
 	if b.e.o.Socket != "" {
 		w.Mounts = append(w.Mounts, wire.Mount{Source: b.e.o.Socket, Path: socketFolder, ReadOnly: true})
 	}

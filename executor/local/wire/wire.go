@@ -43,6 +43,8 @@ type Spec struct {
 	Hostname string `json:"hostname"`
 	// Work is the attempt's working folder, absolute.
 	Work string `json:"work"`
+	// Root is any folder; the pod's roots are mounted over it, where only the pod sees them.
+	Root string `json:"root"`
 	// Hide lists paths of this machine that host views do not show.
 	Hide []string `json:"hide,omitempty"`
 	// Network gives the pod a network namespace of its own.

@@ -1,0 +1,99 @@
+package local
+
+import (
+	"context"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+)
+
+// trashDelay is how long working files stay after their attempt was acknowledged. Removing them beside running
+// pods costs those time: ext4 without a journal searches for inodes past all that were freed in the last 5 s.
+const trashDelay = 5 * time.Second
+
+// trash removes the working files of attempts that are over.
+type trash struct {
+	dir string
+	log *slog.Logger
+
+	mu     sync.Mutex
+	items  []trashItem
+	timer  *time.Timer
+	closed bool
+	work   sync.WaitGroup
+}
+
+type trashItem struct {
+	gone <-chan struct{} // the shim has ended, and with it what it had mounted
+	path string
+}
+
+// newTrash takes over what an earlier executor had no time for.
+func newTrash(dir string, log *slog.Logger) *trash {
+	t := &trash{dir: dir, log: log}
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		log.Warn("read trash", "folder", dir, "error", err)
+	}
+	over := make(chan struct{})
+	close(over)
+	for _, entry := range entries {
+		t.add(over, filepath.Join(dir, entry.Name()))
+	}
+	return t
+}
+
+func (t *trash) add(gone <-chan struct{}, path string) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.items = append(t.items, trashItem{gone, path})
+	if t.timer == nil && !t.closed {
+		t.timer = time.AfterFunc(trashDelay, t.later)
+	}
+}
+
+func (t *trash) later() {
+	t.mu.Lock()
+	t.timer = nil
+	if t.closed {
+		t.mu.Unlock()
+		return
+	}
+	t.work.Add(1)
+	t.mu.Unlock()
+	defer t.work.Done()
+	t.empty()
+}
+
+func (t *trash) empty() {
+	t.mu.Lock()
+	items := t.items
+	t.items = nil
+	t.mu.Unlock()
+	ctx, cancel := context.WithTimeout(context.Background(), acknowledgeWait)
+	defer cancel()
+	for _, item := range items {
+		select {
+		case <-item.gone:
+		case <-ctx.Done():
+			// Mounts of a shim that hangs are in its own namespace: its files can go.
+		}
+		if err := os.RemoveAll(item.path); err != nil {
+			t.log.Warn("remove working files", "folder", item.path, "error", err)
+		}
+	}
+}
+
+// close removes what is there at once.
+func (t *trash) close() {
+	t.mu.Lock()
+	t.closed = true
+	if t.timer != nil {
+		t.timer.Stop()
+	}
+	t.mu.Unlock()
+	t.work.Wait()
+	t.empty()
+}
