@@ -22,8 +22,8 @@ func (Loopback) Add(netip.Addr) error { return nil }
 // Remove implements Addresses.
 func (Loopback) Remove(netip.Addr) error { return nil }
 
-// Bridge puts the Services' addresses on the bridge that pods are connected to. The range must be one that pods
-// get no addresses from, and be routed to the bridge by the pods ("10.88.255.0/24" of "10.88.0.0/16").
+// Bridge puts the Services' addresses on the bridge that pods are connected to, which must be there. Choose a range
+// outside of the pods' own ("10.89.0.0/16"): pods reach it by their default route, and no pod is ever given one of them.
 type Bridge struct {
 	Interface string
 	Prefix    netip.Prefix

@@ -94,7 +94,7 @@ func (c *checker) pod(path string, p corev1.Pod) {
 	if c.t.o.Executor == nil {
 		return
 	}
-	for _, problem := range c.t.o.Executor.Check(executor.Pod{Pod: p}) {
+	for _, problem := range c.t.o.Executor.Check(executor.Pod{ID: executor.ID{Owner: OwnerPrefix + "check", Node: c.key.Name}, Pod: p}) {
 		c.problems = append(c.problems, deploy.Problem{Key: c.key, Path: problem.Path, Message: problem.Message, Fatal: problem.Fatal})
 	}
 }

@@ -39,8 +39,8 @@ type Box interface {
 
 // Names lets pods resolve names; executor/local has it.
 type Names interface {
-	// SetHosts replaces the names that every pod resolves.
-	SetHosts(hosts map[string][]string)
+	// SetHosts replaces the names that every pod resolves, by address.
+	SetHosts(names map[string][]string) error
 }
 
 // Addresses makes virtual addresses of Services answer on this machine.
@@ -91,6 +91,7 @@ type Target struct {
 	pods     map[string]*pod // by uid
 	services map[deploy.Key]*service
 	backends map[string]*backend // by pod uid
+	hosts    map[string][]string
 	wake     time.Time
 	closed   bool
 }

@@ -19,6 +19,7 @@ import (
 	"github.com/tiphys/tiphys/deploy"
 	"github.com/tiphys/tiphys/deploy/health"
 	"github.com/tiphys/tiphys/deploy/target/local"
+	"github.com/tiphys/tiphys/deploy/target/targettest"
 	"github.com/tiphys/tiphys/executor"
 	"github.com/tiphys/tiphys/ledger"
 	"github.com/tiphys/tiphys/ledger/sqlite"
@@ -452,3 +453,7 @@ func TestOwnership(t *testing.T) {
 }
 
 var _ executor.Executor = (*inProcess)(nil)
+
+func TestSuite(t *testing.T) {
+	targettest.Run(t, func(t *testing.T) deploy.Target { return newMachine(t) })
+}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net"
 	"net/netip"
+	"reflect"
 	"slices"
 	"strconv"
 	"sync"
@@ -142,8 +143,11 @@ func (t *Target) publish() {
 			t.service(o, hosts)
 		}
 	}
-	if t.o.Names != nil {
-		t.o.Names.SetHosts(hosts)
+	if t.o.Names != nil && (t.hosts == nil || !reflect.DeepEqual(t.hosts, hosts)) {
+		if err := t.o.Names.SetHosts(hosts); err != nil {
+			t.o.Log.Warn("names of services could not be given to pods", "error", err)
+		}
+		t.hosts = hosts
 	}
 	t.proxy.set(t.routes())
 }
@@ -190,12 +194,11 @@ func (t *Target) service(o *object, hosts map[string][]string) {
 			delete(s.ports, number)
 		}
 	}
-	for _, name := range s.names(false) {
-		if headless {
-			hosts[name] = ips
-		} else {
-			hosts[name] = []string{s.address.String()}
-		}
+	if !headless {
+		ips = []string{s.address.String()}
+	}
+	for _, ip := range ips {
+		hosts[ip] = append(hosts[ip], s.names(false)...)
 	}
 }
 

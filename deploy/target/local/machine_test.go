@@ -1,0 +1,191 @@
+package local_test
+
+import (
+	"context"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"net/netip"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+
+	"github.com/tiphys/tiphys/deploy"
+	"github.com/tiphys/tiphys/deploy/health"
+	"github.com/tiphys/tiphys/deploy/target/local"
+	executorlocal "github.com/tiphys/tiphys/executor/local"
+	"github.com/tiphys/tiphys/ledger"
+	"github.com/tiphys/tiphys/ledger/sqlite"
+	"github.com/tiphys/tiphys/secret"
+)
+
+// serverSource is a small service: it answers its VERSION, and asks NEXT first if there is one.
+const serverSource = `package main
+
+import ("io"; "net/http"; "os"; "time")
+
+func main() {
+	http.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
+		time.Sleep(10 * time.Millisecond)
+		answer := os.Getenv("VERSION")
+		if next := os.Getenv("NEXT"); next != "" {
+			response, err := http.Get(next)
+			if err != nil { http.Error(w, err.Error(), 500); return }
+			body, err := io.ReadAll(response.Body)
+			if err != nil { http.Error(w, err.Error(), 500); return }
+			response.Body.Close()
+			answer += " " + string(body)
+		}
+		io.WriteString(w, answer)
+	})
+	panic(http.ListenAndServe(":8080", nil))
+}
+`
+
+// oneLayer is every image: a folder with the service as /app.
+type oneLayer string
+
+func (l oneLayer) Rootfs(context.Context, string, corev1.PullPolicy, []secret.Value) (executorlocal.Image, error) {
+	return executorlocal.Image{Layers: []string{string(l)}, Entrypoint: []string{"/app"}, WorkingDir: "/"}, nil
+}
+
+func build(t *testing.T, output string, args ...string) {
+	t.Helper()
+	command := exec.Command("go", append([]string{"build", "-trimpath", "-o", output}, args...)...)
+	command.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := command.CombinedOutput(); err != nil {
+		t.Fatalf("build %v: %v\n%s", args, err, out)
+	}
+}
+
+func service(name, env string) string {
+	return strings.NewReplacer("NAME", name, "ENV", env).Replace(`{apiVersion: v1, kind: Service, metadata: {name: NAME, namespace: prod}, spec: {selector: {app: NAME}, ports: [{port: 80, targetPort: http}]}}
+---
+{apiVersion: apps/v1, kind: Deployment, metadata: {name: NAME, namespace: prod}, spec: {replicas: 2, selector: {matchLabels: {app: NAME}},
+  template: {metadata: {labels: {app: NAME}}, spec: {terminationGracePeriodSeconds: 5, containers: [{name: c, image: "x:1", ports: [{name: http, containerPort: 8080}],
+    env: ENV, readinessProbe: {httpGet: {path: /, port: http}, periodSeconds: 1, failureThreshold: 30}}]}}}}`)
+}
+
+// The same demands on real pods: their own network, a name for a Service, a roll-out without a lost request, and a
+// server that goes and comes back.
+func TestOnThisMachine(t *testing.T) {
+	if os.Geteuid() != 0 || testing.Short() {
+		t.Skip("SKIPPED: real pods need root and are left out of short tests")
+	}
+	dir := t.TempDir()
+	layer := filepath.Join(dir, "layer")
+	source := filepath.Join(dir, "main.go")
+	if err := os.WriteFile(source, []byte(serverSource), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	build(t, filepath.Join(layer, "app"), source)
+	build(t, filepath.Join(dir, "init"), "github.com/tiphys/tiphys/cmd/tiphys-init")
+	l, err := sqlite.Open(t.Context(), sqlite.Options{Path: filepath.Join(dir, "l.db"), Projections: []ledger.Projection{deploy.Projection()}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = l.Close() }()
+	var e *executorlocal.Executor
+	m := &machine{t: t, ledger: l, executor: newInProcess(t)}
+	open := func() {
+		if e, err = executorlocal.New(executorlocal.Options{Dir: filepath.Join(dir, "pods"), Init: filepath.Join(dir, "init"), Images: oneLayer(layer), NoSync: true,
+			Network: executorlocal.Network{Bridge: "tiphystest1", Subnet: "10.213.79.0/24"}}); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := e.Network(); err != nil {
+			t.Skipf("SKIPPED: this machine gives pods no network: %v", err)
+		}
+		if m.Target, err = local.Open(t.Context(), local.Options{Ledger: l, Executor: e, Names: e,
+			Addresses: local.Bridge{Interface: "tiphystest1", Prefix: netip.MustParsePrefix("10.213.80.0/24")}}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	shut := func() { _ = m.Close(); _ = e.Close() }
+	open()
+	defer func() { shut() }()
+	m.apply("{apiVersion: v1, kind: Namespace, metadata: {name: prod}}")
+	m.apply(service("api", "[{name: VERSION, value: api1}]"))
+	m.apply(service("web", "[{name: VERSION, value: web1}, {name: NEXT, value: 'http://api/'}]"))
+	m.apply("{apiVersion: networking.k8s.io/v1, kind: Ingress, metadata: {name: front, namespace: prod}, spec: {rules: [{host: prod.localhost, http: {paths: [{path: /, pathType: Prefix, backend: {service: {name: web, port: {number: 80}}}}]}}]}}")
+	m.awaitHealth("Deployment", "api", health.Healthy)
+	m.awaitHealth("Deployment", "web", health.Healthy)
+	if code, body := m.request("prod.localhost", "/"); code != 200 || body != "web1 api1" {
+		t.Fatalf("got %d %q", code, body)
+	}
+	// The server goes and comes back; the pods do not notice.
+	before := pods(t, m)
+	shut()
+	open()
+	if code, body := m.request("prod.localhost", "/"); code != 200 || body != "web1 api1" {
+		t.Fatalf("after the restart: %d %q", code, body)
+	}
+	if after := pods(t, m); after != before {
+		t.Errorf("pods before the restart %s, after it %s", before, after)
+	}
+	front := httptest.NewServer(m.Proxy())
+	defer front.Close()
+	ctx, cancel := context.WithCancel(t.Context())
+	var users sync.WaitGroup
+	var asked atomic.Int64
+	for range 4 {
+		users.Go(func() {
+			client := &http.Client{Timeout: 10 * time.Second, Transport: &http.Transport{}}
+			defer client.CloseIdleConnections()
+			for ctx.Err() == nil {
+				request, _ := http.NewRequestWithContext(t.Context(), http.MethodGet, front.URL, nil)
+				request.Host = "prod.localhost"
+				response, err := client.Do(request)
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				body, err := io.ReadAll(response.Body)
+				_ = response.Body.Close()
+				if err != nil || response.StatusCode != 200 {
+					t.Errorf("%d %q %v", response.StatusCode, body, err)
+				}
+				asked.Add(1)
+			}
+		})
+	}
+	m.apply(service("api", "[{name: VERSION, value: api2}]"))
+	m.apply(service("web", "[{name: VERSION, value: web2}, {name: NEXT, value: 'http://api/'}]"))
+	m.await("roll-out", func() bool {
+		a, _ := health.Of(m.get("Deployment", "api"))
+		w, _ := health.Of(m.get("Deployment", "web"))
+		_, body := m.request("prod.localhost", "/")
+		return a.Status == health.Healthy && w.Status == health.Healthy && body == "web2 api2" && strings.Count(pods(t, m), " ") == 4
+	})
+	cancel()
+	users.Wait()
+	t.Logf("%d requests, none lost", asked.Load())
+	if err := m.Delete(t.Context(), deploy.Key{Kind: "Namespace", Name: "prod"}, deploy.ApplyOptions{Application: "default/app"}); err != nil {
+		t.Fatal(err)
+	}
+	m.await("everything is gone", func() bool {
+		all, _ := m.List(context.Background(), "")
+		return len(all) == 0
+	})
+}
+
+// pods names the pods and their restarts.
+func pods(t *testing.T, m *machine) string {
+	all, err := m.List(t.Context(), "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var text strings.Builder
+	for _, o := range all {
+		if o.GetKind() == "Pod" {
+			text.WriteString(o.GetName() + " ")
+		}
+	}
+	return text.String()
+}

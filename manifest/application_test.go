@@ -1,0 +1,65 @@
+package manifest_test
+
+import (
+	"strings"
+	"testing"
+
+	"sigs.k8s.io/yaml"
+
+	"github.com/tiphys/tiphys/manifest"
+)
+
+// Field names and meanings: argo-cd 3.6, Application, AppProject and ApplicationSet specifications.
+func TestApplicationValidate(t *testing.T) {
+	for text, want := range map[string]string{
+		"{metadata: {name: a}, spec: {destination: {name: in-cluster}, source: {repoURL: x, path: .}}}":           "",
+		"{metadata: {name: a}, spec: {source: {repoURL: x, path: ., helm: {values: y}}}}":                         "spec.source.helm: Helm is not supported yet",
+		"{metadata: {name: a}, spec: {source: {repoURL: x, chart: y}}}":                                           "spec.source.chart: Helm charts are not supported yet",
+		"{metadata: {name: a}, spec: {source: {repoURL: x, path: ., plugin: {name: y}}}}":                         "spec.source.plugin: config management plugins",
+		"{metadata: {name: a}, spec: {source: {repoURL: x, path: ., directory: {jsonnet: {tlas: [{name: y}]}}}}}": "spec.source.directory.jsonnet: Jsonnet",
+		"{metadata: {name: a}, spec: {sources: [{repoURL: x, path: .}, {repoURL: x, path: ../y}]}}":               "spec.sources[1].path: path",
+		"{metadata: {name: a}, spec: {source: {repoURL: x, path: .}, destination: {server: s, name: n}}}":         "spec.destination: a destination has",
+		"{metadata: {name: a}, spec: {}}": "spec.source: an Application needs a source",
+		"{metadata: {name: a}, spec: {source: {repoURL: x, path: .}, ignoreDifferences: [{kind: X, jsonPointers: [spec]}]}}":   "spec.ignoreDifferences[0].jsonPointers[0]",
+		"{metadata: {name: a}, spec: {source: {repoURL: x, path: ., directory: {recurse: true}, kustomize: {namePrefix: y}}}}": "spec.source: a source is a directory or",
+	} {
+		var a manifest.Application
+		if err := yaml.UnmarshalStrict([]byte(text), &a); err != nil {
+			t.Fatal(text, err)
+		}
+		found := a.Validate()
+		if want == "" {
+			if len(found) != 0 {
+				t.Errorf("%s: %v", text, found)
+			}
+			continue
+		}
+		if len(found) == 0 || !strings.HasPrefix(found[0].Path+": "+found[0].Message, want) {
+			t.Errorf("%s: got %v, want %q", text, found, want)
+		}
+	}
+}
+
+func TestApplicationSetValidate(t *testing.T) {
+	head := "{metadata: {name: s}, spec: {template: {metadata: {name: x}, spec: {}}, "
+	for text, want := range map[string]string{
+		"generators: [{list: {elements: [{a: b}]}}]}}":                               "",
+		"generators: [{pullRequest: {gitlab: {project: g/p, labels: [x]}}}]}}":       "",
+		"generators: [{matrix: {}}]}}":                                               "the matrix generator is not supported yet",
+		"generators: [{git: {repoURL: x}}]}}":                                        "the git generator is not supported yet",
+		"generators: [{pullRequest: {bitbucketServer: {}}}]}}":                       "pull requests of bitbucketServer",
+		"generators: [{pullRequest: {}}]}}":                                          "names exactly one forge",
+		"generators: [{pullRequest: {tiphys: {}, filters: [{branchMatch: '('}]}}]}}": "not a regular expression",
+		"generators: [{list: {}}], templatePatch: x}}":                               "templatePatch is not supported",
+		"generators: []}}": "needs a generator",
+	} {
+		var s manifest.ApplicationSet
+		if err := yaml.UnmarshalStrict([]byte(head+text), &s); err != nil {
+			t.Fatal(text, err)
+		}
+		found := s.Validate()
+		if (want == "") != (len(found) == 0) || (want != "" && !strings.Contains(found[0].Message, want)) {
+			t.Errorf("%s: got %v, want %q", text, found, want)
+		}
+	}
+}
