@@ -115,8 +115,10 @@ func (s *shim) launch(orderer *peer) error {
 	if err := s.order(wire.Request{Op: wire.OpSpec, Spec: &s.spec}); err != nil {
 		return fmt.Errorf("order pod: %w", err)
 	}
-	if s.spec.AwaitGo {
+	if s.spec.AwaitGo || s.spec.Hold {
 		orderer.send(wire.Event{Event: wire.EventPID, PID: s.pid})
+	}
+	if s.spec.AwaitGo {
 		var r wire.Request
 		if err := orderer.in.Decode(&r); err != nil || r.Op != wire.OpGo {
 			s.giveBack()

@@ -224,7 +224,7 @@ func (a *attempt) saveArtifacts(ctx context.Context, r *executor.Report) error {
 		switch {
 		case err == nil:
 			r.Saved = append(r.Saved, saved.Artifact)
-		case errors.Is(err, fs.ErrNotExist):
+		case errors.Is(err, fs.ErrNotExist), errors.Is(err, artifact.ErrNotFound):
 			r.Missing = append(r.Missing, out.Name)
 			if !out.Optional {
 				failed = errors.Join(failed, missingArtifact(out))

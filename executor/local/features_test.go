@@ -1,0 +1,332 @@
+package local_test
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"testing"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
+
+	artifactlocal "github.com/tiphys/tiphys/artifact/local"
+	"github.com/tiphys/tiphys/artifact/mover"
+	"github.com/tiphys/tiphys/executor"
+	"github.com/tiphys/tiphys/executor/local"
+	"github.com/tiphys/tiphys/manifest"
+	"github.com/tiphys/tiphys/secret"
+)
+
+func shell(t *testing.T, host bool, script string) executor.Pod {
+	p := executor.Pod{ID: executor.ID{Owner: "features", Node: t.Name() + script}, Main: "main", Host: host}
+	p.Pod.Name, p.Pod.Namespace = "pod", "default"
+	p.Pod.Spec.Containers = []corev1.Container{{Name: "main", Image: "any", Command: []string{"sh", "-c", script}}}
+	p.Outputs.Result = true
+	return p
+}
+
+func run(t *testing.T, e *local.Executor, p executor.Pod) executor.Report {
+	t.Helper()
+	if err := e.Start(context.Background(), p); err != nil {
+		t.Fatal(err)
+	}
+	r := report(t, e, func(r executor.Report) bool { return r.ID == p.ID && r.Phase.Done() })
+	if err := e.Acknowledge(context.Background(), p.ID); err != nil {
+		t.Fatal(err)
+	}
+	return r
+}
+
+func result(t *testing.T, r executor.Report, want string) {
+	t.Helper()
+	if r.Phase != executor.Succeeded || r.Result == nil || *r.Result != want {
+		got := "nothing"
+		if r.Result != nil {
+			got = *r.Result
+		}
+		t.Errorf("%s %s %q: result %q, want %q", r.Phase, r.Reason, r.Message, got, want)
+	}
+}
+
+func key(name, path, object string) manifest.Artifact {
+	return manifest.Artifact{Name: name, Path: path, ArtifactLocation: manifest.ArtifactLocation{S3: &manifest.S3Artifact{Key: object}}}
+}
+
+func TestArtifacts(t *testing.T) {
+	needRoot(t)
+	for _, host := range []bool{true, false} {
+		t.Run(fmt.Sprintf("host %v", host), func(t *testing.T) {
+			store, err := artifactlocal.Open(t.TempDir(), artifactlocal.Options{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			dir := t.TempDir()
+			e := open(t, dir, withImages, func(o *local.Options) {
+				o.Mover = mover.New(mover.Options{Store: store, TempDir: t.TempDir()})
+			})
+			p := shell(t, host, `mkdir -p /out/deep; echo one > /out/a; echo two > /out/deep/b; ln -s a /out/link; echo single > /single; ln -s /out/../single /way`)
+			p.Outputs.Artifacts = []manifest.Artifact{
+				key("tree", "/out", "run/tree.tgz"), key("way", "/way", "run/way.tgz"),
+				{Name: "maybe", Path: "/none", Optional: true, ArtifactLocation: key("", "", "run/none").ArtifactLocation},
+			}
+			r := run(t, e, p)
+			if r.Phase != executor.Succeeded || len(r.Saved) != 2 || len(r.Missing) != 1 || r.Missing[0] != "maybe" {
+				t.Fatalf("%+v", r)
+			}
+			mode := int32(0o640)
+			p = shell(t, host, `cat /in/a /in/deep/b /volume/x/way /raw; stat -c %a /raw; echo new > /in/new`)
+			p.Inputs = []manifest.Artifact{
+				key("tree", "/in", "run/tree.tgz"), key("way", "/volume/x/way", "run/way.tgz"),
+				{Name: "raw", Path: "/raw", Mode: &mode, ArtifactLocation: manifest.ArtifactLocation{Raw: &manifest.RawArtifact{Data: "raw\n"}}},
+			}
+			p.Pod.Spec.Volumes = []corev1.Volume{{Name: "v", VolumeSource: corev1.VolumeSource{EmptyDir: &corev1.EmptyDirVolumeSource{}}}}
+			p.Pod.Spec.Containers[0].VolumeMounts = []corev1.VolumeMount{{Name: "v", MountPath: "/volume"}}
+			result(t, run(t, e, p), "one\ntwo\nsingle\nraw\n640")
+
+			p = shell(t, host, "true")
+			p.Outputs.Artifacts = []manifest.Artifact{key("gone", "/gone", "run/gone.tgz")}
+			if r := run(t, e, p); r.Phase != executor.Error || r.Reason != executor.ReasonOutput || !strings.Contains(r.Message, "/gone: no such file") {
+				t.Errorf("missing artifact: %+v", r)
+			}
+			p = shell(t, host, "echo never")
+			p.Inputs = []manifest.Artifact{key("gone", "/in", "no/such/key")}
+			if r := run(t, e, p); r.Phase != executor.Error || r.Reason != executor.ReasonInput {
+				t.Errorf("missing input: %+v", r)
+			}
+			if err := e.Close(); err != nil {
+				t.Fatal(err)
+			}
+			if left := leftovers(dir); left != "" {
+				t.Errorf("left behind:\n%s", left)
+			}
+		})
+	}
+}
+
+// Artifacts of a pod that ended while nobody was there are saved by the next executor: the shim holds its files.
+func TestArtifactsSavedByTheNextExecutor(t *testing.T) {
+	needRoot(t)
+	store, err := artifactlocal.Open(t.TempDir(), artifactlocal.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir, shared := t.TempDir(), t.TempDir()
+	with := func(o *local.Options) { o.Mover = mover.New(mover.Options{Store: store, TempDir: t.TempDir()}) }
+	p := oncePod(t, shared)
+	p.Outputs.Artifacts = []manifest.Artifact{key("once", "/shared/once", "run/once.tgz")}
+	e := open(t, dir, with)
+	if err := e.Start(context.Background(), p); err != nil {
+		t.Fatal(err)
+	}
+	report(t, e, func(r executor.Report) bool { return r.Phase == executor.Running })
+	if err := e.Close(); err != nil {
+		t.Fatal(err)
+	}
+	write(t, filepath.Join(shared, "go"))
+	e = open(t, dir, with)
+	if r := report(t, e, done); r.Phase != executor.Succeeded || len(r.Saved) != 1 {
+		t.Errorf("%+v", r)
+	}
+	settleAndCheck(t, e, dir, p.ID)
+}
+
+func TestPodsReachEachOther(t *testing.T) {
+	needRoot(t)
+	e := open(t, t.TempDir(), withImages)
+	defer func() { _ = e.Close() }()
+	server := shell(t, false, "exec python3 -m http.server 8000 --directory /etc")
+	server.Pod.Name = "web"
+	if err := e.Start(context.Background(), server); err != nil {
+		t.Fatal(err)
+	}
+	r := report(t, e, func(r executor.Report) bool { return r.Phase == executor.Running })
+	if r.IP == "" {
+		t.Fatal("no address is reported")
+	}
+	fetch := `python3 -c '
+import socket, sys, time, urllib.request
+for _ in range(200):
+    try:
+        print(urllib.request.urlopen("http://web.example:8000/hostname", timeout=5).read().decode().strip()); break
+    except OSError as e: last = e; time.sleep(0.05)
+else: sys.exit(str(last))'`
+	client := shell(t, false, fetch)
+	client.Pod.Name = "client"
+	if err := e.Start(context.Background(), client); err != nil {
+		t.Fatal(err)
+	}
+	report(t, e, func(r executor.Report) bool { return r.ID == client.ID && r.Phase == executor.Running })
+	// The name is given while the client runs.
+	if err := e.SetHosts(map[string][]string{r.IP: {"web.example"}}); err != nil {
+		t.Fatal(err)
+	}
+	result(t, report(t, e, func(r executor.Report) bool { return r.ID == client.ID && r.Phase.Done() }), "web")
+	if err := e.Stop(context.Background(), server.ID, 0); err != nil {
+		t.Fatal(err)
+	}
+	report(t, e, func(r executor.Report) bool { return r.ID == server.ID && r.Phase.Done() })
+	for _, id := range []executor.ID{server.ID, client.ID} {
+		if err := e.Acknowledge(context.Background(), id); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// Kubernetes' rules of command and args, and the image's own configuration.
+func TestImageConfiguration(t *testing.T) {
+	needRoot(t)
+	image := local.Image{
+		Layers: []string{"/"}, Entrypoint: []string{"/bin/echo", "entry"}, Cmd: []string{"cmd"},
+		Env: []string{"PATH=/bin:/usr/bin", "FROM_IMAGE=yes"}, User: "nobody", WorkingDir: "/made/for/it",
+	}
+	e := open(t, t.TempDir(), withImages, func(o *local.Options) { o.Images = fixedImage(image) })
+	defer func() { _ = e.Close() }()
+	for name, c := range map[string]struct {
+		command, args []string
+		want          string
+	}{
+		"neither": {nil, nil, "entry cmd"}, "args": {nil, []string{"args"}, "entry args"},
+		"command": {[]string{"/bin/echo", "command"}, nil, "command"},
+		"both":    {[]string{"/bin/echo", "command"}, []string{"args"}, "command args"},
+	} {
+		p := shell(t, false, name)
+		p.Pod.Spec.Containers[0].Command, p.Pod.Spec.Containers[0].Args = c.command, c.args
+		result(t, run(t, e, p), c.want)
+	}
+	result(t, run(t, e, shell(t, false, `id -un; pwd; echo $FROM_IMAGE; touch here && echo writable`)), "nobody\n/made/for/it\nyes\nwritable")
+	p := shell(t, false, `id -u; id -g; id -G`)
+	user, group := int64(1234), int64(2345)
+	p.Pod.Spec.SecurityContext = &corev1.PodSecurityContext{RunAsUser: &user, RunAsGroup: &group, SupplementalGroups: []int64{7}}
+	result(t, run(t, e, p), "1234\n2345\n2345 7")
+}
+
+type fixedImage local.Image
+
+func (i fixedImage) Rootfs(context.Context, string, corev1.PullPolicy, []secret.Value) (local.Image, error) {
+	return local.Image(i), nil
+}
+
+// What a pod must not reach of this machine.
+func TestConfinement(t *testing.T) {
+	needRoot(t)
+	secretFile := "/proc/sys/kernel/core_pattern"
+	for _, host := range []bool{true, false} {
+		dir := t.TempDir()
+		if err := os.WriteFile(filepath.Join(dir, "server-secret"), []byte("hidden"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		e := open(t, dir, withImages)
+		for name, script := range map[string]string{
+			"proc is read-only": "! echo x 2>/dev/null > " + secretFile, "no mount": "! mount -t tmpfs none /mnt 2>/dev/null",
+			"no device": "! mknod /d b 254 0 2>/dev/null || ! cat /d 2>/dev/null", "own processes": `test "$(ls -d /proc/[0-9]* | wc -l)" -lt 10`,
+			"client": "command -v tiphys >/dev/null", "no kernel memory": "! head -c1 /proc/kcore 2>/dev/null | grep -q .",
+		} {
+			if r := run(t, e, shell(t, host, script)); r.Phase != executor.Succeeded {
+				t.Errorf("host %v: %s: %+v", host, name, r)
+			}
+		}
+		if host {
+			p := shell(t, true, "cat "+filepath.Join(dir, "server-secret"))
+			if r := run(t, e, p); r.Phase != executor.Failed {
+				t.Errorf("the data folder is seen: %+v", r)
+			}
+		}
+		if err := e.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+func TestMemoryLimit(t *testing.T) {
+	needRoot(t)
+	dir := t.TempDir()
+	e := open(t, dir)
+	p := shell(t, true, "head -c 200000000 /dev/zero | tail")
+	p.Pod.Spec.Containers[0].Resources.Limits = corev1.ResourceList{
+		corev1.ResourceMemory: resource.MustParse("40Mi"), corev1.ResourceCPU: resource.MustParse("1500m"),
+	}
+	for _, problem := range e.Check(p) {
+		if strings.Contains(problem.Path, "memory") {
+			_ = e.Close()
+			t.Skip(problem.Message)
+		}
+	}
+	r := run(t, e, p)
+	if r.Phase != executor.Failed || r.ExitCode == nil || *r.ExitCode == 0 {
+		t.Errorf("%+v", r)
+	}
+	if err := e.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if left := leftovers(dir); left != "" {
+		t.Errorf("left behind:\n%s", left)
+	}
+}
+
+// A step that writes without end costs neither memory nor its own success.
+func TestLogLimit(t *testing.T) {
+	needRoot(t)
+	e := open(t, t.TempDir(), func(o *local.Options) { o.LogLimit = 1 << 20 })
+	defer func() { _ = e.Close() }()
+	p := shell(t, true, "head -c 100000000 /dev/zero | tr '\\0' 'x' | fold -w 999; echo end")
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	r := run(t, e, p)
+	runtime.ReadMemStats(&after)
+	if r.Phase != executor.Succeeded || r.Result == nil || !strings.HasSuffix(*r.Result, "xend") || len(*r.Result) > 256<<10 {
+		t.Errorf("%s %s", r.Phase, r.Message)
+	}
+	if grown := int64(after.TotalAlloc - before.TotalAlloc); grown > 16<<20 {
+		t.Errorf("this process allocated %d bytes", grown)
+	}
+	if c := r.Containers[0].State.Terminated; c == nil || !strings.Contains(c.Message, "bytes of log were dropped") {
+		t.Errorf("%+v", c)
+	}
+	log, err := e.Logs(context.Background(), p.ID, "main", executor.LogOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = log.Close() }()
+	data, err := io.ReadAll(log)
+	if err != nil || len(data) > 1<<20+1000 || !bytes.Contains(data, []byte("log cut here")) {
+		t.Errorf("%d bytes of log, %v", len(data), err)
+	}
+}
+
+func TestSecondExecutorIsRefused(t *testing.T) {
+	needRoot(t)
+	dir := t.TempDir()
+	e := open(t, dir)
+	defer func() { _ = e.Close() }()
+	if _, err := local.New(local.Options{Dir: dir, Init: initBinary}); err == nil || !strings.Contains(err.Error(), "another tiphys") {
+		t.Errorf("got %v", err)
+	}
+}
+
+// A pod that is bound to its server ends with it.
+func TestBound(t *testing.T) {
+	needRoot(t)
+	dir := t.TempDir()
+	e := open(t, dir, func(o *local.Options) { o.Bound = true })
+	p := shell(t, true, "sleep 1000")
+	if err := e.Start(context.Background(), p); err != nil {
+		t.Fatal(err)
+	}
+	report(t, e, func(r executor.Report) bool { return r.Phase == executor.Running })
+	_, s := shimOf(t, dir)
+	if err := e.Close(); err != nil {
+		t.Fatal(err)
+	}
+	for limit := time.Now().Add(patience); s.Alive(); {
+		if time.Now().After(limit) {
+			t.Fatal("the pod goes on")
+		}
+		<-time.After(5 * time.Millisecond)
+	}
+}
