@@ -19,14 +19,6 @@ func degraded(message string) deploy.Health {
 	return deploy.Health{Status: Degraded, Message: message}
 }
 
-// wanted is the replicas asked for; Kubernetes' default is 1.
-func wanted(replicas *int32) int32 {
-	if replicas == nil {
-		return 1
-	}
-	return *replicas
-}
-
 func deployment(d *appsv1.Deployment) deploy.Health {
 	s := d.Status
 	switch {

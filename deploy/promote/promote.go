@@ -71,13 +71,13 @@ func OfMR(releases []deploy.Release, namespace, name string, mr int) (deploy.Rel
 
 func newest(releases []deploy.Release, is func(deploy.Release) bool) (deploy.Release, bool) {
 	var found deploy.Release
-	any := false
+	there := false
 	for _, r := range releases {
-		if is(r) && (!any || r.Number > found.Number) {
-			found, any = r, true
+		if is(r) && (!there || r.Number > found.Number) {
+			found, there = r, true
 		}
 	}
-	return found, any
+	return found, there
 }
 
 // Branches is the policy of an Application: which branches its releases may come from.

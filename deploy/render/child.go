@@ -123,7 +123,7 @@ func (c Child) run(ctx context.Context, root *os.File, input []byte, isolate boo
 	case len(raw) > maxAnswer:
 		return got, fmt.Errorf("render: the result is larger than %d MiB", maxAnswer>>20)
 	case err != nil:
-		return got, fmt.Errorf("render: the renderer ended early (%v), most likely at its limit of %d MiB of memory: %s", err, c.Memory>>20, complaints.first())
+		return got, fmt.Errorf("render: the renderer ended early, most likely at its limit of %d MiB of memory: %s: %w", c.Memory>>20, complaints.first(), err)
 	case readErr != nil:
 		return got, fmt.Errorf("read rendered objects: %w", readErr)
 	}

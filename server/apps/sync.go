@@ -81,7 +81,7 @@ func (w *worker) advance(ctx context.Context, op plan.Operation, live []*unstruc
 	for _, a := range step.Actions {
 		err := w.do(ctx, a)
 		if ctx.Err() != nil {
-			return false, nil // Nothing is lost: the same step is decided again after the restart.
+			return false, ctx.Err() // Nothing is lost: the same step is decided again after the restart.
 		}
 		op.Record(a, err, w.c.o.Now().UTC())
 		if err != nil {

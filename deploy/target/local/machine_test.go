@@ -148,7 +148,7 @@ func TestOnThisMachine(t *testing.T) {
 				}
 				body, err := io.ReadAll(response.Body)
 				_ = response.Body.Close()
-				if err != nil || response.StatusCode != 200 {
+				if err != nil || response.StatusCode != http.StatusOK {
 					t.Errorf("%d %q %v", response.StatusCode, body, err)
 				}
 				asked.Add(1)

@@ -251,8 +251,8 @@ func (p *Proxy) RoundTrip(r *http.Request) (*http.Response, error) {
 		p.mu.Lock()
 		changed := p.changed
 		p.mu.Unlock()
-		e, any := p.choose(a.host, path, failed)
-		if any {
+		e, found := p.choose(a.host, path, failed)
+		if found {
 			r.URL = &url.URL{Scheme: "http", Host: e.address, Path: r.URL.Path, RawPath: r.URL.RawPath, RawQuery: r.URL.RawQuery}
 			if !e.backend.take() {
 				failed[e.address] = true

@@ -183,7 +183,7 @@ func (t *Target) log(changes ...change) bool {
 
 // setStatus replaces an object's status and records it if it is another. The change is on the object only after
 // it is recorded. t.mu is held.
-func (t *Target) setStatus(o *object, status any, cause int64) bool {
+func (t *Target) setStatus(o *object, status any, cause int64) {
 	raw, err := json.Marshal(status)
 	var tree map[string]any
 	if err == nil {
@@ -195,18 +195,16 @@ func (t *Target) setStatus(o *object, status any, cause int64) bool {
 	}
 	if err != nil {
 		t.o.Log.Error("status could not be written", "object", o.Key.String(), "error", err)
-		return false
+		return
 	}
 	before := o.live.Object["status"]
 	if reflect.DeepEqual(before, any(tree)) {
-		return true
+		return
 	}
 	o.live.Object["status"] = tree
 	if !t.log(change{kind: deploy.KindObjectChanged, o: o, cause: cause}) {
 		o.live.Object["status"] = before
-		return false
 	}
-	return true
 }
 
 // child makes an object that another owns.
