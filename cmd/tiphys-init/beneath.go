@@ -109,7 +109,7 @@ func readLimited(file *os.File, limit int64) ([]byte, error) {
 }
 
 // mkdirs makes a folder and its parents and returns it opened by path.
-func (f folder) mkdirs(path string, mode uint32) (int, error) {
+func (f folder) mkdirs(path string) (int, error) {
 	if fd, err := f.open(path, openPathFolder); err == nil {
 		return fd, nil
 	} else if !errors.Is(err, syscall.ENOENT) {
@@ -125,7 +125,7 @@ func (f folder) mkdirs(path string, mode uint32) (int, error) {
 		if err != nil {
 			return -1, err
 		}
-		err = syscall.Mkdirat(parent, part, mode)
+		err = syscall.Mkdirat(parent, part, 0o755)
 		_ = syscall.Close(parent)
 		if err != nil && !errors.Is(err, syscall.EEXIST) {
 			return -1, &os.PathError{Op: "mkdir", Path: path, Err: err}
@@ -141,7 +141,7 @@ func (f folder) touch(path string) (int, error) {
 		return fd, nil
 	}
 	clean := filepath.Clean("/" + path)
-	parent, err := f.mkdirs(filepath.Dir(clean), 0o755)
+	parent, err := f.mkdirs(filepath.Dir(clean))
 	if err != nil {
 		return -1, err
 	}

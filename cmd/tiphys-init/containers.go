@@ -91,7 +91,7 @@ func (p *pod) killRest(i int) {
 		if p.killRoot(root) == 0 {
 			return
 		}
-		time.Sleep(time.Millisecond)
+		<-time.After(time.Millisecond)
 	}
 }
 

@@ -107,7 +107,7 @@ func (s *shim) store(data []byte) error {
 		if err = wire.WriteFile(wire.RecordFile, data, !s.spec.NoSync); err == nil {
 			return nil
 		}
-		time.Sleep(wait)
+		<-time.After(wait)
 	}
 	return err
 }
@@ -166,7 +166,7 @@ func (s *shim) removeCgroups() {
 			if err := syscall.Rmdir(dir); err == nil || err == syscall.ENOENT {
 				break
 			}
-			time.Sleep(5 * time.Millisecond)
+			<-time.After(5 * time.Millisecond)
 		}
 	}
 }

@@ -69,7 +69,7 @@ func overlay(lower []string, upper, work, target string) error {
 }
 
 // bind mounts the open file or folder at the open target.
-func bind(source, target int, recursive, readOnly bool) error {
+func bind(source, target int, recursive bool) error {
 	flags := uintptr(syscall.MS_BIND)
 	if recursive {
 		flags |= syscall.MS_REC
@@ -95,7 +95,7 @@ func remount(root folder, path string, flags uintptr) error {
 
 // mountAt makes a folder under root and mounts a new file system there.
 func mountAt(root folder, path, fstype string, flags uintptr, data string) error {
-	fd, err := root.mkdirs(path, 0o755)
+	fd, err := root.mkdirs(path)
 	if err != nil {
 		return err
 	}
@@ -119,14 +119,14 @@ func (p *pod) place(root folder, m wire.Mount) error {
 	}
 	var target int
 	if st.Mode&syscall.S_IFMT == syscall.S_IFDIR {
-		target, err = root.mkdirs(m.Path, 0o755)
+		target, err = root.mkdirs(m.Path)
 	} else {
 		target, err = root.touch(m.Path)
 	}
 	if err != nil {
 		return fmt.Errorf("mount at %s: %w", m.Path, err)
 	}
-	err = bind(source, target, true, m.ReadOnly)
+	err = bind(source, target, true)
 	_ = syscall.Close(target)
 	if err != nil {
 		return fmt.Errorf("mount at %s: %w", m.Path, err)
@@ -167,7 +167,7 @@ func (p *pod) source(m wire.Mount) (int, error) {
 	} else if !errors.Is(err, syscall.ENOENT) {
 		return -1, fmt.Errorf("subPath %q: %w", m.SubPath, err)
 	}
-	return beneath.mkdirs(m.SubPath, 0o755)
+	return beneath.mkdirs(m.SubPath)
 }
 
 // prepareVolumes makes the volumes that live in memory, under base, and notes where every volume is.

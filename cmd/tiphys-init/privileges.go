@@ -124,7 +124,7 @@ func workingDir(root folder, dir string, who identity) error {
 	if !errors.Is(err, syscall.ENOENT) {
 		return fmt.Errorf("working directory: %w", err)
 	}
-	if fd, err = root.mkdirs(dir, 0o755); err != nil {
+	if fd, err = root.mkdirs(dir); err != nil {
 		return fmt.Errorf("working directory: %w", err)
 	}
 	defer func() { _ = syscall.Close(fd) }()

@@ -107,7 +107,7 @@ func (p *pod) overlayMachine(root folder, private string) error {
 			}
 			continue
 		}
-		fd, err := root.mkdirs(m.path, 0o755)
+		fd, err := root.mkdirs(m.path)
 		if err != nil {
 			return err
 		}
@@ -178,8 +178,8 @@ func machineMounts(hide []string) ([]machineMount, error) {
 			continue
 		}
 		point := unescapeMount(fields[4])
-		overlay, real := kinds[fields[sep+1]]
-		if !real || seen[point] || isFresh(point, hide) {
+		overlay, files := kinds[fields[sep+1]]
+		if !files || seen[point] || isFresh(point, hide) {
 			continue
 		}
 		seen[point] = true
@@ -294,7 +294,7 @@ func protectProc(root folder) error {
 		if err != nil {
 			continue
 		}
-		err = bind(fd, fd, true, true)
+		err = bind(fd, fd, true)
 		_ = syscall.Close(fd)
 		if err == nil {
 			err = remount(root, path, syscall.MS_RDONLY|syscall.MS_NOSUID|syscall.MS_NOEXEC|syscall.MS_NODEV)
@@ -313,7 +313,7 @@ func protectProc(root folder) error {
 		if err != nil {
 			continue
 		}
-		err = bind(null, fd, false, true)
+		err = bind(null, fd, false)
 		_ = syscall.Close(fd)
 		if err != nil {
 			return fmt.Errorf("mask %s: %w", path, err)

@@ -299,7 +299,7 @@ func execute(b *bench) {
 func attach(b *bench) {
 	shared := b.TempDir()
 	p := b.pod(`set -C; echo once > /shared/once; echo started; while [ ! -e /shared/go ]; do sleep 0.02; done; echo done; exit 4`)
-	mounted(&p, "shared", "/shared", shared)
+	mounted(&p, "/shared", shared)
 	b.start(p)
 	b.awaitLog(p.ID, "started\n")
 	b.close()
@@ -319,7 +319,7 @@ func attach(b *bench) {
 func endedWhileAway(b *bench) {
 	shared := b.TempDir()
 	p := b.pod(`while [ ! -e /shared/go ]; do sleep 0.02; done; echo out; echo kept > /file`)
-	mounted(&p, "shared", "/shared", shared)
+	mounted(&p, "/shared", shared)
 	p.Outputs = executor.Outputs{Result: true, Parameters: []manifest.Parameter{fileParameter("file", "/file")}}
 	b.start(p)
 	b.running(p.ID)
@@ -355,7 +355,7 @@ func endedWhileAway(b *bench) {
 func doubleStart(b *bench) {
 	shared := b.TempDir()
 	p := b.pod(`set -C; echo once > /shared/once`)
-	mounted(&p, "shared", "/shared", shared)
+	mounted(&p, "/shared", shared)
 	b.start(p)
 	b.start(p)
 	b.check(b.final(p.ID), executor.Succeeded, 0, "")
@@ -391,7 +391,7 @@ func hostileNames(b *bench) {
 func volumes(b *bench) {
 	shared := b.TempDir()
 	p := b.pod(`cat /config/greeting /secret/deep/key; stat -c %a /secret/deep/key; cat /labels; echo real > /shared/real; echo x > /empty/x; echo x > /memory/x; test -w /config/greeting && ! echo no > /config/greeting`)
-	mounted(&p, "shared", "/shared", shared)
+	mounted(&p, "/shared", shared)
 	mode := int32(0o400)
 	p.Pod.Labels = map[string]string{"app": "x"}
 	p.Pod.Spec.Volumes = append(p.Pod.Spec.Volumes,
@@ -429,7 +429,7 @@ func subPaths(b *bench) {
 	}
 	try := func(sub string) executor.Report {
 		p := b.pod("echo x > /sub/x")
-		mounted(&p, "shared", "/sub", shared)
+		mounted(&p, "/sub", shared)
 		p.Pod.Spec.Containers[0].VolumeMounts[0].SubPath = sub
 		return b.run(p)
 	}
@@ -469,7 +469,7 @@ func severalContainers(b *bench) {
 func orphans(b *bench) {
 	shared := b.TempDir()
 	p := b.pod(`(setsid sh -c 'while :; do date > /shared/alive; sleep 0.01; done' &) ; while [ ! -e /shared/alive ]; do sleep 0.01; done`)
-	mounted(&p, "shared", "/shared", shared)
+	mounted(&p, "/shared", shared)
 	b.check(b.run(p), executor.Succeeded, 0, "")
 	alive := filepath.Join(shared, "alive")
 	if err := os.Remove(alive); err != nil {

@@ -120,9 +120,9 @@ func (b *bench) await(id executor.ID, what string, want func(executor.Report) bo
 	}
 }
 
-func (b *bench) running(id executor.ID) executor.Report {
+func (b *bench) running(id executor.ID) {
 	b.Helper()
-	return b.await(id, "it runs", func(r executor.Report) bool { return r.Phase == executor.Running })
+	b.await(id, "it runs", func(r executor.Report) bool { return r.Phase == executor.Running })
 }
 
 func (b *bench) final(id executor.ID) executor.Report {
@@ -187,7 +187,9 @@ func (b *bench) check(r executor.Report, phase executor.Phase, code int, message
 	}
 }
 
-func mounted(p *executor.Pod, name, path, source string) {
+// mounted brings a folder of this machine to path in the pod.
+func mounted(p *executor.Pod, path, source string) {
+	const name = "shared"
 	p.Pod.Spec.Volumes = append(p.Pod.Spec.Volumes, corev1.Volume{
 		Name: name, VolumeSource: corev1.VolumeSource{HostPath: &corev1.HostPathVolumeSource{Path: source}},
 	})

@@ -225,7 +225,7 @@ func (c cgroups) remove(name string) {
 			if os.Remove(dir) == nil {
 				break
 			}
-			time.Sleep(5 * time.Millisecond)
+			<-time.After(5 * time.Millisecond)
 		}
 	}
 }

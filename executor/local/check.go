@@ -21,8 +21,8 @@ func (c *checker) fatal(path, format string, args ...any) {
 	c.problems = append(c.problems, executor.Problem{Path: path, Message: fmt.Sprintf(format, args...), Fatal: true})
 }
 
-func (c *checker) note(path, format string, args ...any) {
-	c.problems = append(c.problems, executor.Problem{Path: path, Message: fmt.Sprintf(format, args...)})
+func (c *checker) note(path, message string) {
+	c.problems = append(c.problems, executor.Problem{Path: path, Message: message})
 }
 
 // Check implements executor.Executor.

@@ -5,13 +5,18 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"log/slog"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"runtime"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
+	"github.com/vishvananda/netlink"
+	"github.com/vishvananda/netns"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
 
@@ -176,6 +181,65 @@ else: sys.exit(str(last))'`
 			t.Fatal(err)
 		}
 	}
+}
+
+// beyond is a web server in a network that knows nothing of the pods': an answer reaches a pod only if the pod
+// came under this machine's address. It returns the server's address.
+func beyond(t *testing.T) string {
+	t.Helper()
+	cmd := exec.Command("python3", "-m", "http.server", "8000", "--directory", "/etc")
+	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNET, Pdeathsig: syscall.SIGKILL}
+	if err := cmd.Start(); err != nil {
+		t.Skipf("start a server in a network of its own: %v", err)
+	}
+	t.Cleanup(func() {
+		_ = cmd.Process.Kill()
+		_ = cmd.Wait()
+	})
+	check := func(err error) {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	attrs := netlink.NewLinkAttrs()
+	attrs.Name = "tiphysout0"
+	check(netlink.LinkAdd(&netlink.Veth{LinkAttrs: attrs, PeerName: "tiphysout1", PeerNamespace: netlink.NsPid(cmd.Process.Pid)}))
+	here, err := netlink.LinkByName(attrs.Name)
+	check(err)
+	t.Cleanup(func() { _ = netlink.LinkDel(here) })
+	address, err := netlink.ParseAddr("10.213.78.1/24")
+	check(err)
+	check(netlink.AddrAdd(here, address))
+	check(netlink.LinkSetUp(here))
+	ns, err := netns.GetFromPid(cmd.Process.Pid)
+	check(err)
+	defer func() { _ = ns.Close() }()
+	h, err := netlink.NewHandleAt(ns)
+	check(err)
+	defer h.Close()
+	there, err := h.LinkByName("tiphysout1")
+	check(err)
+	address, err = netlink.ParseAddr("10.213.78.2/24")
+	check(err)
+	check(h.AddrAdd(there, address))
+	check(h.LinkSetUp(there))
+	return "10.213.78.2"
+}
+
+func TestPodsReachBeyond(t *testing.T) {
+	needRoot(t)
+	address := beyond(t)
+	e := open(t, t.TempDir(), withImages, func(o *local.Options) { o.Log = slog.New(slog.NewTextHandler(t.Output(), nil)) })
+	defer func() { _ = e.Close() }()
+	p := shell(t, false, `python3 -c '
+import sys, time, urllib.request
+for _ in range(100):
+    try:
+        print(len(urllib.request.urlopen("http://`+address+`:8000/hostname", timeout=2).read()) > 0); break
+    except OSError as e: last = e; time.sleep(0.05)
+else: sys.exit(str(last))'`)
+	result(t, run(t, e, p), "True")
 }
 
 // Kubernetes' rules of command and args, and the image's own configuration.

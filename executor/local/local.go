@@ -135,7 +135,7 @@ func New(o Options) (*Executor, error) {
 	ctx, cancel := context.WithCancel(context.Background())
 	e := &Executor{
 		o: o, lock: lock, host: host, ctx: ctx, cancel: cancel, reports: newQueue(),
-		trash: newTrash(filepath.Join(o.Dir, "trash"), o.Log), attempts: map[executor.ID]*attempt{}, cgroups: findCgroups(), network: newNetwork(o.Network),
+		trash: newTrash(filepath.Join(o.Dir, "trash"), o.Log), attempts: map[executor.ID]*attempt{}, cgroups: findCgroups(), network: newNetwork(o.Network, o.Log),
 	}
 	if err := e.scan(); err != nil {
 		_ = e.Close()

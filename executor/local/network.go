@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"log/slog"
 	"net"
 	"net/netip"
 	"os"
@@ -30,6 +31,9 @@ type Network struct {
 	Bridge string
 	// Subnet is an IPv4 network; "10.88.0.0/16" if empty. The bridge has its first address.
 	Subnet string
+	// Isolated keeps pods from reaching beyond this machine. Otherwise forwarding is switched on, and pods leave
+	// under this machine's address.
+	Isolated bool
 	// Disabled refuses pods with a network of their own.
 	Disabled bool
 }
@@ -37,6 +41,7 @@ type Network struct {
 // network connects pods to a bridge of this machine. The bridge is made when it is first needed.
 type network struct {
 	o       Network
+	log     *slog.Logger
 	subnet  netip.Prefix
 	invalid error
 
@@ -51,14 +56,14 @@ type lease struct {
 	index int // of the interface on this machine's side
 }
 
-func newNetwork(o Network) *network {
+func newNetwork(o Network, log *slog.Logger) *network {
 	if o.Bridge == "" {
 		o.Bridge = defaultBridge
 	}
 	if o.Subnet == "" {
 		o.Subnet = defaultSubnet
 	}
-	n := &network{o: o, leases: map[string]lease{}}
+	n := &network{o: o, log: log, leases: map[string]lease{}}
 	prefix, err := netip.ParsePrefix(o.Subnet)
 	switch {
 	case o.Disabled:
@@ -115,8 +120,17 @@ func (n *network) up() error {
 		return fmt.Errorf("switch on bridge %s: %w", n.o.Bridge, err)
 	}
 	n.ready = true
+	if n.o.Isolated {
+		return nil
+	}
+	if err := masquerade(n.table(), n.o.Bridge, n.subnet); err != nil {
+		n.log.Warn("pods cannot reach beyond this machine", "error", err)
+	}
 	return nil
 }
+
+// table is the nf_tables table that belongs to the bridge.
+func (n *network) table() string { return "tiphys-" + n.o.Bridge }
 
 func (n *network) ipNet(a netip.Addr) *net.IPNet {
 	return &net.IPNet{IP: a.AsSlice(), Mask: net.CIDRMask(n.subnet.Bits(), 32)}
@@ -279,6 +293,9 @@ func (n *network) down() {
 		}
 	}
 	_ = netlink.LinkDel(bridge)
+	if !n.o.Isolated {
+		_ = unmasquerade(n.table())
+	}
 }
 
 // NetworkInfo tells where pods are.
@@ -332,8 +349,8 @@ func (b *builder) resolvConf() string {
 		data = nil
 	}
 	if strings.Contains(string(data), "nameserver 127.") && !b.spec.HostNetwork {
-		if real, err := os.ReadFile("/run/systemd/resolve/resolv.conf"); err == nil {
-			data = real
+		if upstream, err := os.ReadFile("/run/systemd/resolve/resolv.conf"); err == nil {
+			data = upstream
 		}
 	}
 	text := string(data)
