@@ -1,10 +1,46 @@
 package cli
 
-import "github.com/spf13/cobra"
+import (
+	"github.com/spf13/cobra"
+
+	"github.com/tiphys/tiphys/deploy/render"
+)
 
 // commands are all commands, in the order of the help.
 func commands(std IO) []*cobra.Command {
 	return []*cobra.Command{
 		newRun(std),
+		newServe(std),
+		newLint(std),
+		newSubmit(std),
+		newList(std),
+		newGet(std),
+		newWatch(std),
+		newLogs(std),
+		newRetry(std),
+		newVerb(std, "stop", "End a run: no new steps, exit handlers still run", selector),
+		newVerb(std, "terminate", "End a run at once, without exit handlers", nil),
+		newVerb(std, "suspend", "Start no new steps of a run until it is resumed", nil),
+		newVerb(std, "resume", "Let a suspended run, or its suspended nodes, go on", selector),
+		newApply(std),
+		newDelete(std),
+		newCron(std),
+		newEvents(std),
+		newWhy(std),
+		newReplay(std),
+		newMR(std),
+		newApps(std),
+		newApp(std),
+		newTrail(std),
+		newLedger(std),
+		newRender(std),
+	}
+}
+
+// newRender is the confined child in which manifests are rendered; the server starts it.
+func newRender(std IO) *cobra.Command {
+	return &cobra.Command{
+		Use: "__render", Hidden: true, Args: cobra.NoArgs,
+		RunE: func(c *cobra.Command, _ []string) error { return render.Main(c.Context(), std.In, std.Out) },
 	}
 }

@@ -130,6 +130,7 @@ func runAll(ctx context.Context, std IO, o runOptions, objects []manifest.Object
 		return err
 	}
 	defer func() { err = errors.Join(err, m.Close()) }()
+	m.Start(ctx)
 	failed := false
 	for _, obj := range objects {
 		if obj.Kind != "Workflow" {

@@ -40,8 +40,9 @@ type MachineOptions struct {
 	Mirrors map[string]string
 	// Layers is where unpacked images are kept; a folder of Data if empty.
 	Layers string
-	// Objects are what runs refer to.
-	Objects runs.Objects
+	// Objects are what runs refer to; MakeObjects makes them of the opened machine instead.
+	Objects     runs.Objects
+	MakeObjects func(*Machine) runs.Objects
 	// Projections are those of the rooms beside the engine's own.
 	Projections []ledger.Projection
 	// HostFiles and HostCommand stand in for images under the host executor; see executor/local.
@@ -49,6 +50,8 @@ type MachineOptions struct {
 	HostCommand func(image string) (entrypoint, cmd []string)
 	// ResolveRepo finds a built-in repository's folder; nil for none.
 	ResolveRepo func(ctx context.Context, url string) (string, bool, error)
+	// Authorize is asked before an artifact of the default store is read or written by a step.
+	Authorize func(ctx context.Context, key string, write bool) error
 	// Token makes a step's own token; nil for none.
 	Token     func(workflow.Run, executor.ID) secret.Value
 	AllowHost func(workflow.Run) bool
@@ -80,7 +83,7 @@ type Machine struct {
 	log     *slog.Logger
 }
 
-// OpenMachine opens the folder, takes up what was running, and goes on until Close.
+// OpenMachine opens the folder and everything in it. Call Start next, and Close at the end.
 func OpenMachine(ctx context.Context, o MachineOptions) (_ *Machine, err error) {
 	m := &Machine{Data: o.Data, log: o.Log, cancel: func() {}}
 	if m.log == nil {
@@ -112,8 +115,18 @@ func OpenMachine(ctx context.Context, o MachineOptions) (_ *Machine, err error) 
 	if err := m.openExecutor(o); err != nil {
 		return m, err
 	}
-	m.start(ctx, o)
+	m.prepare(o)
 	return m, nil
+}
+
+// Start takes up what was running and drives runs until Close.
+func (m *Machine) Start(ctx context.Context) {
+	ctx, m.cancel = context.WithCancel(context.WithoutCancel(ctx))
+	m.running.Go(func() {
+		if err := m.Runs.Run(ctx); err != nil {
+			m.log.Error("the controller of runs ended", "error", err)
+		}
+	})
 }
 
 func (m *Machine) openLedger(ctx context.Context, o MachineOptions) (err error) {
@@ -144,24 +157,22 @@ func (m *Machine) openExecutor(o MachineOptions) (err error) {
 	m.Executor, err = local.New(local.Options{
 		Dir: filepath.Join(m.Data, "executor"), Init: init, Images: images{m.Library}, Socket: m.Socket,
 		Mover: mover.New(mover.Options{
-			Store: m.Artifacts, Secrets: m.secret, ResolveRepo: o.ResolveRepo, TempDir: os.TempDir(),
+			Store: m.Artifacts, Secrets: m.secret, ResolveRepo: o.ResolveRepo, TempDir: os.TempDir(), Authorize: o.Authorize,
 		}),
-		Network: o.Network, Hide: []string{m.Data}, HostFiles: o.HostFiles, HostCommand: o.HostCommand,
+		Network: o.Network, Hide: []string{m.Data}, HostFiles: o.HostFiles, HostCommand: o.HostCommand, HostPath: os.Getenv("PATH"),
 		NoSync: o.Ephemeral, Bound: o.Ephemeral, Now: o.Now, Log: m.log, Fault: o.Fault,
 	})
 	return err
 }
 
-func (m *Machine) start(ctx context.Context, o MachineOptions) {
+func (m *Machine) prepare(o MachineOptions) {
+	objects := o.Objects
+	if o.MakeObjects != nil {
+		objects = o.MakeObjects(m)
+	}
 	m.Runs = runs.New(runs.Options{
-		Ledger: m.Ledger, Executor: m.Executor, Host: o.Host, AllowHost: o.AllowHost, Objects: o.Objects,
+		Ledger: m.Ledger, Executor: m.Executor, Host: o.Host, AllowHost: o.AllowHost, Objects: objects, Validate: validator(objects),
 		Token: o.Token, Env: o.Env, Now: o.Now, Log: m.log, Orphan: o.Orphan, Fault: o.Fault,
-	})
-	ctx, m.cancel = context.WithCancel(context.WithoutCancel(ctx))
-	m.running.Go(func() {
-		if err := m.Runs.Run(ctx); err != nil {
-			m.log.Error("the controller of runs ended", "error", err)
-		}
 	})
 }
 

@@ -6,9 +6,14 @@ import (
 	"os"
 
 	"github.com/tiphys/tiphys/cli"
+	"github.com/tiphys/tiphys/event/forge/builtin"
 )
 
 func main() {
+	// Git starts this program as the hooks of the built-in remote.
+	if hook, ok := builtin.HookName(os.Args[0]); ok {
+		os.Exit(builtin.HookMain(hook, os.Stdin, os.Stdout, os.Stderr, os.Environ()))
+	}
 	os.Exit(cli.Main(context.Background(), os.Args[1:], cli.IO{
 		In: os.Stdin, Out: os.Stdout, Err: os.Stderr, Getenv: os.Getenv,
 	}))

@@ -14,9 +14,14 @@ import (
 	"strings"
 	"time"
 
+	"github.com/tiphys/tiphys/deploy"
+	"github.com/tiphys/tiphys/event/forge/builtin"
 	"github.com/tiphys/tiphys/executor"
 	"github.com/tiphys/tiphys/ledger"
+	"github.com/tiphys/tiphys/server/apps"
+	"github.com/tiphys/tiphys/server/crons"
 	"github.com/tiphys/tiphys/server/definitions"
+	"github.com/tiphys/tiphys/server/events"
 	"github.com/tiphys/tiphys/server/gate"
 	"github.com/tiphys/tiphys/server/runs"
 	"github.com/tiphys/tiphys/workflow"
@@ -40,9 +45,16 @@ type API struct {
 	Runs        *runs.Controller
 	Definitions *definitions.Store
 	Logs        Logs
-	Version     string
-	Log         *slog.Logger
-	Now         func() time.Time
+	Events      *events.Controller
+	Remote      *builtin.Remote
+	Apps        *apps.Controller
+	Target      deploy.Target
+	Crons       *crons.Controller
+	// Keys is the folder with the key that signs ledger heads.
+	Keys    string
+	Version string
+	Log     *slog.Logger
+	Now     func() time.Time
 }
 
 // Routes are the API's lines of the route table.
@@ -56,7 +68,7 @@ func (a *API) Routes() []gate.Route {
 	send := func(method, pattern string, body int64, h http.HandlerFunc) gate.Route {
 		return gate.Route{Pattern: method + " " + pattern, Access: gate.User, Body: body, Timeout: quick, Handle: h}
 	}
-	return []gate.Route{
+	return append(a.roomRoutes(), []gate.Route{
 		get("/api/v1/info", a.info),
 		get("/api/v1/version", a.version),
 		get("/api/v1/userinfo", a.userinfo),
@@ -86,7 +98,7 @@ func (a *API) Routes() []gate.Route {
 		get("/api/v1/ledger/head", a.ledgerHead),
 		send("POST", "/api/v1/ledger/verify", small, a.ledgerVerify),
 		stream("/api/v1/stream", a.stream),
-	}
+	}...)
 }
 
 // reply answers with JSON.
@@ -100,7 +112,7 @@ func reply(w http.ResponseWriter, v any) {
 
 // fail maps an error to an answer; the one place that does.
 func fail(w http.ResponseWriter, err error) {
-	code := http.StatusInternalServerError
+	code := forgeCode(err)
 	var invalid *workflow.InvalidError
 	var missing *workflow.MissingError
 	var tooBig *http.MaxBytesError

@@ -92,12 +92,18 @@ func subjects(of string) []string {
 }
 
 func (a *API) ledgerHead(w http.ResponseWriter, r *http.Request) {
-	head, err := a.Head(r.Context())
+	key, err := ledger.LoadKey(a.Keys)
 	if err != nil {
 		fail(w, err)
 		return
 	}
-	reply(w, head)
+	head, err := a.Ledger.Head(r.Context())
+	if err != nil {
+		fail(w, err)
+		return
+	}
+	signed, err := ledger.SignHead(ledger.HeadOf(head), key)
+	answer(w, signed, err)
 }
 
 func (a *API) ledgerVerify(w http.ResponseWriter, r *http.Request) {

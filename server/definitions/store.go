@@ -14,6 +14,7 @@ import (
 
 	"github.com/tiphys/tiphys/ledger"
 	"github.com/tiphys/tiphys/manifest"
+	"github.com/tiphys/tiphys/secret"
 	"github.com/tiphys/tiphys/server/runs"
 	"github.com/tiphys/tiphys/workflow"
 )
@@ -67,8 +68,8 @@ func clusterScoped(kind string) bool { return kind == "ClusterWorkflowTemplate" 
 
 // Sealer keeps secrets at rest; secret.Box is one.
 type Sealer interface {
-	Seal(plain []byte, context string) ([]byte, error)
-	Open(sealed []byte, context string) ([]byte, error)
+	Seal(value secret.Value, context string) []byte
+	Open(sealed []byte, context string) (secret.Value, error)
 }
 
 // Store is the definitions in a ledger. Methods are safe for concurrent use.
@@ -161,7 +162,10 @@ func (s *Store) write(tx ledger.Tx, actor, origin string, defs map[string]Defini
 			if was.Origin != origin {
 				return fmt.Errorf("%s %w: it was declared by %s and only that may change it", k, ErrOrigin, was.Origin)
 			}
-			if was.Digest == d.Digest {
+			if same, err := s.same(was, d); err != nil || same {
+				if err != nil {
+					return err
+				}
 				ch.Unchanged = append(ch.Unchanged, k)
 				continue
 			}
@@ -177,12 +181,21 @@ func (s *Store) write(tx ledger.Tx, actor, origin string, defs map[string]Defini
 	return s.prune(tx, actor, origin, defs, ch)
 }
 
+// same reports whether a definition is what it was. A sealed one is opened to see.
+func (s *Store) same(was, is Definition) (bool, error) {
+	if len(was.Sealed) == 0 {
+		return was.Digest == is.Digest, nil
+	}
+	plain, err := s.box.Open(was.Sealed, was.Key())
+	if err != nil {
+		return false, fmt.Errorf("open %s: %w", was.Key(), err)
+	}
+	return plain.Reveal() == string(is.Object), nil
+}
+
 func (s *Store) put(tx ledger.Tx, actor string, d Definition) error {
 	if d.Kind == "Secret" {
-		sealed, err := s.box.Seal(d.Object, d.Key())
-		if err != nil {
-			return fmt.Errorf("seal %s: %w", d.Key(), err)
-		}
+		sealed := s.box.Seal(secret.New(string(d.Object)), d.Key())
 		d.Object, d.Sealed = nil, sealed
 		// The digest of a short secret could be guessed from: it covers the sealed form.
 		sum := sha256.Sum256(sealed)
@@ -258,7 +271,7 @@ func (s *Store) open(row ledger.Row) (Definition, error) {
 		if err != nil {
 			return d, fmt.Errorf("open %s: %w", row.Key, err)
 		}
-		d.Object, d.Sealed = plain, nil
+		d.Object, d.Sealed = json.RawMessage(plain.Reveal()), nil
 	}
 	return d, nil
 }

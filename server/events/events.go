@@ -291,3 +291,26 @@ func newID() string {
 	_, _ = rand.Read(b) // never fails (crypto/rand)
 	return hex.EncodeToString(b)
 }
+
+// Waiting tells where the condition of every sensor's trigger stands.
+func (c *Controller) Waiting(ctx context.Context) ([]SensorState, error) {
+	c.mu.RLock()
+	sensors := c.sensors
+	c.mu.RUnlock()
+	out := make([]SensorState, 0, len(sensors))
+	for _, s := range sensors {
+		states, err := c.states(ctx, s.Key)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, SensorState{Sensor: s.Key, Suspended: s.Suspended, Triggers: s.Triggers(states)})
+	}
+	return out, nil
+}
+
+// SensorState is where a sensor stands.
+type SensorState struct {
+	Sensor    string           `json:"sensor"`
+	Suspended bool             `json:"suspended,omitempty"`
+	Triggers  []sensor.Waiting `json:"triggers"`
+}

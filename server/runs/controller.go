@@ -13,6 +13,7 @@ import (
 
 	"github.com/tiphys/tiphys/executor"
 	"github.com/tiphys/tiphys/ledger"
+	"github.com/tiphys/tiphys/manifest"
 	"github.com/tiphys/tiphys/secret"
 	"github.com/tiphys/tiphys/workflow"
 )
@@ -52,13 +53,16 @@ type Options struct {
 	Token func(run workflow.Run, id executor.ID) secret.Value
 	// Env is added to every step.
 	Env map[string]string
+	// Validate judges a manifest before it is submitted; lenient lets arguments be missing. nil lets everything
+	// through to the engine.
+	Validate func(ctx context.Context, o manifest.Object, namespace string, lenient bool) []manifest.Diagnostic
 	// Defaults is merged under every workflow (Argo's workflowDefaults); may be nil.
 	Defaults json.RawMessage
 	Now      func() time.Time
 	// NewSeed feeds the engine's chance; nil uses the clock.
 	NewSeed func() int64
 	Log     *slog.Logger
-	// Orphan is given final reports of pods that belong to no run in memory; nil drops them.
+	// Orphan is given reports of pods that belong to no run in memory; nil drops them.
 	Orphan func(ctx context.Context, rep executor.Report)
 	// Fault is called at named points in test builds.
 	Fault func(point string)

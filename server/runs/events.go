@@ -71,10 +71,14 @@ func (c *Controller) received(ctx context.Context, rep executor.Report) {
 	key, ok := c.uids[rep.ID.Owner]
 	c.mu.Unlock()
 	if !ok {
-		// A run that had ended, whose last acknowledgement was lost, or an application's pod.
-		if rep.Phase.Done() && c.o.Orphan != nil {
+		// An application's pod, or one of a run that had ended and whose last acknowledgement was lost.
+		if c.o.Orphan != nil {
 			c.o.Orphan(ctx, rep)
 		}
+		return
+	}
+	if rep.Reason == executor.ReasonNotLaunched {
+		c.launchAgain(ctx, key, rep.ID)
 		return
 	}
 	c.report(ctx, key, rep, workKey{})
@@ -87,6 +91,23 @@ func (c *Controller) received(ctx context.Context, rep executor.Report) {
 			c.o.Log.Error("acknowledge pod", "run", key, "node", rep.ID.Node, "error", err)
 		}
 	})
+}
+
+// launchAgain starts a pod whose attempt is on record but which an earlier process did not come to launch: only this
+// process has the secrets that go with it.
+func (c *Controller) launchAgain(ctx context.Context, key string, id executor.ID) {
+	err := c.with(key, func(r *live) error {
+		if r.state == nil {
+			if err := c.take(ctx, r); err != nil {
+				return err
+			}
+		}
+		c.perform(r, workflow.StartPod{Node: id.Node, Attempt: id.Attempt})
+		return nil
+	})
+	if err != nil && ctx.Err() == nil {
+		c.o.Log.Error("launch pod again", "run", key, "node", id.Node, "error", err)
+	}
 }
 
 // report tells a run what became of a pod, and settles the effect that led to it, if any.
@@ -153,12 +174,12 @@ func (c *Controller) retries(ctx context.Context) {
 
 func (c *Controller) again(ctx context.Context, w ledger.Work, b effectBody) {
 	if b.Type == typeGot {
-		var got workflow.Got
-		if err := json.Unmarshal(b.Effect, &got); err != nil {
+		var a lockAnswer
+		if err := json.Unmarshal(b.Effect, &a); err != nil {
 			c.o.Log.Error("decode answer", "key", w.Key, "error", err)
 			return
 		}
-		got.Meta = c.meta(system)
+		got := workflow.Got{Meta: c.meta(system), Key: a.Key, Granted: a.Granted, Waiting: a.Waiting, Error: a.Error}
 		c.command(ctx, b.Run, got, workKey{queueEffects, w.Key})
 		return
 	}

@@ -50,13 +50,22 @@ func (c *Controller) release(ctx context.Context, tx ledger.Tx, r *live, e workf
 	return out, nil
 }
 
+// lockAnswer is a Got in the outbox.
+type lockAnswer struct {
+	Key     string `json:"key"`
+	Granted bool   `json:"granted,omitempty"`
+	Waiting string `json:"waiting,omitempty"`
+	Error   string `json:"error,omitempty"`
+}
+
 func (c *Controller) answer(tx ledger.Tx, holder string, got workflow.Got) (grant, error) {
 	run := runOf(holder)
-	raw, err := json.Marshal(got)
+	raw, err := json.Marshal(lockAnswer{Key: got.Key, Granted: got.Granted, Waiting: got.Waiting, Error: got.Error})
 	if err != nil {
 		return grant{}, fmt.Errorf("encode answer to %s: %w", holder, err)
 	}
-	g := grant{run: run, key: run + "/got/" + got.Key, got: got}
+	// A run may ask for the same locks again before it has this answer: each answer has a key of its own.
+	g := grant{run: run, key: run + "/got/" + got.Key + "/" + newUID(), got: got}
 	return g, enqueueJSON(tx, queueEffects, g.key, effectBody{Run: run, Type: typeGot, Effect: raw}, tx.Now(), lease)
 }
 

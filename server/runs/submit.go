@@ -47,6 +47,9 @@ const submitTries = 20
 // Submit makes a run. A bad manifest is a *workflow.InvalidError.
 func (c *Controller) Submit(ctx context.Context, s Submission) (workflow.Run, error) {
 	cmd, err := c.submitCommand(s)
+	if err == nil {
+		err = c.validate(ctx, s, cmd.Namespace)
+	}
 	if err != nil {
 		return workflow.Run{}, err
 	}
@@ -72,6 +75,18 @@ func (c *Controller) Submit(ctx context.Context, s Submission) (workflow.Run, er
 	return run, fmt.Errorf("submit %s: it still needs objects after %d rounds of look-ups: %w", key, submitTries, err)
 }
 
+// validate refuses a manifest with errors, each with its place.
+func (c *Controller) validate(ctx context.Context, s Submission, namespace string) error {
+	if c.o.Validate == nil {
+		return nil
+	}
+	diags := c.o.Validate(ctx, s.Object, namespace, len(s.Parameters) > 0)
+	if manifest.Failed(diags) {
+		return &workflow.InvalidError{Diagnostics: diags}
+	}
+	return nil
+}
+
 func (c *Controller) submitCommand(s Submission) (workflow.Submit, error) {
 	ns := first(s.Object.Namespace, s.Namespace, "default")
 	name := first(s.Name, s.Object.Name)
@@ -86,7 +101,7 @@ func (c *Controller) submitCommand(s Submission) (workflow.Submit, error) {
 	}
 	return workflow.Submit{
 		Meta: c.meta(first(s.Actor, system)), UID: newUID(), Namespace: ns, Name: name,
-		Workflow: s.Object.Tree.JSON(), Positions: positions(s.Object.Tree), Parameters: s.Parameters, Entrypoint: s.Entrypoint,
+		Workflow: s.Object.Tree.JSON(), Positions: workflow.Positions(s.Object.Tree), Parameters: s.Parameters, Entrypoint: s.Entrypoint,
 		Labels: s.Labels, Annotations: s.Annotations, Objects: map[workflow.Ref]json.RawMessage{},
 		Defaults: c.o.Defaults, Event: s.Event, ScheduledTime: s.ScheduledTime,
 	}, nil
@@ -209,41 +224,12 @@ func newUID() string {
 	return s[:8] + "-" + s[8:12] + "-" + s[12:16] + "-" + s[16:20] + "-" + s[20:]
 }
 
-// positions tells where the steps and tasks of a manifest stand.
-func positions(tree *manifest.Tree) map[string]manifest.Position {
-	out := map[string]manifest.Position{}
-	var walk func(path string, t *manifest.Tree)
-	walk = func(path string, t *manifest.Tree) {
-		if t.Get("name") != nil {
-			out[path] = t.Here()
-		}
-		for i, step := range t.Items() {
-			walk(manifest.IndexPath(path, i), step)
-		}
-		walkUnder(path, t, walk)
-	}
-	templates := tree.Lookup("spec.templates")
-	for i, t := range templates.Items() {
-		walk(manifest.IndexPath("spec.templates", i), t)
-	}
-	return out
-}
-
-// walkUnder goes to the places beneath a template or step that hold further steps.
-func walkUnder(path string, t *manifest.Tree, walk func(string, *manifest.Tree)) {
-	for _, field := range []string{"steps", "inline"} {
-		if sub := t.Get(field); sub != nil {
-			walk(manifest.JoinPath(path, field), sub)
-		}
-	}
-	if tasks := t.Get("dag").Get("tasks"); tasks != nil {
-		walk(manifest.JoinPath(path, "dag.tasks"), tasks)
-	}
-}
-
 // Lint says what would keep a submission from running, without making a run: an *workflow.InvalidError or nil.
 func (c *Controller) Lint(ctx context.Context, s Submission) error {
 	cmd, err := c.submitCommand(s)
+	if err == nil {
+		err = c.validate(ctx, s, cmd.Namespace)
+	}
 	if err != nil {
 		return err
 	}

@@ -1,0 +1,142 @@
+package cli
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+)
+
+// client speaks to a server.
+type client struct {
+	base  string
+	token string
+	http  *http.Client
+}
+
+// clientFlags adds the flags that every command which speaks to a server has.
+func clientFlags(c *cobra.Command, std IO) func() *client {
+	base := c.Flags().String("server", "", "address of the server (default $TIPHYS_SERVER, then http://"+defaultListen+")")
+	return func() *client {
+		b := *base
+		if b == "" {
+			b = std.Getenv("TIPHYS_SERVER")
+		}
+		if b == "" {
+			b = "http://" + defaultListen
+		}
+		return &client{base: strings.TrimRight(b, "/"), token: std.Getenv("TIPHYS_TOKEN"), http: &http.Client{}}
+	}
+}
+
+// callTimeout bounds a request that does not stream.
+const callTimeout = time.Minute
+
+// call sends a request and decodes the answer into out, if out is not nil.
+func (c *client) call(ctx context.Context, method, path string, body, out any) error {
+	ctx, cancel := context.WithTimeoutCause(ctx, callTimeout, fmt.Errorf("no answer within %s", callTimeout))
+	defer cancel()
+	resp, err := c.send(ctx, method, path, body)
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	if out == nil {
+		return nil
+	}
+	if err := json.NewDecoder(resp.Body).Decode(out); err != nil {
+		return fmt.Errorf("read answer of %s: %w", c.base, err)
+	}
+	return nil
+}
+
+// send sends a request; an answer other than success is an error with the server's words.
+func (c *client) send(ctx context.Context, method, path string, body any) (*http.Response, error) {
+	var r io.Reader
+	switch b := body.(type) {
+	case nil:
+	case []byte:
+		r = bytes.NewReader(b)
+	default:
+		raw, err := json.Marshal(b)
+		if err != nil {
+			return nil, fmt.Errorf("encode request: %w", err)
+		}
+		r = bytes.NewReader(raw)
+	}
+	req, err := http.NewRequestWithContext(ctx, method, c.base+path, r)
+	if err != nil {
+		return nil, usage(fmt.Errorf("server address %q: %w", c.base, err))
+	}
+	if c.token != "" {
+		req.Header.Set("Authorization", "Bearer "+c.token)
+	}
+	resp, err := c.http.Do(req)
+	if err != nil {
+		if cause := context.Cause(ctx); cause != nil {
+			return nil, cause
+		}
+		return nil, fmt.Errorf("reach the server: %w (is it running? give its address with --server or TIPHYS_SERVER)", err)
+	}
+	if resp.StatusCode < http.StatusBadRequest {
+		return resp, nil
+	}
+	defer resp.Body.Close()
+	return nil, serverError(resp)
+}
+
+func serverError(resp *http.Response) error {
+	raw, _ := io.ReadAll(io.LimitReader(resp.Body, 1<<20))
+	var e struct {
+		Message string `json:"message"`
+		Hint    string `json:"hint"`
+	}
+	if json.Unmarshal(raw, &e) != nil || e.Message == "" {
+		e.Message = strings.TrimSpace(resp.Status + " " + string(raw))
+	}
+	if e.Hint != "" {
+		e.Message += " (" + e.Hint + ")"
+	}
+	err := errors.New(e.Message)
+	if resp.StatusCode == http.StatusBadRequest {
+		return usage(err)
+	}
+	return err
+}
+
+// stream copies a streaming answer to w until it ends.
+func (c *client) stream(ctx context.Context, path string, w io.Writer) error {
+	resp, err := c.send(ctx, http.MethodGet, path, nil)
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	if _, err := io.Copy(w, resp.Body); err != nil && ctx.Err() == nil {
+		return fmt.Errorf("read from the server: %w", err)
+	}
+	return nil
+}
+
+// path joins segments, escaped.
+func path(segments ...string) string {
+	var b strings.Builder
+	b.WriteString("/api/v1")
+	for _, s := range segments {
+		b.WriteString("/" + url.PathEscape(s))
+	}
+	return b.String()
+}
+
+// items is a list's answer.
+type items[T any] struct {
+	Items []T    `json:"items"`
+	Next  string `json:"next"`
+}

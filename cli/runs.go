@@ -1,0 +1,379 @@
+package cli
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/tiphys/tiphys/executor"
+	"github.com/tiphys/tiphys/manifest"
+	"github.com/tiphys/tiphys/workflow"
+)
+
+func namespaceFlag(c *cobra.Command) *string {
+	return c.Flags().StringP("namespace", "n", "default", "namespace")
+}
+
+func newSubmit(std IO) *cobra.Command {
+	var params, labels []string
+	var from, entrypoint, name string
+	var watch bool
+	c := &cobra.Command{
+		Use:   "submit [FILE] [--from KIND/NAME]",
+		Short: "Start a run on the server, from a manifest or a template",
+		Example: `  tiphys submit ci.yaml --watch
+  tiphys submit --from workflowtemplate/build -p branch=main`,
+		Args: cobra.MaximumNArgs(1),
+	}
+	server, ns := clientFlags(c, std), namespaceFlag(c)
+	f := c.Flags()
+	f.StringArrayVarP(&params, "parameter", "p", nil, "set a parameter, name=value (may be repeated)")
+	f.StringArrayVarP(&labels, "labels", "l", nil, "add a label, key=value (may be repeated)")
+	f.StringVar(&from, "from", "", "workflowtemplate/NAME, clusterworkflowtemplate/NAME or cronworkflow/NAME")
+	f.StringVar(&entrypoint, "entrypoint", "", "start at this template")
+	f.StringVar(&name, "name", "", "name of the run")
+	f.BoolVarP(&watch, "watch", "w", false, "follow the run; the exit code tells how it ended")
+	c.RunE = func(c *cobra.Command, args []string) error {
+		cl := server()
+		var body any
+		to := path("workflows", *ns)
+		switch {
+		case from != "" && len(args) == 0:
+			kind, object, ok := strings.Cut(from, "/")
+			if !ok {
+				return usage(fmt.Errorf("--from %q is not of the form KIND/NAME", from))
+			}
+			to += "/submit"
+			body = map[string]any{"resourceKind": kind, "resourceName": object, "submitOptions": map[string]any{
+				"parameters": params, "entryPoint": entrypoint, "name": name, "labels": strings.Join(labels, ","),
+			}}
+		case from == "" && len(args) == 1:
+			wf, err := workflowOf(std.In, args[0], params, entrypoint, name, labels)
+			if err != nil {
+				return usage(err)
+			}
+			body = map[string]any{"workflow": wf}
+		default:
+			return usage(errors.New("give a file, or --from KIND/NAME"))
+		}
+		var wf struct {
+			Metadata struct{ Name, Namespace string } `json:"metadata"`
+		}
+		if err := cl.call(c.Context(), http.MethodPost, to, body, &wf); err != nil {
+			return err
+		}
+		fmt.Fprintf(std.Out, "%s submitted: %s/runs/%s/%s\n", wf.Metadata.Name, cl.base, wf.Metadata.Namespace, wf.Metadata.Name)
+		if !watch {
+			return nil
+		}
+		return followRemote(c.Context(), std, cl, wf.Metadata.Namespace, wf.Metadata.Name)
+	}
+	return c
+}
+
+// workflowOf reads a file with one Workflow and sets what the flags say.
+func workflowOf(in io.Reader, file string, params []string, entrypoint, name string, labels []string) (map[string]any, error) {
+	objects, _, err := decodeFiles(in, []string{file})
+	if err != nil {
+		return nil, err
+	}
+	var found []manifest.Object
+	for _, o := range objects {
+		if o.Kind == "Workflow" {
+			found = append(found, o)
+		}
+	}
+	if len(found) != 1 {
+		return nil, fmt.Errorf("%s has %d Workflows and one is wanted (declare templates with tiphys apply)", file, len(found))
+	}
+	var wf map[string]any
+	if err := json.Unmarshal(found[0].Tree.JSON(), &wf); err != nil {
+		return nil, err
+	}
+	return wf, setWorkflow(wf, params, entrypoint, name, labels)
+}
+
+func setWorkflow(wf map[string]any, params []string, entrypoint, name string, labels []string) error {
+	values, err := parameters(params)
+	if err != nil {
+		return err
+	}
+	meta, spec := child(wf, "metadata"), child(wf, "spec")
+	if name != "" {
+		meta["name"] = name
+	}
+	if entrypoint != "" {
+		spec["entrypoint"] = entrypoint
+	}
+	marks, err := parameters(labels)
+	if err != nil {
+		return err
+	}
+	for k, v := range marks {
+		child(meta, "labels")[k] = v
+	}
+	if len(values) == 0 {
+		return nil
+	}
+	args := child(spec, "arguments")
+	list, _ := args["parameters"].([]any)
+	for _, p := range list {
+		m, _ := p.(map[string]any)
+		if v, ok := values[fmt.Sprint(m["name"])]; ok {
+			m["value"] = v
+			delete(values, fmt.Sprint(m["name"]))
+		}
+	}
+	for k, v := range values {
+		list = append(list, map[string]any{"name": k, "value": v})
+	}
+	args["parameters"] = list
+	return nil
+}
+
+func child(m map[string]any, key string) map[string]any {
+	c, ok := m[key].(map[string]any)
+	if !ok {
+		c = map[string]any{}
+		m[key] = c
+	}
+	return c
+}
+
+func newList(std IO) *cobra.Command {
+	var states, labels []string
+	var output string
+	var limit int
+	c := &cobra.Command{Use: "list", Short: "List runs, newest first", Args: cobra.NoArgs}
+	server := clientFlags(c, std)
+	ns := c.Flags().StringP("namespace", "n", "", "namespace (default all)")
+	c.Flags().StringArrayVar(&states, "state", nil, "Pending, Running, Succeeded, Failed or Error (may be repeated)")
+	c.Flags().StringArrayVarP(&labels, "labels", "l", nil, "label, key=value (may be repeated)")
+	c.Flags().IntVar(&limit, "limit", 50, "how many")
+	c.Flags().StringVarP(&output, "output", "o", "", "json")
+	c.RunE = func(c *cobra.Command, _ []string) error {
+		q := url.Values{"state": states, "label": labels, "limit": {fmt.Sprint(limit)}}
+		if *ns != "" {
+			q.Set("namespace", *ns)
+		}
+		var out items[workflow.Run]
+		if err := server().call(c.Context(), http.MethodGet, "/api/v1/runs?"+q.Encode(), nil, &out); err != nil {
+			return err
+		}
+		if output == "json" {
+			return printJSON(std.Out, out.Items)
+		}
+		t := tabwriter.NewWriter(std.Out, 0, 4, 2, ' ', 0)
+		fmt.Fprintln(t, "NAME\tSTATUS\tAGE\tPROGRESS\tREPO\tBRANCH\tMESSAGE")
+		for _, r := range out.Items {
+			fmt.Fprintf(t, "%s/%s\t%s %s\t%s\t%s\t%s\t%s\t%s\n", r.Namespace, r.Name, glyph(r.Phase), r.Phase, duration(time.Since(r.CreatedAt)),
+				r.Progress, r.Labels["tiphys.dev/repo"], r.Labels["tiphys.dev/branch"], oneLine(r.Message))
+		}
+		return t.Flush()
+	}
+	return c
+}
+
+// remote is a follower's source on a server.
+type remote struct {
+	c       *client
+	changed chan struct{}
+}
+
+type runAnswer struct {
+	Run   workflow.Run    `json:"run"`
+	Nodes []workflow.Node `json:"nodes"`
+	Seq   int64           `json:"seq"`
+}
+
+func (r *remote) get(ctx context.Context, namespace, name string) (runAnswer, error) {
+	var a runAnswer
+	err := r.c.call(ctx, http.MethodGet, path("runs", namespace, name), nil, &a)
+	return a, err
+}
+
+func (r *remote) Nodes(ctx context.Context, namespace, name string, after int64) ([]workflow.Node, int64, error) {
+	a, err := r.get(ctx, namespace, name)
+	if err != nil || a.Seq <= after {
+		return nil, after, err
+	}
+	return a.Nodes, a.Seq, nil
+}
+
+func (r *remote) Run(ctx context.Context, namespace, name string) (workflow.Run, error) {
+	a, err := r.get(ctx, namespace, name)
+	return a.Run, err
+}
+
+func (r *remote) Changed() <-chan struct{} { return r.changed }
+
+func (r *remote) Log(ctx context.Context, run workflow.Run, n workflow.Node, container string, o executor.LogOptions) (io.ReadCloser, error) {
+	q := url.Values{"container": {container}, "from": {fmt.Sprint(o.FromLine)}}
+	if o.Follow {
+		q.Set("follow", "1")
+	}
+	resp, err := r.c.send(ctx, http.MethodGet, path("runs", run.Namespace, run.Name, "log", n.ID)+"?"+q.Encode(), nil)
+	if err != nil {
+		return nil, err
+	}
+	return resp.Body, nil
+}
+
+// watch reads the server's feed of a run and wakes the follower at each change, until ctx ends.
+func (r *remote) watch(ctx context.Context, namespace, name string) {
+	q := url.Values{"tables": {"run,node"}}
+	for ctx.Err() == nil {
+		resp, err := r.c.send(ctx, http.MethodGet, "/api/v1/stream?"+q.Encode(), nil)
+		if err == nil {
+			s := bufio.NewScanner(resp.Body)
+			s.Buffer(make([]byte, 0, 64<<10), 16<<20)
+			for s.Scan() {
+				if strings.Contains(s.Text(), namespace+"/"+name) || strings.HasPrefix(s.Text(), ": from") {
+					r.wake()
+				}
+			}
+			_ = resp.Body.Close()
+		}
+		t := time.NewTimer(time.Second)
+		select {
+		case <-ctx.Done():
+		case <-t.C:
+			r.wake()
+		}
+		t.Stop()
+	}
+}
+
+func (r *remote) wake() {
+	select {
+	case r.changed <- struct{}{}:
+	default:
+	}
+}
+
+func followRemote(ctx context.Context, std IO, c *client, namespace, name string) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	src := &remote{c: c, changed: make(chan struct{}, 1)}
+	go src.watch(ctx, namespace, name)
+	run, err := src.Run(ctx, namespace, name)
+	if err == nil {
+		run, err = newFollower(std.Out, src, false).follow(ctx, run)
+	}
+	if err != nil {
+		return err
+	}
+	if run.Phase != workflow.Succeeded {
+		return &exitError{code: ExitFailed}
+	}
+	return nil
+}
+
+func newWatch(std IO) *cobra.Command {
+	c := &cobra.Command{Use: "watch NAME", Short: "Follow a run until it ends; the exit code tells how", Args: cobra.ExactArgs(1)}
+	server, ns := clientFlags(c, std), namespaceFlag(c)
+	c.RunE = func(c *cobra.Command, args []string) error {
+		return followRemote(c.Context(), std, server(), *ns, args[0])
+	}
+	return c
+}
+
+func newLogs(std IO) *cobra.Command {
+	var follow, stamps bool
+	var container string
+	var tail int
+	c := &cobra.Command{
+		Use: "logs RUN [NODE]", Short: "Print the logs of a run's steps", Args: cobra.RangeArgs(1, 2),
+		Long: "Logs prints the log of one node (by id, name or display name), or of every pod of the run, one after another.",
+	}
+	server, ns := clientFlags(c, std), namespaceFlag(c)
+	c.Flags().BoolVarP(&follow, "follow", "f", false, "go on until the step has ended")
+	c.Flags().BoolVar(&stamps, "timestamps", false, "begin each line with its time")
+	c.Flags().StringVarP(&container, "container", "c", "main", "container")
+	c.Flags().IntVar(&tail, "tail", 0, "only this many last lines")
+	c.RunE = func(c *cobra.Command, args []string) error {
+		cl := server()
+		var a runAnswer
+		if err := cl.call(c.Context(), http.MethodGet, path("runs", *ns, args[0]), nil, &a); err != nil {
+			return err
+		}
+		q := url.Values{"container": {container}, "from": {fmt.Sprint(-tail)}}
+		if follow {
+			q.Set("follow", "1")
+		}
+		if stamps {
+			q.Set("timestamps", "1")
+		}
+		shown := 0
+		for _, n := range a.Nodes {
+			if n.Type != workflow.NodePod || len(args) == 2 && args[1] != n.ID && args[1] != n.Name && args[1] != n.DisplayName {
+				continue
+			}
+			shown++
+			if err := cl.stream(c.Context(), path("runs", *ns, args[0], "log", n.ID)+"?"+q.Encode(), std.Out); err != nil && len(args) == 2 {
+				return err
+			}
+		}
+		if shown == 0 && len(args) == 2 {
+			return fmt.Errorf("run %s has no pod %s", args[0], args[1])
+		}
+		return nil
+	}
+	return c
+}
+
+// newVerb makes the commands that tell a run something.
+func newVerb(std IO, verb, short string, more func(c *cobra.Command) func(body map[string]any) error) *cobra.Command {
+	c := &cobra.Command{Use: verb + " NAME...", Short: short, Args: cobra.MinimumNArgs(1)}
+	server, ns := clientFlags(c, std), namespaceFlag(c)
+	fill := func(map[string]any) error { return nil }
+	if more != nil {
+		fill = more(c)
+	}
+	c.RunE = func(c *cobra.Command, args []string) error {
+		body := map[string]any{}
+		if err := fill(body); err != nil {
+			return usage(err)
+		}
+		for _, name := range args {
+			if err := server().call(c.Context(), http.MethodPut, path("workflows", *ns, name, verb), body, nil); err != nil {
+				return err
+			}
+			fmt.Fprintf(std.Out, "%s: %s\n", name, verb)
+		}
+		return nil
+	}
+	return c
+}
+
+// selector adds the flags of commands that can mean some nodes only.
+func selector(c *cobra.Command) func(map[string]any) error {
+	nodes := c.Flags().String("node-field-selector", "", "only nodes that match, e.g. displayName=approve")
+	params := c.Flags().StringArrayP("parameter", "p", nil, "output parameter of a suspended node, or new argument of a retry, name=value")
+	message := c.Flags().String("message", "", "why, for the record")
+	return func(body map[string]any) error {
+		body["nodeFieldSelector"], body["message"], body["parameters"] = *nodes, *message, *params
+		return nil
+	}
+}
+
+func newRetry(std IO) *cobra.Command {
+	return newVerb(std, "retry", "Run the failed steps of a run again; what they left before stays on record", func(c *cobra.Command) func(map[string]any) error {
+		fill := selector(c)
+		again := c.Flags().Bool("restart-successful", false, "run the selected nodes again even if they succeeded")
+		return func(body map[string]any) error {
+			body["restartSuccessful"] = *again
+			return fill(body)
+		}
+	})
+}

@@ -1,0 +1,124 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/tiphys/tiphys/executor/local"
+	"github.com/tiphys/tiphys/secret"
+	"github.com/tiphys/tiphys/server"
+	"github.com/tiphys/tiphys/server/runs"
+)
+
+// defaultListen is loopback: nothing listens beyond it without authentication.
+const defaultListen = "127.0.0.1:2746"
+
+type serveOptions struct {
+	config, data, listen, executor, tokenFile, name, hostImages string
+	bridge, subnet                                              string
+	mirrors                                                     []string
+	verbose                                                     bool
+}
+
+func newServe(std IO) *cobra.Command {
+	o := serveOptions{}
+	c := &cobra.Command{
+		Use:   "serve [--config DIR] [--data DIR]",
+		Short: "Run the server: events, workflows, deployments, previews, screens, Git remote and registry on one port",
+		Long: `Serve runs everything in one process on one port. Definitions (EventSource, Sensor, WorkflowTemplate,
+CronWorkflow, Application, ApplicationSet, Secret, ConfigMap) are read from a folder of manifests and again when it
+changes, as a whole: a bad file is reported with file:line:column and the last good set stays.
+
+Everything is kept in the data folder. Killed at any moment and started again, the server takes up what was running.
+
+Beyond loopback an admin token is required: --token-file, or TIPHYS_ADMIN_TOKEN.
+
+Exit status: 0 stopped by a signal, 1 a part of the server failed, 2 a bad command line.`,
+		Args: cobra.NoArgs,
+		RunE: func(c *cobra.Command, _ []string) error { return runServe(c.Context(), std, o) },
+	}
+	f := c.Flags()
+	f.StringVar(&o.config, "config", "", "folder of manifests that declare what this server does")
+	f.StringVar(&o.data, "data", "tiphys-data", "folder for the ledger, repositories, artifacts, images and logs")
+	f.StringVar(&o.listen, "listen", defaultListen, "address of the one port")
+	f.StringVar(&o.executor, "executor", runs.ExecutorContainer, "where steps run unless a workflow's annotation tiphys.dev/executor says: container or host")
+	f.StringVar(&o.tokenFile, "token-file", "", "file with the admin token")
+	f.StringVar(&o.name, "name", "", "host name under which the server is reached from elsewhere")
+	f.StringVar(&o.hostImages, "host-images", "", "YAML file that tells the host executor the commands and programs of images")
+	f.StringVar(&o.bridge, "bridge", "", "name of the bridge of the pods' own network (default tiphys0)")
+	f.StringVar(&o.subnet, "subnet", "", "IPv4 network of the pods (default 10.88.0.0/16)")
+	f.StringArrayVar(&o.mirrors, "registry-mirror", nil, "pull images of a registry from elsewhere, HOST=URL (may be repeated)")
+	f.BoolVarP(&o.verbose, "verbose", "v", false, "log more")
+	return c
+}
+
+func runServe(ctx context.Context, std IO, o serveOptions) (err error) {
+	opt, err := o.server(std)
+	if err != nil {
+		return usage(err)
+	}
+	ctx, stop := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	began := time.Now()
+	s, err := server.Open(ctx, opt)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, s.Close()) }()
+	fmt.Fprintf(std.Out, "Tiphys is at %s (data in %s, ready after %s)\n", s.URL(), opt.Data, time.Since(began).Round(time.Millisecond))
+	return s.Serve(ctx)
+}
+
+func (o serveOptions) server(std IO) (server.Options, error) {
+	opt := server.Options{
+		Config: o.config, Listen: o.listen, Host: o.executor == runs.ExecutorHost, Name: o.name, Version: Version,
+		Network: local.Network{Bridge: o.bridge, Subnet: o.subnet}, Log: logger(std.Err, o.verbose),
+	}
+	switch o.executor {
+	case runs.ExecutorContainer, runs.ExecutorHost:
+	case "docker", "kubernetes":
+		return opt, fmt.Errorf("the %s executor is not part of this version: use --executor container or host", o.executor)
+	default:
+		return opt, fmt.Errorf("executor %q: use container or host", o.executor)
+	}
+	var err error
+	if opt.Data, err = filepath.Abs(o.data); err != nil {
+		return opt, err
+	}
+	if opt.Mirrors, err = parameters(o.mirrors); err != nil {
+		return opt, err
+	}
+	if o.hostImages != "" {
+		if opt.Images, err = server.ReadHostImages(o.hostImages); err != nil {
+			return opt, err
+		}
+	}
+	if o.config != "" {
+		if st, err := os.Stat(o.config); err != nil || !st.IsDir() {
+			return opt, fmt.Errorf("--config %s: it must be a folder of manifests", o.config)
+		}
+	}
+	token := std.Getenv("TIPHYS_ADMIN_TOKEN")
+	if o.tokenFile != "" {
+		b, err := os.ReadFile(o.tokenFile)
+		if err != nil {
+			return opt, fmt.Errorf("read admin token: %w", err)
+		}
+		token = string(b)
+	}
+	token = strings.TrimSpace(token)
+	if token != "" && len(token) < 16 {
+		return opt, errors.New("the admin token is too short: use at least 16 characters")
+	}
+	opt.Token = secret.New(token)
+	return opt, nil
+}

@@ -1,0 +1,103 @@
+package api
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+
+	"github.com/tiphys/tiphys/deploy"
+	"github.com/tiphys/tiphys/deploy/health"
+	"github.com/tiphys/tiphys/ledger"
+)
+
+// resource is one object of an application as the tree shows it.
+type resource struct {
+	deploy.Key
+	Health    deploy.Health `json:"health"`
+	Owner     string        `json:"owner,omitempty"`
+	Images    []string      `json:"images,omitempty"`
+	CreatedAt time.Time     `json:"createdAt"`
+	Info      string        `json:"info,omitempty"`
+}
+
+func (a *API) resources(ctx context.Context, application string) ([]resource, error) {
+	list, err := a.Target.List(ctx, application)
+	if err != nil {
+		return nil, err
+	}
+	byUID := map[string]string{}
+	for _, o := range list {
+		byUID[string(o.GetUID())] = deploy.KeyOf(o).String()
+	}
+	out := make([]resource, 0, len(list))
+	for _, o := range list {
+		r := resource{Key: deploy.KeyOf(o), CreatedAt: o.GetCreationTimestamp().Time, Images: imagesOf(o), Info: info(o)}
+		if h, ok := health.Of(o); ok {
+			r.Health = h
+		}
+		for _, ref := range o.GetOwnerReferences() {
+			r.Owner = byUID[string(ref.UID)]
+		}
+		out = append(out, r)
+	}
+	return out, nil
+}
+
+func imagesOf(o *unstructured.Unstructured) []string {
+	path := []string{"spec", "template", "spec", "containers"}
+	if o.GetKind() == "Pod" {
+		path = []string{"spec", "containers"}
+	}
+	list, _, _ := unstructured.NestedSlice(o.Object, path...)
+	var out []string
+	for _, c := range list {
+		if m, ok := c.(map[string]any); ok {
+			if image, ok := m["image"].(string); ok {
+				out = append(out, image)
+			}
+		}
+	}
+	return out
+}
+
+func info(o *unstructured.Unstructured) string {
+	switch o.GetKind() {
+	case "Deployment", "ReplicaSet", "StatefulSet":
+		ready, _, _ := unstructured.NestedInt64(o.Object, "status", "readyReplicas")
+		want, _, _ := unstructured.NestedInt64(o.Object, "spec", "replicas")
+		return fmt.Sprintf("%d/%d ready", ready, want)
+	case "Pod":
+		phase, _, _ := unstructured.NestedString(o.Object, "status", "phase")
+		ip, _, _ := unstructured.NestedString(o.Object, "status", "podIP")
+		return phase + " " + ip
+	case "Service":
+		ip, _, _ := unstructured.NestedString(o.Object, "spec", "clusterIP")
+		return ip
+	}
+	return ""
+}
+
+// findPod gives the key of an application's pod and its first container if none is named.
+func (a *API) findPod(ctx context.Context, application, name, container string) (deploy.Key, string, error) {
+	list, err := a.Target.List(ctx, application)
+	if err != nil {
+		return deploy.Key{}, "", err
+	}
+	for _, o := range list {
+		if o.GetKind() != "Pod" || o.GetName() != name {
+			continue
+		}
+		if container == "" {
+			containers, _, _ := unstructured.NestedSlice(o.Object, "spec", "containers")
+			if len(containers) > 0 {
+				if m, ok := containers[0].(map[string]any); ok {
+					container, _ = m["name"].(string)
+				}
+			}
+		}
+		return deploy.KeyOf(o), container, nil
+	}
+	return deploy.Key{}, "", fmt.Errorf("application %s has no pod %s: %w", application, name, ledger.ErrNotFound)
+}

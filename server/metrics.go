@@ -1,0 +1,58 @@
+package server
+
+import (
+	"context"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/tiphys/tiphys/ledger"
+)
+
+// collector reads the ledger when it is asked.
+type collector struct {
+	ledger  ledger.Reader
+	entries *prometheus.Desc
+	live    *prometheus.Desc
+	waiting *prometheus.Desc
+	dead    *prometheus.Desc
+}
+
+func newCollector(l ledger.Reader) *collector {
+	return &collector{
+		ledger:  l,
+		entries: prometheus.NewDesc("tiphys_ledger_entries", "Entries in the ledger.", nil, nil),
+		live:    prometheus.NewDesc("tiphys_runs_live", "Runs that have not ended, by phase (at most 1000 each).", []string{"phase"}, nil),
+		waiting: prometheus.NewDesc("tiphys_firings_pending", "Trigger firings that have not been carried out (at most 1000).", nil, nil),
+		dead:    prometheus.NewDesc("tiphys_firings_dead", "Dead letters (at most 1000).", nil, nil),
+	}
+}
+
+// Describe implements prometheus.Collector.
+func (c *collector) Describe(ch chan<- *prometheus.Desc) {
+	ch <- c.entries
+	ch <- c.live
+	ch <- c.waiting
+	ch <- c.dead
+}
+
+// Collect implements prometheus.Collector. What cannot be read is left out.
+func (c *collector) Collect(ch chan<- prometheus.Metric) {
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	defer cancel()
+	if head, err := c.ledger.Head(ctx); err == nil {
+		ch <- prometheus.MustNewConstMetric(c.entries, prometheus.CounterValue, float64(head.Seq))
+	}
+	for _, phase := range []string{"Pending", "Running"} {
+		c.count(ctx, ch, c.live, "run", phase, phase)
+	}
+	c.count(ctx, ch, c.waiting, "firing", "pending")
+	c.count(ctx, ch, c.dead, "firing", "dead")
+}
+
+func (c *collector) count(ctx context.Context, ch chan<- prometheus.Metric, d *prometheus.Desc, table, state string, labels ...string) {
+	rows, err := c.ledger.List(ctx, ledger.Query{Table: table, States: []string{state}, Limit: 1000})
+	if err == nil {
+		ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, float64(len(rows)), labels...)
+	}
+}

@@ -1,0 +1,176 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/tiphys/tiphys/deploy/render"
+	targetlocal "github.com/tiphys/tiphys/deploy/target/local"
+	"github.com/tiphys/tiphys/event"
+	"github.com/tiphys/tiphys/manifest"
+	"github.com/tiphys/tiphys/server/apps"
+)
+
+// resolveRepo gives the folder of a repository of the built-in remote.
+func (s *Server) resolveRepo(_ context.Context, url string) (string, bool, error) {
+	if s.remote == nil {
+		return "", false, nil
+	}
+	dir, ok := s.remote.LocalPath(url)
+	return dir, ok, nil
+}
+
+// repoFile reads a file of a repository, the built-in remote's or any other.
+func (s *Server) repoFile(ctx context.Context, url, revision, path string) ([]byte, error) {
+	if name, ok := s.remote.RepositoryOf(url); ok {
+		return s.remote.File(ctx, name, revision, path)
+	}
+	dir, _, release, err := s.checkout(ctx, url, revision)
+	if err != nil {
+		return nil, err
+	}
+	defer release()
+	root, err := os.OpenRoot(dir)
+	if err != nil {
+		return nil, fmt.Errorf("open checkout: %w", err)
+	}
+	defer root.Close()
+	return root.ReadFile(path)
+}
+
+// checkoutTimeout bounds a clone of a repository elsewhere.
+const checkoutTimeout = 5 * time.Minute
+
+// checkout gives a folder with a repository at a revision.
+func (s *Server) checkout(ctx context.Context, url, revision string) (dir, sha string, release func(), err error) {
+	parent := filepath.Join(s.o.Data, "checkouts")
+	if err := os.MkdirAll(parent, 0o755); err != nil { //nolint:gosec // the renderer is another user
+		return "", "", nil, fmt.Errorf("make folder for checkouts: %w", err)
+	}
+	dir, err = os.MkdirTemp(parent, "")
+	if err != nil {
+		return "", "", nil, fmt.Errorf("make folder for checkout: %w", err)
+	}
+	release = func() { _ = os.RemoveAll(dir) }
+	tree := filepath.Join(dir, "tree")
+	if name, ok := s.remote.RepositoryOf(url); ok {
+		sha, err = s.remote.Checkout(ctx, name, revision, tree)
+	} else {
+		sha, err = clone(ctx, url, revision, tree)
+	}
+	if err == nil {
+		err = os.Chmod(dir, 0o755) //nolint:gosec // the renderer is another user
+	}
+	if err != nil {
+		release()
+		return "", "", nil, fmt.Errorf("check out %s at %s: %w", url, revision, err)
+	}
+	return tree, sha, release, nil
+}
+
+// clone fetches one revision of a repository elsewhere with the system's git, which reads no configuration of its user.
+func clone(ctx context.Context, url, revision, dest string) (string, error) {
+	if strings.HasPrefix(url, "-") || !strings.Contains(url, "://") || strings.HasPrefix(url, "file:") || strings.HasPrefix(url, "ext:") {
+		return "", fmt.Errorf("%q is not a repository's http, https, ssh or git URL", url)
+	}
+	if strings.HasPrefix(revision, "-") {
+		return "", fmt.Errorf("%q is not a revision", revision)
+	}
+	ctx, cancel := context.WithTimeoutCause(ctx, checkoutTimeout, fmt.Errorf("it took longer than %s", checkoutTimeout))
+	defer cancel()
+	if revision == "" {
+		revision = "HEAD"
+	}
+	steps := [][]string{
+		{"init", "-q", dest},
+		{"-C", dest, "fetch", "-q", "--depth=1", "--", url, revision},
+		{"-C", dest, "-c", "core.symlinks=false", "checkout", "-q", "FETCH_HEAD"},
+	}
+	for _, args := range steps {
+		if out, err := git(ctx, args...); err != nil {
+			return "", fmt.Errorf("%w: %s", err, strings.TrimSpace(string(out)))
+		}
+	}
+	out, err := git(ctx, "-C", dest, "rev-parse", "HEAD")
+	if err != nil {
+		return "", err
+	}
+	return strings.TrimSpace(string(out)), os.RemoveAll(filepath.Join(dest, ".git"))
+}
+
+func git(ctx context.Context, args ...string) ([]byte, error) {
+	cmd := exec.CommandContext(ctx, "git", append([]string{"-c", "core.hooksPath=/dev/null", "-c", "protocol.file.allow=never"}, args...)...)
+	cmd.Env = append(os.Environ(), "GIT_CONFIG_NOSYSTEM=1", "GIT_CONFIG_GLOBAL=/dev/null", "GIT_TERMINAL_PROMPT=0")
+	cmd.WaitDelay = time.Second
+	out, err := cmd.CombinedOutput()
+	if cause := context.Cause(ctx); err != nil && cause != nil {
+		err = cause
+	}
+	return out, err
+}
+
+// openDeploy opens the target and the controller of applications.
+func (s *Server) openDeploy(ctx context.Context) (err error) {
+	digestKey, err := loadKey(filepath.Join(s.o.Data, "keys", "digests.key"))
+	if err != nil {
+		return err
+	}
+	s.target, err = targetlocal.Open(ctx, targetlocal.Options{
+		Ledger: s.machine.Ledger, Executor: s.machine.Executor, Reports: s.reports, Box: s.box, DigestKey: digestKey,
+		Names: s.machine.Executor, Addresses: s.addresses(), Now: s.o.Now, Log: s.o.Log,
+	})
+	if err != nil {
+		return err
+	}
+	s.closers = append(s.closers, s.target.Close)
+	s.apps = apps.New(apps.Options{
+		Ledger: s.machine.Ledger, Target: s.target, Render: render.Child{}.Render, Checkout: s.checkout,
+		Definitions: s.appDefinitions, PullRequests: s.pullRequests, DefaultBranch: s.defaultBranch,
+		URL:   func(host string) string { return "http://" + host + ":" + s.port() + "/" },
+		Wakes: []string{"mr.opened", "mr.updated", "mr.synced", "mr.labeled", "mr.draft", "mr.ready", "mr.closed", "mr.reopened", "mr.merged"},
+		Now:   s.o.Now, Log: s.o.Log,
+	})
+	return nil
+}
+
+func (s *Server) appDefinitions(ctx context.Context, kind string) ([]apps.Definition, error) {
+	defs, err := s.defs.List(ctx, kind, "")
+	if err != nil {
+		return nil, err
+	}
+	out := make([]apps.Definition, 0, len(defs))
+	for _, d := range defs {
+		out = append(out, apps.Definition{
+			Kind: d.Kind, Namespace: d.Namespace, Name: d.Name, Origin: d.Origin, Digest: d.Digest, Object: d.Object, Seq: d.Seq,
+		})
+	}
+	return out, nil
+}
+
+func (s *Server) pullRequests(ctx context.Context, kind, repo string, _ manifest.PullRequestForge) ([]event.PullRequest, error) {
+	if kind != "tiphys" {
+		return nil, fmt.Errorf("the pullRequest generator for %s is understood but not run by this version: mirror the repository to the built-in remote and use tiphys", kind)
+	}
+	return s.remote.PullRequests(ctx, repo)
+}
+
+func (s *Server) defaultBranch(ctx context.Context, url string) (string, error) {
+	name, ok := s.remote.RepositoryOf(url)
+	if !ok {
+		return "main", nil
+	}
+	repo, err := s.remote.Repository(ctx, name)
+	if err != nil {
+		return "", err
+	}
+	if repo.DefaultBranch == "" {
+		return "", errors.New("the repository has no branch yet")
+	}
+	return repo.DefaultBranch, nil
+}

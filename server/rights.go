@@ -1,0 +1,182 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"strconv"
+	"strings"
+
+	"github.com/tiphys/tiphys/artifact"
+	"github.com/tiphys/tiphys/artifact/image"
+	"github.com/tiphys/tiphys/event"
+	"github.com/tiphys/tiphys/executor"
+	"github.com/tiphys/tiphys/ledger"
+	"github.com/tiphys/tiphys/secret"
+	"github.com/tiphys/tiphys/server/events"
+	"github.com/tiphys/tiphys/server/gate"
+	"github.com/tiphys/tiphys/server/runs"
+	"github.com/tiphys/tiphys/server/steps"
+	"github.com/tiphys/tiphys/server/steptoken"
+	"github.com/tiphys/tiphys/workflow"
+)
+
+// token makes the token of one attempt.
+func (s *Server) token(run workflow.Run, id executor.ID) secret.Value {
+	c, err := s.claims(context.Background(), run)
+	if err != nil {
+		s.o.Log.Error("make step token", "run", runs.Key(run.Namespace, run.Name), "error", err)
+		return secret.Value{}
+	}
+	c.UID, c.Node, c.Attempt = run.UID, id.Node, id.Attempt
+	v, err := s.tokens.Issue(c)
+	if err != nil {
+		s.o.Log.Error("make step token", "run", c.Run, "error", err)
+	}
+	return v
+}
+
+// claims are what a run may act for. A run that an event made acts for what that event was about, whatever labels
+// its manifest gives itself; one made by hand for what its maker wrote.
+func (s *Server) claims(ctx context.Context, run workflow.Run) (steptoken.Claims, error) {
+	c := steptoken.Claims{Run: runs.Key(run.Namespace, run.Name)}
+	if run.Event == 0 {
+		c.Repo, c.Commit = run.Labels[events.LabelRepo], run.Labels[events.LabelCommit]
+		c.MR, _ = strconv.Atoi(run.Labels[events.LabelMR])
+		if b := run.Labels[events.LabelBranch]; b != "" {
+			c.Ref = "refs/heads/" + b
+		}
+	} else {
+		entry, err := s.machine.Ledger.Entry(ctx, run.Event)
+		if err != nil {
+			return c, err
+		}
+		e, err := event.FromEntry(entry)
+		if err != nil {
+			return c, err
+		}
+		gitClaims(e.Git, &c)
+	}
+	if c.MR == 0 && c.Repo != "" {
+		if repo, err := s.remote.Repository(ctx, c.Repo); err == nil {
+			c.Protected = c.Ref == "refs/heads/"+repo.DefaultBranch
+		}
+	}
+	return c, nil
+}
+
+func gitClaims(g *event.Git, c *steptoken.Claims) {
+	if g == nil {
+		return
+	}
+	c.Repo, c.Ref, c.Commit = g.Repo.FullName, g.Ref, g.SHA
+	if g.PR != nil {
+		c.MR, c.Commit = g.PR.Number, g.PR.HeadSHA
+		c.Ref = "refs/heads/" + g.PR.SourceBranch
+	}
+}
+
+// alive tells whether the attempt that holds a token still runs.
+func (s *Server) alive(ctx context.Context, c steptoken.Claims) bool {
+	run, err := s.machine.Runs.Summary(ctx, namespaceOf(c.Run), nameOf(c.Run))
+	if err != nil || run.UID != c.UID || run.Phase.Done() {
+		return false
+	}
+	row, err := s.machine.Ledger.Row(ctx, "node", c.Run+"/"+c.Node)
+	return err == nil && !workflow.Phase(row.State).Done()
+}
+
+func namespaceOf(key string) string { ns, _, _ := strings.Cut(key, "/"); return ns }
+func nameOf(key string) string      { _, name, _ := strings.Cut(key, "/"); return name }
+
+// allowHost keeps runs of forks off this machine's own files.
+func (s *Server) allowHost(run workflow.Run) bool {
+	if run.Event == 0 {
+		return true
+	}
+	entry, err := s.machine.Ledger.Entry(context.Background(), run.Event)
+	if err != nil {
+		return false
+	}
+	e, err := event.FromEntry(entry)
+	return err == nil && (e.Git == nil || e.Git.PR == nil || !e.Git.PR.Fork)
+}
+
+// authorizeArtifact lets a step at its own run's artifacts, and at keys that name no run's folder.
+func (s *Server) authorizeArtifact(ctx context.Context, key string, _ bool) error {
+	caller := artifact.CallerFrom(ctx)
+	if caller.Owner == "" {
+		return nil
+	}
+	rest, ok := strings.CutPrefix(key, steps.ArtifactPrefix)
+	if !ok {
+		return s.ownerOfKey(ctx, caller, key)
+	}
+	owner, _, _ := strings.Cut(rest, "/")
+	if owner != caller.Owner {
+		return fmt.Errorf("artifact %s belongs to another run", key)
+	}
+	return nil
+}
+
+// ownerOfKey refuses a key that begins with another run's name, as the default key format has it.
+func (s *Server) ownerOfKey(ctx context.Context, caller artifact.Caller, key string) error {
+	first, _, ok := strings.Cut(key, "/")
+	if !ok {
+		return nil
+	}
+	run, err := s.machine.Runs.Summary(ctx, caller.Namespace, first)
+	if errors.Is(err, runs.ErrNotFound) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	if run.UID != caller.Owner {
+		return fmt.Errorf("artifact %s belongs to run %s/%s", key, run.Namespace, run.Name)
+	}
+	return nil
+}
+
+// authorizeImage lets people at every image and steps at those of their repository; a merge request's steps may
+// push by digest or by a tag of their own, so that no tag that others use moves.
+func (s *Server) authorizeImage(r *http.Request, repo string, write bool) error {
+	id, err := s.gate.Identify(r)
+	if err != nil {
+		return image.ErrUnauthenticated
+	}
+	if id.Step == nil || !write || repo == "" {
+		return nil
+	}
+	if id.Step.Repo == "" {
+		return nil // a run by hand acts for the person who made it
+	}
+	if repo != id.Step.Repo && !strings.HasPrefix(repo, id.Step.Repo+"/") {
+		return fmt.Errorf("a step of %s may push images named %s or %s/…, not %s", id.Step.Run, id.Step.Repo, id.Step.Repo, repo)
+	}
+	_, ref, ok := strings.Cut(r.URL.Path, "/manifests/")
+	if ok && id.Step.MR != 0 && !strings.HasPrefix(ref, "sha256:") && !strings.HasPrefix(ref, fmt.Sprintf("mr-%d-", id.Step.MR)) {
+		return fmt.Errorf("a step of merge request %d may push by digest or a tag that begins with mr-%d-, not %q", id.Step.MR, id.Step.MR, ref)
+	}
+	return nil
+}
+
+// imagePushed records an image.
+func (s *Server) imagePushed(ctx context.Context, repo, ref, digest string) error {
+	id := gate.From(ctx)
+	body := map[string]string{"name": repo, "ref": ref, "digest": digest}
+	draft := ledger.Draft{Actor: id.Actor, Kind: steps.KindImage, Subject: "image/" + repo + "@" + digest, Body: body}
+	if id.Step != nil {
+		body["run"], body["node"] = id.Step.Run, id.Step.Node
+		row, err := s.machine.Ledger.Row(ctx, "node", id.Step.Run+"/"+id.Step.Node)
+		if err != nil {
+			return fmt.Errorf("record image: %w", err)
+		}
+		draft.Cause = row.Seq
+	}
+	return s.machine.Ledger.Write(ctx, func(tx ledger.Tx) error {
+		_, err := tx.Append(draft)
+		return err
+	})
+}

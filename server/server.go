@@ -1,0 +1,358 @@
+package server
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/tiphys/tiphys/artifact/image"
+	"github.com/tiphys/tiphys/deploy"
+	targetlocal "github.com/tiphys/tiphys/deploy/target/local"
+	"github.com/tiphys/tiphys/event"
+	"github.com/tiphys/tiphys/event/forge/builtin"
+	"github.com/tiphys/tiphys/executor"
+	"github.com/tiphys/tiphys/executor/local"
+	"github.com/tiphys/tiphys/ledger"
+	"github.com/tiphys/tiphys/secret"
+	"github.com/tiphys/tiphys/server/apps"
+	"github.com/tiphys/tiphys/server/crons"
+	"github.com/tiphys/tiphys/server/definitions"
+	"github.com/tiphys/tiphys/server/events"
+	"github.com/tiphys/tiphys/server/gate"
+	"github.com/tiphys/tiphys/server/runs"
+	"github.com/tiphys/tiphys/server/steps"
+	"github.com/tiphys/tiphys/server/steptoken"
+)
+
+// Options of a Server.
+type Options struct {
+	// Config is the folder of definitions; empty for none.
+	Config string
+	// Data is the folder that everything is kept in.
+	Data string
+	// Listen is the address of the one port: "127.0.0.1:2746".
+	Listen string
+	// Host makes the host executor the default.
+	Host bool
+	// Name is the host name under which the server is reached, beside loopback and its address.
+	Name string
+	// Token is the admin token; required beyond loopback.
+	Token   secret.Value
+	Mirrors map[string]string
+	Images  HostImages
+	Network local.Network
+	Version string
+	Log     *slog.Logger
+	Now     func() time.Time
+	// Fault is called at named points in test builds.
+	Fault func(string)
+}
+
+// Server is the one process.
+type Server struct {
+	o        Options
+	listener net.Listener
+	machine  *Machine
+	defs     *definitions.Store
+	remote   *builtin.Remote
+	events   *events.Controller
+	crons    *crons.Controller
+	target   *targetlocal.Target
+	apps     *apps.Controller
+	steps    *steps.API
+	gate     *gate.Gate
+	tokens   *steptoken.Issuer
+	box      *secret.Box
+	registry *image.Registry
+	reports  chan executor.Report
+	closers  []func() error
+}
+
+// Open opens everything and listens; Serve serves. A server beyond loopback without a token is refused.
+func Open(ctx context.Context, o Options) (_ *Server, err error) {
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	if o.Fault == nil {
+		o.Fault = func(string) {}
+	}
+	s := &Server{o: o, reports: make(chan executor.Report, 1024)}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, s.Close())
+		}
+	}()
+	if err := s.listen(ctx); err != nil {
+		return s, err
+	}
+	for _, open := range []func(context.Context) error{s.openMachine, s.openGit, s.openEvents, s.openDeploy, s.openGate} {
+		if err := open(ctx); err != nil {
+			return s, err
+		}
+	}
+	return s, nil
+}
+
+func (s *Server) listen(ctx context.Context) error {
+	var lc net.ListenConfig
+	l, err := lc.Listen(ctx, "tcp", s.o.Listen)
+	if err != nil {
+		return fmt.Errorf("listen on %s: %w (choose another address with --listen)", s.o.Listen, err)
+	}
+	s.listener = l
+	s.closers = append(s.closers, func() error {
+		if err := l.Close(); !errors.Is(err, net.ErrClosed) {
+			return err
+		}
+		return nil
+	})
+	if tcp, ok := l.Addr().(*net.TCPAddr); s.o.Token.IsZero() && (!ok || !tcp.IP.IsLoopback()) {
+		return fmt.Errorf("%s can be reached from other machines: set an admin token (--token-file, or TIPHYS_ADMIN_TOKEN), or listen on 127.0.0.1", l.Addr())
+	}
+	return nil
+}
+
+// URL is the server's address as users write it.
+func (s *Server) URL() string {
+	host, port, _ := net.SplitHostPort(s.listener.Addr().String())
+	if ip := net.ParseIP(host); ip != nil && (ip.IsLoopback() || ip.IsUnspecified()) {
+		host = "localhost"
+	}
+	return "http://" + net.JoinHostPort(host, port)
+}
+
+func (s *Server) port() string {
+	_, port, _ := net.SplitHostPort(s.listener.Addr().String())
+	return port
+}
+
+func (s *Server) openMachine(ctx context.Context) (err error) {
+	keys := filepath.Join(s.o.Data, "keys")
+	if err := os.MkdirAll(keys, 0o700); err != nil {
+		return fmt.Errorf("make data folder: %w", err)
+	}
+	if s.box, err = secret.OpenBox(filepath.Join(keys, "secrets.key")); err != nil {
+		return err
+	}
+	stepKey, err := loadKey(filepath.Join(keys, "steps.key"))
+	if err != nil {
+		return err
+	}
+	s.tokens = steptoken.NewIssuer(stepKey)
+	s.machine, err = OpenMachine(ctx, MachineOptions{
+		Data: s.o.Data, Host: s.o.Host, Mirrors: s.o.Mirrors, HostFiles: s.o.Images.Files, HostCommand: s.o.Images.Command,
+		Projections: []ledger.Projection{definitions.Projection{}, event.Rows{}, builtin.Projection{}, deploy.Projection(), crons.Projection{}},
+		MakeObjects: func(m *Machine) runs.Objects {
+			s.defs = definitions.New(m.Ledger, s.box, check)
+			return s.defs
+		},
+		ResolveRepo: s.resolveRepo, Authorize: s.authorizeArtifact, Token: s.token, AllowHost: s.allowHost, Orphan: s.orphan, Network: s.o.Network,
+		Env: map[string]string{"TIPHYS_URL": s.URL()}, Log: s.o.Log, Now: s.o.Now, Fault: s.o.Fault,
+	})
+	if s.machine != nil {
+		s.closers = append(s.closers, s.machine.Close)
+	}
+	return err
+}
+
+// loadKey reads a key of 32 random bytes, making it at the first start.
+func loadKey(path string) ([]byte, error) {
+	key, err := os.ReadFile(path)
+	if err == nil && len(key) == 32 {
+		return key, nil
+	}
+	if err == nil {
+		return nil, fmt.Errorf("key %s has %d bytes, not 32: restore it from a backup, or remove it to get a new one", path, len(key))
+	}
+	if !errors.Is(err, os.ErrNotExist) {
+		return nil, fmt.Errorf("read key: %w", err)
+	}
+	key = make([]byte, 32)
+	if _, err := rand.Read(key); err != nil {
+		return nil, fmt.Errorf("make key: %w", err)
+	}
+	if err := os.WriteFile(path, key, 0o600); err != nil {
+		return nil, fmt.Errorf("write key: %w", err)
+	}
+	return key, nil
+}
+
+func (s *Server) openGit(ctx context.Context) (err error) {
+	self, err := os.Executable()
+	if err != nil {
+		return fmt.Errorf("find this program: %w", err)
+	}
+	s.remote, err = builtin.New(builtin.Options{
+		Dir: filepath.Join(s.o.Data, "git"), Ledger: s.machine.Ledger, Hook: self, Identity: s.gitIdentity,
+		BaseURL: s.URL(), CreateOnPush: true, Now: s.o.Now, Log: s.o.Log, Fault: s.o.Fault,
+	})
+	if err != nil {
+		return err
+	}
+	s.closers = append(s.closers, s.remote.Close)
+	return s.remote.Reconcile(ctx)
+}
+
+// gitIdentity says who pushes. Without an admin token nobody proves who they are: the user in the URL, or else the
+// commits, are taken at their word and shown as unverified.
+func (s *Server) gitIdentity(r *http.Request) (string, bool, bool, error) {
+	id, err := s.gate.Identify(r)
+	if err != nil {
+		return "", false, false, err
+	}
+	if id.Step != nil {
+		return "", false, false, errors.New("a step's token may not use the Git remote")
+	}
+	user, _, _ := r.BasicAuth()
+	if s.o.Token.IsZero() {
+		if user == "" {
+			return "", false, true, nil
+		}
+		return "user:" + user, false, true, nil
+	}
+	if user == "" {
+		return id.Actor, true, id.Admin, nil
+	}
+	return "user:" + user, true, id.Admin, nil
+}
+
+func (s *Server) openEvents(context.Context) error {
+	s.events = events.New(events.Options{
+		Ledger: s.machine.Ledger, Runs: s.machine.Runs, Definitions: s.defs, Secret: s.machine.Runs.Secret,
+		File: s.repoFile, Now: s.o.Now, Log: s.o.Log, Fault: s.o.Fault,
+	})
+	s.crons = crons.New(crons.Options{Ledger: s.machine.Ledger, Runs: s.machine.Runs, Definitions: s.defs, Now: s.o.Now, Log: s.o.Log})
+	return nil
+}
+
+func (s *Server) openGate(ctx context.Context) (err error) {
+	s.steps = &steps.API{
+		Ledger: s.machine.Ledger, Remote: s.remote, Images: s.machine.Images, Artifacts: s.machine.Artifacts, Log: s.o.Log,
+	}
+	s.registry = image.NewRegistry(image.RegistryOptions{Store: s.machine.Images, Authorize: s.authorizeImage, OnPush: s.imagePushed, Now: s.o.Now})
+	s.closers = append(s.closers, func() error { s.registry.Close(); return nil })
+	s.gate, err = gate.New(gate.Options{Token: s.o.Token, LocalUser: localUser(), Steps: s.tokens, Alive: s.alive, Now: s.o.Now})
+	return err
+}
+
+func localUser() string {
+	if u := os.Getenv("USER"); u != "" {
+		return u
+	}
+	return "local"
+}
+
+// orphan hands the reports of applications' pods to the target; those of forgotten runs are acknowledged.
+func (s *Server) orphan(ctx context.Context, rep executor.Report) {
+	if strings.HasPrefix(rep.ID.Owner, targetlocal.OwnerPrefix) {
+		select {
+		case s.reports <- rep:
+		case <-ctx.Done():
+		}
+		return
+	}
+	if rep.Phase.Done() {
+		if err := s.machine.Executor.Acknowledge(ctx, rep.ID); err != nil {
+			s.o.Log.Error("acknowledge forgotten pod", "owner", rep.ID.Owner, "node", rep.ID.Node, "error", err)
+		}
+	}
+}
+
+// Times of the server.
+const (
+	reconcileEvery = time.Minute
+	headerTimeout  = 10 * time.Second
+	idleTimeout    = 2 * time.Minute
+	drainTimeout   = 10 * time.Second
+)
+
+// Serve serves until ctx ends. Steps and applications go on after it.
+func (s *Server) Serve(ctx context.Context) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	var wg sync.WaitGroup
+	background := func(what string, f func(context.Context) error) {
+		wg.Go(func() {
+			if err := f(ctx); err != nil && ctx.Err() == nil {
+				s.o.Log.Error("a part of the server ended", "part", what, "error", err)
+				cancel(fmt.Errorf("%s: %w", what, err))
+			}
+		})
+	}
+	s.machine.Start(ctx)
+	background("events", s.events.Run)
+	background("schedules", s.crons.Run)
+	background("applications", s.apps.Run)
+	background("git", func(ctx context.Context) error { s.remote.Run(ctx, reconcileEvery); return nil })
+	if s.o.Config != "" {
+		background("definitions", definitions.NewFolder(s.o.Config, s.defs, s.o.Log).Run)
+	}
+	stepListener, err := s.stepSocket(ctx)
+	if err != nil {
+		return err
+	}
+	web, stepServer := s.httpServer(s.Handler()), s.httpServer(s.stepHandler())
+	background("port", func(context.Context) error { return serveErr(web.Serve(s.listener)) })
+	background("steps", func(context.Context) error { return serveErr(stepServer.Serve(stepListener)) })
+	<-ctx.Done()
+	drain, done := context.WithTimeout(context.WithoutCancel(ctx), drainTimeout)
+	defer done()
+	_ = web.Shutdown(drain)
+	_ = web.Close()
+	_ = stepServer.Close()
+	wg.Wait()
+	if cause := context.Cause(ctx); !errors.Is(cause, context.Canceled) {
+		return cause
+	}
+	return nil
+}
+
+func serveErr(err error) error {
+	if errors.Is(err, http.ErrServerClosed) {
+		return nil
+	}
+	return err
+}
+
+func (s *Server) httpServer(h http.Handler) *http.Server {
+	return &http.Server{
+		Handler: h, ReadHeaderTimeout: headerTimeout, IdleTimeout: idleTimeout,
+		ErrorLog: slog.NewLogLogger(s.o.Log.Handler(), slog.LevelDebug),
+	}
+}
+
+// stepSocket listens where every step finds it at /run/tiphys/api.sock. Whoever connects still needs a step's token.
+func (s *Server) stepSocket(ctx context.Context) (net.Listener, error) {
+	path := filepath.Join(s.machine.Socket, "api.sock")
+	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return nil, fmt.Errorf("make socket for steps: %w", err)
+	}
+	var lc net.ListenConfig
+	l, err := lc.Listen(ctx, "unix", path)
+	if err == nil {
+		err = os.Chmod(path, 0o666) //nolint:gosec // steps of any user connect; the token is what counts
+	}
+	if err != nil {
+		return nil, fmt.Errorf("make socket for steps: %w", err)
+	}
+	return l, nil
+}
+
+// Close closes everything, the last opened first.
+func (s *Server) Close() error {
+	var errs []error
+	for i := len(s.closers) - 1; i >= 0; i-- {
+		errs = append(errs, s.closers[i]())
+	}
+	s.closers = nil
+	return errors.Join(errs...)
+}

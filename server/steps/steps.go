@@ -1,0 +1,325 @@
+// Package steps is what steps can ask of the server, each with the token of its attempt and nothing beyond what
+// that token says: releases, commit statuses, comments and artifacts.
+package steps
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/tiphys/tiphys/artifact"
+	"github.com/tiphys/tiphys/artifact/image"
+	"github.com/tiphys/tiphys/deploy"
+	"github.com/tiphys/tiphys/deploy/promote"
+	"github.com/tiphys/tiphys/event/forge"
+	"github.com/tiphys/tiphys/event/forge/builtin"
+	"github.com/tiphys/tiphys/ledger"
+	"github.com/tiphys/tiphys/server/gate"
+	"github.com/tiphys/tiphys/server/steptoken"
+)
+
+// KindImage is the kind of the entries that record a pushed image; subject image/NAME@DIGEST.
+const KindImage = "image.pushed"
+
+// ArtifactPrefix begins the keys of artifacts that steps put by name; the run's uid follows.
+const ArtifactPrefix = "steps/"
+
+// API holds the handlers. All fields are required.
+type API struct {
+	Ledger    ledger.Ledger
+	Remote    *builtin.Remote
+	Images    *image.Store
+	Artifacts artifact.Store
+	Log       *slog.Logger
+}
+
+// Limits of requests.
+const (
+	jsonBody     = 1 << 20
+	artifactBody = 32 << 30
+	quick        = 30 * time.Second
+)
+
+// Routes are the lines of the steps' route table.
+func (a *API) Routes() []gate.Route {
+	post := func(pattern string, h http.HandlerFunc) gate.Route {
+		return gate.Route{Pattern: "POST " + pattern, Access: gate.Step, Body: jsonBody, Timeout: quick, Handle: h}
+	}
+	return []gate.Route{
+		{Pattern: "GET /api/v1/step", Access: gate.Step, Timeout: quick, Handle: a.whoami},
+		post("/api/v1/step/releases", a.release),
+		post("/api/v1/step/statuses", a.status),
+		post("/api/v1/step/comments", a.comment),
+		{Pattern: "GET /api/v1/step/artifacts", Access: gate.Step, Timeout: quick, Handle: a.list},
+		{Pattern: "GET /api/v1/step/artifacts/{key...}", Access: gate.Step, Handle: a.get},
+		{Pattern: "PUT /api/v1/step/artifacts/{key...}", Access: gate.Step, Body: artifactBody, Handle: a.put},
+	}
+}
+
+// refused is an error about rights, with what to do next.
+type refused struct{ what, hint string }
+
+func (r *refused) Error() string { return r.what }
+func (r *refused) Hint() string  { return r.hint }
+
+func fail(w http.ResponseWriter, err error) {
+	code := http.StatusInternalServerError
+	var no *refused
+	switch {
+	case errors.As(err, &no):
+		code = http.StatusForbidden
+	case errors.Is(err, errBad), errors.Is(err, artifact.ErrBadKey), errors.Is(err, builtin.ErrRefused):
+		code = http.StatusBadRequest
+	case errors.Is(err, forge.ErrNotFound), errors.Is(err, artifact.ErrNotFound), errors.Is(err, ledger.ErrNotFound):
+		code = http.StatusNotFound
+	case errors.Is(err, ledger.ErrNoSpace), errors.Is(err, artifact.ErrTooLarge):
+		code = http.StatusInsufficientStorage
+	}
+	gate.Fail(w, code, err)
+}
+
+var errBad = errors.New("bad request")
+
+func bad(format string, args ...any) error {
+	return fmt.Errorf("%w: %w", errBad, fmt.Errorf(format, args...))
+}
+
+func decode(r *http.Request, v any) error {
+	if err := json.NewDecoder(r.Body).Decode(v); err != nil {
+		return bad("read body: %w", err)
+	}
+	return nil
+}
+
+func reply(w http.ResponseWriter, v any) {
+	w.Header().Set("Content-Type", "application/json")
+	_ = json.NewEncoder(w).Encode(v)
+}
+
+func claims(r *http.Request) steptoken.Claims { return *gate.From(r.Context()).Step }
+
+func (a *API) whoami(w http.ResponseWriter, r *http.Request) { reply(w, claims(r)) }
+
+// cause is the entry that a step's deeds follow: the latest about its node.
+func (a *API) cause(ctx context.Context, c steptoken.Claims) (int64, error) {
+	row, err := a.Ledger.Row(ctx, "node", c.Run+"/"+c.Node)
+	if err != nil {
+		return 0, fmt.Errorf("find the step's node: %w", err)
+	}
+	return row.Seq, nil
+}
+
+// unique makes a request's repetition harmless.
+func unique(r *http.Request) string {
+	if k := r.Header.Get("Idempotency-Key"); k != "" {
+		return "step/" + k
+	}
+	return ""
+}
+
+// release records a release of the run's own commit. Its branch and merge request are the token's, never the
+// request's: which Applications take it is decided by their policy on the branch.
+func (a *API) release(w http.ResponseWriter, r *http.Request) {
+	c := claims(r)
+	var body struct {
+		Name   string            `json:"name"`
+		Images map[string]string `json:"images"`
+		Commit string            `json:"commit"`
+	}
+	err := decode(r, &body)
+	if err == nil {
+		err = a.checkRelease(c, body.Name, body.Commit, body.Images)
+	}
+	var cause int64
+	if err == nil {
+		cause, err = a.cause(r.Context(), c)
+	}
+	if err != nil {
+		fail(w, err)
+		return
+	}
+	ns, _, _ := strings.Cut(c.Run, "/")
+	rel := deploy.Release{
+		Namespace: ns, Name: body.Name, Repo: c.Repo, Commit: c.Commit, Branch: strings.TrimPrefix(c.Ref, "refs/heads/"),
+		MR: c.MR, Images: body.Images, Run: c.Run, Actor: gate.From(r.Context()).Actor,
+	}
+	err = a.Ledger.Write(r.Context(), func(tx ledger.Tx) error { return record(tx, &rel, cause, unique(r)) })
+	var again *ledger.ExistsError
+	if errors.As(err, &again) {
+		rel, err = a.recorded(r.Context(), again.Seq)
+	}
+	if err != nil {
+		fail(w, err)
+		return
+	}
+	reply(w, rel)
+}
+
+func (a *API) checkRelease(c steptoken.Claims, name, commit string, images map[string]string) error {
+	if name == "" || strings.ContainsAny(name, "/#") {
+		return bad("release name %q: give one without / and #", name)
+	}
+	if c.Repo == "" || c.Commit == "" {
+		return &refused{"this run was not made for a commit of a repository, so that nothing can be released from it", "let a push start the run"}
+	}
+	if commit != "" && commit != c.Commit {
+		return &refused{fmt.Sprintf("a step of %s may release commit %s, not %s", c.Run, c.Commit, commit), "leave --commit out"}
+	}
+	if len(images) == 0 {
+		return bad("a release has at least one image: SERVICE=NAME@sha256:…")
+	}
+	for service, ref := range images {
+		repo, digest, ok := strings.Cut(ref, "@")
+		if !ok {
+			return bad("image of %s: %q has no digest (use what `tiphys image pack` prints)", service, ref)
+		}
+		if repo != c.Repo && !strings.HasPrefix(repo, c.Repo+"/") {
+			return &refused{fmt.Sprintf("image of %s: a step of repository %s may release images named %s/…, not %s", service, c.Repo, c.Repo, repo), ""}
+		}
+		if _, err := a.Images.Resolve(repo, digest); err != nil {
+			return bad("image of %s: %s is not in the built-in registry: %w", service, ref, err)
+		}
+	}
+	return nil
+}
+
+// releaseList bounds how many releases of a name are looked at to number the next.
+const releaseList = 1
+
+func record(tx ledger.Tx, rel *deploy.Release, cause int64, unique string) error {
+	owner := rel.Namespace + "/" + rel.Name
+	rows, err := tx.List(ledger.Query{Table: deploy.TableRelease, Owner: owner, Limit: releaseList})
+	if err != nil {
+		return err
+	}
+	rel.Number = 1
+	if len(rows) > 0 {
+		var last deploy.Release
+		if err := json.Unmarshal(rows[0].Body, &last); err != nil {
+			return fmt.Errorf("decode release: %w", err)
+		}
+		rel.Number = promote.Next([]deploy.Release{last}, rel.Namespace, rel.Name)
+	}
+	rel.Time = tx.Now()
+	_, err = tx.Append(ledger.Draft{
+		Actor: rel.Actor, Kind: deploy.KindReleaseRecorded, Cause: cause, Unique: unique, Body: rel,
+		Subject: fmt.Sprintf("release/%s/%d", owner, rel.Number),
+	})
+	return err
+}
+
+func (a *API) recorded(ctx context.Context, seq int64) (deploy.Release, error) {
+	var rel deploy.Release
+	e, err := a.Ledger.Entry(ctx, seq)
+	if err == nil {
+		err = json.Unmarshal(e.Body, &rel)
+	}
+	return rel, err
+}
+
+// status puts a commit status on the run's own commit.
+func (a *API) status(w http.ResponseWriter, r *http.Request) {
+	c := claims(r)
+	var body struct {
+		forge.Status
+		Repo string `json:"repo"`
+		SHA  string `json:"sha"`
+	}
+	err := decode(r, &body)
+	if err == nil && (body.Repo != "" && body.Repo != c.Repo || body.SHA != "" && body.SHA != c.Commit) {
+		err = &refused{fmt.Sprintf("a step of %s may set the status of %s at %s only", c.Run, c.Repo, c.Commit), "leave --repo and --sha out"}
+	}
+	if err == nil && (c.Repo == "" || c.Commit == "") {
+		err = &refused{"this run was not made for a commit of a repository, so that there is no status to set", "let a push start the run"}
+	}
+	var cause int64
+	if err == nil {
+		cause, err = a.cause(r.Context(), c)
+	}
+	if err == nil {
+		ctx := builtin.As(r.Context(), builtin.Actor{Name: gate.From(r.Context()).Actor, Verified: true}, cause)
+		err = a.Remote.SetStatus(ctx, c.Repo, c.Commit, body.Status)
+	}
+	if err != nil {
+		fail(w, err)
+		return
+	}
+	reply(w, map[string]string{"repo": c.Repo, "sha": c.Commit, "state": body.State})
+}
+
+// comment puts a comment on the run's own merge request, or changes it in place.
+func (a *API) comment(w http.ResponseWriter, r *http.Request) {
+	c := claims(r)
+	var body struct {
+		Marker string `json:"marker"`
+		Body   string `json:"body"`
+		MR     int    `json:"mr"`
+	}
+	err := decode(r, &body)
+	if err == nil && (c.MR == 0 || body.MR != 0 && body.MR != c.MR) {
+		err = &refused{fmt.Sprintf("a step of %s may comment on its own merge request only", c.Run), "leave --mr out, and run for a merge request"}
+	}
+	var cause int64
+	if err == nil {
+		cause, err = a.cause(r.Context(), c)
+	}
+	if err == nil {
+		ctx := builtin.As(r.Context(), builtin.Actor{Name: gate.From(r.Context()).Actor, Verified: true}, cause)
+		if body.Marker == "" {
+			body.Marker = "run"
+		}
+		err = a.Remote.Comment(ctx, c.Repo, c.MR, body.Marker, body.Body)
+	}
+	if err != nil {
+		fail(w, err)
+		return
+	}
+	reply(w, map[string]any{"repo": c.Repo, "mr": c.MR})
+}
+
+// key is where a run's own artifact is. A run reads and writes beneath its uid, so that no other run's can be named.
+func key(c steptoken.Claims, name string) string { return ArtifactPrefix + c.UID + "/" + name }
+
+func (a *API) put(w http.ResponseWriter, r *http.Request) {
+	c := claims(r)
+	info, err := a.Artifacts.Put(r.Context(), key(c, r.PathValue("key")), r.Body)
+	if err != nil {
+		fail(w, err)
+		return
+	}
+	info.Key = r.PathValue("key")
+	reply(w, info)
+}
+
+func (a *API) get(w http.ResponseWriter, r *http.Request) {
+	body, info, err := a.Artifacts.Get(r.Context(), key(claims(r), r.PathValue("key")))
+	if err != nil {
+		fail(w, err)
+		return
+	}
+	defer body.Close()
+	w.Header().Set("Content-Type", "application/octet-stream")
+	w.Header().Set("Content-Length", fmt.Sprint(info.Size))
+	if _, err := io.Copy(w, body); err != nil {
+		a.Log.Warn("send artifact", "key", info.Key, "error", err)
+	}
+}
+
+func (a *API) list(w http.ResponseWriter, r *http.Request) {
+	own := key(claims(r), "")
+	infos, err := a.Artifacts.List(r.Context(), own+r.URL.Query().Get("prefix"))
+	if err != nil {
+		fail(w, err)
+		return
+	}
+	for i := range infos {
+		infos[i].Key = strings.TrimPrefix(infos[i].Key, own)
+	}
+	reply(w, map[string]any{"items": infos})
+}
