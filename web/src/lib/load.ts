@@ -1,0 +1,69 @@
+import { useCallback, useEffect, useRef, useState } from "preact/hooks";
+import { Failure } from "./api";
+import { onRows } from "./live";
+import type { Row } from "./types";
+
+export interface Loaded<T> {
+  data: T | undefined;
+  error: Failure | undefined;
+  /** loading is true until there is something to show for the present key. */
+  loading: boolean;
+  reload: () => void;
+  set: (change: (old: T) => T) => void;
+}
+
+interface Options {
+  /** tables whose changes make the data old. */
+  tables?: string[];
+  /** only says which changed rows matter. */
+  only?: (r: Row) => boolean;
+}
+
+/** apart is the least time between two reads of the same thing, in ms. */
+const apart = 600;
+
+/** useLoad reads something, and reads it again when the ledger says that it changed; never by the clock. */
+export function useLoad<T>(key: string, read: (signal: AbortSignal) => Promise<T>, o: Options = {}): Loaded<T> {
+  const [state, setState] = useState<{ key: string; data?: T; error?: Failure }>({ key });
+  const latest = useRef({ read, only: o.only });
+  latest.current = { read, only: o.only };
+  const run = useRef<() => void>(() => {});
+
+  useEffect(() => {
+    let abort = new AbortController();
+    let timer = 0, last = 0, gone = false;
+    const load = async () => {
+      timer = 0;
+      last = Date.now();
+      abort.abort();
+      const mine = abort = new AbortController();
+      try {
+        const data = await latest.current.read(mine.signal);
+        if (!gone && mine === abort) setState({ key, data });
+      } catch (e) {
+        if (gone || mine.signal.aborted) return;
+        const error = e instanceof Failure ? e : new Failure(0, String(e));
+        setState((old) => ({ key, data: old.key === key ? old.data : undefined, error }));
+      }
+    };
+    const soon = () => {
+      if (!timer) timer = window.setTimeout(() => void load(), Math.max(0, last + apart - Date.now()));
+    };
+    run.current = () => void load();
+    void load();
+    const stop = o.tables ? onRows(o.tables, (rows) => {
+      if (!latest.current.only || rows.some(latest.current.only)) soon();
+    }) : () => {};
+    return () => { gone = true; window.clearTimeout(timer); abort.abort(); stop(); };
+  }, [key, o.tables?.join(",")]);
+
+  const mine = state.key === key;
+  const data = mine ? state.data : undefined;
+  return {
+    data,
+    error: mine ? state.error : undefined,
+    loading: !mine || (!state.data && !state.error),
+    reload: useCallback(() => run.current(), []),
+    set: useCallback((change) => setState((s) => (s.data === undefined ? s : { ...s, data: change(s.data) })), []),
+  };
+}

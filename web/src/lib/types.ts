@@ -1,0 +1,99 @@
+// The shapes of docs/api.md. Fields are optional where a server may leave them out.
+
+export type Phase = "" | "Pending" | "Running" | "Succeeded" | "Skipped" | "Failed" | "Error" | "Omitted";
+
+export interface Page<T> { items?: T[]; next?: string }
+
+export interface Condition { type: string; status: string; message?: string }
+
+export interface Run {
+  uid: string; namespace: string; name: string; phase?: Phase; message?: string; progress?: string;
+  createdAt: string; startedAt?: string; finishedAt?: string; suspended?: boolean; shutdown?: string;
+  labels?: Record<string, string>; annotations?: Record<string, string>; failed?: string;
+  conditions?: Condition[]; template?: string; event?: number; outputs?: InOut;
+}
+
+export interface Parameter { name: string; value?: unknown; default?: unknown; description?: string }
+export interface Artifact { name: string; path?: string; s3?: { key?: string } }
+export interface InOut { parameters?: Parameter[]; artifacts?: Artifact[]; result?: string; exitCode?: string }
+export interface Position { file?: string; line?: number; column?: number }
+
+export interface Node {
+  id: string; name: string; displayName?: string; type: string; templateName?: string; phase?: Phase;
+  boundaryID?: string; message?: string; startedAt?: string | null; finishedAt?: string | null; progress?: string;
+  inputs?: InOut; outputs?: InOut; children?: string[]; nodeFlag?: { hooked?: boolean; retried?: boolean };
+  podIP?: string; hostNodeName?: string; why?: string; synchronizationStatus?: string; attempt?: number;
+  position?: Position; parent?: string; order?: number; daemoned?: boolean;
+}
+
+export interface Attempt extends Partial<Node> { node?: string; reason?: string }
+
+export interface RunDetail { run: Run; nodes?: Node[]; attempts?: Attempt[]; seq?: number }
+
+export interface Health { status?: string; message?: string }
+
+export interface App {
+  namespace: string; name: string; project?: string; preview?: { repo?: string; mr?: number; title?: string };
+  sync?: string; health?: Health; revision?: string; release?: { name?: string; number?: number };
+  version?: string; commit?: string; mr?: number; images?: Record<string, string>; sources?: Record<string, string>;
+  urls?: string[]; since?: string; deleted?: boolean | string;
+}
+
+export interface Resource {
+  group?: string; kind: string; namespace?: string; name: string; sync?: string; health?: Health; owner?: string;
+  images?: string[]; createdAt?: string; info?: string;
+}
+
+export interface Deployment {
+  id?: number; seq?: number; release?: string | { name?: string; number?: number }; version?: string; commit?: string;
+  branch?: string; mr?: number; actor?: string; images?: Record<string, string>; since?: string; until?: string; deleted?: boolean;
+}
+
+export interface Problem { key?: string; path?: string; message?: string; fatal?: boolean }
+export interface AppDetail { app: App; resources?: Resource[]; history?: Deployment[]; problems?: (Problem | string)[] }
+
+export interface MR {
+  repo: string; number: number; title: string; description?: string; body?: string; state: string; draft?: boolean;
+  source: string; target: string; headSHA?: string; mergeSHA?: string; author?: string; labels?: string[];
+  conflicts?: boolean; createdAt?: string; updatedAt?: string; mergedAt?: string;
+}
+
+export interface CommitStatus { context: string; state: string; description?: string; url?: string }
+export interface Comment { author?: string; body?: string; updatedAt?: string; createdAt?: string }
+export interface Commit { sha?: string; message?: string; title?: string; author?: string | { login?: string; name?: string }; time?: string }
+export interface MRDetail {
+  mr: MR; commits?: Commit[]; statuses?: CommitStatus[]; comments?: Comment[]; diffstat?: string; preview?: App;
+}
+
+export interface Git {
+  kind?: string; action?: string; repo?: { fullName?: string }; branch?: string; tag?: string; sha?: string;
+  pr?: { number?: number; title?: string; labels?: string[] }; sender?: { login?: string; name?: string };
+}
+
+export interface Event {
+  id: string; type: string; source?: string; subject?: string; namespace?: string; time: string; actor?: string;
+  verified?: string | boolean; delivery?: string; seq?: number; replayOf?: number; git?: Git; data?: unknown;
+}
+
+export interface Decision {
+  sensor: string; trigger?: string; event?: number; dependency?: string; outcome: string; reason?: string;
+  satisfied?: string[]; missing?: string[]; firing?: number;
+}
+
+export interface Firing {
+  key?: string; state?: string; sensor?: string; trigger?: string; number?: number; attempt?: number; error?: string;
+  message?: string; run?: string; subject?: string; time?: string;
+}
+
+export interface EventDetail { event: Event; decisions?: Decision[]; firings?: Firing[] }
+
+export interface Entry { seq: number; time: string; actor?: string; kind: string; subject: string; cause?: number; body?: unknown; pruned?: boolean }
+export interface Trail { up?: Entry[]; entry?: Entry; down?: { depth: number; entry: Entry }[]; truncated?: boolean }
+export interface Head { seq: number; time?: string; hash?: string; signature?: string; publicKey?: string }
+export interface VerifyReport { entries?: number; pruned?: number; head?: Head; faults?: { seq: number; what: string }[] }
+
+export interface Repo { name: string; defaultBranch?: string; cloneURL?: string; head?: string; updatedAt?: string }
+export interface Definition { kind: string; namespace: string; name: string; origin?: string; digest?: string; seq?: number; object?: unknown }
+export interface Cron { namespace: string; name: string; schedules?: string[]; timezone?: string; suspended?: boolean; lastScheduled?: string; next?: string }
+
+export interface Row { table: string; key: string; owner?: string; state?: string; time?: string; body?: unknown; seq: number; deleted?: boolean }

@@ -1,0 +1,86 @@
+import { useEffect, useMemo, useRef, useState } from "preact/hooks";
+import { now, took } from "../lib/format";
+import { toneOf } from "../ui/status";
+import type { Placed } from "./layout";
+import { counts, label, shape, stem, worst, type Item, type Shape } from "./model";
+import type { ViewProps } from "./tree";
+
+type Layout = (s: Shape) => Placed;
+
+/** Graph draws the run's shape. The layout comes in a piece of its own, so that lists open without it. */
+export function Graph({ nodes, chosen, select, open, toggle }: ViewProps) {
+  const [layout, setLayout] = useState<{ f: Layout }>();
+  useEffect(() => { void import("./layout").then((m) => setLayout({ f: m.layout })); }, []);
+  const drawn = useMemo(() => shape(nodes, open), [nodes, open]);
+  const placed = useMemo(() => layout?.f(drawn), [layout, drawn]);
+  const box = useRef<HTMLDivElement>(null);
+  const [zoom, setZoom] = useState(0);
+  const fit = placed && box.current ? Math.min(1, Math.max(0.45, (box.current.clientWidth - 4) / placed.w)) : 1;
+  const scale = zoom || fit;
+  useEffect(() => {
+    const b = placed?.boxes.get(chosen ?? "");
+    const el = box.current;
+    if (b && el) el.scrollTo({ left: (b.x + b.w / 2) * scale - el.clientWidth / 2, top: (b.y + b.h / 2) * scale - el.clientHeight / 2 });
+  }, [chosen, placed, scale]);
+  return (
+    <div class="graphwrap">
+      <div class="graph" ref={box}>
+        {placed && <svg width={placed.w * scale} height={placed.h * scale} viewBox={`0 0 ${placed.w} ${placed.h}`} role="group" aria-label="Graph of the run">
+          {placed.lines.map((l) => <path key={`${l.from}>${l.to}`} d={l.d} class="edge" />)}
+          {drawn.items.map((i) => {
+            const b = placed.boxes.get(i.id);
+            return b && <Shown key={i.id} item={i} x={b.x} y={b.y} w={b.w} h={b.h} on={i.id === chosen} pick={() => (i.members ? toggle(i.id) : select(i.id))} />;
+          })}
+        </svg>}
+      </div>
+      <div class="zoom">
+        <button type="button" aria-label="Zoom out" onClick={() => setZoom(Math.max(0.2, scale / 1.25))}>−</button>
+        <button type="button" aria-label="Fit to width" onClick={() => setZoom(0)}>{Math.round(scale * 100)}%</button>
+        <button type="button" aria-label="Zoom in" onClick={() => setZoom(Math.min(2, scale * 1.25))}>+</button>
+      </div>
+    </div>
+  );
+}
+
+interface ShownProps { item: Item; x: number; y: number; w: number; h: number; on: boolean; pick: () => void }
+
+function Shown({ item, x, y, w, h, on, pick }: ShownProps) {
+  const { node, members } = item;
+  const phase = members ? worst(members) : node.phase;
+  const tone = toneOf(phase);
+  const name = members ? stem(label(node)) : label(node);
+  const key = (e: KeyboardEvent) => { if (e.key === "Enter" || e.key === " ") { e.preventDefault(); pick(); } };
+  const props = { onClick: pick, onKeyDown: key, tabIndex: 0, role: "button" as const, "aria-label": `${name}, ${phase || "not begun"}`, transform: `translate(${x} ${y})` };
+  if (item.small) return <g {...props} class={`gnode t-${tone} ${on ? "on" : ""}`}><title>{name}</title><circle class="gdot" cx={w / 2} cy={h / 2} r="5" /></g>;
+  const sub = members ? "" : node.type === "Skipped" || phase === "Skipped" || phase === "Omitted" ? (phase ?? "").toLowerCase() : took(node.startedAt, node.finishedAt, now.value) || (phase === "Pending" ? "waiting" : "");
+  return (
+    <g {...props} class={`gnode t-${tone} ${on ? "on" : ""}`}>
+      <title>{`${name}: ${phase || "not begun"}${node.message ? `. ${node.message}` : ""}${node.why ? `. ${node.why}` : ""}`}</title>
+      {members && <><rect class="gbox" x="8" y="8" width={w} height={h} rx="8" /><rect class="gbox" x="4" y="4" width={w} height={h} rx="8" /></>}
+      <rect class="gbox" width={w} height={h} rx="8" />
+      <Sign tone={tone} h={h} />
+      <text class="gname" x="32" y={members || sub ? 19 : 27}>{clip(name, members ? 17 : 21)}</text>
+      {sub && <text class="gsub" x="32" y="34">{sub}</text>}
+      {members && <text class="gsub" x={w - 10} y="19" text-anchor="end">× {members.length}</text>}
+      {members && <Bar members={members} w={w} />}
+    </g>
+  );
+}
+
+function Sign({ tone, h }: { tone: string; h: number }) {
+  const d = { good: "M-3.5.3-1 2.8 3.6-2.5", bad: "m-2.7-2.7 5.4 5.4m0-5.4-5.4 5.4", busy: "M0-3.6A3.6 3.6 0 0 1 3.6 0", wait: "M0-3.2V0l2.2 1.4", warn: "M0-3.4v4m0 2.4v.2", none: "M-3 0h6", merged: "M-3 0h6" }[tone];
+  return <g transform={`translate(18 ${h / 2})`} class={tone === "busy" ? "gsign turning" : "gsign"}><circle r="8" /><path d={d} /></g>;
+}
+
+function Bar({ members, w }: { members: NonNullable<Item["members"]>; w: number }) {
+  let x = 32;
+  const room = w - 42;
+  return <>{counts(members).map(([phase, n]) => {
+    const part = (room * n) / members.length;
+    const rect = <rect key={phase} class={`gbar t-${toneOf(phase)}`} x={x} y="28" width={Math.max(2, part - 1)} height="6" rx="2"><title>{`${n} ${phase || "not begun"}`}</title></rect>;
+    x += part;
+    return rect;
+  })}</>;
+}
+
+const clip = (s: string, n: number) => (s.length > n ? s.slice(0, n - 1) + "…" : s);

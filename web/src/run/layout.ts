@@ -1,0 +1,57 @@
+import dagre from "@dagrejs/dagre";
+import type { Shape } from "./model";
+
+export interface Box { x: number; y: number; w: number; h: number }
+export interface Placed { boxes: Map<string, Box>; lines: { from: string; to: string; d: string }[]; w: number; h: number }
+
+const size = { w: 190, h: 44 };
+const dot = { w: 14, h: 14 };
+const cache = new Map<string, Placed>();
+
+/** layout places a shape from left to right. The same topology is placed once: a change of status moves nothing. */
+export function layout(s: Shape): Placed {
+  const key = s.items.map((i) => i.id).join() + "|" + s.edges.map((e) => e.join(">")).join();
+  const known = cache.get(key);
+  if (known) return known;
+  const g = new dagre.graphlib.Graph();
+  g.setGraph({ rankdir: "LR", nodesep: 14, ranksep: 44, marginx: 20, marginy: 20 });
+  g.setDefaultEdgeLabel(() => ({}));
+  for (const i of s.items) {
+    const { w, h } = i.small ? dot : size;
+    g.setNode(i.id, { width: w, height: h });
+  }
+  for (const [a, b] of s.edges) g.setEdge(a, b);
+  dagre.layout(g);
+  const placed = read(g, s);
+  if (cache.size > 20) cache.clear();
+  cache.set(key, placed);
+  return placed;
+}
+
+function read(g: InstanceType<typeof dagre.graphlib.Graph>, s: Shape): Placed {
+  const boxes = new Map<string, Box>();
+  let w = 0, h = 0;
+  for (const i of s.items) {
+    const n = g.node(i.id) as { x: number; y: number; width: number; height: number };
+    boxes.set(i.id, { x: n.x - n.width / 2, y: n.y - n.height / 2, w: n.width, h: n.height });
+    w = Math.max(w, n.x + n.width / 2);
+    h = Math.max(h, n.y + n.height / 2);
+  }
+  const lines = s.edges.map(([from, to]) => ({ from, to, d: curve(boxes.get(from)!, boxes.get(to)!, (g.edge(from, to) as { points?: { x: number; y: number }[] }).points ?? []) }));
+  return { boxes, lines, w: w + 20, h: h + 20 };
+}
+
+// An edge that passes ranks goes through dagre's points, which lead around the nodes between.
+function curve(a: Box, b: Box, points: { x: number; y: number }[]): string {
+  const start = { x: a.x + a.w, y: a.y + a.h / 2 };
+  const end = { x: b.x, y: b.y + b.h / 2 };
+  const through = points.length > 3 ? points.slice(1, -1) : [];
+  let d = `M${start.x} ${start.y}`;
+  let from = start;
+  for (const p of [...through, end]) {
+    const mid = (from.x + p.x) / 2;
+    d += `C${mid} ${from.y} ${mid} ${p.y} ${p.x} ${p.y}`;
+    from = p;
+  }
+  return d;
+}

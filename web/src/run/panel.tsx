@@ -1,0 +1,112 @@
+import { useState } from "preact/hooks";
+import { url } from "../lib/api";
+import { place, seg, setQuery, trailPath } from "../lib/router";
+import type { Attempt, InOut, Node, Run } from "../lib/types";
+import { Ago, Copy, Facts, Took } from "../ui/parts";
+import { State, toneOf } from "../ui/status";
+import { Log } from "./log";
+import { hasLog, isBad, label } from "./model";
+
+/** Panel tells about the chosen step: why it is as it is, its log, what went in and came out. */
+export function Panel({ run, node, attempts }: { run: Run; node?: Node; attempts: Attempt[] }) {
+  if (!node) return <section class="panel"><p class="quiet pad">Choose a step to see its log, inputs and outputs. <kbd>j</kbd> and <kbd>k</kbd> go through them.</p></section>;
+  const mine = attempts.filter((a) => (a.node ?? a.id) === node.id);
+  const tabs: [string, string][] = [
+    ...(hasLog(node) && !skipped(node) ? [["log", "Log"] as [string, string]] : []),
+    ["io", "Inputs and outputs"],
+    ...(mine.length ? [["attempts", `Attempts ${mine.length + 1}`] as [string, string]] : []),
+  ];
+  const asked = place.value.query.get("tab") ?? "";
+  const tab = tabs.some(([id]) => id === asked) ? asked : tabs[0]![0];
+  const attempt = place.value.query.get("attempt") ?? undefined;
+  return (
+    <section class="panel" aria-label={`Step ${label(node)}`}>
+      <Top run={run} node={node} />
+      <div class="tabs" role="tablist">
+        {tabs.map(([id, words]) => <button key={id} type="button" role="tab" aria-selected={tab === id} class={tab === id ? "on" : ""} onClick={() => setQuery({ tab: id, attempt: undefined })}>{words}</button>)}
+      </div>
+      {tab === "log" && <NodeLog key={node.id + (attempt ?? "")} run={run} node={node} attempt={attempt} />}
+      {tab === "io" && <div class="pad"><Values title="Inputs" of={node.inputs} run={run} node={node} /><Values title="Outputs" of={node.outputs} run={run} node={node} out /></div>}
+      {tab === "attempts" && <Attempts of={mine} node={node} />}
+    </section>
+  );
+}
+
+const skipped = (n: Node) => n.phase === "Skipped" || n.phase === "Omitted";
+
+function Top({ run, node }: { run: Run; node: Node }) {
+  const words = [node.message, node.why, node.synchronizationStatus].filter((w, i, all) => w && all.indexOf(w) === i);
+  const at = node.position;
+  return (
+    <div class="panelhead">
+      <h2>{label(node)}</h2>
+      <div class="sub">
+        <State state={node.phase || "Pending"} />
+        <Took from={node.startedAt} to={node.finishedAt} />
+        {node.startedAt && <span class="faint">started <Ago t={node.startedAt} /></span>}
+        <span class="faint">{node.type}{node.templateName ? ` · ${node.templateName}` : ""}</span>
+        {at?.file && <code class="faint" title="Where it stands in its file">{at.file}:{at.line}</code>}
+        {node.hostNodeName && <span class="faint">on {node.hostNodeName}</span>}
+        <a href={trailPath(`run/${run.namespace}/${run.name}`)}>trail</a>
+      </div>
+      {words.map((w) => <div key={w} class={`note ${isBad(node) ? "t-bad" : `t-${toneOf(node.phase) === "good" ? "none" : toneOf(node.phase)}`}`}>{w}</div>)}
+    </div>
+  );
+}
+
+function NodeLog({ run, node, attempt }: { run: Run; node: Node; attempt?: string }) {
+  const [container, setContainer] = useState("main");
+  const [stamps, setStamps] = useState(false);
+  if (!node.startedAt && node.phase !== "Running") return <p class="quiet pad">The step has not begun, so it has no log yet.</p>;
+  const path = `/runs/${seg(run.namespace)}/${seg(run.name)}/log/${seg(node.id)}`;
+  const address = (q: Record<string, string | number | undefined>) => url(path, { container, attempt, timestamps: stamps ? 1 : undefined, ...q });
+  const live = (node.phase === "Running" || node.phase === "Pending") && attempt === undefined;
+  return (
+    <Log key={container + stamps} address={address} live={live} atEnd={isBad(node) || live} failed={isBad(node)} name={`${run.name}-${label(node)}.log`}>
+      <select aria-label="Container" value={container} onChange={(e) => setContainer(e.currentTarget.value)}><option>main</option><option>init</option><option>wait</option></select>
+      <label class="check"><input type="checkbox" checked={stamps} onChange={(e) => setStamps(e.currentTarget.checked)} /> times</label>
+    </Log>
+  );
+}
+
+function Values({ title, of, run, node, out }: { title: string; of?: InOut; run: Run; node: Node; out?: boolean }) {
+  const params = of?.parameters ?? [];
+  const artifacts = of?.artifacts ?? [];
+  const empty = !params.length && !artifacts.length && !of?.result && !of?.exitCode;
+  return (
+    <div class="values">
+      <h3>{title}</h3>
+      {empty && <p class="quiet">None.</p>}
+      {params.map((p) => <Value key={p.name} name={p.name} value={words(p.value ?? p.default)} />)}
+      {of?.result && <Value name="result" value={of.result} />}
+      {of?.exitCode && <Facts of={[["exit code", of.exitCode]]} />}
+      {artifacts.map((a) => (
+        <div class="value" key={a.name}><b>{a.name}</b>
+          {out ? <a href={url(`/runs/${seg(run.namespace)}/${seg(run.name)}/artifacts/${seg(node.id)}/${seg(a.name)}`)} download>download</a> : null}
+          <code class="faint">{a.s3?.key ?? a.path ?? ""}</code>
+        </div>
+      ))}
+    </div>
+  );
+}
+
+const words = (v: unknown) => (typeof v === "string" ? v : v === undefined || v === null ? "" : JSON.stringify(v));
+
+function Value({ name, value }: { name: string; value: string }) {
+  const long = value.length > 120 || value.includes("\n");
+  return <div class="value"><b>{name}</b>{long ? <pre>{value}</pre> : <code>{value === "" ? <span class="faint">empty</span> : value}</code>}{long && <Copy text={value} />}</div>;
+}
+
+function Attempts({ of, node }: { of: Attempt[]; node: Node }) {
+  return (
+    <div class="list flat">
+      {of.map((a, i) => (
+        <div class="row" key={i}>
+          <State state={a.phase} /><span class="grow why">{a.message ?? a.reason}</span><Took from={a.startedAt} to={a.finishedAt} />
+          {hasLog(node) && <button type="button" class="small" onClick={() => setQuery({ tab: "log", attempt: String(a.attempt ?? i) })}>Log</button>}
+        </div>
+      ))}
+      <div class="row"><State state={node.phase} /><span class="grow">the newest</span><Took from={node.startedAt} to={node.finishedAt} />{hasLog(node) && <button type="button" class="small" onClick={() => setQuery({ tab: "log", attempt: undefined })}>Log</button>}</div>
+    </div>
+  );
+}

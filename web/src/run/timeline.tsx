@@ -1,0 +1,58 @@
+import { useMemo, useState } from "preact/hooks";
+import { duration, ms, now } from "../lib/format";
+import type { Run } from "../lib/types";
+import { Glyph, toneOf } from "../ui/status";
+import { isLeaf, label, stem, tree, worst, type Item } from "./model";
+import type { ViewProps } from "./tree";
+
+/** atOnce is how many bars are drawn before a person asks for all. */
+const atOnce = 400;
+
+/** Timeline shows when each step ran, as bars on one axis. */
+export function Timeline({ nodes, chosen, select, open, toggle, run }: ViewProps & { run: Run }) {
+  const [all, setAll] = useState(false);
+  const lines = useMemo(() => tree(nodes, open), [nodes, open]);
+  const from = Math.min(...nodes.map((n) => ms(n.startedAt)).filter(Number.isFinite), ms(run.startedAt ?? run.createdAt));
+  const over = ms(run.finishedAt);
+  const to = Math.max(Number.isNaN(over) ? now.value : over, ...nodes.map((n) => ms(n.finishedAt)).filter(Number.isFinite), from + 1000);
+  const at = (t: number) => `${(100 * (t - from)) / (to - from)}%`;
+  const bar = (start: number, end: number) => ({ left: at(start), width: `max(3px, ${(100 * (end - start)) / (to - from)}%)` });
+  const shown = all ? lines : lines.slice(0, atOnce);
+  return (
+    <div class="timeline">
+      <div class="axis"><span /><div class="ticks">{ticks(to - from).map((t) => <span key={t} style={{ left: at(from + t) }}>{duration(t) === "0ms" ? "0" : duration(t)}</span>)}</div></div>
+      {shown.map(({ item, depth }) => {
+        const [start, end] = span(item, to);
+        const phase = item.members ? worst(item.members) : item.node.phase;
+        return (
+          <button key={item.id} type="button" class={item.id === chosen ? "tl on" : "tl"} aria-current={item.id === chosen} onClick={() => (item.members ? toggle(item.id) : select(item.id))}>
+            <span class="tlname" style={{ paddingLeft: `${depth * 12}px` }}><Glyph state={phase} size={14} /><span class="clip">{item.members ? `${stem(label(item.node))} × ${item.members.length}` : label(item.node)}</span></span>
+            <span class="track">
+              {Number.isFinite(start) && <i class={`t-${toneOf(phase)} ${item.members || isLeaf(item.node) ? "bar2" : "bar2 thin"}`} style={bar(start, end)} />}
+              {Number.isFinite(start) && <em style={start - from > (to - from) * 0.6 ? { right: `calc(100% - ${at(start)} + 6px)` } : { left: `calc(max(${at(end)}, ${at(start)} + 3px) + 6px)` }}>{end - from > (to - from) * 0.88 && start - from <= (to - from) * 0.6 ? "" : duration(end - start)}</em>}
+            </span>
+          </button>
+        );
+      })}
+      {shown.length < lines.length && <button type="button" class="more" onClick={() => setAll(true)}>Show all {lines.length} steps</button>}
+    </div>
+  );
+}
+
+function span(item: Item, to: number): [number, number] {
+  const nodes = item.members ?? [item.node];
+  const starts = nodes.map((n) => ms(n.startedAt)).filter(Number.isFinite);
+  if (!starts.length) return [NaN, NaN];
+  const ends = nodes.filter((n) => Number.isFinite(ms(n.startedAt))).map((n) => ms(n.finishedAt)).map((e) => (Number.isNaN(e) ? to : e));
+  const start = Math.min(...starts);
+  return [start, Math.max(start, ...ends)];
+}
+
+/** ticks are at most six round places on an axis of a length in ms. */
+export function ticks(length: number): number[] {
+  const steps = [100, 200, 500, 1e3, 2e3, 5e3, 1e4, 15e3, 3e4, 6e4, 12e4, 3e5, 6e5, 9e5, 18e5, 36e5, 72e5, 216e5, 432e5, 864e5];
+  const step = steps.find((s) => length / s <= 6) ?? Math.ceil(length / 6 / 864e5) * 864e5;
+  const out = [];
+  for (let t = 0; t <= length * 0.96; t += step) out.push(t);
+  return out;
+}

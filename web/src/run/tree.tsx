@@ -1,0 +1,46 @@
+import { useEffect, useMemo, useRef } from "preact/hooks";
+import type { Node } from "../lib/types";
+import { Took } from "../ui/parts";
+import { Glyph } from "../ui/status";
+import { counts, label, stem, tree, worst, type Item } from "./model";
+
+export interface ViewProps {
+  nodes: Node[];
+  chosen?: string;
+  select: (id: string) => void;
+  open: ReadonlySet<string>;
+  toggle: (id: string) => void;
+}
+
+/** Tree lists the steps, each under what it is part of. */
+export function Tree({ nodes, chosen, select, open, toggle }: ViewProps) {
+  const lines = useMemo(() => tree(nodes, open), [nodes, open]);
+  const box = useRef<HTMLDivElement>(null);
+  useEffect(() => { box.current?.querySelector("[aria-current=true]")?.scrollIntoView({ block: "nearest" }); }, [chosen]);
+  return (
+    <div class="tree" ref={box}>
+      {lines.map(({ item, depth }) => (
+        <button key={item.id} type="button" class={item.id === chosen ? "leaf on" : "leaf"} aria-current={item.id === chosen} style={{ paddingLeft: `${12 + depth * 18}px` }}
+          onClick={() => (item.members ? toggle(item.id) : select(item.id))}>
+          <Glyph state={item.members ? worst(item.members) : item.node.phase} />
+          <span class="leafname">
+            <span>{item.members ? stem(label(item.node)) : label(item.node)}</span>
+            {item.members ? <Counts of={item} /> : <Why node={item.node} />}
+          </span>
+          {!item.members && <Took from={item.node.startedAt} to={item.node.finishedAt} />}
+        </button>
+      ))}
+    </div>
+  );
+}
+
+function Why({ node }: { node: Node }) {
+  const words = node.message || node.why || node.synchronizationStatus;
+  return words ? <span class="faint clip">{words}</span> : null;
+}
+
+/** Counts says how a fan-out is doing: "118 succeeded, 2 failed". */
+export function Counts({ of }: { of: Item }) {
+  const members = of.members ?? [];
+  return <span class="faint">{members.length} × – {counts(members).map(([p, n]) => `${n} ${(p || "not begun").toLowerCase()}`).join(", ")}</span>;
+}

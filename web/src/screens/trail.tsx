@@ -1,0 +1,144 @@
+import { useState } from "preact/hooks";
+import { call, Failure, get } from "../lib/api";
+import { full } from "../lib/format";
+import { useLoad } from "../lib/load";
+import { appPath, eventPath, go, mrPath, place, runPath, seqPath, trailPath } from "../lib/router";
+import type { Entry, Head as LedgerHead, Trail, VerifyReport } from "../lib/types";
+import { Json } from "../ui/json";
+import { Ago, Empty, Head, Problem, Sha, Wait } from "../ui/parts";
+import { Badge, type Tone } from "../ui/status";
+
+/** TrailScreen shows the chain of anything: up to what caused it, down to what it led to. */
+export function TrailScreen() {
+  const q = place.value.query;
+  const of = q.get("of") ?? "", seq = q.get("seq") ?? "";
+  return (
+    <>
+      <Head title="Trail" sub={<span class="faint">{of || (seq ? `entry ${seq}` : "what led to what, from the ledger")}</span>}><Verify /></Head>
+      <Ask now={of || seq} />
+      {of || seq ? <Chain key={of + seq} of={of} seq={seq} /> : <Latest />}
+    </>
+  );
+}
+
+function Ask({ now }: { now: string }) {
+  const [text, setText] = useState(now);
+  const ask = (e: globalThis.Event) => {
+    e.preventDefault();
+    const t = text.trim();
+    if (t) go(/^\d+$/.test(t) ? seqPath(Number(t)) : trailPath(t));
+  };
+  return <form class="bar" onSubmit={ask}><input class="search wide1" data-filter="" type="search" value={text} onInput={(e) => setText(e.currentTarget.value)} aria-label="Trail of" placeholder="run/default/x, app/default/x, pod/NAME, event/ID, mr/REPO/1, commit/SHA, image/NAME@DIGEST, or a number" /><button type="submit">Show</button></form>;
+}
+
+function Chain({ of, seq }: { of: string; seq: string }) {
+  const trail = useLoad(`${of}|${seq}`, (s) => get<Trail>("/trail", seq ? { seq } : { of }, s));
+  return <Wait of={trail}>{(t) => {
+    const me = t.entry ?? t.up?.[0];
+    const up = (t.up ?? []).filter((e) => e.seq !== me?.seq).sort((a, b) => a.seq - b.seq);
+    return (
+      <>
+        {up.length > 0 && me && <nav class="hchain" aria-label="The chain in short">{[...up, me].map((e) => <a key={e.seq} href={seqPath(e.seq)} class={e.seq === me.seq ? "on" : ""} title={e.subject}><Icon kind={e.kind} /><span>{e.kind}</span></a>)}</nav>}
+        {up.length > 0 && <section><h2>Why</h2><div class="chain">{up.map((e) => <Line key={e.seq} e={e} />)}</div></section>}
+        {me && <section><h2>This</h2><div class="chain"><Line e={me} here /></div></section>}
+        <section><h2>What it led to <span class="count">{t.down?.length ?? 0}{t.truncated ? "+" : ""}</span></h2>
+          {t.down?.length ? <div class="chain">{t.down.map((d) => <Line key={d.entry.seq} e={d.entry} depth={Math.max(0, d.depth - 1)} />)}</div> : <p class="quiet">Nothing yet.</p>}
+          {t.truncated && <p class="quiet">There is more than is shown here. Open an entry further down to go on from it.</p>}
+        </section>
+      </>
+    );
+  }}</Wait>;
+}
+
+function Latest() {
+  const head = useLoad("head", (s) => get<LedgerHead>("/ledger/head", {}, s));
+  return <Wait of={head}>{(h) => <Entries after={Math.max(0, h.seq - 50)} />}</Wait>;
+}
+
+function Entries({ after }: { after: number }) {
+  const entries = useLoad(`entries${after}`, (s) => get<{ items?: Entry[] }>("/entries", { after, limit: 50 }, s));
+  return <Wait of={entries}>{(p) => (p.items?.length
+    ? <section><h2>Latest entries</h2><div class="chain">{[...p.items].sort((a, b) => b.seq - a.seq).map((e) => <Line key={e.seq} e={e} />)}</div></section>
+    : <Empty title="The ledger is empty"><p>It fills with the first push, run or deployment.</p></Empty>)}</Wait>;
+}
+
+function Line({ e, depth = 0, here }: { e: Entry; depth?: number; here?: boolean }) {
+  const [open, setOpen] = useState(false);
+  const to = thing(e.subject);
+  return (
+    <div class={here ? "entry here" : "entry"} style={{ marginLeft: `${Math.min(depth, 10) * 22}px` }}>
+      <Icon kind={e.kind} />
+      <div class="grow">
+        <div class="entryline"><b>{e.kind}</b>{to ? <a href={to}>{e.subject}</a> : <span class="subject">{e.subject}</span>}</div>
+        <div class="meta"><span>{e.actor}</span><span title={full(e.time)}><Ago t={e.time} /></span><a data-row href={seqPath(e.seq)}>#{e.seq}</a>
+          {(e.body !== undefined && e.body !== null) && <button type="button" class="link" aria-expanded={open} onClick={() => setOpen(!open)}>{open ? "hide" : "body"}</button>}
+          {e.pruned && <span class="faint">body erased</span>}</div>
+        {open && <Json value={e.body} />}
+      </div>
+    </div>
+  );
+}
+
+const icons: Record<string, [string, Tone]> = {
+  event: ["↯", "busy"], sensor: ["◇", "wait"], trigger: ["▸", "wait"], run: ["▶", "good"], node: ["•", "none"], release: ["⬢", "merged"], application: ["▣", "good"],
+  sync: ["⟳", "busy"], object: ["▪", "none"], health: ["♥", "good"], mr: ["⑂", "merged"], push: ["↑", "busy"], ref: ["⌥", "none"], repo: ["▤", "none"], image: ["◈", "merged"], definition: ["¶", "none"],
+};
+
+function Icon({ kind }: { kind: string }) {
+  const [sign, tone] = icons[kind.split(".")[0] ?? ""] ?? ["·", "none"];
+  return <span class={`kind t-${tone}`} aria-hidden="true">{sign}</span>;
+}
+
+/** thing is the screen of what an entry is about. */
+function thing(subject: string): string | undefined {
+  const [kind, ...rest] = subject.split("/");
+  const [a, b] = rest;
+  if (kind === "run" && a && b) return runPath(a, b);
+  if ((kind === "application" || kind === "app") && a && b) return appPath(a, b);
+  if (kind === "event" && a) return eventPath(rest.join("/"));
+  if (kind === "mr") {
+    const m = /^(.+)[/#](\d+)$/.exec(rest.join("/"));
+    if (m) return mrPath(m[1]!, m[2]!);
+  }
+  return undefined;
+}
+
+const kept = "tiphys-head";
+
+function remembered(): LedgerHead | undefined {
+  try {
+    const s = window.localStorage.getItem(kept);
+    return s ? JSON.parse(s) as LedgerHead : undefined;
+  } catch { return undefined; }
+}
+
+/** Verify checks the chain, and against the signed head that this browser saw last: neither change nor cut passes. */
+function Verify() {
+  const head = useLoad("verify-head", (s) => get<LedgerHead>("/ledger/head", {}, s));
+  const [report, setReport] = useState<VerifyReport>();
+  const [error, setError] = useState<Failure>();
+  const [busy, setBusy] = useState(false);
+  const check = async () => {
+    setBusy(true);
+    setError(undefined);
+    try {
+      const since = remembered();
+      const r = await call<VerifyReport>("POST", "/ledger/verify", since ? { since } : {});
+      setReport(r);
+      if (r && !r.faults?.length) {
+        const now = await get<LedgerHead>("/ledger/head");
+        try { window.localStorage.setItem(kept, JSON.stringify(now)); } catch { /* then the next check has no older head to compare with */ }
+      }
+    } catch (e) { setError(e instanceof Failure ? e : new Failure(0, String(e))); }
+    setBusy(false);
+  };
+  return (
+    <div class="verify">
+      {head.data && <span class="faint">head #{head.data.seq} <Sha of={head.data.hash} /></span>}
+      {report && !report.faults?.length && <Badge tone="good">whole: {report.entries} entries</Badge>}
+      <button type="button" onClick={() => void check()} disabled={busy}>{busy ? "Checking…" : "Verify"}</button>
+      {error && <Problem error={error} />}
+      {report?.faults?.map((f) => <div class="note t-bad" key={f.seq + f.what}>entry {f.seq}: {f.what}</div>)}
+    </div>
+  );
+}
