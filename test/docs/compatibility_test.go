@@ -267,38 +267,3 @@ func TestLinks(t *testing.T) {
 		}
 	}
 }
-
-// direct matches a direct requirement of a go.mod.
-var direct = regexp.MustCompile(`(?m)^(?:\t|require )([^\s]+\.[^\s]+/?[^\s]*) v[^\s]+$`)
-
-// TestDependenciesAreJustified compares docs/dependencies.md with go.mod and the screens' package.json.
-func TestDependenciesAreJustified(t *testing.T) {
-	page, err := os.ReadFile("../../docs/dependencies.md")
-	if err != nil {
-		t.Fatal(err)
-	}
-	mod, err := os.ReadFile("../../go.mod")
-	if err != nil {
-		t.Fatal(err)
-	}
-	var names []string
-	for _, m := range direct.FindAllStringSubmatch(string(mod), -1) {
-		names = append(names, m[1])
-	}
-	if len(names) < 10 {
-		t.Fatalf("found %d direct requirements in go.mod only", len(names))
-	}
-	if pkg, err := os.ReadFile("../../web/package.json"); err == nil {
-		names = append(names, packages(t, pkg)...)
-	}
-	for _, name := range names {
-		if !strings.Contains(string(page), "`"+name+"`") {
-			t.Errorf("docs/dependencies.md does not say why %s is there", name)
-		}
-	}
-	for _, m := range regexp.MustCompile("(?m)^\\| `([^`]+)`").FindAllStringSubmatch(string(page), -1) {
-		if !slices.Contains(names, m[1]) && !strings.HasPrefix(m[1], "github.com/golangci/") {
-			t.Errorf("docs/dependencies.md lists %s, which is not required", m[1])
-		}
-	}
-}
