@@ -3,7 +3,6 @@ package cli
 import (
 	"bufio"
 	"context"
-	"encoding/json"
 	"fmt"
 	"io"
 	"strings"
@@ -11,7 +10,6 @@ import (
 	"time"
 
 	"github.com/tiphys/tiphys/executor"
-	"github.com/tiphys/tiphys/ledger"
 	"github.com/tiphys/tiphys/workflow"
 )
 
@@ -34,7 +32,6 @@ type follower struct {
 	nodes map[string]workflow.Node
 	order []string
 	logs  sync.WaitGroup
-	lines io.Writer
 }
 
 func newFollower(out io.Writer, src source, quiet bool) *follower {
@@ -121,19 +118,4 @@ func (f *follower) line(format string, args ...any) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	fmt.Fprintf(f.out, format+"\n", args...)
-}
-
-// decodeNodes reads node rows.
-func decodeNodes(rows []ledger.Row) ([]workflow.Node, int64, error) {
-	var last int64
-	nodes := make([]workflow.Node, 0, len(rows))
-	for _, row := range rows {
-		var n workflow.Node
-		if err := json.Unmarshal(row.Body, &n); err != nil {
-			return nil, 0, fmt.Errorf("decode node %s: %w", row.Key, err)
-		}
-		last = max(last, row.Seq)
-		nodes = append(nodes, n)
-	}
-	return nodes, last, nil
 }

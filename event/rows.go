@@ -86,7 +86,7 @@ type Settled struct {
 }
 
 // EventRow is the body of a row of table "event".
-type EventRow struct {
+type EventRow struct { //nolint:revive // event.Row would be taken for any row of the room
 	Event
 	// DataBytes is the size of the data; Data is left out of the row where it is large.
 	DataBytes int `json:"dataBytes"`

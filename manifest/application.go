@@ -285,7 +285,8 @@ type ApplicationTemplateMeta struct {
 	Finalizers  []string          `json:"finalizers,omitempty"`
 }
 
-// ApplicationSetSyncPolicy: ApplicationsSync is create-only, create-update, create-delete or sync (the default).
+// ApplicationSetSyncPolicy says what a set may do to its Applications. ApplicationsSync is create-only, create-update,
+// create-delete or sync (the default).
 type ApplicationSetSyncPolicy struct {
 	PreserveResourcesOnDeletion bool   `json:"preserveResourcesOnDeletion,omitempty"`
 	ApplicationsSync            string `json:"applicationsSync,omitempty"`

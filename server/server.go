@@ -292,7 +292,7 @@ func (s *Server) Serve(ctx context.Context) error {
 	background("events", s.events.Run)
 	background("schedules", s.crons.Run)
 	background("applications", s.apps.Run)
-	background("git", func(ctx context.Context) error { s.remote.Run(ctx, reconcileEvery); return nil })
+	background("git", func(ctx context.Context) error { return s.remote.Run(ctx, reconcileEvery) })
 	if s.o.Config != "" {
 		background("definitions", definitions.NewFolder(s.o.Config, s.defs, s.o.Log).Run)
 	}

@@ -60,7 +60,7 @@ type Route struct {
 }
 
 // Refusal says why a delivery did not become an event, and how to answer it.
-type Refusal struct {
+type Refusal struct { //nolint:errname // an answer to a sender; where nothing is wrong it is not an error
 	Status int
 	// Reason is for the sender and the log; it holds no secret.
 	Reason string

@@ -86,7 +86,7 @@ func (c *Controller) Run(ctx context.Context) error {
 		list, err := c.list(ctx)
 		if err != nil {
 			if ctx.Err() != nil {
-				return nil
+				break
 			}
 			c.o.Log.Error("read schedules", "error", err)
 		}

@@ -52,7 +52,7 @@ func (f *Folder) Run(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("watch %s: %w", f.dir, err)
 	}
-	defer w.Close()
+	defer func() { _ = w.Close() }()
 	if err := f.watch(w); err != nil {
 		return err
 	}

@@ -114,9 +114,9 @@ func (r *Remote) describeTag(ctx context.Context, repo Repository, c Change) (fa
 	return f, err
 }
 
-// rewritten reports whether new does not contain old, and whether old is known at all.
-func (r *Remote) rewritten(ctx context.Context, repo, old, new string) (forced, known bool, err error) {
-	_, err = r.git.read(ctx, r.dir(repo), "merge-base", "--is-ancestor", old, new)
+// rewritten reports whether after does not contain before, and whether before is known at all.
+func (r *Remote) rewritten(ctx context.Context, repo, before, after string) (forced, known bool, err error) {
+	_, err = r.git.read(ctx, r.dir(repo), "merge-base", "--is-ancestor", before, after)
 	switch exitCode(err) {
 	case 1:
 		return true, true, nil

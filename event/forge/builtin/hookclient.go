@@ -1,6 +1,7 @@
 package builtin
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -100,8 +101,14 @@ func callServer(name string, stdin io.Reader, environ []string) (hookAnswer, err
 	return exchange(env[envSocket], req)
 }
 
+// dialTimeout bounds how long a hook waits for a server that is starting.
+const dialTimeout = 10 * time.Second
+
 func exchange(socket string, req hookRequest) (hookAnswer, error) {
-	conn, err := net.DialTimeout("unix", socket, 10*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), dialTimeout)
+	defer cancel()
+	var d net.Dialer
+	conn, err := d.DialContext(ctx, "unix", socket)
 	if err != nil {
 		return hookAnswer{}, fmt.Errorf("reach the server: %w", err)
 	}

@@ -51,7 +51,7 @@ func installHooks(dir, executable string) (string, error) {
 
 // listenForHooks opens the socket. Its path depends only on the folder, so that the hook of a push that
 // outlived its server reaches the next one.
-func (r *Remote) listenForHooks() error {
+func (r *Remote) listenForHooks(ctx context.Context) error {
 	r.socket = filepath.Join(r.opt.Dir, hooksFolder, "socket")
 	if len(r.socket) > maxSocketPath {
 		sum := sha256.Sum256([]byte(r.opt.Dir))
@@ -67,7 +67,8 @@ func (r *Remote) listenForHooks() error {
 	if err := os.Remove(r.socket); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return err
 	}
-	l, err := net.Listen("unix", r.socket)
+	var lc net.ListenConfig
+	l, err := lc.Listen(ctx, "unix", r.socket)
 	if err != nil {
 		return err
 	}
@@ -115,7 +116,7 @@ func (r *Remote) serveHook(conn net.Conn) error {
 	var err error
 	switch req.Hook {
 	case "pre-receive":
-		answer, err = r.preReceive(ctx, req)
+		err = r.preReceive(ctx, req)
 	case "post-receive":
 		answer, err = r.postReceive(ctx, req)
 	default:
@@ -153,25 +154,25 @@ func parseChanges(s string) ([]Change, error) {
 }
 
 // preReceive records what a push is about to change. An error refuses the push.
-func (r *Remote) preReceive(ctx context.Context, req hookRequest) (hookAnswer, error) {
+func (r *Remote) preReceive(ctx context.Context, req hookRequest) error {
 	live := r.liveOf(req)
 	if live == nil {
-		return hookAnswer{}, errors.New("the server was restarted; push again")
+		return errors.New("the server was restarted; push again")
 	}
 	changes, err := parseChanges(req.Changes)
 	if err != nil {
-		return hookAnswer{}, err
+		return err
 	}
 	repo, err := r.Repository(ctx, live.repo)
 	if err != nil {
-		return hookAnswer{}, err
+		return err
 	}
 	for _, c := range changes {
 		if err := checkRef(c.Ref); err != nil {
-			return hookAnswer{}, err
+			return err
 		}
 		if c.New == zeroSHA && c.Ref == "refs/heads/"+repo.DefaultBranch {
-			return hookAnswer{}, fmt.Errorf("%s is the default branch and cannot be deleted; choose another default branch first: %w", repo.DefaultBranch, ErrRefused)
+			return fmt.Errorf("%s is the default branch and cannot be deleted; choose another default branch first: %w", repo.DefaultBranch, ErrRefused)
 		}
 	}
 	if live.actor.Name == "" {
@@ -179,10 +180,10 @@ func (r *Remote) preReceive(ctx context.Context, req hookRequest) (hookAnswer, e
 	}
 	p := Push{ID: live.id, Repo: live.repo, Actor: live.actor.Name, Verified: live.actor.Verified, Changes: changes, Options: req.Options}
 	if err := r.intend(ctx, live.actor, &p, 0); err != nil {
-		return hookAnswer{}, err
+		return err
 	}
 	r.opt.Fault("ref-update")
-	return hookAnswer{}, nil
+	return nil
 }
 
 // intend records a push or merge before it happens, and puts the entry's sequence into p.

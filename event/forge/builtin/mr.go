@@ -243,7 +243,7 @@ func (r *Remote) OpenMR(ctx context.Context, actor Actor, n NewMR) (MergeRequest
 		return MergeRequest{}, err
 	}
 	b := r.newBatch(repo)
-	m, _, err := r.opened(ctx, b, actor, event.Person{}, n, refs["refs/heads/"+n.Source], refs["refs/heads/"+n.Target], repo.LastMR+1, causeOf(ctx))
+	m, err := r.opened(ctx, b, actor, event.Person{}, n, refs["refs/heads/"+n.Source], refs["refs/heads/"+n.Target], repo.LastMR+1, causeOf(ctx))
 	if err != nil {
 		return MergeRequest{}, err
 	}
@@ -274,7 +274,7 @@ func openable(source, target string, refs map[string]string, open []MergeRequest
 }
 
 // opened adds a new merge request to a batch.
-func (r *Remote) opened(ctx context.Context, b *batch, actor Actor, claim event.Person, n NewMR, head, target string, number int, from cause) (MergeRequest, cause, error) {
+func (r *Remote) opened(ctx context.Context, b *batch, actor Actor, claim event.Person, n NewMR, head, target string, number int, from cause) (MergeRequest, error) {
 	m := MergeRequest{
 		Repo: n.Repo, Number: number, Title: cut(strings.TrimSpace(n.Title), maxTitle), Body: cut(n.Body, maxBody), URL: r.mrURL(n.Repo, number), State: stateOpen,
 		Source: n.Source, Target: n.Target, HeadSHA: head, Author: actor.Name, Verified: actor.Verified, Created: r.now(),
@@ -292,10 +292,10 @@ func (r *Remote) opened(ctx context.Context, b *batch, actor Actor, claim event.
 	m.BaseSHA = r.mergeBase(ctx, n.Repo, target, head)
 	files, complete := r.mrFiles(ctx, m)
 	if err := ctx.Err(); err != nil {
-		return m, from, err
+		return m, err
 	}
-	entry := b.mr(mrStep{actor: actor, claim: claim, before: MergeRequest{}, after: m, actions: []string{"open"}, files: files, filesComplete: complete, cause: from})
-	return m, entry, nil
+	b.mr(mrStep{actor: actor, claim: claim, before: MergeRequest{}, after: m, actions: []string{"open"}, files: files, filesComplete: complete, cause: from})
+	return m, nil
 }
 
 // mrFiles are the files that a merge request changes against its base.

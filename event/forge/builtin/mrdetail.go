@@ -2,9 +2,12 @@ package builtin
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strconv"
 	"strings"
+
+	"github.com/tiphys/tiphys/event/forge"
 )
 
 // maxDetailCommits is the most commits shown of one merge request.
@@ -46,9 +49,12 @@ func (r *Remote) GetMR(ctx context.Context, repo string, number int) (MRDetail, 
 	if d.Statuses, err = r.Statuses(ctx, repo, m.HeadSHA); err != nil {
 		return d, err
 	}
-	if _, err := r.Repository(ctx, repo); err != nil {
+	switch _, err := r.Repository(ctx, repo); {
+	case errors.Is(err, forge.ErrNotFound):
 		d.Reason = "the repository was deleted"
 		return d, nil
+	case err != nil:
+		return d, err
 	}
 	base := m.BaseSHA
 	if m.State == stateOpen {

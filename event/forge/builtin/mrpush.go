@@ -155,9 +155,9 @@ func (s *settling) openByOption(ctx context.Context, c stepContext, branch strin
 		n.Target = s.b.repo.DefaultBranch
 	}
 	if openable(n.Source, n.Target, s.refs, s.mrs) != nil || s.opened[c.push.ID] >= maxOptionMRs {
-		return nil // the push says so; see pushMessages
+		return nil //nolint:nilerr // the push says so; see pushMessages
 	}
-	m, _, err := s.r.opened(ctx, s.b, c.actor, c.facts.claim, n, c.New, s.refs["refs/heads/"+n.Target], s.lastMR+1, c.event)
+	m, err := s.r.opened(ctx, s.b, c.actor, c.facts.claim, n, c.New, s.refs["refs/heads/"+n.Target], s.lastMR+1, c.event)
 	if err != nil {
 		return err
 	}

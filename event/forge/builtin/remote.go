@@ -106,7 +106,7 @@ func New(opt Options) (*Remote, error) {
 	if err := r.initBare(ctx, filepath.Join(opt.Dir, emptyRepository), "main"); err != nil {
 		return nil, fmt.Errorf("open git remote: %w", err)
 	}
-	if err := r.listenForHooks(); err != nil {
+	if err := r.listenForHooks(ctx); err != nil {
 		return nil, fmt.Errorf("open git remote: listen for hooks: %w", err)
 	}
 	return r, nil
