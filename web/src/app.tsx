@@ -64,14 +64,14 @@ function screen(at: string) {
 
 function Top() {
   const at = path.value;
-  const words = { live: "Live: changes appear as they happen", connecting: "Connecting to the server", lost: "No connection: what you see may be old" };
+  const words = { live: "Live: changes appear as they happen", connecting: "Connecting to the server", lost: "No connection: what you see may be old", idle: "" };
   return (
     <div class="top">
       <a href="/" class="brand" aria-label="Tiphys, overview"><Wheel /><span>Tiphys</span></a>
       <nav class="nav" aria-label="Main">
         {nav.map(([href, name]) => <a key={href} href={href} class={at === href || at.startsWith(href + "/") ? "on" : ""} aria-current={at.startsWith(href) ? "page" : undefined}>{name}</a>)}
       </nav>
-      <span class={`live ${connection.value}`} role="status" title={words[connection.value]}><i aria-hidden="true" /><span class="wide">{connection.value === "live" ? "Live" : connection.value === "lost" ? "Offline" : "…"}</span></span>
+      {connection.value !== "idle" && <span class={`live ${connection.value}`} role="status" title={words[connection.value]}><i aria-hidden="true" /><span class="wide">{connection.value === "live" ? "Live" : connection.value === "lost" ? "Offline" : "…"}</span></span>}
       <button type="button" class="theme" onClick={nextTheme} title={`Theme: ${theme.value}`} aria-label={`Theme: ${theme.value}. Change it`}>
         <svg width="16" height="16" viewBox="0 0 16 16" aria-hidden="true"><circle cx="8" cy="8" r="6.2" fill="none" stroke="currentColor" stroke-width="1.4" /><path d={theme.value === "dark" ? "M8 1.8a6.2 6.2 0 0 1 0 12.4 6.2 6.2 0 0 1 0-12.4" : theme.value === "light" ? "" : "M8 1.8a6.2 6.2 0 0 1 0 12.4z"} fill="currentColor" /></svg>
       </button>

@@ -2,8 +2,8 @@ import { signal } from "@preact/signals";
 import { get, loggedOut, url } from "./api";
 import type { Head, Row } from "./types";
 
-/** connection says whether changes arrive: "live", "connecting" or "lost". */
-export const connection = signal<"live" | "connecting" | "lost">("connecting");
+/** connection says whether changes arrive: "live", "connecting" or "lost"; "idle" where a screen shows nothing that changes. */
+export const connection = signal<"live" | "connecting" | "lost" | "idle">("idle");
 
 interface Subscriber { tables: string[]; take: (rows: Row[]) => void }
 
@@ -36,7 +36,8 @@ async function connect(): Promise<void> {
   source?.close();
   source = null;
   open = tables;
-  if (!tables || loggedOut.peek()) return;
+  if (!tables || loggedOut.peek()) { connection.value = "idle"; return; }
+  if (connection.peek() === "idle") connection.value = "connecting";
   if (seen < 0) {
     // Ask for changes from where the ledger is now, so that none is missed before the stream is open.
     try { seen = (await get<Head>("/ledger/head")).seq; } catch { lost(); return; }

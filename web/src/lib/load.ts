@@ -1,6 +1,6 @@
 import { useCallback, useEffect, useRef, useState } from "preact/hooks";
 import { Failure } from "./api";
-import { onRows } from "./live";
+import { connection, onRows } from "./live";
 import type { Row } from "./types";
 
 export interface Loaded<T> {
@@ -56,6 +56,13 @@ export function useLoad<T>(key: string, read: (signal: AbortSignal) => Promise<T
     }) : () => {};
     return () => { gone = true; window.clearTimeout(timer); abort.abort(); stop(); };
   }, [key, o.tables?.join(",")]);
+
+  // What could not be read while the server was away is read again when it is back.
+  useEffect(() => {
+    if (state.error?.code !== 0) return;
+    let first = true;
+    return connection.subscribe((c) => { if (c === "live" && !first) run.current(); first = false; });
+  }, [state.error]);
 
   const mine = state.key === key;
   const data = mine ? state.data : undefined;

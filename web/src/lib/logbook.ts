@@ -1,4 +1,4 @@
-import { lines } from "./api";
+import { Failure, lines } from "./api";
 
 /** cap is how many lines a browser keeps of one log; of a longer one the start and the end are kept. */
 export const cap = 100_000;
@@ -21,12 +21,22 @@ export class Logbook {
     signal.addEventListener("abort", stop);
     const follow = live ? 1 : undefined;
     try {
-      await lines(address({ from: 0, follow }), first.signal, (more) => {
-        this.add(more);
-        if (this.lines.length >= cap) first.abort();
-      });
-    } catch (e) {
-      if (!first.signal.aborted || signal.aborted) throw e;
+      for (let tries = 0; ; tries++) {
+        const before = this.lines.length;
+        try {
+          await lines(address({ from: before, follow }), first.signal, (more) => {
+            this.add(more);
+            if (this.lines.length >= cap) first.abort();
+          });
+          break;
+        } catch (e) {
+          if (first.signal.aborted) { if (signal.aborted) throw e; break; }
+          if (this.lines.length > before) tries = 0;
+          // A connection that broke goes on from the last whole line; an answer that refuses is final.
+          if (tries >= 5 || (e instanceof Failure && e.code > 0)) throw e;
+          await new Promise((go) => window.setTimeout(go, 500 * (tries + 1)));
+        }
+      }
     } finally {
       signal.removeEventListener("abort", stop);
     }
@@ -61,14 +71,16 @@ export const writeRange = (r: Range) => (r.from === r.to ? `#L${r.from}` : `#L${
 const wrong = /(^|[\s:[])(error|fatal|panic|failed|FAIL|exception|undefined reference|cannot|no such file)\b/i;
 const harmless = /\b0 (errors|failed|failures)\b|no errors?\b|errors?[:=]\s*0\b/i;
 
-/** firstError is the index of the line that most likely says why something failed: the first of the last block. */
+const telling = /(error|panic|fatal|exception)\b.{8,}/i;
+
+/** firstError is the index of the line that most likely says why something failed, or -1: of the last block of wrong lines the first that tells more than "FAIL". */
 export function firstError(lines: string[]): number {
+  const block: number[] = [];
   for (let i = lines.length - 1, end = Math.max(0, lines.length - 400); i >= end; i--) {
-    if (!isError(lines[i]!)) continue;
-    while (i > end && isError(lines[i - 1]!)) i--;
-    return i;
+    if (block.length && block[0]! - i > 3) break;
+    if (isError(lines[i]!)) block.unshift(i);
   }
-  return -1;
+  return block.find((i) => telling.test(lines[i]!)) ?? block[0] ?? -1;
 }
 
 /** isError tells whether a line looks like an error. */

@@ -1,21 +1,25 @@
 import { useEffect, useMemo, useRef, useState } from "preact/hooks";
 import { now, took } from "../lib/format";
 import { toneOf } from "../ui/status";
-import type { Placed } from "./layout";
+import type { Direction, Placed } from "./layout";
 import { counts, label, shape, stem, worst, type Item, type Shape } from "./model";
 import type { ViewProps } from "./tree";
 
-type Layout = (s: Shape) => Placed;
+type Layout = (s: Shape, dir: Direction) => Placed;
+
+/** readable is the scale below which names are too small: rather than that, the graph scrolls. */
+const readable = 0.8;
 
 /** Graph draws the run's shape. The layout comes in a piece of its own, so that lists open without it. */
 export function Graph({ nodes, chosen, select, open, toggle }: ViewProps) {
   const [layout, setLayout] = useState<{ f: Layout }>();
   useEffect(() => { void import("./layout").then((m) => setLayout({ f: m.layout })); }, []);
   const drawn = useMemo(() => shape(nodes, open), [nodes, open]);
-  const placed = useMemo(() => layout?.f(drawn), [layout, drawn]);
   const box = useRef<HTMLDivElement>(null);
+  const room = useRoom(box);
+  const placed = useMemo(() => (layout ? better(layout.f(drawn, "LR"), layout.f(drawn, "TB"), room) : undefined), [layout, drawn, room.w, room.h]);
   const [zoom, setZoom] = useState(0);
-  const fit = placed && box.current ? Math.min(1, Math.max(0.45, (box.current.clientWidth - 4) / placed.w)) : 1;
+  const fit = placed ? Math.max(readable, scaleFor(placed, room)) : 1;
   const scale = zoom || fit;
   useEffect(() => {
     const b = placed?.boxes.get(chosen ?? "");
@@ -40,6 +44,27 @@ export function Graph({ nodes, chosen, select, open, toggle }: ViewProps) {
       </div>
     </div>
   );
+}
+
+interface Room { w: number; h: number }
+
+const scaleFor = (p: Placed, room: Room) => Math.min(1, (room.w - 4) / p.w, (room.h - 4) / p.h);
+
+// Reading from left to right is the custom, so growing down must be clearly better.
+const better = (right: Placed, down: Placed, room: Room) => (scaleFor(right, room) < readable && scaleFor(down, room) > scaleFor(right, room) * 1.15 ? down : right);
+
+function useRoom(box: preact.RefObject<HTMLDivElement>): Room {
+  const [room, setRoom] = useState<Room>({ w: 600, h: 500 });
+  useEffect(() => {
+    const el = box.current;
+    if (!el) return;
+    const measure = () => setRoom({ w: el.clientWidth, h: el.clientHeight });
+    measure();
+    const o = new ResizeObserver(measure);
+    o.observe(el);
+    return () => o.disconnect();
+  }, []);
+  return room;
 }
 
 interface ShownProps { item: Item; x: number; y: number; w: number; h: number; on: boolean; pick: () => void }

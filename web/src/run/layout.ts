@@ -8,13 +8,16 @@ const size = { w: 190, h: 44 };
 const dot = { w: 14, h: 14 };
 const cache = new Map<string, Placed>();
 
-/** layout places a shape from left to right. The same topology is placed once: a change of status moves nothing. */
-export function layout(s: Shape): Placed {
-  const key = s.items.map((i) => i.id).join() + "|" + s.edges.map((e) => e.join(">")).join();
+/** Direction is where the graph grows: to the right or down. */
+export type Direction = "LR" | "TB";
+
+/** layout places a shape. The same topology is placed once: a change of status moves nothing. */
+export function layout(s: Shape, dir: Direction): Placed {
+  const key = dir + s.items.map((i) => i.id).join() + "|" + s.edges.map((e) => e.join(">")).join();
   const known = cache.get(key);
   if (known) return known;
   const g = new dagre.graphlib.Graph();
-  g.setGraph({ rankdir: "LR", nodesep: 14, ranksep: 44, marginx: 20, marginy: 20 });
+  g.setGraph({ rankdir: dir, nodesep: 14, ranksep: dir === "LR" ? 44 : 34, marginx: 20, marginy: 20 });
   g.setDefaultEdgeLabel(() => ({}));
   for (const i of s.items) {
     const { w, h } = i.small ? dot : size;
@@ -22,13 +25,13 @@ export function layout(s: Shape): Placed {
   }
   for (const [a, b] of s.edges) g.setEdge(a, b);
   dagre.layout(g);
-  const placed = read(g, s);
+  const placed = read(g, s, dir);
   if (cache.size > 20) cache.clear();
   cache.set(key, placed);
   return placed;
 }
 
-function read(g: InstanceType<typeof dagre.graphlib.Graph>, s: Shape): Placed {
+function read(g: InstanceType<typeof dagre.graphlib.Graph>, s: Shape, dir: Direction): Placed {
   const boxes = new Map<string, Box>();
   let w = 0, h = 0;
   for (const i of s.items) {
@@ -37,20 +40,21 @@ function read(g: InstanceType<typeof dagre.graphlib.Graph>, s: Shape): Placed {
     w = Math.max(w, n.x + n.width / 2);
     h = Math.max(h, n.y + n.height / 2);
   }
-  const lines = s.edges.map(([from, to]) => ({ from, to, d: curve(boxes.get(from)!, boxes.get(to)!, (g.edge(from, to) as { points?: { x: number; y: number }[] }).points ?? []) }));
+  const lines = s.edges.map(([from, to]) => ({ from, to, d: curve(boxes.get(from)!, boxes.get(to)!, (g.edge(from, to) as { points?: { x: number; y: number }[] }).points ?? [], dir) }));
   return { boxes, lines, w: w + 20, h: h + 20 };
 }
 
 // An edge that passes ranks goes through dagre's points, which lead around the nodes between.
-function curve(a: Box, b: Box, points: { x: number; y: number }[]): string {
-  const start = { x: a.x + a.w, y: a.y + a.h / 2 };
-  const end = { x: b.x, y: b.y + b.h / 2 };
+function curve(a: Box, b: Box, points: { x: number; y: number }[], dir: Direction): string {
+  const down = dir === "TB";
+  const start = down ? { x: a.x + a.w / 2, y: a.y + a.h } : { x: a.x + a.w, y: a.y + a.h / 2 };
+  const end = down ? { x: b.x + b.w / 2, y: b.y } : { x: b.x, y: b.y + b.h / 2 };
   const through = points.length > 3 ? points.slice(1, -1) : [];
   let d = `M${start.x} ${start.y}`;
   let from = start;
   for (const p of [...through, end]) {
-    const mid = (from.x + p.x) / 2;
-    d += `C${mid} ${from.y} ${mid} ${p.y} ${p.x} ${p.y}`;
+    const x = (from.x + p.x) / 2, y = (from.y + p.y) / 2;
+    d += down ? `C${from.x} ${y} ${p.x} ${y} ${p.x} ${p.y}` : `C${x} ${from.y} ${x} ${p.y} ${p.x} ${p.y}`;
     from = p;
   }
   return d;

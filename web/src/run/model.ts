@@ -88,6 +88,9 @@ function represent(nodes: Node[], stacked: Map<string, string>): Map<string, str
   return rep;
 }
 
+// The root stands for the whole run, which the screen's head tells about; like a group it only joins.
+const joins = (n: Node) => n.type === "StepGroup" || n.type === "TaskGroup" || ((n.type === "DAG" || n.type === "Steps") && !n.boundaryID && (n.children?.length ?? 0) > 0);
+
 /** shape makes what the graph draws from a run's nodes. */
 export function shape(nodes: Node[], open: ReadonlySet<string>): Shape {
   const rep = represent(nodes, stacks(nodes, open));
@@ -97,11 +100,11 @@ export function shape(nodes: Node[], open: ReadonlySet<string>): Shape {
     const id = rep.get(n.id)!;
     const have = items.get(id);
     if (!id.startsWith("stack:")) {
-      if (!have) items.set(id, { id, node: byID.get(id) ?? n, small: n.id === id && (n.type === "StepGroup" || n.type === "TaskGroup") });
+      if (!have) items.set(id, { id, node: byID.get(id) ?? n, small: false });
     } else if (!have) items.set(id, { id, node: byID.get(id.slice(6)) ?? n, members: [n], small: false });
     else if (n.boundaryID === have.node.boundaryID) have.members!.push(n);
   }
-  for (const i of items.values()) if (!i.id.startsWith("stack:")) i.small = i.node.type === "StepGroup" || i.node.type === "TaskGroup";
+  for (const i of items.values()) if (!i.id.startsWith("stack:")) i.small = joins(i.node);
   const edges = new Map<string, [string, string]>();
   for (const n of nodes) {
     for (const c of n.children ?? []) {

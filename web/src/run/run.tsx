@@ -61,7 +61,7 @@ function Shown({ detail, reload }: { detail: RunDetail; reload: () => void }) {
   const shared = { nodes, chosen, select, open, toggle };
   const node = nodes.find((n) => n.id === chosen);
   return (
-    <div class="run">
+    <div class={toneOf(run.phase) === "bad" ? "run bad" : "run"}>
       <RunHead run={run} reload={reload} />
       <div class="split">
         <section class="views" aria-label="Steps">
@@ -93,7 +93,7 @@ function RunHead({ run, reload }: { run: Run; reload: () => void }) {
           <State state={phase} /><Progress of={run.progress} state={phase} />
           <span><Took from={run.startedAt} to={run.finishedAt} /></span>
           <span class="faint">started <Ago t={run.startedAt ?? run.createdAt} /></span>
-          <From labels={run.labels} links />
+          <From labels={run.labels} event={run.event} links />
           {run.template && <a href={`/definitions/WorkflowTemplate/${seg(run.namespace)}/${seg(run.template.split("/").pop()!)}`}>{run.template}</a>}
           {!!run.event && <a href={seqPath(run.event)}>event</a>}
           <a href={trailPath(`run/${run.namespace}/${run.name}`)}>trail</a>

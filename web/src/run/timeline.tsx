@@ -17,6 +17,9 @@ export function Timeline({ nodes, chosen, select, open, toggle, run }: ViewProps
   const to = Math.max(Number.isNaN(over) ? now.value : over, ...nodes.map((n) => ms(n.finishedAt)).filter(Number.isFinite), from + 1000);
   const at = (t: number) => `${(100 * (t - from)) / (to - from)}%`;
   const bar = (start: number, end: number) => ({ left: at(start), width: `max(3px, ${(100 * (end - start)) / (to - from)}%)` });
+  // The length stands behind its bar, or before it where there is no room behind, or in the margin.
+  const beside = (start: number, end: number) => ((end - from) / (to - from) > 0.85 && (start - from) / (to - from) > 0.15
+    ? { right: `calc(100% - ${at(start)} + 6px)` } : { left: `calc(max(${at(end)}, ${at(start)} + 3px) + 6px)` });
   const shown = all ? lines : lines.slice(0, atOnce);
   return (
     <div class="timeline">
@@ -29,7 +32,7 @@ export function Timeline({ nodes, chosen, select, open, toggle, run }: ViewProps
             <span class="tlname" style={{ paddingLeft: `${depth * 12}px` }}><Glyph state={phase} size={14} /><span class="clip">{item.members ? `${stem(label(item.node))} × ${item.members.length}` : label(item.node)}</span></span>
             <span class="track">
               {Number.isFinite(start) && <i class={`t-${toneOf(phase)} ${item.members || isLeaf(item.node) ? "bar2" : "bar2 thin"}`} style={bar(start, end)} />}
-              {Number.isFinite(start) && <em style={start - from > (to - from) * 0.6 ? { right: `calc(100% - ${at(start)} + 6px)` } : { left: `calc(max(${at(end)}, ${at(start)} + 3px) + 6px)` }}>{end - from > (to - from) * 0.88 && start - from <= (to - from) * 0.6 ? "" : duration(end - start)}</em>}
+              {Number.isFinite(start) && <em style={beside(start, end)}>{duration(end - start)}</em>}
             </span>
           </button>
         );

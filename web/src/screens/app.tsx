@@ -112,7 +112,7 @@ function PodLog({ path, resources }: { path: string; resources: Resource[] }) {
   const [more, setMore] = useState(1000);
   if (!pods.length) return null;
   return (
-    <section>
+    <section class="podlog">
       <h2>Pod logs</h2>
       <div class="chips" role="group" aria-label="Pod">{pods.map((p) => <button type="button" key={p.name} class={p.name === pod ? "chip on" : "chip"} aria-pressed={p.name === pod} onClick={() => setQuery({ pod: p.name === pod ? undefined : p.name })}>{p.name}</button>)}</div>
       {pod && <Log key={pod + more} address={(q) => url(`${path}/logs/${seg(pod)}`, { tail: more, follow: q.follow })} live atEnd name={`${pod}.log`}>

@@ -31,7 +31,7 @@ export function Glyph({ state, title, size = 16 }: { state?: string; title?: str
     <svg class={`glyph t-${tone}`} width={size} height={size} viewBox="0 0 16 16" role="img" aria-label={name}>
       <title>{name}</title>
       <circle cx="8" cy="8" r="7" />
-      {shapes[tone]}
+      {state === "open" || state === "draft" ? shapes.merged : shapes[tone]}
     </svg>
   );
 }

@@ -12,9 +12,12 @@ export function gitOf(labels: Record<string, string> = {}) {
 }
 
 /** From says in one line where a run comes from: repository, branch, commit, merge request. */
-export function From({ labels, links = false }: { labels?: Record<string, string>; links?: boolean }) {
+export function From({ labels, links = false, event }: { labels?: Record<string, string>; links?: boolean; event?: number }) {
   const g = gitOf(labels);
-  if (!g.repo && !g.branch && !g.commit) return <span class="faint">started by hand</span>;
+  if (!g.repo && !g.branch && !g.commit) {
+    const cron = labels?.[own + "cron"] ?? labels?.["workflows.argoproj.io/cron-workflow"];
+    return <span class="faint">{cron ? `by schedule ${cron}` : event ? "by an event" : "by hand"}</span>;
+  }
   const ref = g.branch || g.tag;
   return (
     <span class="from">
@@ -47,7 +50,7 @@ export function RunRow({ run }: { run: Run }) {
   return (
     <a class="row runrow" data-row href={runPath(run.namespace, run.name)}>
       <Glyph state={phase} size={18} />
-      <span class="c-name"><b>{run.name}</b><From labels={run.labels} />{run.message && toneOf(phase) === "bad" && <span class="why t-bad word">{run.message}</span>}</span>
+      <span class="c-name"><b>{run.name}</b><From labels={run.labels} event={run.event} />{run.message && toneOf(phase) === "bad" && <span class="why t-bad word">{run.message}</span>}</span>
       <span class="c-progress"><Progress of={run.progress} state={phase} /></span>
       <span class="c-when"><Ago t={run.startedAt ?? run.createdAt} /></span>
       <span class="c-took">{run.startedAt ? <Took from={run.startedAt} to={run.finishedAt} /> : <span class="faint">not begun</span>}</span>
