@@ -111,6 +111,8 @@ type Release struct {
 	Branch string `json:"branch"`
 	// MR is the merge request that it was made for; 0 for a branch.
 	MR int `json:"mr,omitempty"`
+	// Merged is the merge request whose merge made the commit; 0 if it was made otherwise.
+	Merged int `json:"merged,omitempty"`
 	// Images maps a service to its image by digest: "harbour/api@sha256:…".
 	Images map[string]string `json:"images"`
 	// Sources maps a service to the commit it was built from, where that is not Commit (taken over from an earlier release).

@@ -13,6 +13,8 @@ import (
 // SetHosts gives further names to all pods that have a hosts file of their own (all but host views), those that
 // run too: names by address. It replaces what was set before.
 func (e *Executor) SetHosts(hosts map[string][]string) error {
+	e.hostFiles.Lock()
+	defer e.hostFiles.Unlock()
 	e.mu.Lock()
 	e.hosts = make(map[string][]string, len(hosts))
 	for address, names := range hosts {
@@ -23,7 +25,6 @@ func (e *Executor) SetHosts(hosts map[string][]string) error {
 		live = append(live, a)
 	}
 	e.mu.Unlock()
-	extra := e.extraHosts()
 	var failed error
 	for _, a := range live {
 		if a.pod.Host {
@@ -32,20 +33,28 @@ func (e *Executor) SetHosts(hosts map[string][]string) error {
 		if _, err := os.Stat(filepath.Join(a.workFolder(), "hosts")); err != nil {
 			continue
 		}
-		if err := a.writeHosts(extra); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		if err := a.writeHosts(e.extraHosts(a.pod.Pod.Namespace)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			failed = errors.Join(failed, fmt.Errorf("set host names of %s: %w", a.id.Node, err))
 		}
 	}
 	return failed
 }
 
-// extraHosts is what SetHosts set, as lines.
-func (e *Executor) extraHosts() string {
+// extraHosts is what SetHosts set, as lines for pods of a namespace. A Service of that namespace is found by its bare
+// name too, as the search list of a pod's resolv.conf has it in Kubernetes.
+func (e *Executor) extraHosts(namespace string) string {
 	e.mu.Lock()
 	defer e.mu.Unlock()
+	suffix := "." + namespace + ".svc.cluster.local"
 	var b strings.Builder
 	for _, address := range sortedKeys(e.hosts) {
-		b.WriteString(hostsLine(address, e.hosts[address]))
+		var bare []string
+		for _, name := range e.hosts[address] {
+			if short, own := strings.CutSuffix(name, suffix); own && !strings.Contains(short, ".") {
+				bare = append(bare, short)
+			}
+		}
+		b.WriteString(hostsLine(address, append(bare, e.hosts[address]...)))
 	}
 	return b.String()
 }
@@ -54,6 +63,13 @@ func hostsLine(address string, names []string) string {
 	line := address + "\t" + strings.Join(names, " ")
 	// A line break in a name must not make further entries.
 	return strings.NewReplacer("\n", "", "\r", "").Replace(line) + "\n"
+}
+
+// beginHosts writes the hosts file of a pod that is about to start.
+func (e *Executor) beginHosts(a *attempt) error {
+	e.hostFiles.Lock()
+	defer e.hostFiles.Unlock()
+	return a.writeHosts(e.extraHosts(a.pod.Pod.Namespace))
 }
 
 // writeHosts writes the pod's hosts file in place: the file is bound into the pod, so it must stay the same one.

@@ -106,7 +106,9 @@ type Executor struct {
 	trash    *trash
 	attempts map[executor.ID]*attempt
 	hosts    map[string][]string
-	closed   bool
+	// hostFiles keeps a pod that starts from missing names that are set meanwhile.
+	hostFiles sync.Mutex
+	closed    bool
 }
 
 var _ executor.Executor = (*Executor)(nil)

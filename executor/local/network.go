@@ -328,7 +328,7 @@ func (b *builder) network(order *wire.Spec) error {
 		b.a.mu.Unlock()
 		order.Network, order.AwaitGo = true, true
 	}
-	if err := b.a.writeHosts(b.e.extraHosts()); err != nil {
+	if err := b.e.beginHosts(b.a); err != nil {
 		return err
 	}
 	if err := b.writeFile("hostname", b.hostname()+"\n"); err != nil {

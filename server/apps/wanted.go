@@ -1,6 +1,7 @@
 package apps
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -111,7 +112,7 @@ func (w *worker) chosen(ctx context.Context, repo string) (*wanted, error) {
 		return nil, fmt.Errorf("%s", choice.Waiting)
 	}
 	r := choice.Release
-	next.commit, next.release, next.branch, next.mr, next.actor = r.Commit, choice.Key, r.Branch, r.MR, r.Actor
+	next.commit, next.release, next.branch, next.mr, next.actor = r.Commit, choice.Key, r.Branch, cmp.Or(r.MR, r.Merged), r.Actor
 	next.images, next.sources, next.version = r.Images, r.Sources, fmt.Sprintf("%d", r.Number)
 	next.cause = max(r.Seq, w.row.Definition)
 	return next, nil

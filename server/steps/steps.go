@@ -140,6 +140,10 @@ func (a *API) release(w http.ResponseWriter, r *http.Request) {
 	if err == nil {
 		cause, err = a.cause(r.Context(), c)
 	}
+	var merged int
+	if err == nil && c.MR == 0 {
+		merged, err = a.Remote.MergedAs(r.Context(), c.Repo, c.Commit)
+	}
 	if err != nil {
 		fail(w, err)
 		return
@@ -147,7 +151,7 @@ func (a *API) release(w http.ResponseWriter, r *http.Request) {
 	ns, _, _ := strings.Cut(c.Run, "/")
 	rel := deploy.Release{
 		Namespace: ns, Name: body.Name, Repo: c.Repo, Commit: c.Commit, Branch: strings.TrimPrefix(c.Ref, "refs/heads/"),
-		MR: c.MR, Images: body.Images, Run: c.Run, Actor: gate.From(r.Context()).Actor,
+		MR: c.MR, Merged: merged, Images: body.Images, Run: c.Run, Actor: gate.From(r.Context()).Actor,
 	}
 	err = a.Ledger.Write(r.Context(), func(tx ledger.Tx) error { return record(tx, &rel, cause, unique(r)) })
 	var again *ledger.ExistsError

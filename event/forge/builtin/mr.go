@@ -200,6 +200,27 @@ func (r *Remote) ListMRs(ctx context.Context, repo, state string) ([]MergeReques
 	return all, nil
 }
 
+// mergedLook bounds how many merged requests are looked at for one that made a commit: the newest ones.
+const mergedLook = 200
+
+// MergedAs gives the number of the merge request whose merge made a commit; 0 for a commit of another kind.
+func (r *Remote) MergedAs(ctx context.Context, repo, sha string) (int, error) {
+	rows, err := r.ledger.List(ctx, ledger.Query{Table: tableMR, Owner: repo, States: []string{stateMerged}, Limit: mergedLook})
+	if err != nil {
+		return 0, fmt.Errorf("find the merge request of %s: %w", sha, err)
+	}
+	for _, row := range rows {
+		var m MergeRequest
+		if err := json.Unmarshal(row.Body, &m); err != nil {
+			return 0, fmt.Errorf("decode merge request %s: %w", row.Key, err)
+		}
+		if m.MergeSHA == sha {
+			return m.Number, nil
+		}
+	}
+	return 0, nil
+}
+
 // MR gives one merge request; forge.ErrNotFound if there is none.
 func (r *Remote) MR(ctx context.Context, repo string, number int) (MergeRequest, error) {
 	var m MergeRequest

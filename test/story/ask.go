@@ -1,0 +1,143 @@
+package story
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"os/exec"
+	"strings"
+	"time"
+)
+
+// answerLimit bounds what is read of an answer, in bytes.
+const answerLimit = 32 << 20
+
+// request sends one request to the server's port; host chooses an application.
+func (w *World) request(ctx context.Context, method, host, path string, header map[string]string, body []byte) (int, []byte, error) {
+	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, method, w.URL+path, bytes.NewReader(body))
+	if err != nil {
+		return 0, nil, err
+	}
+	req.Host = host
+	for k, v := range header {
+		req.Header.Set(k, v)
+	}
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return 0, nil, err
+	}
+	defer resp.Body.Close()
+	data, err := io.ReadAll(io.LimitReader(resp.Body, answerLimit))
+	return resp.StatusCode, data, err
+}
+
+// get reads JSON, or text into a *string.
+func (w *World) get(ctx context.Context, host, path string, into any) error {
+	code, data, err := w.request(ctx, http.MethodGet, host, path, nil, nil)
+	if err != nil {
+		return err
+	}
+	if code != http.StatusOK {
+		return fmt.Errorf("GET %s%s answered %d: %s", host, path, code, firstLine(data))
+	}
+	switch v := into.(type) {
+	case nil:
+		return nil
+	case *string:
+		*v = string(data)
+		return nil
+	}
+	if err := json.Unmarshal(data, into); err != nil {
+		return fmt.Errorf("GET %s%s: %w", host, path, err)
+	}
+	return nil
+}
+
+func firstLine(data []byte) string {
+	line, _, _ := strings.Cut(strings.TrimSpace(string(data)), "\n")
+	return line[:min(len(line), 300)]
+}
+
+// tiphys runs a command against the server, and returns what it printed.
+func (w *World) tiphys(ctx context.Context, args ...string) (string, error) {
+	ctx, cancel := context.WithTimeout(ctx, time.Minute)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, w.o.Tiphys, args...)
+	cmd.Env = append(os.Environ(), "TIPHYS_SERVER="+w.URL, "NO_COLOR=1")
+	return output(cmd, "tiphys "+strings.Join(args, " "))
+}
+
+// git runs the system's git as Ada, who has no configuration of her own.
+func (w *World) git(ctx context.Context, args ...string) (string, error) {
+	ctx, cancel := context.WithTimeout(ctx, time.Minute)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, "git", args...)
+	cmd.Dir = w.Clone
+	cmd.Env = append(os.Environ(), "GIT_CONFIG_GLOBAL=/dev/null", "GIT_CONFIG_NOSYSTEM=1", "GIT_TERMINAL_PROMPT=0",
+		"GIT_AUTHOR_NAME=Ada", "GIT_AUTHOR_EMAIL=ada@example.org", "GIT_COMMITTER_NAME=Ada", "GIT_COMMITTER_EMAIL=ada@example.org")
+	return output(cmd, "git "+strings.Join(args, " "))
+}
+
+func output(cmd *exec.Cmd, what string) (string, error) {
+	var out, errs bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &errs
+	cmd.WaitDelay = time.Second
+	err := cmd.Run()
+	if err != nil {
+		said := strings.TrimSpace(errs.String())
+		if said == "" {
+			said = strings.TrimSpace(out.String())
+		}
+		err = &commandError{what: what, said: said, err: err}
+	}
+	return strings.TrimSpace(out.String()), err
+}
+
+// commandError is a command that did not succeed, with its words.
+type commandError struct {
+	what, said string
+	err        error
+}
+
+func (e *commandError) Error() string { return fmt.Sprintf("%s: %v: %s", e.what, e.err, e.said) }
+func (e *commandError) Unwrap() error { return e.err }
+
+// said are a failed command's words.
+func said(err error) string {
+	var c *commandError
+	if errors.As(err, &c) {
+		return c.said
+	}
+	return ""
+}
+
+// gitPush pushes; while the server is being killed it is tried again.
+func (w *World) gitPush(ctx context.Context, args ...string) error {
+	return w.tried(ctx, "git push", func(ctx context.Context) error {
+		_, err := w.git(ctx, append([]string{"push", "-q"}, args...)...)
+		return err
+	})
+}
+
+// tried does something that succeeds at the first try, unless the server is being killed.
+func (w *World) tried(ctx context.Context, what string, do func(context.Context) error) error {
+	if !w.o.Rough {
+		return do(ctx)
+	}
+	return w.within(ctx, 20*time.Second, what, do)
+}
+
+// commit records a change of one file, and returns the commit.
+func (w *World) commit(ctx context.Context, message string) (string, error) {
+	if _, err := w.git(ctx, "commit", "-q", "-a", "-m", message); err != nil {
+		return "", err
+	}
+	return w.git(ctx, "rev-parse", "HEAD")
+}

@@ -1,0 +1,181 @@
+package story
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"sync"
+	"syscall"
+	"time"
+)
+
+// World is the stage: a folder of its own, a server, a clone of the repository.
+type World struct {
+	o Options
+	// Dir holds everything; Config, Data and Clone are in it.
+	Dir, Config, Data, Clone string
+	// URL is the server's address: http://127.0.0.1:PORT.
+	URL     string
+	port    string
+	logFile string
+
+	mu     sync.Mutex
+	server *exec.Cmd
+	ended  chan struct{}
+	// Kills counts how often the server was killed.
+	Kills int
+
+	// What the story remembers from act to act.
+	first, feature, merged string // commits
+	beforeMerge            time.Time
+	head                   string // file with a signed head of the ledger
+	tag                    string // id of the tag's event
+	before                 Leftovers
+}
+
+func open(o Options) (*World, error) {
+	dir, err := os.MkdirTemp("", "tiphys-story-")
+	if err != nil {
+		return nil, fmt.Errorf("make the stage: %w", err)
+	}
+	w := &World{
+		o: o, Dir: dir, Config: filepath.Join(dir, "config"), Data: filepath.Join(dir, "data"), Clone: filepath.Join(dir, o.Names.Repo),
+		logFile: filepath.Join(dir, "server.log"),
+	}
+	if w.o.Tiphys, err = filepath.Abs(o.Tiphys); err != nil {
+		return nil, err
+	}
+	for _, d := range []string{w.Config, w.Clone} {
+		if err := os.Mkdir(d, 0o755); err != nil { //nolint:gosec // others read it, as they would
+			return nil, fmt.Errorf("make the stage: %w", err)
+		}
+	}
+	if err := Copy(o.Sample, w.Clone, o.Names); err != nil {
+		return nil, err
+	}
+	if o.Edit != nil {
+		if err := o.Edit(w.Clone); err != nil {
+			return nil, fmt.Errorf("edit the sample: %w", err)
+		}
+	}
+	if err := os.CopyFS(w.Config, os.DirFS(filepath.Join(w.Clone, "tiphys"))); err != nil {
+		return nil, fmt.Errorf("copy the definitions: %w", err)
+	}
+	if w.port, err = freePort(); err != nil {
+		return nil, err
+	}
+	w.URL = "http://127.0.0.1:" + w.port
+	w.before = w.Leftovers()
+	return w, nil
+}
+
+func freePort() (string, error) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return "", fmt.Errorf("find a free port: %w", err)
+	}
+	defer l.Close()
+	_, port, err := net.SplitHostPort(l.Addr().String())
+	return port, err
+}
+
+// Start starts the server and waits until it is ready.
+func (w *World) Start(ctx context.Context) error {
+	if err := w.launch(); err != nil {
+		return err
+	}
+	return w.ready(ctx)
+}
+
+func (w *World) launch() error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.server != nil {
+		return errors.New("the server runs already")
+	}
+	log, err := os.OpenFile(w.logFile, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	if err != nil {
+		return fmt.Errorf("open the server's log: %w", err)
+	}
+	defer log.Close()
+	cmd := exec.Command(w.o.Tiphys, "serve", "--config", w.Config, "--data", w.Data, "--listen", "127.0.0.1:"+w.port, "--executor", "host")
+	cmd.Stdout, cmd.Stderr = log, log
+	// A session of its own, so that a Ctrl-C in the terminal reaches the player only and it can stop in order.
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	if err := cmd.Start(); err != nil {
+		return fmt.Errorf("start the server: %w", err)
+	}
+	ended := make(chan struct{})
+	go func() {
+		_ = cmd.Wait()
+		close(ended)
+	}()
+	w.server, w.ended = cmd, ended
+	return nil
+}
+
+// ready waits for /readyz.
+func (w *World) ready(ctx context.Context) error {
+	return w.within(ctx, 15*time.Second, "the server is ready", func(ctx context.Context) error {
+		w.mu.Lock()
+		ended := w.ended
+		w.mu.Unlock()
+		select {
+		case <-ended:
+			if !w.o.Rough {
+				return final(errors.New("the server ended"))
+			}
+		default:
+		}
+		return w.get(ctx, "", "/readyz", nil)
+	})
+}
+
+// Kill ends the server as a power cut would end it.
+func (w *World) Kill() { w.signal(syscall.SIGKILL); w.Kills++ }
+
+// Stop asks the server to end.
+func (w *World) Stop() { w.signal(syscall.SIGTERM) }
+
+func (w *World) signal(s syscall.Signal) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.server == nil {
+		return
+	}
+	_ = w.server.Process.Signal(s)
+	patience := time.NewTimer(20 * time.Second)
+	defer patience.Stop()
+	select {
+	case <-w.ended:
+	case <-patience.C:
+		_ = w.server.Process.Kill()
+		<-w.ended
+	}
+	w.server, w.ended = nil, nil
+}
+
+// KillAndRestart ends the server without warning and starts it again.
+func (w *World) KillAndRestart() error {
+	w.Kill()
+	return w.launch()
+}
+
+// close stops what is left, by force if need be, and removes the folder of a story that went well.
+func (w *World) close(ctx context.Context, well bool) error {
+	w.Stop()
+	left := w.Leftovers().since(w.before)
+	w.sweep(ctx)
+	if !well {
+		fmt.Fprintf(w.o.Out, "\nthe data, the clone and the server's log are in %s\n", w.Dir)
+		return nil
+	}
+	if !left.empty() {
+		return fmt.Errorf("left behind after the end: %s (kept in %s)", left, w.Dir)
+	}
+	return os.RemoveAll(w.Dir)
+}
