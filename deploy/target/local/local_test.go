@@ -85,7 +85,7 @@ func (m *machine) get(kind, name string) *unstructured.Unstructured {
 
 func (m *machine) await(what string, is func() bool) {
 	m.t.Helper()
-	deadline := time.Now().Add(10 * time.Second)
+	deadline := time.Now().Add(time.Minute) // a machine may be busy with other tests
 	for !is() {
 		if time.Now().After(deadline) {
 			all, _ := m.List(context.Background(), "")

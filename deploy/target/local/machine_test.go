@@ -132,6 +132,7 @@ func TestOnThisMachine(t *testing.T) {
 	front := httptest.NewServer(m.Proxy())
 	defer front.Close()
 	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel() // before the front is closed, which waits for its users
 	var users sync.WaitGroup
 	var asked atomic.Int64
 	for range 4 {
