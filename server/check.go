@@ -28,7 +28,8 @@ func check(o manifest.Object) []manifest.Diagnostic {
 		return append(diags, manifest.Locate(o.Tree, a.Validate())...)
 	case "AppProject":
 		var p manifest.AppProject
-		return o.Into(&p)
+		diags := o.Into(&p)
+		return append(diags, manifest.Locate(o.Tree, p.Validate())...)
 	case "ConfigMap", "Secret", "PersistentVolumeClaim", "EventBus":
 		return nil
 	case "Workflow":

@@ -84,10 +84,7 @@ func (c *Controller) Run(ctx context.Context) error {
 	for ctx.Err() == nil {
 		changed := c.o.Ledger.Changed()
 		list, err := c.list(ctx)
-		if err != nil {
-			if ctx.Err() != nil {
-				break
-			}
+		if err != nil && ctx.Err() == nil {
 			c.o.Log.Error("read schedules", "error", err)
 		}
 		now := c.o.Now()
