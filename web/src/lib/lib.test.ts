@@ -35,7 +35,7 @@ describe("ranges of lines", () => {
 
 describe("firstError", () => {
   it("finds the line that tells why", () => {
-    expect(firstError(["ok", "--- FAIL: TestX", "    x.go:1: error: want 1, got 2", "FAIL", "FAIL\tpkg", "exit status 1"])).toBe(2);
+    expect(firstError(["ok", "--- FAIL: TestX", "    x.go:1: \x1b[31merror: want 1, got 2\x1b[0m", "FAIL", "FAIL\tpkg", "exit status 1"])).toBe(2);
     expect(firstError(["an old error: something else", ...Array<string>(20).fill("ok"), "fatal: no such ref here", "bye"])).toBe(21);
     expect(firstError(["0 errors", "no error", "fine"])).toBe(-1);
   });

@@ -1,3 +1,4 @@
+import { strip } from "./ansi";
 import { Failure, lines } from "./api";
 
 /** cap is how many lines a browser keeps of one log; of a longer one the start and the end are kept. */
@@ -80,8 +81,11 @@ export function firstError(lines: string[]): number {
     if (block.length && block[0]! - i > 3) break;
     if (isError(lines[i]!)) block.unshift(i);
   }
-  return block.find((i) => telling.test(lines[i]!)) ?? block[0] ?? -1;
+  return block.find((i) => telling.test(strip(lines[i]!))) ?? block[0] ?? -1;
 }
 
 /** isError tells whether a line looks like an error. */
-export const isError = (l: string) => wrong.test(l) && !harmless.test(l);
+export function isError(line: string): boolean {
+  const l = strip(line);
+  return wrong.test(l) && !harmless.test(l);
+}

@@ -8,7 +8,7 @@ import type { ViewProps } from "./tree";
 type Layout = (s: Shape, dir: Direction) => Placed;
 
 /** readable is the scale below which names are too small: rather than that, the graph scrolls. */
-const readable = 0.8;
+const readable = 0.75;
 
 /** Graph draws the run's shape. The layout comes in a piece of its own, so that lists open without it. */
 export function Graph({ nodes, chosen, select, open, toggle }: ViewProps) {
@@ -84,7 +84,7 @@ function Shown({ item, x, y, w, h, on, pick }: ShownProps) {
       {members && <><rect class="gbox" x="8" y="8" width={w} height={h} rx="8" /><rect class="gbox" x="4" y="4" width={w} height={h} rx="8" /></>}
       <rect class="gbox" width={w} height={h} rx="8" />
       <Sign tone={tone} h={h} />
-      <text class="gname" x="32" y={members || sub ? 19 : 27}>{clip(name, members ? 17 : 21)}</text>
+      <text class="gname" x="32" y={members || sub ? 19 : 27}>{clip(name, members ? 12 : 18)}</text>
       {sub && <text class="gsub" x="32" y="34">{sub}</text>}
       {members && <text class="gsub" x={w - 10} y="19" text-anchor="end">× {members.length}</text>}
       {members && <Bar members={members} w={w} />}

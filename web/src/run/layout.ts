@@ -4,7 +4,7 @@ import type { Shape } from "./model";
 export interface Box { x: number; y: number; w: number; h: number }
 export interface Placed { boxes: Map<string, Box>; lines: { from: string; to: string; d: string }[]; w: number; h: number }
 
-const size = { w: 190, h: 44 };
+const size = { w: 168, h: 44 };
 const dot = { w: 14, h: 14 };
 const cache = new Map<string, Placed>();
 
