@@ -528,7 +528,8 @@ func newLedgerVerify(std IO) *cobra.Command {
 	c := &cobra.Command{
 		Use: "verify", Short: "Check every entry's hash and place", Args: cobra.NoArgs,
 		Long: `Verify walks the ledger and checks that no entry is missing and that every hash follows from the one before.
-With --since and a head that "tiphys ledger head" printed before, rewriting of the whole chain and a cut tail are found too.
+With --since and a head that "tiphys ledger head" printed before, what came after that head is walked, and rewriting of
+the whole chain and a cut tail are found, which no ledger shows by itself.
 It asks a server, or reads a ledger file (--file), which must not be in use.
 
 Exit status: 0 whole, 1 faults were found.`,

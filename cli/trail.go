@@ -12,12 +12,12 @@ import (
 
 // printTrail prints causes from the first on, then the entry, then what it led to as a tree.
 func printTrail(w io.Writer, t ledger.Trail) {
-	for i, e := range t.Up {
+	for i := range t.Up {
 		mark := "  "
 		if i == len(t.Up)-1 {
 			mark = "▶ "
 		}
-		printEntry(w, mark+strings.Repeat("  ", i), e)
+		printEntry(w, mark+strings.Repeat("  ", i), t.Up[len(t.Up)-1-i])
 	}
 	depth := len(t.Up)
 	for _, s := range t.Down {

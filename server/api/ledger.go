@@ -10,6 +10,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/tiphys/tiphys/deploy"
+	"github.com/tiphys/tiphys/event"
 	"github.com/tiphys/tiphys/ledger"
 )
 
@@ -64,6 +66,9 @@ func (a *API) find(ctx context.Context, of, seq string) (int64, error) {
 	if of == "" {
 		return 0, badRequest("say of what: of=run/default/NAME, or seq=N")
 	}
+	if seq, err := a.named(ctx, of); seq != 0 || err != nil {
+		return seq, err
+	}
 	for _, subject := range subjects(of) {
 		for _, q := range []ledger.EntryQuery{{Subject: subject, Newest: true, Limit: 1}, {SubjectPrefix: subject, Newest: true, Limit: 1}} {
 			es, err := a.Ledger.Entries(ctx, q)
@@ -86,9 +91,42 @@ func subjects(of string) []string {
 	case "app":
 		out = append(out, "application/"+rest)
 	case "pod":
-		out = append(out, "object/Pod/"+rest)
+		out = append(out, "object//Pod:"+rest)
 	}
 	return out
+}
+
+// named finds what is looked up by a name that is not the subject's: events, commits, and pods without namespace.
+func (a *API) named(ctx context.Context, of string) (int64, error) {
+	kind, name, _ := strings.Cut(of, "/")
+	switch {
+	case kind == "event":
+		row, err := a.Ledger.Row(ctx, event.TableEvent, name)
+		if errors.Is(err, ledger.ErrNotFound) {
+			return 0, nil
+		}
+		var e event.EventRow
+		if err == nil {
+			err = json.Unmarshal(row.Body, &e)
+		}
+		return e.Seq, err
+	case kind == "commit":
+		rows, err := a.Ledger.List(ctx, ledger.Query{Table: event.TableEvent, Labels: map[string]string{"commit": name}, Oldest: true, Limit: 1})
+		var e event.EventRow
+		if err == nil && len(rows) == 1 {
+			err = json.Unmarshal(rows[0].Body, &e)
+		}
+		return e.Seq, err
+	case kind == "pod" && !strings.Contains(name, "/"):
+		rows, err := a.Ledger.List(ctx, ledger.Query{Table: deploy.TableObject, Labels: map[string]string{"kind": "Pod"}, Limit: 1000})
+		for _, row := range rows {
+			if strings.HasSuffix(row.Key, "/"+name) {
+				return row.Seq, nil
+			}
+		}
+		return 0, err
+	}
+	return 0, nil
 }
 
 func (a *API) ledgerHead(w http.ResponseWriter, r *http.Request) {

@@ -73,7 +73,8 @@ type (
 			Status  string `json:"status"`
 			Message string `json:"message"`
 		} `json:"health"`
-		Info string `json:"info"`
+		Info      string    `json:"info"`
+		CreatedAt time.Time `json:"createdAt"`
 	}
 	appDetail struct {
 		App       appPart        `json:"app"`
