@@ -32,22 +32,49 @@ function Ask({ now }: { now: string }) {
 }
 
 function Chain({ of, seq }: { of: string; seq: string }) {
-  const trail = useLoad(`${of}|${seq}`, (s) => get<Trail>("/trail", seq ? { seq } : { of }, s));
+  const trail = useLoad(`${of}|${seq}`, (s) => (seq ? get<Trail>("/trail", { seq }, s) : whole(of, s)));
+  const [steps, setSteps] = useState(false);
   return <Wait of={trail}>{(t) => {
     const me = t.entry ?? t.up?.[0];
     const up = (t.up ?? []).filter((e) => e.seq !== me?.seq).sort((a, b) => a.seq - b.seq);
+    const down = t.down ?? [];
+    const shown = steps ? down : down.filter((d, i) => !d.entry.kind.startsWith("node.") || (down[i + 1]?.depth ?? 0) > d.depth);
     return (
       <>
         {up.length > 0 && me && <nav class="hchain" aria-label="The chain in short">{[...up, me].map((e) => <a key={e.seq} href={seqPath(e.seq)} class={e.seq === me.seq ? "on" : ""} title={e.subject}><Icon kind={e.kind} /><span>{e.kind}</span></a>)}</nav>}
         {up.length > 0 && <section><h2>Why</h2><div class="chain">{up.map((e) => <Line key={e.seq} e={e} />)}</div></section>}
         {me && <section><h2>This</h2><div class="chain"><Line e={me} here /></div></section>}
-        <section><h2>What it led to <span class="count">{t.down?.length ?? 0}{t.truncated ? "+" : ""}</span></h2>
-          {t.down?.length ? <div class="chain">{t.down.map((d) => <Line key={d.entry.seq} e={d.entry} depth={Math.max(0, d.depth - 1)} />)}</div> : <p class="quiet">Nothing yet.</p>}
+        <section><h2>What it led to <span class="count">{down.length}{t.truncated ? "+" : ""}</span></h2>
+          {(steps || shown.length < down.length) && <label class="check"><input type="checkbox" checked={steps} onChange={(e) => setSteps(e.currentTarget.checked)} /> also each change of a step ({down.filter((d) => d.entry.kind.startsWith("node.")).length})</label>}
+          {down.length ? <div class="chain">{shown.map((d) => <Line key={d.entry.seq} e={d.entry} depth={Math.max(0, d.depth - 1)} />)}</div> : <p class="quiet">Nothing yet.</p>}
           {t.truncated && <p class="quiet">There is more than is shown here. Open an entry further down to go on from it.</p>}
         </section>
       </>
     );
   }}</Wait>;
+}
+
+/** whole reads the trail of a thing from its first entry in the chain: the latest (say, that a run ended) leads to nothing. */
+async function whole(of: string, signal: AbortSignal): Promise<Trail> {
+  const t = await get<Trail>("/trail", { of }, signal);
+  const chain = [...(t.up ?? [])].sort((a, b) => b.seq - a.seq);
+  const me = t.entry ?? chain[0];
+  if (!me) return t;
+  let first = me;
+  for (const e of chain.filter((e) => e.seq < me.seq)) {
+    if (e.subject !== me.subject) break;
+    first = e;
+  }
+  return first === me ? t : get<Trail>("/trail", { seq: first.seq }, signal);
+}
+
+/** brief is what an entry's body says in a few words: the step, the state, the message. */
+function brief(body: unknown): string {
+  if (!body || typeof body !== "object") return "";
+  const b = body as Record<string, unknown>;
+  const node = (b.node ?? b.shown) as Record<string, unknown> | undefined;
+  const words = [node?.displayName, b.displayName, b.phase, b.outcome, b.version, b.title, b.message].filter((w): w is string => typeof w === "string" && w !== "");
+  return [...new Set(words)].join(" · ").slice(0, 200);
 }
 
 function Latest() {
@@ -69,7 +96,7 @@ function Line({ e, depth = 0, here }: { e: Entry; depth?: number; here?: boolean
     <div class={here ? "entry here" : "entry"} style={{ marginLeft: `${Math.min(depth, 10) * 22}px` }}>
       <Icon kind={e.kind} />
       <div class="grow">
-        <div class="entryline"><b>{e.kind}</b>{to ? <a href={to}>{e.subject}</a> : <span class="subject">{e.subject}</span>}</div>
+        <div class="entryline"><b>{e.kind}</b>{to ? <a href={to}>{e.subject}</a> : <span class="subject">{e.subject}</span>}<span class="faint">{brief(e.body)}</span></div>
         <div class="meta"><span>{e.actor}</span><span title={full(e.time)}><Ago t={e.time} /></span><a data-row href={seqPath(e.seq)}>#{e.seq}</a>
           {(e.body !== undefined && e.body !== null) && <button type="button" class="link" aria-expanded={open} onClick={() => setOpen(!open)}>{open ? "hide" : "body"}</button>}
           {e.pruned && <span class="faint">body erased</span>}</div>
