@@ -25,7 +25,7 @@ export function Panel({ run, node, attempts }: { run: Run; node?: Node; attempts
       <div class="tabs" role="tablist">
         {tabs.map(([id, words]) => <button key={id} type="button" role="tab" aria-selected={tab === id} class={tab === id ? "on" : ""} onClick={() => setQuery({ tab: id, attempt: undefined })}>{words}</button>)}
       </div>
-      {tab === "log" && <NodeLog key={node.id + (attempt ?? "")} run={run} node={node} attempt={attempt} />}
+      {tab === "log" && <NodeLog key={`${node.id} ${attempt ?? ""} ${node.startedAt ?? ""}`} run={run} node={node} attempt={attempt} />}
       {tab === "io" && <div class="pad"><Values title="Inputs" of={node.inputs} run={run} node={node} /><Values title="Outputs" of={node.outputs} run={run} node={node} out /></div>}
       {tab === "attempts" && <Attempts of={mine} node={node} />}
     </section>

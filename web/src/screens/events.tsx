@@ -89,7 +89,7 @@ export function titleOf(e: Event): string {
 
 /** Source is where an event came from, as two letters. */
 export function Source({ type }: { type: string }) {
-  const two: Record<string, string> = { gitlab: "GL", github: "GH", gitea: "GT", git: "G", webhook: "WH", calendar: "⏱", bitbucket: "BB" };
+  const two: Record<string, string> = { gitlab: "GL", github: "GH", gitea: "GT", git: "G", webhook: "WH", bitbucket: "BB" };
   return <span class="source" title={type} aria-label={type}>{two[type] ?? type.slice(0, 2).toUpperCase()}</span>;
 }
 
