@@ -59,7 +59,7 @@ export interface MR {
 }
 
 export interface CommitStatus { context: string; state: string; description?: string; url?: string }
-export interface Comment { author?: string; body?: string; updatedAt?: string; createdAt?: string }
+export interface Comment { author?: string; body?: string; updatedAt?: string; createdAt?: string; updated?: string }
 export interface Commit { sha?: string; message?: string; title?: string; author?: string | { login?: string; name?: string }; time?: string }
 export interface MRDetail {
   mr: MR; commits?: Commit[]; statuses?: CommitStatus[]; comments?: Comment[]; diffstat?: string; preview?: App;
@@ -82,10 +82,10 @@ export interface Decision {
 
 export interface Firing {
   key?: string; state?: string; sensor?: string; trigger?: string; number?: number; attempt?: number; error?: string;
-  message?: string; run?: string; subject?: string; time?: string;
+  message?: string; result?: string; run?: string; subject?: string; time?: string;
 }
 
-export interface EventDetail { event: Event; decisions?: Decision[]; firings?: Firing[] }
+export interface EventDetail { event: Event; decisions?: Decision[]; firings?: Firing[]; unheard?: Decision[] }
 
 export interface Entry { seq: number; time: string; actor?: string; kind: string; subject: string; cause?: number; body?: unknown; pruned?: boolean }
 export interface Trail { up?: Entry[]; entry?: Entry; down?: { depth: number; entry: Entry }[]; truncated?: boolean }

@@ -48,7 +48,7 @@ function Top({ app, path, reload }: { app: App; path: string; reload: () => void
       <Facts of={[
         ["Address", app.urls?.length ? app.urls.map((u) => <div key={u}><Out href={u} /></div>) : ""],
         ["Commit", (app.commit || app.revision) && <a href={trailPath(`commit/${app.commit || app.revision}`)}><Sha of={app.commit || app.revision} /></a>],
-        ["Merge request", app.preview?.mr ? <a href={mrPath(app.preview.repo ?? "", app.preview.mr)}>!{app.preview.mr} {app.preview.title}</a> : app.mr ? `!${app.mr}` : ""],
+        ["Merge request", app.preview?.mr && app.preview.repo ? <a href={mrPath(app.preview.repo, app.preview.mr)}>!{app.preview.mr} {app.preview.title}</a> : app.mr ? `!${app.mr}` : ""],
         ["Release", app.release?.number ? <a href={trailPath(`release/${app.namespace}/${app.release.name}/${app.release.number}`)}>{app.release.name} #{app.release.number}</a> : ""],
         ["Since", <Ago t={app.since} />],
         ["Images", Object.entries(app.images ?? {}).map(([n, i]) => <div key={n} class="image">{n} <a href={trailPath(`image/${i}`)}><Sha of={i} /></a>{app.sources?.[n] && <span class="faint"> from <Sha of={app.sources[n]} /></span>}</div>)],

@@ -18,6 +18,7 @@ export function EventScreen({ id }: { id: string }) {
       <section><h2>Decisions <span class="count">{d.decisions?.length ?? 0}</span></h2>
         {d.decisions?.length ? d.decisions.map((x, i) => <Decided key={i} d={x} />) : <p class="quiet">No sensor listens to this source, so nothing was decided. A Sensor whose dependency names <code>{d.event.source}</code> and <code>{d.event.subject}</code> would.</p>}
       </section>
+      {!!d.unheard?.length && <section><details><summary>Sensors that do not listen to it <span class="count">{d.unheard.length}</span></summary>{d.unheard.map((x, i) => <Decided key={i} d={x} />)}</details></section>}
       {!!d.firings?.length && <section><h2>Firings</h2><div class="list flat">{d.firings.map((f, i) => <Fired key={f.key ?? i} f={f} reload={detail.reload} />)}</div></section>}
       <section><h2>Data</h2>{d.event.data === undefined ? <p class="quiet">It has none.</p> : <div class="card"><Json value={d.event.data} /></div>}</section>
     </>
@@ -65,13 +66,14 @@ function Decided({ d }: { d: Decision }) {
 }
 
 function Fired({ f, reload }: { f: Firing; reload: () => void }) {
-  const run = /^run\/([^/]+)\/(.+)$/.exec(f.subject ?? f.run ?? "");
+  const run = /^run\/([^/]+)\/(.+)$/.exec(f.result ?? f.subject ?? f.run ?? "");
+  const state = f.state ?? (f.result ? "done" : f.error ? "failed" : "pending");
   return (
-    <div class="row"><Glyph state={f.state ?? "done"} />
+    <div class="row"><Glyph state={state} />
       <span class="c-name"><span><b>{f.sensor}</b> {f.trigger && <span class="faint">→ {f.trigger}</span>} {f.number !== undefined && `#${f.number}`}</span>{(f.error || f.message) && <span class="why t-bad word">{f.error || f.message}</span>}</span>
       {run && <a href={runPath(run[1]!, run[2]!)}>{run[2]}</a>}
-      <Badge state={f.state} />
-      {f.state === "dead" && f.key && <Act label="Send again" run={() => call("POST", `/firings/${seg(f.key!)}/redrive`)} done={reload} />}
+      <Badge state={state} />
+      {(state === "dead" || state === "failed") && f.key && <Act label="Send again" run={() => call("POST", `/firings/${seg(f.key!)}/redrive`)} done={reload} />}
     </div>
   );
 }

@@ -22,7 +22,7 @@ export function MRScreen({ repo, number }: { repo: string; number: string }) {
         <div>
           {(d.mr.description || d.mr.body) && <section class="card"><Prose text={d.mr.description || d.mr.body} /></section>}
           <section><h2>Conversation</h2>{d.comments?.length ? d.comments.map((c, i) => (
-            <article class="comment card" key={i}><div class="meta"><b>{c.author || "somebody"}</b> <Ago t={c.updatedAt ?? c.createdAt} /></div><Prose text={c.body} /></article>
+            <article class="comment card" key={i}><div class="meta"><b>{c.author || "somebody"}</b> <Ago t={c.updatedAt ?? c.updated ?? c.createdAt} /></div><Prose text={c.body} /></article>
           )) : <p class="quiet">No comments. A pipeline can write one: <code>tiphys comment</code>.</p>}</section>
           <section><h2>Commits <span class="count">{d.commits?.length ?? 0}</span></h2><Commits of={d.commits ?? []} /></section>
           {d.diffstat && <section><h2>Changes</h2><Diffstat text={d.diffstat} /></section>}

@@ -113,8 +113,11 @@ export function MRRow({ mr, preview }: { mr: MR; preview?: App }) {
 
 /** previewsBy finds the preview of a merge request among the applications. */
 export function previewsBy(apps: App[] = []): (m: MR) => App | undefined {
-  return (m) => apps.find((a) => a.preview && !a.deleted && a.preview.mr === m.number && (!a.preview.repo || sameRepo(a.preview.repo, m.repo)));
+  return (m) => apps.find((a) => a.preview && !a.deleted && a.preview.mr === m.number && (a.preview.repo ? sameRepo(a.preview.repo, m.repo) : named(a, m.repo)));
 }
+
+// Numbers repeat between repositories: a preview that does not name its own must at least be called after it.
+const named = (a: App, repo: string) => `${a.name} ${(a.urls ?? []).join(" ")}`.includes(repo.replace(/^.*\//, ""));
 
 function sameRepo(a: string, b: string): boolean {
   const bare = (s: string) => s.replace(/\.git$/, "").replace(/^.*\//, "");
