@@ -8,7 +8,6 @@ interface Style { fg: string; bg: string; bold: boolean; dim: boolean; italic: b
 const plain: Style = { fg: "", bg: "", bold: false, dim: false, italic: false, underline: false, inverse: false };
 
 // CSI sequences, OSC sequences (titles, links) and lone escapes. Only SGR ("m") changes anything here.
-// eslint-disable-next-line no-control-regex
 const escape = /\x1b\[([0-9;:]*)([ -/]*[@-~])|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)|\x1b[@-Z\\-_]?/g;
 
 /** spans cuts a line with ANSI colours (ECMA-48 SGR) into styled pieces. Other control sequences are dropped. */
