@@ -196,22 +196,15 @@ func (c *Controller) Record(ctx context.Context, e event.Event, cause int64) (in
 		seq = rec.Seq
 		return err
 	})
-	if errors.Is(err, ledger.ErrExists) {
-		return c.firstDelivery(ctx, e)
+	var again *ledger.ExistsError
+	if errors.As(err, &again) {
+		first, err := c.bySeq(ctx, again.Seq)
+		if err != nil {
+			return 0, "", fmt.Errorf("find first delivery %s: %w", e.Delivery, err)
+		}
+		return again.Seq, first.ID, nil
 	}
 	return seq, e.ID, err
-}
-
-// firstDelivery finds the event that a redelivery repeats.
-func (c *Controller) firstDelivery(ctx context.Context, e event.Event) (int64, string, error) {
-	rows, err := c.o.Ledger.List(ctx, ledger.Query{Table: event.TableEvent, Labels: map[string]string{"delivery": e.Delivery}, Limit: 1})
-	if err != nil {
-		return 0, "", fmt.Errorf("find first delivery %s: %w", e.Delivery, err)
-	}
-	if len(rows) == 0 {
-		return 0, "", nil
-	}
-	return rows[0].Seq, rows[0].Key, nil
 }
 
 // Replay records an event once more, caused by the first.

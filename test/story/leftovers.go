@@ -6,6 +6,7 @@ import (
 	"maps"
 	"net"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -24,7 +25,7 @@ type Leftovers struct {
 }
 
 // Leftovers looks for what belongs to this world: processes that have its folder in their mounts or arguments, mounts
-// of it in this mount namespace, control groups and interfaces of executors.
+// of it in this mount namespace, control groups of its pods, its bridge and what is connected to it.
 func (w *World) Leftovers() Leftovers {
 	l := Leftovers{Processes: map[int]string{}, Mounts: map[string]bool{}, Cgroups: map[string]bool{}, Interfaces: map[string]bool{}}
 	own, _ := os.Readlink("/proc/self/ns/mnt")
@@ -54,19 +55,29 @@ func (w *World) Leftovers() Leftovers {
 	w.groups(l)
 	interfaces, _ := net.Interfaces()
 	for _, i := range interfaces {
-		if strings.HasPrefix(i.Name, "tv") || strings.HasPrefix(i.Name, "tiphys") {
+		master, _ := os.Readlink("/sys/class/net/" + i.Name + "/master")
+		if i.Name == w.bridge || filepath.Base(master) == w.bridge {
 			l.Interfaces[i.Name] = true
 		}
 	}
 	return l
 }
 
-// groups finds control groups that executors made, by their names.
+// groups finds the control groups of this world's pods, by their names.
 func (w *World) groups(l Leftovers) {
+	n := w.o.Names
+	ours := func(name string) bool {
+		for _, pod := range []string{n.Repo, n.API, n.Web, n.Worker, "tide-tables"} {
+			if strings.HasPrefix(name, "tiphys-"+pod+"-") {
+				return true
+			}
+		}
+		return false
+	}
 	for _, pattern := range []string{"/sys/fs/cgroup/*", "/sys/fs/cgroup/*/*", "/sys/fs/cgroup/*/*/*"} {
 		found, _ := filepath.Glob(pattern)
 		for _, dir := range found {
-			if strings.HasPrefix(filepath.Base(dir), "tiphys-") {
+			if ours(filepath.Base(dir)) {
 				l.Cgroups[dir] = true
 			}
 		}
@@ -135,7 +146,7 @@ func (w *World) Clean(ctx context.Context, limit time.Duration) error {
 func (w *World) sweep(ctx context.Context) {
 	for ctx.Err() == nil {
 		left := w.Leftovers().since(w.before)
-		if len(left.Processes)+len(left.Mounts) == 0 {
+		if len(left.Processes)+len(left.Mounts)+len(left.Interfaces) == 0 {
 			return
 		}
 		for pid := range left.Processes {
@@ -143,6 +154,9 @@ func (w *World) sweep(ctx context.Context) {
 		}
 		for mount := range left.Mounts {
 			_ = syscall.Unmount(mount, syscall.MNT_DETACH)
+		}
+		for name := range left.Interfaces {
+			_ = exec.CommandContext(ctx, "ip", "link", "del", name).Run()
 		}
 		t := time.NewTimer(between)
 		select {

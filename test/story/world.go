@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"sync"
 	"syscall"
 	"time"
@@ -22,6 +23,8 @@ type World struct {
 	URL     string
 	port    string
 	logFile string
+	// bridge and subnet of the pods are this world's own, so that it can be played beside another server.
+	bridge, subnet string
 
 	mu     sync.Mutex
 	server *exec.Cmd
@@ -69,8 +72,23 @@ func open(o Options) (*World, error) {
 		return nil, err
 	}
 	w.URL = "http://127.0.0.1:" + w.port
+	if err := w.network(); err != nil {
+		return nil, err
+	}
 	w.before = w.Leftovers()
 	return w, nil
+}
+
+// network names a bridge and networks after the port, which is this world's own: the pods have a /24, and the
+// Services the one behind it.
+func (w *World) network() error {
+	n, err := strconv.Atoi(w.port)
+	if err != nil {
+		return err
+	}
+	w.bridge = "tiphys" + w.port
+	w.subnet = fmt.Sprintf("10.%d.%d.0/24", 100+n/128%100, n%128*2)
+	return nil
 }
 
 func freePort() (string, error) {
@@ -102,7 +120,8 @@ func (w *World) launch() error {
 		return fmt.Errorf("open the server's log: %w", err)
 	}
 	defer log.Close()
-	cmd := exec.Command(w.o.Tiphys, "serve", "--config", w.Config, "--data", w.Data, "--listen", "127.0.0.1:"+w.port, "--executor", "host")
+	cmd := exec.Command(w.o.Tiphys, "serve", "--config", w.Config, "--data", w.Data, "--listen", "127.0.0.1:"+w.port, "--executor", "host",
+		"--bridge", w.bridge, "--subnet", w.subnet)
 	cmd.Stdout, cmd.Stderr = log, log
 	// A session of its own, so that a Ctrl-C in the terminal reaches the player only and it can stop in order.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
