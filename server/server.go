@@ -288,6 +288,10 @@ func (s *Server) Serve(ctx context.Context) error {
 			}
 		})
 	}
+	// Whoever delivers as soon as the port answers must find the event sources that were there before.
+	if err := s.events.Reload(ctx); err != nil {
+		return err
+	}
 	s.machine.Start(ctx)
 	background("events", s.events.Run)
 	background("schedules", s.crons.Run)

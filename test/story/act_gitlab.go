@@ -32,7 +32,7 @@ func (w *World) post(ctx context.Context, d delivery, token string) (int, string
 	var data []byte
 	err = w.tried(ctx, "post "+d.file, func(ctx context.Context) error {
 		var err error
-		code, data, err = w.request(ctx, http.MethodPost, "", hook, map[string]string{
+		code, data, err = w.Request(ctx, http.MethodPost, "", hook, map[string]string{
 			"Content-Type": "application/json", "User-Agent": "GitLab/18.4.1", "X-Gitlab-Instance": "https://gitlab.example.org",
 			"X-Gitlab-Event": d.event, "X-Gitlab-Event-UUID": d.uuid, "Idempotency-Key": d.uuid, "X-Gitlab-Webhook-UUID": "0f9c8b1e-tides",
 			"X-Gitlab-Token": token,
@@ -101,7 +101,7 @@ func (w *World) accepted(ctx context.Context, d delivery) (string, error) {
 // why checks what the command says about an event.
 func (w *World) why(ctx context.Context, id string, texts ...string) error {
 	return w.tried(ctx, "tiphys why "+id, func(ctx context.Context) error {
-		out, err := w.tiphys(ctx, "why", id)
+		out, err := w.Tiphys(ctx, "why", id)
 		if err != nil {
 			return err
 		}
@@ -153,7 +153,7 @@ func (w *World) count(ctx context.Context, kind, sha string) (int, error) {
 	n := 0
 	err := w.tried(ctx, "count events", func(ctx context.Context) error {
 		var found items[eventPart]
-		if err := w.get(ctx, "", "/api/v1/events?type=gitlab&limit=1000", &found); err != nil {
+		if err := w.Get(ctx, "", "/api/v1/events?type=gitlab&limit=1000", &found); err != nil {
 			return err
 		}
 		n = 0
@@ -198,7 +198,7 @@ func (w *World) again(ctx context.Context) error {
 	if w.o.Rough {
 		return w.ready(ctx)
 	}
-	if err := w.KillAndRestart(); err != nil {
+	if err := w.KillAndRestart(false); err != nil {
 		return err
 	}
 	return w.ready(ctx)
@@ -224,10 +224,10 @@ func (w *World) other(ctx context.Context) error {
 		return err
 	}
 	var run runPart
-	err = w.within(ctx, 30*time.Second, "tide-tables made one run", func(ctx context.Context) error {
+	err = w.Within(ctx, 30*time.Second, "tide-tables made one run", func(ctx context.Context) error {
 		var found items[runPart]
 		label := url.QueryEscape("events.argoproj.io/sensor=default/tide-tables")
-		if err := w.get(ctx, "", "/api/v1/runs?label="+label, &found); err != nil {
+		if err := w.Get(ctx, "", "/api/v1/runs?label="+label, &found); err != nil {
 			return err
 		}
 		switch {

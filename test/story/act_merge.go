@@ -12,7 +12,7 @@ import (
 func (w *World) mergeRequest(ctx context.Context) error {
 	api := w.o.Names.API
 	began := time.Now()
-	if _, err := w.git(ctx, "switch", "-q", "-c", "new-quay"); err != nil {
+	if _, err := w.Git(ctx, "switch", "-q", "-c", "new-quay"); err != nil {
 		return err
 	}
 	if err := w.edit(api+"/berths.json", "\n]", ",\n  {\"berth\": \"East pier 1\", \"ship\": \"Kittiwake\", \"from\": \"Leith\"}\n]"); err != nil {
@@ -85,9 +85,9 @@ func (w *World) preview(ctx context.Context, ship string) error {
 // reported checks what the merge request carries: the commit status, and one comment with the preview's address.
 func (w *World) reported(ctx context.Context) error {
 	began := time.Now()
-	err := w.within(ctx, 10*time.Second, "merge request 1 carries status and comment", func(ctx context.Context) error {
+	err := w.Within(ctx, 10*time.Second, "merge request 1 carries status and comment", func(ctx context.Context) error {
 		var d mrPart
-		if err := w.get(ctx, "", "/api/v1/mrs/"+w.o.Names.Repo+"/1", &d); err != nil {
+		if err := w.Get(ctx, "", "/api/v1/mrs/"+w.o.Names.Repo+"/1", &d); err != nil {
 			return err
 		}
 		switch {
@@ -106,11 +106,11 @@ func (w *World) reported(ctx context.Context) error {
 		return err
 	}
 	err = w.tried(ctx, "tiphys mr show", func(ctx context.Context) error {
-		list, err := w.tiphys(ctx, "mr", "list")
+		list, err := w.Tiphys(ctx, "mr", "list")
 		if err != nil {
 			return err
 		}
-		show, err := w.tiphys(ctx, "mr", "show", "1", "--repo", w.o.Names.Repo)
+		show, err := w.Tiphys(ctx, "mr", "show", "1", "--repo", w.o.Names.Repo)
 		if err != nil {
 			return err
 		}
@@ -152,7 +152,7 @@ func (w *World) merge(ctx context.Context) error {
 func (w *World) rollOut(ctx context.Context) error {
 	began := time.Now()
 	if err := w.tried(ctx, "tiphys mr merge 1", func(ctx context.Context) error {
-		_, err := w.tiphys(ctx, "mr", "merge", "1", "--repo", w.o.Names.Repo)
+		_, err := w.Tiphys(ctx, "mr", "merge", "1", "--repo", w.o.Names.Repo)
 		if strings.Contains(said(err), "merged") {
 			return nil // The answer was lost, not the merge.
 		}
@@ -161,13 +161,13 @@ func (w *World) rollOut(ctx context.Context) error {
 		return err
 	}
 	if err := w.tried(ctx, "git fetch", func(ctx context.Context) error {
-		_, err := w.git(ctx, "fetch", "-q", "origin", "main")
+		_, err := w.Git(ctx, "fetch", "-q", "origin", "main")
 		return err
 	}); err != nil {
 		return err
 	}
 	var err error
-	if w.merged, err = w.git(ctx, "rev-parse", "FETCH_HEAD"); err != nil {
+	if w.merged, err = w.Git(ctx, "rev-parse", "FETCH_HEAD"); err != nil {
 		return err
 	}
 	if w.merged == w.first {
@@ -201,8 +201,8 @@ func (w *World) rollOut(ctx context.Context) error {
 func (w *World) previewGone(ctx context.Context) error {
 	began := time.Now()
 	name := w.o.Names.Repo + "-mr-1"
-	err := w.within(ctx, time.Minute, "the preview is removed", func(ctx context.Context) error {
-		code, _, err := w.request(ctx, http.MethodGet, w.host("mr-1"), "/", nil, nil)
+	err := w.Within(ctx, time.Minute, "the preview is removed", func(ctx context.Context) error {
+		code, _, err := w.Request(ctx, http.MethodGet, w.host("mr-1"), "/", nil, nil)
 		if err != nil {
 			return err
 		}
@@ -210,7 +210,7 @@ func (w *World) previewGone(ctx context.Context) error {
 			return fmt.Errorf("its address answers %d", code)
 		}
 		var d appDetail
-		switch code, data, err := w.request(ctx, http.MethodGet, "", "/api/v1/apps/default/"+name, nil, nil); {
+		switch code, data, err := w.Request(ctx, http.MethodGet, "", "/api/v1/apps/default/"+name, nil, nil); {
 		case err != nil:
 			return err
 		case code == http.StatusNotFound:
@@ -243,7 +243,7 @@ func (w *World) appsShown(ctx context.Context) error {
 	var now, then items[appPart]
 	if err := w.tried(ctx, "ask for the applications", func(ctx context.Context) error {
 		at := w.beforeMerge.UTC().Format(time.RFC3339Nano)
-		return errors.Join(w.get(ctx, "", "/api/v1/apps", &now), w.get(ctx, "", "/api/v1/apps?at="+at, &then))
+		return errors.Join(w.Get(ctx, "", "/api/v1/apps", &now), w.Get(ctx, "", "/api/v1/apps?at="+at, &then))
 	}); err != nil {
 		return err
 	}
@@ -276,11 +276,11 @@ func (w *World) appsShown(ctx context.Context) error {
 
 func (w *World) appsPrinted(ctx context.Context) error {
 	return w.tried(ctx, "tiphys apps", func(ctx context.Context) error {
-		now, err := w.tiphys(ctx, "apps")
+		now, err := w.Tiphys(ctx, "apps")
 		if err != nil {
 			return err
 		}
-		then, err := w.tiphys(ctx, "apps", "--at", w.beforeMerge.UTC().Format(time.RFC3339))
+		then, err := w.Tiphys(ctx, "apps", "--at", w.beforeMerge.UTC().Format(time.RFC3339))
 		if err != nil {
 			return err
 		}

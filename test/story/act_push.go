@@ -27,12 +27,12 @@ func (w *World) opening(ctx context.Context) error {
 	began = time.Now()
 	for _, args := range [][]string{{"init", "-q", "-b", "main"}, {"add", "."}, {"commit", "-q", "-m", "Open the harbour"},
 		{"remote", "add", "origin", "http://ada@127.0.0.1:" + w.port + "/git/" + w.o.Names.Repo + ".git"}} {
-		if _, err := w.git(ctx, args...); err != nil {
+		if _, err := w.Git(ctx, args...); err != nil {
 			return err
 		}
 	}
 	var err error
-	if w.first, err = w.git(ctx, "rev-parse", "HEAD"); err != nil {
+	if w.first, err = w.Git(ctx, "rev-parse", "HEAD"); err != nil {
 		return err
 	}
 	w.tell(began, "", "%s is a repository: three services in Go, their tests, a pipeline, their deployment", w.o.Names.Repo)
@@ -95,9 +95,9 @@ func (w *World) all(commit string) map[string]string {
 func (w *World) pushEvent(ctx context.Context) error {
 	began := time.Now()
 	var e eventPart
-	err := w.within(ctx, 5*time.Second, "the push is an event", func(ctx context.Context) error {
+	err := w.Within(ctx, 5*time.Second, "the push is an event", func(ctx context.Context) error {
 		var found items[eventPart]
-		if err := w.get(ctx, "", "/api/v1/events?repo="+url.QueryEscape(w.o.Names.Repo), &found); err != nil {
+		if err := w.Get(ctx, "", "/api/v1/events?repo="+url.QueryEscape(w.o.Names.Repo), &found); err != nil {
 			return err
 		}
 		at := slices.IndexFunc(found.Items, func(e eventPart) bool { return e.Git != nil && e.Git.SHA == w.first && e.Git.Kind == "push" })
@@ -125,11 +125,11 @@ func (w *World) pushEvent(ctx context.Context) error {
 // decided waits for a sensor's decision on an event.
 func (w *World) decided(ctx context.Context, id, sensor, outcome string) (decisionPart, error) {
 	var got decisionPart
-	err := w.within(ctx, 10*time.Second, fmt.Sprintf("sensor %s decides %q on event %s", sensor, outcome, id), func(ctx context.Context) error {
+	err := w.Within(ctx, 10*time.Second, fmt.Sprintf("sensor %s decides %q on event %s", sensor, outcome, id), func(ctx context.Context) error {
 		var d struct {
 			Decisions []decisionPart `json:"decisions"`
 		}
-		if err := w.get(ctx, "", "/api/v1/events/"+url.PathEscape(id), &d); err != nil {
+		if err := w.Get(ctx, "", "/api/v1/events/"+url.PathEscape(id), &d); err != nil {
 			return err
 		}
 		var said []string
@@ -187,9 +187,9 @@ func (w *World) ranInParallel(nodes []nodePart) error {
 func (w *World) released(ctx context.Context, commit string, mr, images int) error {
 	began := time.Now()
 	var rel releasePart
-	err := w.within(ctx, 10*time.Second, "there is a release of "+short(commit), func(ctx context.Context) error {
+	err := w.Within(ctx, 10*time.Second, "there is a release of "+short(commit), func(ctx context.Context) error {
 		var found items[releasePart]
-		if err := w.get(ctx, "", "/api/v1/releases?name="+url.QueryEscape(w.o.Names.Repo), &found); err != nil {
+		if err := w.Get(ctx, "", "/api/v1/releases?name="+url.QueryEscape(w.o.Names.Repo), &found); err != nil {
 			return err
 		}
 		n := 0
@@ -227,7 +227,7 @@ func (w *World) scratchImage(ctx context.Context, ref string) error {
 		return fmt.Errorf("%q is not named by digest", ref)
 	}
 	return w.tried(ctx, "ask the registry for "+ref, func(ctx context.Context) error {
-		code, data, err := w.request(ctx, http.MethodGet, "", "/v2/"+name+"/manifests/"+digest,
+		code, data, err := w.Request(ctx, http.MethodGet, "", "/v2/"+name+"/manifests/"+digest,
 			map[string]string{"Accept": "application/vnd.oci.image.manifest.v1+json"}, nil)
 		if err != nil {
 			return err

@@ -22,7 +22,7 @@ func (w *World) trail(ctx context.Context) error {
 	}
 	began := time.Now()
 	if err := w.tried(ctx, "tiphys ledger verify", func(ctx context.Context) error {
-		out, err := w.tiphys(ctx, "ledger", "verify")
+		out, err := w.Tiphys(ctx, "ledger", "verify")
 		if err == nil && !strings.Contains(out, "whole") {
 			err = fmt.Errorf("tiphys ledger verify finds it whole: %s", out)
 		}
@@ -63,7 +63,7 @@ func (w *World) trailOfPod(ctx context.Context) error {
 	}
 	of := "pod/" + w.o.Names.Repo + "-prod/" + pod
 	if err := w.tried(ctx, "ask for the trail", func(ctx context.Context) error {
-		return w.get(ctx, "", "/api/v1/trail?of="+url.QueryEscape(of), &t)
+		return w.Get(ctx, "", "/api/v1/trail?of="+url.QueryEscape(of), &t)
 	}); err != nil {
 		return err
 	}
@@ -81,7 +81,7 @@ func (w *World) trailOfPod(ctx context.Context) error {
 		return fmt.Errorf("the trail of %s leads to a push and a person: it is %s", of, strings.Join(steps, " → "))
 	}
 	if err := w.tried(ctx, "tiphys trail", func(ctx context.Context) error {
-		out, err := w.tiphys(ctx, "trail", of)
+		out, err := w.Tiphys(ctx, "trail", of)
 		if err == nil && (!strings.Contains(out, "event.received") || !strings.Contains(out, "user:")) {
 			err = fmt.Errorf("tiphys trail %s names the event and the person:\n%s", of, out)
 		}
@@ -100,7 +100,7 @@ func (w *World) changedCopies(ctx context.Context) error {
 		Seq int64 `json:"seq"`
 	}
 	if err := w.tried(ctx, "tiphys ledger head", func(ctx context.Context) error {
-		out, err := w.tiphys(ctx, "ledger", "head")
+		out, err := w.Tiphys(ctx, "ledger", "head")
 		if err != nil {
 			return err
 		}
@@ -119,10 +119,10 @@ func (w *World) changedCopies(ctx context.Context) error {
 		{"cut", "the tail cut off", fmt.Sprintf("DELETE FROM entries WHERE seq > %d", head.Seq-3), []string{"--since", w.head}},
 	} {
 		file := filepath.Join(w.Dir, c.name+".db")
-		if err := w.copyLedger(ctx, file, c.change); err != nil {
+		if err := w.tried(ctx, "copy the ledger", func(ctx context.Context) error { return w.copyLedger(ctx, file, c.change) }); err != nil {
 			return err
 		}
-		out, err := w.tiphys(ctx, append([]string{"ledger", "verify", "--file", file}, c.args...)...)
+		out, err := w.Tiphys(ctx, append([]string{"ledger", "verify", "--file", file}, c.args...)...)
 		switch {
 		case c.change == "" && err != nil:
 			return fmt.Errorf("an untouched copy is whole: %w", err)
@@ -138,6 +138,9 @@ func (w *World) changedCopies(ctx context.Context) error {
 
 // copyLedger writes a copy of the ledger as it is now, and changes the copy.
 func (w *World) copyLedger(ctx context.Context, to, change string) error {
+	if err := os.RemoveAll(to); err != nil {
+		return err
+	}
 	from, err := sql.Open("sqlite", filepath.Join(w.Data, "ledger.db"))
 	if err != nil {
 		return fmt.Errorf("copy the ledger: %w", err)

@@ -17,8 +17,8 @@ import (
 // answerLimit bounds what is read of an answer, in bytes.
 const answerLimit = 32 << 20
 
-// request sends one request to the server's port; host chooses an application.
-func (w *World) request(ctx context.Context, method, host, path string, header map[string]string, body []byte) (int, []byte, error) {
+// Request sends one request to the server's port; host chooses an application.
+func (w *World) Request(ctx context.Context, method, host, path string, header map[string]string, body []byte) (int, []byte, error) {
 	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
 	defer cancel()
 	req, err := http.NewRequestWithContext(ctx, method, w.URL+path, bytes.NewReader(body))
@@ -38,9 +38,9 @@ func (w *World) request(ctx context.Context, method, host, path string, header m
 	return resp.StatusCode, data, err
 }
 
-// get reads JSON, or text into a *string.
-func (w *World) get(ctx context.Context, host, path string, into any) error {
-	code, data, err := w.request(ctx, http.MethodGet, host, path, nil, nil)
+// Get reads JSON, or text into a *string.
+func (w *World) Get(ctx context.Context, host, path string, into any) error {
+	code, data, err := w.Request(ctx, http.MethodGet, host, path, nil, nil)
 	if err != nil {
 		return err
 	}
@@ -65,8 +65,8 @@ func firstLine(data []byte) string {
 	return line[:min(len(line), 300)]
 }
 
-// tiphys runs a command against the server, and returns what it printed.
-func (w *World) tiphys(ctx context.Context, args ...string) (string, error) {
+// Tiphys runs a command against the server, and returns what it printed.
+func (w *World) Tiphys(ctx context.Context, args ...string) (string, error) {
 	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, w.o.Tiphys, args...)
@@ -74,8 +74,8 @@ func (w *World) tiphys(ctx context.Context, args ...string) (string, error) {
 	return output(cmd, "tiphys "+strings.Join(args, " "))
 }
 
-// git runs the system's git as Ada, who has no configuration of her own.
-func (w *World) git(ctx context.Context, args ...string) (string, error) {
+// Git runs the system's git as Ada, who has no configuration of her own.
+func (w *World) Git(ctx context.Context, args ...string) (string, error) {
 	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, "git", args...)
@@ -121,7 +121,7 @@ func said(err error) string {
 // gitPush pushes; while the server is being killed it is tried again.
 func (w *World) gitPush(ctx context.Context, args ...string) error {
 	return w.tried(ctx, "git push", func(ctx context.Context) error {
-		_, err := w.git(ctx, append([]string{"push", "-q"}, args...)...)
+		_, err := w.Git(ctx, append([]string{"push", "-q"}, args...)...)
 		return err
 	})
 }
@@ -131,13 +131,13 @@ func (w *World) tried(ctx context.Context, what string, do func(context.Context)
 	if !w.o.Rough {
 		return do(ctx)
 	}
-	return w.within(ctx, 20*time.Second, what, do)
+	return w.Within(ctx, 20*time.Second, what, do)
 }
 
 // commit records a change of one file, and returns the commit.
 func (w *World) commit(ctx context.Context, message string) (string, error) {
-	if _, err := w.git(ctx, "commit", "-q", "-a", "-m", message); err != nil {
+	if _, err := w.Git(ctx, "commit", "-q", "-a", "-m", message); err != nil {
 		return "", err
 	}
-	return w.git(ctx, "rev-parse", "HEAD")
+	return w.Git(ctx, "rev-parse", "HEAD")
 }

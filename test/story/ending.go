@@ -42,9 +42,9 @@ func (w *World) ending(ctx context.Context) error {
 			return fmt.Errorf("take the definitions away: %w", err)
 		}
 	}
-	if err := w.within(ctx, time.Minute, "the applications are removed", func(ctx context.Context) error {
+	if err := w.Within(ctx, time.Minute, "the applications are removed", func(ctx context.Context) error {
 		var found items[appPart]
-		if err := w.get(ctx, "", "/api/v1/apps", &found); err != nil {
+		if err := w.Get(ctx, "", "/api/v1/apps", &found); err != nil {
 			return err
 		}
 		for _, a := range found.Items {

@@ -134,7 +134,7 @@ func (l Leftovers) String() string {
 
 // Clean waits until nothing of this world is left but its folder.
 func (w *World) Clean(ctx context.Context, limit time.Duration) error {
-	return w.within(ctx, limit, "nothing is left behind", func(context.Context) error {
+	return w.Within(ctx, limit, "nothing is left behind", func(context.Context) error {
 		if left := w.Leftovers().since(w.before); !left.empty() {
 			return fmt.Errorf("there are still %s", left)
 		}

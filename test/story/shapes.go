@@ -128,9 +128,9 @@ func (w *World) host(name string) string { return name + "." + w.o.Names.Repo + 
 func (w *World) run(ctx context.Context, commit string, mr bool) (runPart, []nodePart, error) {
 	var run runPart
 	label := url.QueryEscape("tiphys.dev/repo=" + w.o.Names.Repo + ",tiphys.dev/commit=" + commit)
-	err := w.within(ctx, 10*time.Second, "a run was made of commit "+commit[:12], func(ctx context.Context) error {
+	err := w.Within(ctx, 10*time.Second, "a run was made of commit "+commit[:12], func(ctx context.Context) error {
 		var found items[runPart]
-		if err := w.get(ctx, "", "/api/v1/runs?label="+label, &found); err != nil {
+		if err := w.Get(ctx, "", "/api/v1/runs?label="+label, &found); err != nil {
 			return err
 		}
 		for _, r := range found.Items {
@@ -148,8 +148,8 @@ func (w *World) run(ctx context.Context, commit string, mr bool) (runPart, []nod
 		Run   runPart    `json:"run"`
 		Nodes []nodePart `json:"nodes"`
 	}
-	err = w.within(ctx, 3*time.Minute, "run "+run.Name+" succeeds", func(ctx context.Context) error {
-		if err := w.get(ctx, "", "/api/v1/runs/"+run.Namespace+"/"+run.Name, &detail); err != nil {
+	err = w.Within(ctx, 3*time.Minute, "run "+run.Name+" succeeds", func(ctx context.Context) error {
+		if err := w.Get(ctx, "", "/api/v1/runs/"+run.Namespace+"/"+run.Name, &detail); err != nil {
 			return err
 		}
 		switch detail.Run.Phase {
@@ -175,7 +175,7 @@ func (w *World) whyFailed(ctx context.Context, run runPart, nodes []nodePart) st
 			continue
 		}
 		var log string
-		if w.get(ctx, "", "/api/v1/runs/"+run.Namespace+"/"+run.Name+"/log/"+url.PathEscape(n.ID)+"?from=-8", &log) == nil {
+		if w.Get(ctx, "", "/api/v1/runs/"+run.Namespace+"/"+run.Name+"/log/"+url.PathEscape(n.ID)+"?from=-8", &log) == nil {
 			b.WriteString("\n    " + strings.ReplaceAll(strings.TrimSpace(log), "\n", "\n    "))
 		}
 	}
@@ -185,9 +185,9 @@ func (w *World) whyFailed(ctx context.Context, run runPart, nodes []nodePart) st
 // app waits until an application runs what holds, whole and healthy.
 func (w *World) app(ctx context.Context, name string, limit time.Duration, holds func(appPart) error) (appDetail, error) {
 	var d appDetail
-	err := w.within(ctx, limit, "application "+name+" is synced and healthy", func(ctx context.Context) error {
+	err := w.Within(ctx, limit, "application "+name+" is synced and healthy", func(ctx context.Context) error {
 		d = appDetail{}
-		if err := w.get(ctx, "", "/api/v1/apps/default/"+name, &d); err != nil {
+		if err := w.Get(ctx, "", "/api/v1/apps/default/"+name, &d); err != nil {
 			return err
 		}
 		if d.App.Sync != "Synced" || d.App.Health.Status != "Healthy" {
@@ -205,7 +205,7 @@ func (w *World) app(ctx context.Context, name string, limit time.Duration, holds
 // versions asks an environment's page service what runs there.
 func (w *World) versions(ctx context.Context, site string) (map[string]string, error) {
 	got := map[string]string{}
-	err := w.get(ctx, w.host(site), "/versions", &got)
+	err := w.Get(ctx, w.host(site), "/versions", &got)
 	return got, err
 }
 
@@ -214,7 +214,7 @@ func short(commit string) string { return commit[:min(12, len(commit))] }
 
 // shows waits until an environment runs the wanted versions.
 func (w *World) shows(ctx context.Context, site string, limit time.Duration, want map[string]string) error {
-	return w.within(ctx, limit, w.site(site)+" shows the wanted versions", func(ctx context.Context) error {
+	return w.Within(ctx, limit, w.site(site)+" shows the wanted versions", func(ctx context.Context) error {
 		got, err := w.versions(ctx, site)
 		if err != nil {
 			return err
@@ -230,9 +230,9 @@ func (w *World) shows(ctx context.Context, site string, limit time.Duration, wan
 
 // page waits until an environment's page has a text.
 func (w *World) page(ctx context.Context, site string, limit time.Duration, texts ...string) error {
-	return w.within(ctx, limit, w.site(site)+" answers", func(ctx context.Context) error {
+	return w.Within(ctx, limit, w.site(site)+" answers", func(ctx context.Context) error {
 		var body string
-		if err := w.get(ctx, w.host(site), "/", &body); err != nil {
+		if err := w.Get(ctx, w.host(site), "/", &body); err != nil {
 			return err
 		}
 		for _, text := range texts {

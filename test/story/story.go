@@ -43,17 +43,14 @@ const StartLimit = time.Second
 
 // Play plays the story and stops everything that it started, whatever happens. Its error says what did not hold.
 func Play(ctx context.Context, o Options) (err error) {
-	if o.Names == (Names{}) {
-		o.Names = Harbour
-	}
-	w, err := open(o)
+	w, err := Open(o)
 	if err != nil {
 		return err
 	}
 	defer func() {
 		cleanup, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Minute)
 		defer cancel()
-		err = errors.Join(err, w.close(cleanup, err == nil))
+		err = errors.Join(err, w.Close(cleanup, err == nil))
 	}()
 	began := time.Now()
 	acts := []struct {

@@ -17,8 +17,8 @@ func final(err error) error { return finalError{err} }
 // between is the pause between two looks.
 const between = 50 * time.Millisecond
 
-// within looks until what is claimed holds, or the time is up, and then says what was seen last.
-func (w *World) within(ctx context.Context, limit time.Duration, claim string, look func(context.Context) error) error {
+// Within looks until what is claimed holds, or the time is up, and then says what was seen last.
+func (w *World) Within(ctx context.Context, limit time.Duration, claim string, look func(context.Context) error) error {
 	if w.o.Rough {
 		limit *= 3
 	}

@@ -29,8 +29,7 @@ type World struct {
 	mu     sync.Mutex
 	server *exec.Cmd
 	ended  chan struct{}
-	// Kills counts how often the server was killed.
-	Kills int
+	closed bool
 
 	// What the story remembers from act to act.
 	first, feature, merged string // commits
@@ -40,10 +39,14 @@ type World struct {
 	before                 Leftovers
 }
 
-func open(o Options) (*World, error) {
+// Open prepares a stage: a folder, a copy of the sample in it, a free port. Nothing runs yet; end with Close.
+func Open(o Options) (*World, error) {
 	dir, err := os.MkdirTemp("", "tiphys-story-")
 	if err != nil {
 		return nil, fmt.Errorf("make the stage: %w", err)
+	}
+	if o.Names == (Names{}) {
+		o.Names = Harbour
 	}
 	w := &World{
 		o: o, Dir: dir, Config: filepath.Join(dir, "config"), Data: filepath.Join(dir, "data"), Clone: filepath.Join(dir, o.Names.Repo),
@@ -112,8 +115,8 @@ func (w *World) Start(ctx context.Context) error {
 func (w *World) launch() error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if w.server != nil {
-		return errors.New("the server runs already")
+	if w.server != nil || w.closed {
+		return errors.New("the server runs already, or the story has ended")
 	}
 	log, err := os.OpenFile(w.logFile, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	if err != nil {
@@ -139,7 +142,7 @@ func (w *World) launch() error {
 
 // ready waits for /readyz.
 func (w *World) ready(ctx context.Context) error {
-	return w.within(ctx, 15*time.Second, "the server is ready", func(ctx context.Context) error {
+	return w.Within(ctx, 15*time.Second, "the server is ready", func(ctx context.Context) error {
 		w.mu.Lock()
 		ended := w.ended
 		w.mu.Unlock()
@@ -150,23 +153,27 @@ func (w *World) ready(ctx context.Context) error {
 			}
 		default:
 		}
-		return w.get(ctx, "", "/readyz", nil)
+		return w.Get(ctx, "", "/readyz", nil)
 	})
 }
 
-// Kill ends the server as a power cut would end it.
-func (w *World) Kill() { w.signal(syscall.SIGKILL); w.Kills++ }
+// Kill ends the server without warning; group ends its whole process group.
+func (w *World) Kill(group bool) { w.signal(syscall.SIGKILL, group) }
 
 // Stop asks the server to end.
-func (w *World) Stop() { w.signal(syscall.SIGTERM) }
+func (w *World) Stop() { w.signal(syscall.SIGTERM, false) }
 
-func (w *World) signal(s syscall.Signal) {
+func (w *World) signal(s syscall.Signal, group bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.server == nil {
 		return
 	}
-	_ = w.server.Process.Signal(s)
+	pid := w.server.Process.Pid
+	if group {
+		pid = -pid
+	}
+	_ = syscall.Kill(pid, s)
 	patience := time.NewTimer(20 * time.Second)
 	defer patience.Stop()
 	select {
@@ -179,13 +186,16 @@ func (w *World) signal(s syscall.Signal) {
 }
 
 // KillAndRestart ends the server without warning and starts it again.
-func (w *World) KillAndRestart() error {
-	w.Kill()
+func (w *World) KillAndRestart(group bool) error {
+	w.Kill(group)
 	return w.launch()
 }
 
-// close stops what is left, by force if need be, and removes the folder of a story that went well.
-func (w *World) close(ctx context.Context, well bool) error {
+// Close stops what is left, by force if need be, and removes the folder of a story that went well.
+func (w *World) Close(ctx context.Context, well bool) error {
+	w.mu.Lock()
+	w.closed = true // Nobody starts the server again.
+	w.mu.Unlock()
 	w.Stop()
 	left := w.Leftovers().since(w.before)
 	w.sweep(ctx)

@@ -1,6 +1,8 @@
 package main
 
 import (
+	"encoding/json"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -37,9 +39,13 @@ func TestPageShowsBerthsAndVersions(t *testing.T) {
 }
 
 func TestVersionsOfAll(t *testing.T) {
-	body := show(t, answers, "/versions").Body.String()
-	if want := `{"api":"v7","web":"development","worker":"away"}`; strings.TrimSpace(body) != want {
-		t.Errorf("got %s, want %s", body, want)
+	var got map[string]string
+	if err := json.Unmarshal(show(t, answers, "/versions").Body.Bytes(), &got); err != nil {
+		t.Fatal(err)
+	}
+	want := map[string]string{"api": "v7", "web": "development", "worker": "away"}
+	if !maps.Equal(got, want) {
+		t.Errorf("got %v, want %v", got, want)
 	}
 }
 

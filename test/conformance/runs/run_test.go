@@ -78,13 +78,7 @@ func runCorpus(t *testing.T, folder string, want func(workflowCase) bool, percen
 		t.Skip("SKIPPED: runs whole workflows; use make conformance")
 	}
 	dir := corpusFolder(t, folder)
-	program, err := filepath.Abs("../../../bin/tiphys")
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := os.Stat(program); err != nil {
-		t.Fatalf("the program is not built: %v (run make build)", err)
-	}
+	program := programToTest(t)
 	var cases []workflowCase
 	readIndex(t, filepath.Join(dir, "index.json"), &cases)
 	standIns := makeStandIns(t)
@@ -110,6 +104,23 @@ func runCorpus(t *testing.T, folder string, want func(workflowCase) bool, percen
 	if passed*100 < percent*counted {
 		t.Errorf("%d of %d cases pass, %d %% are asked for", passed, counted, percent)
 	}
+}
+
+// programToTest is bin/tiphys, or what TIPHYS_PROGRAM names.
+func programToTest(t *testing.T) string {
+	t.Helper()
+	program := os.Getenv("TIPHYS_PROGRAM")
+	if program == "" {
+		program = "../../../bin/tiphys"
+	}
+	program, err := filepath.Abs(program)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Stat(program); err != nil {
+		t.Fatalf("the program is not built: %v (run make build)", err)
+	}
+	return program
 }
 
 func runCase(ctx context.Context, program, dir, standIns string, c workflowCase) error {

@@ -1,0 +1,218 @@
+// Command bench measures what docs and design promise, each number beside its anchor in one run. It builds nothing:
+// `make bench` gives it the program.
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"sort"
+	"strconv"
+	"strings"
+	"time"
+)
+
+func main() {
+	program := flag.String("tiphys", "bin/tiphys", "the program")
+	only := flag.String("only", "", "only the measurement of this name: steps, ledger, engine, webhook, start")
+	flag.Parse()
+	if err := run(context.Background(), *program, *only); err != nil {
+		fmt.Fprintln(os.Stderr, "bench:", err)
+		os.Exit(1)
+	}
+}
+
+func run(ctx context.Context, program, only string) error {
+	path, err := filepath.Abs(program)
+	if err != nil {
+		return err
+	}
+	fmt.Printf("%d cores, %s, %s/%s\n", runtime.NumCPU(), runtime.Version(), runtime.GOOS, runtime.GOARCH)
+	for _, m := range []struct {
+		name string
+		do   func(context.Context, string) error
+	}{{"steps", steps}, {"ledger", ledger}, {"engine", engine}, {"webhook", webhooks}, {"start", start}} {
+		if only != "" && only != m.name {
+			continue
+		}
+		if err := m.do(ctx, path); err != nil {
+			return fmt.Errorf("%s: %w", m.name, err)
+		}
+	}
+	return nil
+}
+
+const tenSteps = `apiVersion: argoproj.io/v1alpha1
+kind: Workflow
+metadata: {generateName: ten-}
+spec:
+  entrypoint: ten
+  templates:
+  - name: ten
+    steps: [%s]
+  - name: one
+    container: {image: busybox, command: ["true"]}
+`
+
+// rounds is how often a measurement is taken; the median counts.
+const rounds = 9
+
+// steps measures ten sequential steps, the whole process, beside ten bare unshare processes.
+func steps(ctx context.Context, program string) error {
+	dir, err := os.MkdirTemp("", "tiphys-bench-")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(dir)
+	var list []string
+	for i := range 10 {
+		list = append(list, fmt.Sprintf("[{name: s%d, template: one}]", i))
+	}
+	file := filepath.Join(dir, "ten.yaml")
+	if err := os.WriteFile(file, fmt.Appendf(nil, tenSteps, strings.Join(list, ", ")), 0o600); err != nil {
+		return err
+	}
+	var ours, bare, empty []time.Duration
+	for range rounds {
+		d, err := timed(func() error { return quiet(ctx, program, "run", "--executor", "host", "-q", file) })
+		if err != nil {
+			return err
+		}
+		ours = append(ours, d)
+		d, err = timed(func() error {
+			for range 10 {
+				if err := quiet(ctx, "unshare", "-m", "-p", "-f", "--mount-proc", "true"); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+		bare = append(bare, d)
+		d, err = timed(func() error { return quiet(ctx, program, "--version") })
+		if err != nil {
+			return err
+		}
+		empty = append(empty, d)
+	}
+	fmt.Printf("ten sequential steps, host executor, whole process: %s (want ≤ 300ms); ten bare unshare: %s; ratio %.1f; the program's own start: %s\n",
+		median(ours), median(bare), float64(median(ours))/float64(median(bare)), median(empty))
+	return nil
+}
+
+func timed(f func() error) (time.Duration, error) {
+	began := time.Now()
+	err := f()
+	return time.Since(began).Round(100 * time.Microsecond), err
+}
+
+func quiet(ctx context.Context, name string, args ...string) error {
+	out, err := exec.CommandContext(ctx, name, args...).CombinedOutput()
+	if err != nil {
+		return fmt.Errorf("%s %s: %w: %s", name, strings.Join(args, " "), err, bytes.TrimSpace(out))
+	}
+	return nil
+}
+
+func median(ds []time.Duration) time.Duration {
+	sort.Slice(ds, func(i, j int) bool { return ds[i] < ds[j] })
+	return ds[len(ds)/2]
+}
+
+// ledger and engine are Go benchmarks with their own anchors beside them; their lines are passed on.
+func ledger(ctx context.Context, _ string) error {
+	return goBench(ctx, "./ledger/sqlite", "Transitions|Open|Page", "3s")
+}
+
+func engine(ctx context.Context, _ string) error {
+	return goBench(ctx, "./workflow", ".", "1x")
+}
+
+func goBench(ctx context.Context, pkg, pattern, benchtime string) error {
+	cmd := exec.CommandContext(ctx, "go", "test", "-run", "^$", "-bench", pattern, "-benchtime", benchtime, pkg)
+	out, err := cmd.CombinedOutput()
+	s := bufio.NewScanner(bytes.NewReader(out))
+	for s.Scan() {
+		if strings.HasPrefix(s.Text(), "Benchmark") || strings.Contains(s.Text(), "ratio") {
+			fmt.Println(s.Text())
+		}
+	}
+	if err != nil {
+		return fmt.Errorf("go test -bench %s: %w", pkg, err)
+	}
+	return nil
+}
+
+// server is a running `tiphys serve`.
+type server struct {
+	cmd  *exec.Cmd
+	url  string
+	done chan error
+	log  *bytes.Buffer
+}
+
+// startServer starts a server and returns when it answers; how long that took, too.
+func startServer(ctx context.Context, program, data, config string) (*server, time.Duration, error) {
+	port, err := freePort()
+	if err != nil {
+		return nil, 0, err
+	}
+	s := &server{url: "http://127.0.0.1:" + strconv.Itoa(port), done: make(chan error, 1), log: &bytes.Buffer{}}
+	args := []string{"serve", "--data", data, "--listen", "127.0.0.1:" + strconv.Itoa(port), "--executor", "host", "--bridge", "tiphysbench", "--subnet", "10.217.0.0/16"}
+	if config != "" {
+		args = append(args, "--config", config)
+	}
+	s.cmd = exec.CommandContext(ctx, program, args...)
+	s.cmd.Stdout, s.cmd.Stderr = s.log, s.log
+	began := time.Now()
+	if err := s.cmd.Start(); err != nil {
+		return nil, 0, err
+	}
+	go func() { s.done <- s.cmd.Wait() }()
+	for time.Since(began) < 30*time.Second {
+		if healthy(ctx, s.url) {
+			return s, time.Since(began).Round(time.Millisecond), nil
+		}
+		select {
+		case err := <-s.done:
+			return nil, 0, fmt.Errorf("the server ended: %w: %s", err, s.log)
+		case <-time.After(2 * time.Millisecond):
+		}
+	}
+	return nil, 0, errors.Join(errors.New("the server does not answer"), s.stop())
+}
+
+func (s *server) stop() error {
+	if err := s.cmd.Process.Signal(os.Interrupt); err != nil {
+		return err
+	}
+	select {
+	case <-s.done:
+		return nil
+	case <-time.After(20 * time.Second):
+		return errors.Join(errors.New("the server does not stop"), s.cmd.Process.Kill())
+	}
+}
+
+func freePort() (int, error) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return 0, err
+	}
+	defer l.Close()
+	a, ok := l.Addr().(*net.TCPAddr)
+	if !ok {
+		return 0, errors.New("no TCP address")
+	}
+	return a.Port, nil
+}

@@ -1,0 +1,256 @@
+// Package browser looks at the screens in a real browser, on a real server with real runs.
+package browser
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"sigs.k8s.io/yaml"
+)
+
+const failing = `apiVersion: argoproj.io/v1alpha1
+kind: Workflow
+metadata: {name: quay-check}
+spec:
+  entrypoint: main
+  templates:
+  - name: main
+    dag:
+      tasks:
+      - {name: lint, template: ok}
+      - {name: build, template: ok, dependencies: [lint]}
+      - {name: moor, template: bad, dependencies: [build]}
+  - name: ok
+    container: {image: busybox, command: [echo, "all is well"]}
+  - name: bad
+    container: {image: busybox, command: [sh, -c], args: ["echo the rope is too short; exit 3"]}
+`
+
+// patience bounds every wait.
+const patience = 2 * time.Minute
+
+func TestScreens(t *testing.T) {
+	if os.Getenv("TIPHYS_E2E") == "" {
+		t.Skip("SKIPPED: needs the built program and a browser; use make test-e2e")
+	}
+	url := serve(t)
+	b := open(t)
+	run := map[string]any{"workflow": workflow(t)}
+	raw, err := json.Marshal(run)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if code := post(t, url+"/api/v1/workflows/default", raw); code != http.StatusOK {
+		t.Fatalf("submit answered %d", code)
+	}
+	for _, c := range []struct {
+		path string
+		want []string
+	}{
+		{"/runs", []string{"quay-check", "Failed"}},
+		// A failed run opens at the failure: its node, its exit code, its log.
+		{"/runs/default/quay-check", []string{"moor", "exit code 3", "the rope is too short"}},
+		{"/apps", nil},
+		{"/mrs", nil},
+		{"/events", nil},
+	} {
+		t.Run(strings.Trim(c.path, "/"), func(t *testing.T) {
+			if err := b.shows(url+c.path, c.want); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}
+
+func workflow(t *testing.T) any {
+	t.Helper()
+	raw, err := yaml.YAMLToJSON([]byte(failing))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return json.RawMessage(raw)
+}
+
+func hasAll(page string, want []string) bool {
+	for _, w := range want {
+		if !strings.Contains(page, w) {
+			return false
+		}
+	}
+	return true
+}
+
+// text leaves the tags out, for a message.
+func text(page string) string {
+	var b strings.Builder
+	in := false
+	for _, r := range page {
+		switch {
+		case r == '<':
+			in = true
+		case r == '>':
+			in = false
+			b.WriteByte(' ')
+		case !in:
+			b.WriteRune(r)
+		}
+	}
+	return strings.Join(strings.Fields(b.String()), " ")
+}
+
+// browser is a headless Chromium driven over WebDriver (https://www.w3.org/TR/webdriver2/).
+type browser struct {
+	t       *testing.T
+	session string
+}
+
+func open(t *testing.T) *browser {
+	t.Helper()
+	driver, err := exec.LookPath("chromedriver")
+	if err != nil {
+		t.Fatalf("chromedriver is not installed: %v", err)
+	}
+	address := freeAddress(t)
+	_, port, _ := net.SplitHostPort(address)
+	cmd := exec.CommandContext(t.Context(), driver, "--port="+port)
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = cmd.Process.Kill(); _ = cmd.Wait() })
+	b := &browser{t: t, session: "http://" + address + "/session"}
+	args := []string{
+		"--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
+		"--disable-component-update", "--disable-sync", "--user-data-dir=" + t.TempDir(),
+	}
+	want := map[string]any{"capabilities": map[string]any{"alwaysMatch": map[string]any{"goog:chromeOptions": map[string]any{"args": args}}}}
+	for until := time.Now().Add(patience); time.Now().Before(until); {
+		var made struct {
+			SessionID string `json:"sessionId"`
+		}
+		if b.call(http.MethodPost, "", want, &made) == nil && made.SessionID != "" {
+			b.session += "/" + made.SessionID
+			t.Cleanup(func() { _ = b.call(http.MethodDelete, "", nil, nil) })
+			return b
+		}
+	}
+	t.Fatal("the browser does not start")
+	return nil
+}
+
+func (b *browser) call(method, path string, body, out any) error {
+	raw, err := json.Marshal(body)
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, method, b.session+path, bytes.NewReader(raw))
+	if err != nil {
+		return err
+	}
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	var answer struct {
+		Value json.RawMessage `json:"value"`
+	}
+	if err := json.NewDecoder(resp.Body).Decode(&answer); err != nil {
+		return err
+	}
+	if resp.StatusCode != http.StatusOK {
+		return fmt.Errorf("%s: %s", resp.Status, answer.Value)
+	}
+	if out == nil {
+		return nil
+	}
+	return json.Unmarshal(answer.Value, out)
+}
+
+// shows waits until the page at an address has all that is wanted, and says what it shows otherwise.
+func (b *browser) shows(url string, want []string) error {
+	var page string
+	var last error
+	for began := time.Now(); time.Since(began) < patience; {
+		// Networks that come and go on this machine make the browser give requests up: it is sent there again.
+		if last = b.call(http.MethodPost, "/url", map[string]string{"url": url}, nil); last != nil {
+			continue
+		}
+		for loaded := time.Now(); time.Since(loaded) < 10*time.Second; {
+			if last = b.call(http.MethodGet, "/source", nil, &page); last == nil && strings.Contains(page, "<main") && hasAll(page, want) {
+				return nil
+			}
+		}
+	}
+	return fmt.Errorf("%s does not show %q (%v); it shows:\n%s", url, want, last, text(page))
+}
+
+func freeAddress(t *testing.T) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	return l.Addr().String()
+}
+
+func post(t *testing.T, url string, body []byte) int {
+	t.Helper()
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, url, bytes.NewReader(body))
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	return resp.StatusCode
+}
+
+// serve starts the program and gives its address.
+func serve(t *testing.T) string {
+	t.Helper()
+	program, err := filepath.Abs("../../bin/tiphys")
+	if err != nil {
+		t.Fatal(err)
+	}
+	address := freeAddress(t)
+	cmd := exec.CommandContext(t.Context(), program, "serve", "--data", t.TempDir(), "--listen", address, "--executor", "host",
+		"--bridge", "tiphysweb", "--subnet", "10.218.0.0/16")
+	var log bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &log, &log
+	cmd.Cancel = func() error { return cmd.Process.Signal(os.Interrupt) }
+	cmd.WaitDelay = 20 * time.Second
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		_ = cmd.Process.Signal(os.Interrupt)
+		_ = cmd.Wait()
+		if t.Failed() {
+			t.Logf("the server said:\n%s", log.String())
+		}
+	})
+	url := "http://" + address
+	for until := time.Now().Add(patience); time.Now().Before(until); {
+		if resp, err := http.Get(url + "/healthz"); err == nil {
+			_ = resp.Body.Close()
+			return url
+		}
+	}
+	t.Fatal("the server does not answer")
+	return ""
+}
