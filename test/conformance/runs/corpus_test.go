@@ -60,7 +60,19 @@ echo "< $* >"
 echo " ----"
 `
 
+// netcat serves `nc -lk -p PORT`, which is all that the cases do with busybox' nc.
+const netcat = `#!/usr/bin/env python3
+import socket, sys
+server = socket.socket()
+server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+server.bind(("", int(sys.argv[sys.argv.index("-p") + 1])))
+server.listen()
+while True:
+    server.accept()[0].close()
+`
+
 const hostImages = `files:
+  /usr/local/bin/nc: nc
   /argosay: argosay
   /bin/argosay: argosay
   /usr/local/bin/cowsay: cowsay
@@ -79,7 +91,7 @@ func makeStandIns(t *testing.T) string {
 		t.Fatal(err)
 	}
 	files := map[string]string{
-		"argosay": argosay, "cowsay": cowsay, "python": "#!/bin/sh\nexec python3 \"$@\"\n", "images.yaml": hostImages,
+		"argosay": argosay, "cowsay": cowsay, "python": "#!/bin/sh\nexec python3 \"$@\"\n", "nc": netcat, "images.yaml": hostImages,
 	}
 	for name, text := range files {
 		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o755); err != nil {
