@@ -12,7 +12,7 @@ import (
 // error other than [*InvalidError] and [*MissingError] means that the state must be loaded again.
 func Decide(s *State, c Command) (Decision, error) {
 	m := c.command()
-	t := &turn{s: s, now: m.Now.UTC().Truncate(time.Microsecond), actor: m.Actor}
+	t := &turn{s: s, now: m.Now.UTC().Truncate(time.Microsecond), actor: m.Actor, chance: m.Seed}
 	var err error
 	switch c := c.(type) {
 	case Submit:
@@ -42,12 +42,14 @@ type turn struct {
 	s     *State
 	now   time.Time
 	actor string
-	out   Decision
-	queue []settledChild
-	freed []string
-	due   map[string]int // how many of the queue are for a parent
-	hit   string         // the node whose outputs came from the cache
-	err   error
+	// chance is the seed of the next text with an expression.
+	chance int64
+	out    Decision
+	queue  []settledChild
+	freed  []string
+	due    map[string]int // how many of the queue are for a parent
+	hit    string         // the node whose outputs came from the cache
+	err    error
 }
 
 // settledChild is a child that its parent has to hear of.

@@ -138,7 +138,7 @@ func (t *turn) runLevelHooks() {
 		if _, fired := t.s.hook[h.name]; fired || h.name == "exit" || t.err != nil {
 			continue
 		}
-		sc := &scope{s: t.s, now: t.now}
+		sc := &scope{s: t.s, now: t.now, chance: &t.chance}
 		if !t.fires(h, sc) {
 			continue
 		}
@@ -185,7 +185,7 @@ func (t *turn) startExit() bool {
 		return false
 	}
 	h := hooks[len(hooks)-1]
-	sc := &scope{s: t.s, now: t.now}
+	sc := &scope{s: t.s, now: t.now, chance: &t.chance}
 	if h.name != "exit" || !t.fires(h, sc) {
 		return false
 	}

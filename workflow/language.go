@@ -30,11 +30,13 @@ func isAbsent(err error) bool {
 }
 
 func (v *scope) options() expression.Options {
-	return expression.Options{Now: v.now, Seed: v.s.start.seed()}
+	o := expression.Options{Now: v.now, Seed: v.s.start.Time.UnixNano()}
+	if v.chance != nil {
+		*v.chance++
+		o.Seed = *v.chance
+	}
+	return o
 }
-
-// seed feeds chance in expressions: the same for all of a run, so that a replay decides the same.
-func (b *submitted) seed() int64 { return b.Time.UnixNano() }
 
 // substitute replaces the tags of a tree; a tag that nothing resolves is an error.
 func substitute(tree any, sc *scope) (any, error) {

@@ -95,22 +95,29 @@ func (t *turn) render(n *node, tm *template) (*manifest.Template, json.RawMessag
 }
 
 func (t *turn) leafScope(n *node, tm *template) *scope {
-	sc := &scope{s: t.s, now: t.now, inputs: n.Inputs, self: n, outputs: &tm.loose.Outputs, stepName: n.Step}
+	sc := &scope{s: t.s, now: t.now, chance: &t.chance, inputs: n.Inputs, self: n, outputs: &tm.loose.Outputs, stepName: n.Step}
 	if sc.inputs == nil {
 		sc.inputs = &manifest.Inputs{}
 	}
+	sc.extra = t.retryValues(n)
+	return sc
+}
+
+// retryValues are retries and lastRetry.… within an attempt; before the first they have the values that Argo gives
+// them, so that what names them can be replaced.
+func (t *turn) retryValues(n *node) map[string]any {
 	p := t.s.nodes[n.Parent]
 	if n.Role != roleAttempt || p == nil {
-		return sc
+		return nil
 	}
-	sc.extra = map[string]any{"retries": strconv.Itoa(n.Retry)}
+	values := map[string]any{"lastRetry.exitCode": "0", "lastRetry.status": "", "lastRetry.duration": "0", "lastRetry.message": ""}
 	if k := len(p.children); k > 0 && n.Retry > 0 {
 		if last := t.s.nodes[p.children[min(k, n.Retry)-1]]; last != nil {
-			sc.extra = lastRetry(p, last)
-			sc.extra["retries"] = strconv.Itoa(n.Retry)
+			values = lastRetry(p, last)
 		}
 	}
-	return sc
+	values["retries"] = strconv.Itoa(n.Retry)
+	return values
 }
 
 // deadlineOf finds the earliest moment at which the attempt must end.
@@ -337,6 +344,8 @@ func (t *turn) verdict(n *node, r executor.Report) (Phase, string) {
 			return Failed, podDeadlineMessage
 		case r.Message == "" && r.ExitCode != nil:
 			return Failed, "main: Error (exit code " + strconv.Itoa(*r.ExitCode) + ")"
+		case r.Message == "":
+			return Failed, "the pod failed" + because(r.Reason)
 		}
 		return Failed, r.Message
 	}
@@ -346,9 +355,16 @@ func (t *turn) verdict(n *node, r executor.Report) (Phase, string) {
 	case r.Message == "" && r.Reason == executor.ReasonLost:
 		return Error, "the pod was lost with its machine"
 	case r.Message == "":
-		return Error, r.Reason
+		return Error, "the pod could not be run" + because(r.Reason)
 	}
 	return Error, r.Message
+}
+
+func because(reason string) string {
+	if reason == "" {
+		return "; the executor does not say why"
+	}
+	return ": " + reason
 }
 
 // collect makes the node's outputs of what was reported. Missing says which declared output is not there and has

@@ -37,7 +37,7 @@ func Pod(s *State, nodeID string, attempt int) (executor.Pod, error) {
 		Pod:  corev1.Pod{TypeMeta: metav1.TypeMeta{APIVersion: "v1", Kind: "Pod"}, ObjectMeta: b.meta(), Spec: spec},
 		Main: "main", Inputs: b.inputs(), Outputs: b.outputs(), Claims: b.claims(spec.Volumes), Env: b.env(),
 	}
-	if tm.Script != nil {
+	if tm.Script != nil && tm.Script.Source != "" { // without a source it is a container, as in Argo
 		pod.Script = &executor.Script{Source: tm.Script.Source}
 	}
 	if tm.ContainerSet != nil {

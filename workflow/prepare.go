@@ -58,7 +58,7 @@ func (t *turn) prepare(b *node, tm *template, st *site) ([]prepared, error) {
 func (s *State) fanOut() int { return 100_000 }
 
 func (t *turn) siteScope(b *node, st *site) *scope {
-	return &scope{s: t.s, now: t.now, inputs: b.Inputs, self: b, boundary: b, stepName: st.name}
+	return &scope{s: t.s, now: t.now, chance: &t.chance, inputs: b.Inputs, self: b, boundary: b, stepName: st.name, extra: t.retryValues(b)}
 }
 
 func (t *turn) prepareOne(b *node, tm *template, st *site, sc *scope) (prepared, error) {
@@ -189,7 +189,7 @@ func (t *turn) artifactArgument(v any, callee *template, sc *scope) (manifest.Ar
 	tree, _ := v.(map[string]any)
 	from, _ := tree["from"].(string)
 	expression, _ := tree["fromExpression"].(string)
-	done, err := substitute(without2(tree, "from", "fromExpression"), sc)
+	done, err := substitute(withoutKeys(tree, "from", "fromExpression"), sc)
 	if err != nil {
 		return manifest.Artifact{}, false, err
 	}
@@ -346,7 +346,7 @@ func (t *turn) inputs(v invocation) (*manifest.Inputs, error) {
 		return nil, nil
 	}
 	self := t.newNode(v, kindType(v.callee))
-	sc := &scope{s: t.s, now: t.now, self: self, inputs: &manifest.Inputs{}, item: v.item}
+	sc := &scope{s: t.s, now: t.now, chance: &t.chance, self: self, inputs: &manifest.Inputs{}, item: v.item}
 	in := &manifest.Inputs{}
 	params, _ := tree["parameters"].([]any)
 	for _, p := range params {
@@ -379,7 +379,7 @@ func (t *turn) inputParameter(m map[string]any, args manifest.Arguments, sc *sco
 			continue
 		}
 		var p manifest.Parameter
-		if err := decodeValue(without2(m, "value", "valueFrom", "default"), &p); err != nil {
+		if err := decodeValue(withoutKeys(m, "value", "valueFrom", "default"), &p); err != nil {
 			return p, fmt.Errorf("inputs.parameters.%s: %w", name, err)
 		}
 		p.Value = a.Value
@@ -411,7 +411,7 @@ func inputArtifact(v any, args manifest.Arguments, sc *scope) (manifest.Artifact
 	tree, _ := v.(map[string]any)
 	from, _ := tree["from"].(string)
 	expression, _ := tree["fromExpression"].(string)
-	done, err := substitute(without2(tree, "from", "fromExpression"), sc)
+	done, err := substitute(withoutKeys(tree, "from", "fromExpression"), sc)
 	if err != nil {
 		return manifest.Artifact{}, false, err
 	}

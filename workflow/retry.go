@@ -20,7 +20,7 @@ func (t *turn) retryStrategy(n *node, tm *template) (*manifest.RetryStrategy, er
 		return nil, nil
 	}
 	expression := tree["expression"]
-	done, err := substitute(without2(tree, "expression"), &scope{s: t.s, now: t.now, inputs: n.Inputs, self: n})
+	done, err := substitute(withoutKeys(tree, "expression"), &scope{s: t.s, now: t.now, chance: &t.chance, inputs: n.Inputs, self: n})
 	if err != nil {
 		return nil, err
 	}
@@ -104,7 +104,7 @@ func (t *turn) refuseRetry(n, last *node) (*string, error) {
 	if rs.Expression == "" {
 		return nil, nil
 	}
-	sc := &scope{s: t.s, now: t.now, inputs: n.Inputs, self: n, extra: lastRetry(n, last)}
+	sc := &scope{s: t.s, now: t.now, chance: &t.chance, inputs: n.Inputs, self: n, extra: lastRetry(n, last)}
 	again, err := evalBool(rs.Expression, sc)
 	if err != nil {
 		return nil, fmt.Errorf("retryStrategy.expression: %w", err)

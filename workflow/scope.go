@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/tiphys/tiphys/manifest"
+	"github.com/tiphys/tiphys/workflow/expression"
 )
 
 // scope is what the tags of one text can name. It is lazy: a value is looked up when a tag asks for it, so that
@@ -15,6 +16,9 @@ import (
 type scope struct {
 	s   *State
 	now time.Time
+	// chance is the decision's seed, which every text moves on; nil for what is made of a decision again, such as a
+	// pod, and must come out the same.
+	chance *int64
 	// inputs and self are the template whose text this is: {{inputs.…}}, {{node.name}}, {{pod.name}}.
 	inputs  *manifest.Inputs
 	self    *node
@@ -117,8 +121,8 @@ func (s *State) globals() map[string]any {
 	if s.spec.Priority != nil {
 		g["priority"] = strconv.Itoa(int(*s.spec.Priority))
 	}
-	if b.ScheduledTime != nil {
-		g["scheduledTime"] = b.ScheduledTime.UTC().Format(time.RFC3339)
+	if at := b.Annotations[annotationScheduled]; at != "" {
+		g["scheduledTime"] = at
 	}
 	for _, p := range b.Parameters {
 		if p.Value != nil {
@@ -137,6 +141,9 @@ func (s *State) globals() map[string]any {
 	s.cache.globals = g
 	return g
 }
+
+// annotationScheduled is where Argo keeps workflow.scheduledTime.
+const annotationScheduled = "workflows.argoproj.io/scheduled-time"
 
 func parametersJSON(list []manifest.Parameter) string {
 	type pair struct {
@@ -422,7 +429,7 @@ func aggregate(items []*node, field string) (any, bool) {
 				list = append(list, *n.Outputs.Result)
 			}
 		}
-		return jsonText(list), true
+		return expression.Aggregate(list), true
 	}
 	if field == "parameters" {
 		list := make([]map[string]string, 0, len(items))

@@ -156,7 +156,7 @@ func (t *turn) compositeOutputs(n *node, tm *template) (*manifest.Outputs, error
 	if len(tree) == 0 {
 		return nil, nil
 	}
-	sc := &scope{s: t.s, now: t.now, inputs: n.Inputs, self: n, boundary: n}
+	sc := &scope{s: t.s, now: t.now, chance: &t.chance, inputs: n.Inputs, self: n, boundary: n}
 	out := &manifest.Outputs{}
 	params, _ := tree["parameters"].([]any)
 	for _, p := range params {
@@ -215,7 +215,7 @@ func compositeArtifact(v any, sc *scope) (manifest.Artifact, bool, error) {
 	tree, _ := v.(map[string]any)
 	from, _ := tree["from"].(string)
 	expression, _ := tree["fromExpression"].(string)
-	done, err := substitute(without2(tree, "from", "fromExpression"), sc)
+	done, err := substitute(withoutKeys(tree, "from", "fromExpression"), sc)
 	if err != nil {
 		return manifest.Artifact{}, false, err
 	}

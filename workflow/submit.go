@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"time"
 
 	"github.com/tiphys/tiphys/manifest"
 )
@@ -17,7 +18,7 @@ func (t *turn) submit(c Submit) error {
 	if c.Name == "" || c.UID == "" {
 		return errors.New("submit run: it needs a name and a uid")
 	}
-	m := &merger{c: c}
+	m := &merger{c: c, phase: Error}
 	tree, err := m.merge()
 	if err != nil {
 		return err
@@ -31,7 +32,7 @@ func (t *turn) submit(c Submit) error {
 	if suspended, _ := spec["suspend"].(bool); suspended {
 		b.Suspended = true
 	}
-	if err := t.globalArguments(b, tree, c, m); err != nil {
+	if err := t.globalArguments(b, tree, c, m); err != nil && m.failure == "" {
 		return err
 	}
 	if b.Workflow, err = json.Marshal(tree); err != nil {
@@ -49,7 +50,7 @@ func (t *turn) submit(c Submit) error {
 	}
 	t.computeLabels(spec)
 	if m.failure != "" {
-		t.abandon(Error, m.failure)
+		t.abandon(m.phase, m.failure)
 		return nil
 	}
 	if b.Waiting == lockWaiting {
@@ -61,7 +62,7 @@ func (t *turn) submit(c Submit) error {
 
 // acquireRun asks for the locks of the whole run.
 func (t *turn) acquireRun(spec map[string]any) error {
-	locks, err := t.locks(spec["synchronization"], &scope{s: t.s, now: t.now})
+	locks, err := t.locks(spec["synchronization"], &scope{s: t.s, now: t.now, chance: &t.chance})
 	if err != nil {
 		t.abandon(Error, err.Error())
 		return nil
@@ -108,6 +109,7 @@ type merger struct {
 	c                   Submit
 	from                string
 	failure             string // why the run ends before it begins
+	phase               Phase  // in which it ends then
 	labels, annotations map[string]string
 }
 
@@ -132,12 +134,15 @@ func (m *merger) merge() (map[string]any, error) {
 		if err != nil {
 			return nil, fmt.Errorf("read workflow defaults: %w", err)
 		}
-		tree = mergeUnder(tree, without2(d, "status"))
+		tree = mergeUnder(tree, withoutKeys(d, "status"))
 		spec, _ = tree["spec"].(map[string]any)
 	}
 	spec = m.apply(spec)
 	tree["spec"] = spec
 	m.metadata(tree, spec)
+	if m.failure == "" && m.c.Invalid != "" {
+		m.failure, m.phase = "invalid spec: "+m.c.Invalid, Failed
+	}
 	if m.failure == "" {
 		if err := m.check(spec); err != nil {
 			return nil, err
@@ -202,9 +207,9 @@ func mergeArguments(a, b any) map[string]any {
 				if i, ok := seen[text(m["name"])]; ok {
 					old := asMap(list[i])
 					if m["value"] != nil {
-						old = without2(old, "valueFrom")
+						old = withoutKeys(old, "valueFrom")
 					} else if m["valueFrom"] != nil {
-						old = without2(old, "value")
+						old = withoutKeys(old, "value")
 					}
 					list[i] = mergeUnder(m, old)
 					continue
@@ -254,6 +259,9 @@ func (m *merger) metadata(tree, spec map[string]any) {
 	}
 	for k, v := range m.c.Annotations {
 		m.annotations[k] = v
+	}
+	if at := m.c.ScheduledTime; at != nil {
+		m.annotations[annotationScheduled] = at.UTC().Format(time.RFC3339)
 	}
 	if kind, name, ok := strings.Cut(m.from, "/"); ok {
 		key := "workflows.argoproj.io/workflow-template"
@@ -409,7 +417,7 @@ func (t *turn) globalArguments(b *submitted, tree map[string]any, c Submit, m *m
 	tmp.spec = looseSpec(tree)
 	tmp.objects = c.Objects
 	tt := &turn{s: tmp, now: t.now}
-	sc := &scope{s: tmp, now: t.now}
+	sc := &scope{s: tmp, now: t.now, chance: &t.chance}
 	params, _ := asMap(spec["arguments"])["parameters"].([]any)
 	for _, x := range params {
 		done, err := substitute(x, sc)
@@ -465,7 +473,7 @@ func (t *turn) computeLabels(spec map[string]any) {
 	labels := map[string]string{}
 	for _, k := range sortedKeys(from) {
 		expression, _ := asMap(from[k])["expression"].(string)
-		if v, err := evalAny(expression, &scope{s: t.s, now: t.now}); err == nil && v != nil {
+		if v, err := evalAny(expression, &scope{s: t.s, now: t.now, chance: &t.chance}); err == nil && v != nil {
 			labels[k] = text(v)
 		}
 	}

@@ -156,8 +156,8 @@ func (s *State) newTemplate(key, scope, path string, tree map[string]any) (*temp
 	if kind == "" {
 		return nil, fmt.Errorf("templates.%s: template type unspecified", t.name)
 	}
-	looseInto(without2(tree, "steps", "dag"), &t.loose)
-	leaf := without2(tree, "inputs", "steps", "dag", "retryStrategy", "synchronization", "memoize", "metrics")
+	looseInto(withoutKeys(tree, "steps", "dag"), &t.loose)
+	leaf := withoutKeys(tree, "inputs", "steps", "dag", "retryStrategy", "synchronization", "memoize", "metrics")
 	t.leaf = leaf
 	t.readSites()
 	return t, nil
@@ -213,7 +213,7 @@ func (t *template) readSites() {
 
 func newSite(tree map[string]any) *site {
 	st := &site{tree: tree}
-	looseInto(without2(tree, "inline", "arguments", "withItems", "withParam", "withSequence", "depends", "dependencies", "when"), &st.loose)
+	looseInto(withoutKeys(tree, "inline", "arguments", "withItems", "withParam", "withSequence", "depends", "dependencies", "when"), &st.loose)
 	st.name = st.loose.Name
 	for _, k := range [...]string{"withItems", "withParam", "withSequence"} {
 		if v, ok := tree[k]; ok && v != nil {
@@ -304,8 +304,8 @@ func dropKinds(d map[string]any, kind string) map[string]any {
 	return out
 }
 
-// without2 is a shallow copy of a tree that lacks some keys.
-func without2(tree map[string]any, keys ...string) map[string]any {
+// withoutKeys is a shallow copy of a tree that lacks some keys.
+func withoutKeys(tree map[string]any, keys ...string) map[string]any {
 	out := make(map[string]any, len(tree))
 	for k, v := range tree {
 		out[k] = v
@@ -328,7 +328,7 @@ func looseInto(tree any, v any) {
 func looseSpec(tree map[string]any) manifest.WorkflowSpec {
 	var spec manifest.WorkflowSpec
 	m, _ := tree["spec"].(map[string]any)
-	looseInto(without2(m, "templates", "templateDefaults"), &spec)
+	looseInto(withoutKeys(m, "templates", "templateDefaults"), &spec)
 	return spec
 }
 

@@ -176,7 +176,7 @@ func Object(s *State) (map[string]any, error) {
 	if err != nil {
 		return nil, err
 	}
-	meta := without2(asMap(tree["metadata"]), "generateName")
+	meta := withoutKeys(asMap(tree["metadata"]), "generateName")
 	meta["name"], meta["namespace"], meta["uid"] = s.run.Name, s.run.Namespace, s.run.UID
 	meta["creationTimestamp"] = s.run.CreatedAt.Format(time.RFC3339)
 	labels := map[string]any{"workflows.argoproj.io/phase": string(s.run.Phase)}

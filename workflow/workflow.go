@@ -22,7 +22,8 @@ import (
 type Meta struct {
 	// Now is the time of the decision, UTC.
 	Now time.Time
-	// Seed feeds whatever needs chance, so that a replay decides the same.
+	// Seed feeds the random functions of expressions. What they give is recorded in the entries, so a replay does
+	// not need it.
 	Seed int64
 	// Actor is who asked: "user:ada", "system".
 	Actor string
@@ -51,6 +52,9 @@ type Submit struct {
 	Objects map[Ref]json.RawMessage
 	// Defaults is merged under the spec: Argo's workflowDefaults (JSON of a Workflow); may be nil.
 	Defaults json.RawMessage
+	// Invalid, if not empty, makes a run that ends at once as Failed with "invalid spec: " and this message: what
+	// becomes of a Workflow that is an object before anybody looks at it (Argo's controller).
+	Invalid string
 	// Event is the ledger sequence of the event that led to the run; 0 if none.
 	Event int64
 	// ScheduledTime is set for runs of a CronWorkflow.

@@ -39,6 +39,9 @@ type Submission struct {
 	ScheduledTime *time.Time
 	// Name overrides the manifest's name.
 	Name string
+	// Keep makes a bad manifest a run that Failed at once, with the reason, instead of refusing it: for a Workflow
+	// that exists as an object before anybody judges it.
+	Keep bool
 }
 
 // submitTries bounds how often a submission is tried again with objects that it turned out to need.
@@ -47,10 +50,10 @@ const submitTries = 20
 // Submit makes a run. A bad manifest is a *workflow.InvalidError.
 func (c *Controller) Submit(ctx context.Context, s Submission) (workflow.Run, error) {
 	cmd, err := c.submitCommand(s)
-	if err == nil {
-		err = c.validate(ctx, s, cmd.Namespace)
-	}
 	if err != nil {
+		return workflow.Run{}, err
+	}
+	if err = c.validate(ctx, s, cmd.Namespace); err != nil && !s.keeps(&cmd, err) {
 		return workflow.Run{}, err
 	}
 	key := Key(cmd.Namespace, cmd.Name)
@@ -60,6 +63,9 @@ func (c *Controller) Submit(ctx context.Context, s Submission) (workflow.Run, er
 			run, err = c.submit(ctx, r, s, cmd)
 			return err
 		})
+		if s.keeps(&cmd, err) {
+			continue
+		}
 		var missing *workflow.MissingError
 		if !errors.As(err, &missing) {
 			return run, err
@@ -73,6 +79,19 @@ func (c *Controller) Submit(ctx context.Context, s Submission) (workflow.Run, er
 		}
 	}
 	return run, fmt.Errorf("submit %s: it still needs objects after %d rounds of look-ups: %w", key, submitTries, err)
+}
+
+// keeps notes a refusal in the command of a submission that is kept, and reports whether it did.
+func (s Submission) keeps(cmd *workflow.Submit, err error) bool {
+	var invalid *workflow.InvalidError
+	if !s.Keep || cmd.Invalid != "" || !errors.As(err, &invalid) {
+		return false
+	}
+	cmd.Invalid = invalid.Error()
+	if err := manifest.FirstError(invalid.Diagnostics); err != nil {
+		cmd.Invalid = err.Error()
+	}
+	return true
 }
 
 // validate refuses a manifest with errors, each with its place.

@@ -8,7 +8,6 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
-	"time"
 
 	"github.com/tiphys/tiphys/manifest"
 	"github.com/tiphys/tiphys/server"

@@ -61,14 +61,25 @@ type finished struct {
 }
 
 func TestConformanceExamples(t *testing.T) {
+	skipUnlessScored(t)
 	program := programToTest(t)
 	runCorpus(t, "workflows/examples", 95, func(c workflowCase) bool {
 		return c.Class == "local" && c.Expect.Phase != nil && *c.Expect.Phase == "Succeeded"
-	}, func(t *testing.T, dir, standIns string, c workflowCase) error { return runCase(t.Context(), program, dir, standIns, c) })
+	}, func(t *testing.T, dir, standIns string, c workflowCase) error {
+		return runCase(t.Context(), program, dir, standIns, c)
+	})
 }
 
 func TestConformanceE2E(t *testing.T) {
+	skipUnlessScored(t)
 	runCorpus(t, "workflows/e2e", 95, func(c workflowCase) bool { return c.Class == "local" || len(c.Steps) > 0 }, driveCase)
+}
+
+func skipUnlessScored(t *testing.T) {
+	t.Helper()
+	if os.Getenv("TIPHYS_SCORES") == "" {
+		t.Skip("SKIPPED: runs whole workflows; use make conformance")
+	}
 }
 
 // caseTimeout bounds one case.
@@ -76,9 +87,6 @@ const caseTimeout = 90 * time.Second
 
 // runCorpus runs the cases of a folder that are wanted, and asks for a share of them to pass.
 func runCorpus(t *testing.T, folder string, percent int, want func(workflowCase) bool, run func(*testing.T, string, string, workflowCase) error) {
-	if os.Getenv("TIPHYS_SCORES") == "" {
-		t.Skip("SKIPPED: runs whole workflows; use make conformance")
-	}
 	dir := corpusFolder(t, folder)
 	var cases []workflowCase
 	readIndex(t, filepath.Join(dir, "index.json"), &cases)
