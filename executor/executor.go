@@ -51,6 +51,9 @@ type Pod struct {
 	// Claims maps a PersistentVolumeClaim name to the durable folder that stands for it, named relative to the
 	// executor's volume folder: "run-uid/workdir".
 	Claims map[string]string `json:"claims,omitempty"`
+	// Set names the containers that together are the main one: the pod ends when all of them have, and fails if one
+	// does. Main then only says whose output is wanted.
+	Set []string `json:"set,omitempty"`
 	// After orders the containers of a set: a container starts once those named have ended with code 0, and is not
 	// started if one of them ended otherwise.
 	After map[string][]string `json:"after,omitempty"`

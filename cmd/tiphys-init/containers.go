@@ -25,6 +25,15 @@ const codeCannotStart = 64
 func (p *pod) runContainers() {
 	defer p.closeUnbegun()
 	var mains sync.WaitGroup
+	ends := map[string]*end{}
+	for _, c := range p.spec.Containers {
+		ends[c.Name] = &end{over: make(chan struct{})}
+	}
+	for _, c := range p.spec.Containers {
+		if c.Kind == wire.KindMain {
+			p.mains.Add(1)
+		}
+	}
 	for i, c := range p.spec.Containers {
 		p.begun[i] = true
 		switch c.Kind {
@@ -35,14 +44,41 @@ func (p *pod) runContainers() {
 		case wire.KindSidecar:
 			go p.runOne(i)
 		default:
-			mains.Add(1)
-			go func() {
-				defer mains.Done()
-				p.runOne(i)
-			}()
+			mains.Go(func() { p.runInTurn(i, ends) })
 		}
 	}
 	mains.Wait()
+}
+
+// end is how a main container ended; well if it exited with code 0. It may be read once over is closed.
+type end struct {
+	over chan struct{}
+	well bool
+}
+
+// runInTurn runs a main container once those before it in its set have ended well, or reports that it is left out.
+func (p *pod) runInTurn(i int, ends map[string]*end) {
+	c := p.spec.Containers[i]
+	mine := ends[c.Name]
+	defer close(mine.over)
+	for _, name := range c.After {
+		before := ends[name]
+		if before == nil {
+			continue
+		}
+		well := false
+		select {
+		case <-before.over:
+			well = before.well
+		case <-p.halted:
+		}
+		if !well {
+			p.closeLogs(i)
+			p.finish(i, wire.Event{Event: wire.EventSkipped, Container: c.Name})
+			return
+		}
+	}
+	mine.well = p.runOne(i) == 0
 }
 
 // closeUnbegun closes the logs of containers that will not be started.
@@ -59,23 +95,61 @@ func (p *pod) closeLogs(i int) {
 	_ = syscall.Close(firstLogFD + 2*i + 1)
 }
 
-// runOne runs one container to its end and reports it.
+// runOne runs one container to its end, as often as its set says, and reports it.
 func (p *pod) runOne(i int) int {
 	c := p.spec.Containers[i]
-	proc, pid, err := p.start(i, c.Args, [3]int{-1, firstLogFD + 2*i, firstLogFD + 2*i + 1})
-	p.closeLogs(i)
-	if err != nil {
-		p.send(wire.Event{Event: wire.EventExited, Container: c.Name, Code: codeCannotStart, Reason: wire.ReasonStart, Message: err.Error()})
-		return codeCannotStart
+	for left := c.Again; ; left-- {
+		proc, pid, err := p.start(i, c.Args, [3]int{-1, firstLogFD + 2*i, firstLogFD + 2*i + 1})
+		if left <= 0 || err != nil {
+			p.closeLogs(i)
+		}
+		if err != nil {
+			p.finish(i, wire.Event{Event: wire.EventExited, Container: c.Name, Code: codeCannotStart, Reason: wire.ReasonStart, Message: err.Error()})
+			return codeCannotStart
+		}
+		if left == c.Again {
+			p.send(wire.Event{Event: wire.EventStarted, Container: c.Name, PID: pid})
+		}
+		code := <-proc.ended
+		p.killRest(i)
+		if code != 0 && left > 0 && p.pause(c.AgainWait) {
+			continue
+		}
+		if left > 0 {
+			p.closeLogs(i)
+		}
+		p.finish(i, wire.Event{Event: wire.EventExited, Container: c.Name, Code: code})
+		return code
 	}
-	p.send(wire.Event{Event: wire.EventStarted, Container: c.Name, PID: pid})
-	code := <-proc.ended
-	p.killRest(i)
-	if c.Kind == wire.KindMain {
-		p.readFiles(i)
+}
+
+// finish reports the end of a container. Before that of the last main one the files are read: any container of a
+// set may have written them.
+func (p *pod) finish(i int, e wire.Event) {
+	if p.spec.Containers[i].Kind == wire.KindMain && p.mains.Add(-1) == 0 {
+		for k, c := range p.spec.Containers {
+			if c.Kind == wire.KindMain && !c.Aside {
+				p.readFiles(k)
+				break
+			}
+		}
 	}
-	p.send(wire.Event{Event: wire.EventExited, Container: c.Name, Code: code})
-	return code
+	p.send(e)
+}
+
+// pause waits, and reports whether the pod still goes on then.
+func (p *pod) pause(d time.Duration) bool {
+	select {
+	case <-p.halted:
+		return false
+	case <-time.After(d):
+	}
+	select {
+	case <-p.halted:
+		return false
+	default:
+		return true
+	}
 }
 
 // killRest ends what a container's first process left behind, as the end of a container does in Kubernetes.

@@ -59,7 +59,7 @@ func (s *shim) closeLogs() {
 		dropped, tail := l.end(limit)
 		s.mu.Lock()
 		s.state[i].Dropped = dropped
-		if s.spec.Result && s.spec.Containers[i].Kind == wire.KindMain && s.state[i].exited {
+		if s.spec.Result && s.spec.Containers[i].Kind == wire.KindMain && !s.spec.Containers[i].Aside && s.state[i].exited {
 			text := string(bytes.TrimSuffix(tail, []byte("\n")))
 			s.record.Result = &text
 		}

@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -35,10 +36,12 @@ type pod struct {
 	volumes map[string]string
 	chroot  bool
 	begun   []bool
+	mains   atomic.Int32 // main containers that have not ended
 
 	mu       sync.Mutex // held while a process is started, so that it is known before it is reaped
 	running  map[int]*process
 	stopping bool
+	halted   chan struct{} // closed with the first signal
 	execs    sync.WaitGroup
 }
 
@@ -52,7 +55,7 @@ func initMain() int {
 	control := os.NewFile(controlFD, "control")
 	syscall.CloseOnExec(controlFD)
 	in := json.NewDecoder(control)
-	p := &pod{out: json.NewEncoder(control), running: map[int]*process{}}
+	p := &pod{out: json.NewEncoder(control), running: map[int]*process{}, halted: make(chan struct{})}
 	var order wire.Request
 	if err := in.Decode(&order); err != nil || order.Op != wire.OpSpec || order.Spec == nil {
 		return 1
@@ -114,7 +117,10 @@ func (p *pod) obey(in *json.Decoder, quit chan struct{}) {
 // further container is started.
 func (p *pod) signal(s syscall.Signal) {
 	p.mu.Lock()
-	p.stopping = true
+	if !p.stopping {
+		p.stopping = true
+		close(p.halted)
+	}
 	for pid := range p.running {
 		_ = syscall.Kill(pid, s)
 	}

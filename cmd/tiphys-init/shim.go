@@ -46,7 +46,7 @@ type shim struct {
 }
 
 type containerState struct {
-	started, exited bool
+	started, exited, skipped bool
 	wire.ContainerRecord
 }
 
@@ -242,6 +242,9 @@ func (s *shim) take(e wire.Event) {
 		})
 		s.settle(e)
 		s.broadcast(e)
+	case wire.EventSkipped:
+		s.update(e, func(c *containerState) { c.skipped = true })
+		s.settle(e)
 	case wire.EventExec:
 		s.mu.Lock()
 		answer := s.execs[e.Number]
@@ -271,7 +274,7 @@ func (s *shim) settle(e wire.Event) {
 	for i, c := range s.spec.Containers {
 		st := s.state[i]
 		all = all && (st.exited || !st.started)
-		mains = mains && (st.exited || c.Kind != wire.KindMain)
+		mains = mains && (st.exited || st.skipped || c.Kind != wire.KindMain)
 		if c.Name != e.Container || e.Code == 0 {
 			continue
 		}

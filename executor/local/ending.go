@@ -155,6 +155,9 @@ func (a *attempt) failedMessage(record wire.Record) string {
 		}
 	}
 	name := a.pod.Main
+	if len(a.pod.Set) > 0 {
+		name = ""
+	}
 	for _, c := range record.Containers {
 		if name == "" && c.Code != nil && *c.Code != 0 {
 			name = c.Name

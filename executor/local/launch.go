@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"syscall"
 	"time"
 
@@ -147,7 +148,7 @@ func (a *attempt) follow(in *json.Decoder) {
 }
 
 func (a *attempt) noteStarted(e wire.Event) {
-	if a.pod.Main != "" && a.pod.Main != e.Container {
+	if a.pod.Main != "" && a.pod.Main != e.Container && !slices.Contains(a.pod.Set, e.Container) {
 		return
 	}
 	a.mu.Lock()

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -110,8 +111,11 @@ func (b *builder) addContainers(ctx context.Context, order *wire.Spec) error {
 	for i := range b.spec.Containers {
 		c := &b.spec.Containers[i]
 		kind := wire.KindMain
-		if b.pod.Main != "" && c.Name != b.pod.Main {
+		if b.pod.Main != "" && c.Name != b.pod.Main || len(b.pod.Set) > 0 {
 			kind = wire.KindSidecar
+		}
+		if slices.Contains(b.pod.Set, c.Name) {
+			kind = wire.KindMain
 		}
 		if err := b.add(ctx, order, c, kind); err != nil {
 			return fmt.Errorf("container %s: %w", c.Name, err)
@@ -150,6 +154,9 @@ func (b *builder) add(ctx context.Context, order *wire.Spec, c *corev1.Container
 		if err := b.inputs(ctx, &w); err != nil {
 			return &failure{executor.ReasonInput, err}
 		}
+	}
+	if slices.Contains(b.pod.Set, c.Name) {
+		w.Aside, w.After, w.Again, w.AgainWait = c.Name != b.pod.Main, b.pod.After[c.Name], b.pod.Again, b.pod.AgainWait
 	}
 	order.Containers = append(order.Containers, w)
 	return nil

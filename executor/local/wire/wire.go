@@ -96,6 +96,13 @@ type Container struct {
 	NoNewPrivs   bool    `json:"noNewPrivs,omitempty"`
 	ReadOnly     bool    `json:"readOnly,omitempty"`
 	Mounts       []Mount `json:"mounts,omitempty"`
+	// Aside marks a main container, one of a set, whose output and files are not wanted.
+	Aside bool `json:"aside,omitempty"`
+	// After names main containers that must end with code 0 first; if one does not, this one is left out.
+	After []string `json:"after,omitempty"`
+	// Again is how often the container is run again after another code than 0, AgainWait the time before that.
+	Again     int           `json:"again,omitempty"`
+	AgainWait time.Duration `json:"againWait,omitempty"`
 	// Stdin is always empty; TTY is not provided.
 }
 
@@ -193,6 +200,7 @@ const (
 	EventPID     = "pid"     // the pod's first process exists
 	EventStarted = "started" // a container runs
 	EventExited  = "exited"  // a container ended
+	EventSkipped = "skipped" // a container is left out because one before it failed; between init and shim only
 	EventRead    = "read"    // files were read; between init and shim only
 	EventFailed  = "failed"  // the pod cannot run
 	EventExec    = "exec"    // a command ended
