@@ -69,7 +69,7 @@ func (s *Server) checkout(ctx context.Context, url, revision string) (dir, sha s
 	}
 	if err != nil {
 		release()
-		return "", "", nil, fmt.Errorf("check out %s at %s: %w", url, revision, err)
+		return "", "", nil, err
 	}
 	return tree, sha, release, nil
 }

@@ -69,7 +69,19 @@ func play(t *testing.T, o story.Options) {
 
 func TestStory(t *testing.T) {
 	o := options(t)
-	o.Stay = func(ctx context.Context, w *story.World) error { return w.Once(ctx) }
+	o.Stay = func(ctx context.Context, w *story.World) error {
+		if err := w.Once(ctx); err != nil {
+			return err
+		}
+		// As after a reboot nothing runs but the server; it starts again what should run, and deploys nothing anew.
+		if err := w.PowerCut(); err != nil {
+			return err
+		}
+		if err := w.ProductionRuns(ctx); err != nil {
+			return err
+		}
+		return w.Once(ctx)
+	}
 	play(t, o)
 }
 

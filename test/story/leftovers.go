@@ -142,6 +142,29 @@ func (w *World) Clean(ctx context.Context, limit time.Duration) error {
 	})
 }
 
+// PowerCut ends the server and everything that runs for it at once, and starts the server again.
+func (w *World) PowerCut() error {
+	w.Kill(true)
+	for pid := range w.Leftovers().since(w.before).Processes {
+		_ = syscall.Kill(pid, syscall.SIGKILL)
+	}
+	return w.launch()
+}
+
+// ProductionRuns waits until production is whole and answers with the merged commit.
+func (w *World) ProductionRuns(ctx context.Context) error {
+	if err := w.ready(ctx); err != nil {
+		return err
+	}
+	if _, err := w.app(ctx, w.o.Names.Repo+"-prod", time.Minute, func(appPart) error { return nil }); err != nil {
+		return err
+	}
+	if err := w.shows(ctx, "prod", 30*time.Second, w.all(w.merged)); err != nil {
+		return err
+	}
+	return w.page(ctx, "prod", 10*time.Second, "Fulmar")
+}
+
 // sweep ends by force what belongs to this world; a story that failed may leave pods behind.
 func (w *World) sweep(ctx context.Context) {
 	for ctx.Err() == nil {
