@@ -158,17 +158,17 @@ func TestPodsReachEachOther(t *testing.T) {
 import socket, sys, time, urllib.request
 for _ in range(200):
     try:
-        print(urllib.request.urlopen("http://web.example:8000/hostname", timeout=5).read().decode().strip()); break
+        print(urllib.request.urlopen("http://web:8000/hostname", timeout=5).read().decode().strip()); break
     except OSError as e: last = e; time.sleep(0.05)
 else: sys.exit(str(last))'`
 	client := shell(t, false, fetch)
-	client.Pod.Name = "client"
+	client.Pod.Name, client.Pod.Namespace = "client", "port"
 	if err := e.Start(context.Background(), client); err != nil {
 		t.Fatal(err)
 	}
 	report(t, e, func(r executor.Report) bool { return r.ID == client.ID && r.Phase == executor.Running })
-	// The name is given while the client runs.
-	if err := e.SetHosts(map[string][]string{r.IP: {"web.example"}}); err != nil {
+	// The name is given while the client runs, which finds it by its bare name because the namespace is its own.
+	if err := e.SetHosts(map[string][]string{r.IP: {"web.port.svc.cluster.local"}, "192.0.2.7": {"web.elsewhere.svc.cluster.local"}}); err != nil {
 		t.Fatal(err)
 	}
 	result(t, report(t, e, func(r executor.Report) bool { return r.ID == client.ID && r.Phase.Done() }), "web")

@@ -71,7 +71,7 @@ func steps(ctx context.Context, program string) error {
 	if err != nil {
 		return err
 	}
-	defer os.RemoveAll(dir)
+	defer func() { _ = os.RemoveAll(dir) }()
 	var list []string
 	for i := range 10 {
 		list = append(list, fmt.Sprintf("[{name: s%d, template: one}]", i))
@@ -205,11 +205,12 @@ func (s *server) stop() error {
 }
 
 func freePort() (int, error) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	var lc net.ListenConfig
+	l, err := lc.Listen(context.Background(), "tcp", "127.0.0.1:0")
 	if err != nil {
 		return 0, err
 	}
-	defer l.Close()
+	defer func() { _ = l.Close() }()
 	a, ok := l.Addr().(*net.TCPAddr)
 	if !ok {
 		return 0, errors.New("no TCP address")

@@ -114,7 +114,7 @@ func webhooks(ctx context.Context, program string) error {
 	if err != nil {
 		return err
 	}
-	defer os.RemoveAll(dir)
+	defer func() { _ = os.RemoveAll(dir) }()
 	config := filepath.Join(dir, "config")
 	if err := os.Mkdir(config, 0o700); err != nil {
 		return err
@@ -171,7 +171,7 @@ func (s *server) awaitSource(ctx context.Context) error {
 		if err == nil && code == http.StatusOK {
 			return nil
 		}
-		time.Sleep(20 * time.Millisecond) //nolint:forbidigo // a benchmark waits for the program it measures
+		time.Sleep(20 * time.Millisecond)
 	}
 	return fmt.Errorf("the event source does not receive: %s", s.log)
 }
@@ -230,7 +230,7 @@ func (s *server) firstLine(ctx context.Context, i int) (time.Duration, error) {
 		if n > i {
 			return time.Since(began), nil
 		}
-		time.Sleep(time.Millisecond) //nolint:forbidigo // a benchmark waits for the program it measures
+		time.Sleep(time.Millisecond)
 	}
 	return 0, errors.New("no line of log within 20 s")
 }
@@ -293,7 +293,7 @@ func start(ctx context.Context, program string) error {
 	if err != nil {
 		return err
 	}
-	defer os.RemoveAll(dir)
+	defer func() { _ = os.RemoveAll(dir) }()
 	var took []time.Duration
 	for range rounds {
 		s, d, err := startServer(ctx, program, filepath.Join(dir, "data"), "")
@@ -302,14 +302,14 @@ func start(ctx context.Context, program string) error {
 		}
 		took = append(took, d)
 		if len(took) == rounds {
-			time.Sleep(3 * time.Second) //nolint:forbidigo // memory is measured at rest
+			time.Sleep(3 * time.Second)
 			fmt.Printf("memory of the server at rest (PSS): %d MiB (want ≤ 100)\n", pss(s.cmd.Process.Pid)>>10)
 			return errors.Join(printStart(took), s.stop())
 		}
 		if err := s.cmd.Process.Kill(); err != nil {
 			return err
 		}
-		<-s.done
+		_ = <-s.done
 	}
 	return nil
 }

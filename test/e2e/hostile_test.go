@@ -211,8 +211,8 @@ func TestStepThatWritesAGigabyteOfLog(t *testing.T) {
 	lives(t, w)
 }
 
-// commit makes a commit of files in a new repository of a name, and pushes it.
-func push(t *testing.T, w *story.World, repo string, make func(dir string) error) error {
+// push makes a repository of a name with one commit of what fill put there, and pushes it.
+func push(t *testing.T, w *story.World, repo string, fill func(dir string) error) error {
 	t.Helper()
 	dir := filepath.Join(w.Dir, "repo-"+repo)
 	if err := os.Mkdir(dir, 0o700); err != nil {
@@ -231,7 +231,7 @@ func push(t *testing.T, w *story.World, repo string, make func(dir string) error
 	}
 	for _, step := range []func() error{
 		func() error { return git("init", "-q", "-b", "main") },
-		func() error { return make(dir) },
+		func() error { return fill(dir) },
 		func() error { return git("add", "-A") },
 		func() error { return git("commit", "-q", "--allow-empty", "-m", "Harmless") },
 	} {

@@ -95,7 +95,8 @@ func (w *World) network() error {
 }
 
 func freePort() (string, error) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	var lc net.ListenConfig
+	l, err := lc.Listen(context.Background(), "tcp", "127.0.0.1:0")
 	if err != nil {
 		return "", fmt.Errorf("find a free port: %w", err)
 	}
@@ -123,7 +124,8 @@ func (w *World) launch() error {
 		return fmt.Errorf("open the server's log: %w", err)
 	}
 	defer log.Close()
-	cmd := exec.Command(w.o.Tiphys, "serve", "--config", w.Config, "--data", w.Data, "--listen", "127.0.0.1:"+w.port, "--executor", "host",
+	// It outlives the call that starts it, and ends by Stop, Kill or Close.
+	cmd := exec.CommandContext(context.Background(), w.o.Tiphys, "serve", "--config", w.Config, "--data", w.Data, "--listen", "127.0.0.1:"+w.port, "--executor", "host",
 		"--bridge", w.bridge, "--subnet", w.subnet)
 	cmd.Stdout, cmd.Stderr = log, log
 	// A session of its own, so that a Ctrl-C in the terminal reaches the player only and it can stop in order.
