@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"sort"
 	"strings"
-	"time"
 
 	"github.com/tiphys/tiphys/manifest"
 )
@@ -154,7 +153,7 @@ func (t *turn) gotRunLock(g Got) error {
 func (t *turn) memoize(n *node) (*Memo, error) {
 	tm, err := t.s.templateAt(n.Template)
 	if err != nil || tm.tree["memoize"] == nil {
-		return nil, nil
+		return nil, nil //nolint:nilerr // who begins the node says that its template is not there
 	}
 	done, err := substitute(tm.tree["memoize"], t.leafScope(n, tm))
 	if err != nil {
@@ -245,4 +244,3 @@ func sortRefs(refs []Ref) {
 }
 
 // truncate keeps times as the ledger keeps them: UTC, microseconds.
-func truncate(t time.Time) time.Time { return t.UTC().Truncate(time.Microsecond) }

@@ -64,7 +64,7 @@ func (t *turn) create(n *node) *node {
 }
 
 // createDone records a node that has ended as it is made: skipped, omitted, or refused.
-func (t *turn) createDone(v invocation, typ NodeType, phase Phase, message string) *node {
+func (t *turn) createDone(v invocation, typ NodeType, phase Phase, message string) {
 	n := t.newNode(v, typ)
 	n.Phase, n.Message, n.FinishedAt = phase, message, ptr(t.now)
 	if phase == Skipped || phase == Omitted {
@@ -73,13 +73,12 @@ func (t *turn) createDone(v invocation, typ NodeType, phase Phase, message strin
 	t.emit(kindCreated, n.ID, &nodeCreated{Node: n.Node, Plan: n.plan, Settled: true})
 	n = t.s.nodes[n.ID]
 	if n == nil {
-		return nil
+		return
 	}
 	if phase.bad() && t.s.run.Failed == "" {
 		t.changeRun(kindRunChange, runChange{Failed: n.ID})
 	}
 	t.tell(n)
-	return n
 }
 
 // invoke makes the node of an invocation and sets it going as far as it can go now.

@@ -17,15 +17,15 @@ type loopItem struct {
 	Name  string
 }
 
-// errAbsent says that a tag names an output that its node, skipped or omitted, did not leave and has no default for.
-type errAbsent struct{ tag string }
+// absentError says that a tag names an output that its node, skipped or omitted, did not leave and has no default for.
+type absentError struct{ tag string }
 
-func (e errAbsent) Error() string {
+func (e absentError) Error() string {
 	return "failed to resolve " + e.tag + ": absent optional value (the step that makes it was skipped; give the output valueFrom.default, the input a default, or use {{=… ?? …}})"
 }
 
 func isAbsent(err error) bool {
-	var a errAbsent
+	var a absentError
 	return errors.As(err, &a)
 }
 
@@ -65,7 +65,7 @@ func (v *scope) complain(unresolved []expression.Unresolved) error {
 	}
 	u := unresolved[0]
 	if x, known := v.Lookup(u.Name); known && x == nil {
-		return errAbsent{u.Tag}
+		return absentError{u.Tag}
 	}
 	return errors.New(u.Error())
 }

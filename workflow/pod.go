@@ -350,7 +350,7 @@ func (b podBuilder) env() map[string]string {
 	}
 }
 
-// mainOfSet is the container of a set whose outputs count: "main", or the last one.
+// mainOfSet is the container of a set whose outputs count: "main", or none.
 func mainOfSet(set *manifest.ContainerSetTemplate) string {
 	for _, c := range set.Containers {
 		if c.Name == "main" {
@@ -360,9 +360,10 @@ func mainOfSet(set *manifest.ContainerSetTemplate) string {
 	return ""
 }
 
-// orderSet hands a container set's dependencies and retries to the executor.
+// orderSet tells the executor of a container set: its containers, their dependencies and retries.
 func orderSet(pod *executor.Pod, set *manifest.ContainerSetTemplate) error {
 	for _, c := range set.Containers {
+		pod.Set = append(pod.Set, c.Name)
 		if len(c.Dependencies) > 0 {
 			if pod.After == nil {
 				pod.After = map[string][]string{}

@@ -24,7 +24,7 @@ type prepared struct {
 func (t *turn) prepare(b *node, tm *template, st *site) ([]prepared, error) {
 	sc := t.siteScope(b, st)
 	if !st.loop {
-		p, err := t.prepareOne(b, tm, st, sc)
+		p, err := t.prepareOne(tm, st, sc)
 		if err != nil {
 			return nil, err
 		}
@@ -44,7 +44,7 @@ func (t *turn) prepare(b *node, tm *template, st *site) ([]prepared, error) {
 	out := make([]prepared, 0, len(items))
 	for i, it := range items {
 		sc.item = it.Value
-		p, err := t.prepareOne(b, tm, st, sc)
+		p, err := t.prepareOne(tm, st, sc)
 		if err != nil {
 			return nil, err
 		}
@@ -61,7 +61,7 @@ func (t *turn) siteScope(b *node, st *site) *scope {
 	return &scope{s: t.s, now: t.now, chance: &t.chance, inputs: b.Inputs, self: b, boundary: b, stepName: st.name, extra: t.retryValues(b)}
 }
 
-func (t *turn) prepareOne(b *node, tm *template, st *site, sc *scope) (prepared, error) {
+func (t *turn) prepareOne(tm *template, st *site, sc *scope) (prepared, error) {
 	p := prepared{site: st}
 	if when, _ := st.tree["when"].(string); when != "" {
 		text, err := substituteText(when, sc)
@@ -292,7 +292,7 @@ func (t *turn) parameterFrom(p *manifest.Parameter, sc *scope) error {
 	case vf.ConfigMapKeyRef != nil:
 		x, err := t.s.configValue(vf.ConfigMapKeyRef.Name, vf.ConfigMapKeyRef.Key)
 		if err != nil {
-			var missing errMissingTemplate
+			var missing missingTemplateError
 			if vf.Default != nil && !errors.As(err, &missing) {
 				p.Value = vf.Default
 				break
@@ -315,7 +315,7 @@ func (s *State) configValue(name, key string) (string, error) {
 	ref := Ref{Kind: "ConfigMap", Namespace: s.run.Namespace, Name: name}
 	raw, known := s.objects[ref]
 	if !known {
-		return "", errMissingTemplate{ref}
+		return "", missingTemplateError{ref}
 	}
 	if raw == nil {
 		return "", fmt.Errorf("configmap '%s' not found: create it, or give the parameter a default", name)

@@ -239,7 +239,7 @@ func compositeArtifact(v any, sc *scope) (manifest.Artifact, bool, error) {
 
 // needs asks for an object that a node turned out to need, and lets the node wait for it.
 func (t *turn) needs(n *node, err error) bool {
-	var missing errMissingTemplate
+	var missing missingTemplateError
 	if !errors.As(err, &missing) {
 		return false
 	}

@@ -165,7 +165,7 @@ func (m *merger) fromTemplate(tree, spec, r map[string]any) (map[string]any, err
 		return nil, &MissingError{[]Ref{ref}}
 	}
 	if raw == nil {
-		m.failure = errMissingTemplate{ref}.Error()
+		m.failure = missingTemplateError{ref}.Error()
 		return spec, nil
 	}
 	object, err := decodeTree(raw)
@@ -430,7 +430,7 @@ func (t *turn) globalArguments(b *submitted, tree map[string]any, c Submit, m *m
 		}
 		if p.Value == nil && p.ValueFrom != nil {
 			err := tt.parameterFrom(&p, sc)
-			var missing errMissingTemplate
+			var missing missingTemplateError
 			if errors.As(err, &missing) {
 				return &MissingError{[]Ref{missing.ref}}
 			}

@@ -44,10 +44,10 @@ type site struct {
 // templateKinds are the fields of which a template has exactly one.
 var templateKinds = [...]string{"container", "script", "steps", "dag", "suspend", "http", "containerSet", "data", "resource", "plugin"}
 
-// errMissingTemplate says which object a template comes from that the run does not have yet.
-type errMissingTemplate struct{ ref Ref }
+// missingTemplateError says which object a template comes from that the run does not have yet.
+type missingTemplateError struct{ ref Ref }
 
-func (e errMissingTemplate) Error() string {
+func (e missingTemplateError) Error() string {
 	return fmt.Sprintf("%ss.argoproj.io %q not found", strings.ToLower(e.ref.Kind), e.ref.Name)
 }
 
@@ -113,10 +113,10 @@ func (s *State) specOf(scope string) (map[string]any, string, error) {
 	}
 	raw, known := s.objects[ref]
 	if !known {
-		return nil, "", errMissingTemplate{ref}
+		return nil, "", missingTemplateError{ref}
 	}
 	if raw == nil {
-		return nil, "", errors.New(errMissingTemplate{ref}.Error())
+		return nil, "", errors.New(missingTemplateError{ref}.Error())
 	}
 	tree, err := decodeTree(raw)
 	if err != nil {

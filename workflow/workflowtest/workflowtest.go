@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand"
+	"slices"
 	"strings"
 	"time"
 
@@ -36,6 +37,8 @@ type Outcome struct {
 	Forever bool          `json:"forever,omitempty"`
 	// Containers are exit codes of a container set's containers.
 	Containers map[string]int `json:"containers,omitempty"`
+	// Unrun names containers of a set that were not started.
+	Unrun []string `json:"unrun,omitempty"`
 }
 
 // World is where a run happens.
@@ -356,6 +359,9 @@ func (r *Run) final(id executor.ID, p executor.Pod, o Outcome) {
 		}
 	}
 	for _, c := range p.Pod.Spec.Containers {
+		if slices.Contains(o.Unrun, c.Name) {
+			continue
+		}
 		code := int32(o.Containers[c.Name])
 		if c.Name == "main" {
 			code = int32(o.Exit)
