@@ -42,8 +42,7 @@ test-race: init ui
 	$(GO) test -race -timeout 25m ./...
 
 test-e2e: build ## the whole program, killed and restarted, and its screens in a real browser
-	@command -v chromium >/dev/null || { apt-get update -q && apt-get install -y -q chromium; }
-	cd test/browser && npm ci --no-audit --no-fund --ignore-scripts
+	@command -v chromedriver >/dev/null || { apt-get update -q && apt-get install -y -q chromium chromium-driver; }
 	TIPHYS_E2E=1 $(GO) test -count=1 -timeout 25m ./test/...
 
 lint: init ui $(CACHE)/golangci-lint

@@ -163,10 +163,10 @@ func (s *State) newTemplate(key, scope, path string, tree map[string]any) (*temp
 	return t, nil
 }
 
-func (t *template) readSites() {
-	switch t.kind {
+func (tm *template) readSites() {
+	switch tm.kind {
 	case "steps":
-		list, _ := t.tree["steps"].([]any)
+		list, _ := tm.tree["steps"].([]any)
 		for g, group := range list {
 			members, ok := group.([]any)
 			if !ok {
@@ -177,35 +177,35 @@ func (t *template) readSites() {
 				tree, _ := m.(map[string]any)
 				st := newSite(tree)
 				st.key, st.group, st.index = strconv.Itoa(g)+"/"+strconv.Itoa(i), g, i
-				st.path = fmt.Sprintf("%s.steps[%d][%d]", t.path, g, i)
+				st.path = fmt.Sprintf("%s.steps[%d][%d]", tm.path, g, i)
 				if !ok {
-					st.path = fmt.Sprintf("%s.steps[%d]", t.path, g)
+					st.path = fmt.Sprintf("%s.steps[%d]", tm.path, g)
 				}
 				out = append(out, st)
-				t.byName[st.name] = st
+				tm.byName[st.name] = st
 			}
-			t.groups = append(t.groups, out)
+			tm.groups = append(tm.groups, out)
 		}
 	case "dag":
-		dag, _ := t.tree["dag"].(map[string]any)
+		dag, _ := tm.tree["dag"].(map[string]any)
 		list, _ := dag["tasks"].([]any)
 		for i, m := range list {
 			tree, _ := m.(map[string]any)
 			st := newSite(tree)
 			st.key, st.index = strconv.Itoa(i), i
-			st.path = fmt.Sprintf("%s.dag.tasks[%d]", t.path, i)
+			st.path = fmt.Sprintf("%s.dag.tasks[%d]", tm.path, i)
 			st.depends, _ = tree["depends"].(string)
 			if deps, ok := tree["dependencies"].([]any); ok {
 				for _, d := range deps {
 					st.dependencies = append(st.dependencies, text(d))
 				}
 			}
-			t.tasks = append(t.tasks, st)
-			t.byName[st.name] = st
+			tm.tasks = append(tm.tasks, st)
+			tm.byName[st.name] = st
 		}
 	}
-	if t.path == "" {
-		for _, st := range t.byName {
+	if tm.path == "" {
+		for _, st := range tm.byName {
 			st.path = ""
 		}
 	}
@@ -223,23 +223,23 @@ func newSite(tree map[string]any) *site {
 	return st
 }
 
-func (t *template) siteAt(key string) *site {
+func (tm *template) siteAt(key string) *site {
 	g, i, steps := strings.Cut(key, "/")
 	n, err := strconv.Atoi(g)
 	if err != nil {
 		return nil
 	}
 	if !steps {
-		if n < len(t.tasks) {
-			return t.tasks[n]
+		if n < len(tm.tasks) {
+			return tm.tasks[n]
 		}
 		return nil
 	}
 	m, err := strconv.Atoi(i)
-	if err != nil || n >= len(t.groups) || m >= len(t.groups[n]) {
+	if err != nil || n >= len(tm.groups) || m >= len(tm.groups[n]) {
 		return nil
 	}
-	return t.groups[n][m]
+	return tm.groups[n][m]
 }
 
 // continues reports whether a step goes on after this phase.

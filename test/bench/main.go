@@ -197,8 +197,8 @@ func (s *server) stop() error {
 		return err
 	}
 	select {
-	case <-s.done:
-		return nil
+	case err := <-s.done:
+		return err
 	case <-time.After(20 * time.Second):
 		return errors.Join(errors.New("the server does not stop"), s.cmd.Process.Kill())
 	}

@@ -309,7 +309,9 @@ func start(ctx context.Context, program string) error {
 		if err := s.cmd.Process.Kill(); err != nil {
 			return err
 		}
-		_ = <-s.done
+		if err := <-s.done; err == nil {
+			return errors.New("the server ended before it was killed")
+		}
 	}
 	return nil
 }
