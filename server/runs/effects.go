@@ -23,15 +23,14 @@ const (
 	typeStart   = "start"
 	typeStop    = "stop"
 	typeNeed    = "need"
-	typeMemo    = "memo"
 	typeRequest = "request"
 	typeGot     = "got"
 )
 
 func effectKey(run string, e workflow.Effect) string { return run + "/" + e.EffectKey() }
 
-// enqueue puts an effect in the outbox, or settles it at once where the ledger itself is the world: locks and
-// timers. It returns the locks that were granted.
+// enqueue puts an effect in the outbox, or settles it at once where the ledger itself is the world: locks, timers and
+// memoised results. It returns the locks that were granted.
 func (c *Controller) enqueue(ctx context.Context, tx ledger.Tx, r *live, e workflow.Effect) ([]grant, error) {
 	switch e := e.(type) {
 	case workflow.SetTimer:
@@ -42,6 +41,8 @@ func (c *Controller) enqueue(ctx context.Context, tx ledger.Tx, r *live, e workf
 		return c.acquire(ctx, tx, r, e)
 	case workflow.Release:
 		return c.release(ctx, tx, r, e)
+	case workflow.PutMemo:
+		return nil, memoize(tx, r, e)
 	}
 	typ, err := typeOf(e)
 	if err != nil {
@@ -73,8 +74,6 @@ func typeOf(e workflow.Effect) (string, error) {
 		return typeStop, nil
 	case workflow.Need:
 		return typeNeed, nil
-	case workflow.PutMemo:
-		return typeMemo, nil
 	case workflow.Request:
 		return typeRequest, nil
 	}
@@ -90,8 +89,6 @@ func decodeEffect(b effectBody) (workflow.Effect, error) {
 		return decodeAs[workflow.StopPod](b.Effect)
 	case typeNeed:
 		return decodeAs[workflow.Need](b.Effect)
-	case typeMemo:
-		return decodeAs[workflow.PutMemo](b.Effect)
 	case typeRequest:
 		return decodeAs[workflow.Request](b.Effect)
 	}
@@ -118,8 +115,6 @@ func (c *Controller) perform(r *live, e workflow.Effect) {
 		c.later(func(ctx context.Context) { c.stop(ctx, key, e, id) })
 	case workflow.Need:
 		c.later(func(ctx context.Context) { c.need(ctx, key, e) })
-	case workflow.PutMemo:
-		c.later(func(ctx context.Context) { c.memoize(ctx, key, e) })
 	case workflow.Request:
 		c.later(func(ctx context.Context) { c.request(ctx, key, e) })
 	}
@@ -163,7 +158,7 @@ func (c *Controller) host(run workflow.Run, pod executor.Pod) (bool, error) {
 		return false, fmt.Errorf("annotation %s: this server has no executor %q (use %s or %s)", AnnotationExecutor, want, ExecutorHost, ExecutorContainer)
 	}
 	if host && c.o.AllowHost != nil && !c.o.AllowHost(run) {
-		return false, fmt.Errorf("the host executor is not allowed for this run: it runs commands with this machine's files (allow its repository with --host-repo)")
+		return false, fmt.Errorf("the host executor is not allowed for this run: it runs commands with this machine's files, and code of a fork must not have them: use the container executor")
 	}
 	return host, nil
 }

@@ -78,20 +78,13 @@ func (c *Controller) memo(ctx context.Context, m workflow.Memo) (json.RawMessage
 	return e.Outputs, nil
 }
 
-func (c *Controller) memoize(ctx context.Context, key string, e workflow.PutMemo) {
-	err := c.o.Ledger.Write(ctx, func(tx ledger.Tx) error {
-		_, err := tx.Append(ledger.Draft{
-			Actor: system, Kind: kindMemo, Subject: "memo/" + e.Cache + "/" + e.Key,
-			Body: memoEntry{Cache: e.Cache, Key: e.Key, Run: key, Node: e.Node, Outputs: e.Outputs},
-		})
-		if err != nil {
-			return err
-		}
-		return tx.Cancel(queueEffects, effectKey(key, e))
+// memoize stores a result in the transaction that finishes its node, so that whoever asks next finds it.
+func memoize(tx ledger.Tx, r *live, e workflow.PutMemo) error {
+	_, err := tx.Append(ledger.Draft{
+		Actor: system, Kind: kindMemo, Subject: "memo/" + e.Cache + "/" + e.Key, Cause: r.root,
+		Body: memoEntry{Cache: e.Cache, Key: e.Key, Run: r.key, Node: e.Node, Outputs: e.Outputs},
 	})
-	if err != nil && ctx.Err() == nil {
-		c.o.Log.Error("store memoised result", "run", key, "node", e.Node, "error", err)
-	}
+	return err
 }
 
 // requestTimeout is Argo's default for http templates.
