@@ -145,8 +145,8 @@ type Pipeline struct {
 	Source string `json:"source,omitempty"`
 }
 
-// Decision is what one sensor's trigger made of one event: a row of the "decision" table (key sensor
-// namespace/name/trigger/event seq, owner the event's key) and the body of an entry "sensor.decided".
+// Decision is what one sensor's trigger made of one event. Those of one event are one entry "sensor.decided" and one row of the
+// "decision" table.
 type Decision struct {
 	Sensor   string `json:"sensor"` // namespace/name
 	Trigger  string `json:"trigger"`

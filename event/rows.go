@@ -24,13 +24,13 @@ const (
 // Tables of the rows that are derived from them.
 const (
 	TableEvent       = "event"        // key: event id
-	TableDecision    = "decision"     // key: sensor namespace/name/trigger/event sequence; owner: event id
+	TableDecision    = "decision"     // key and owner: event id; state: the strongest outcome
 	TableSensorState = "sensor-state" // key: sensor namespace/name/trigger; owner: sensor
 	TableFiring      = "firing"       // key: the firing's key; owner: event id; states pending, done, dead
 )
 
 // maxRowData is the most of an event's data that its row repeats, in bytes; the entry always has it.
-const maxRowData = 8 << 10
+const maxRowData = 1 << 10
 
 // TriggerState is what one trigger of a sensor remembers: the newest event of each satisfied dependency.
 type TriggerState struct {
@@ -52,14 +52,13 @@ type Received struct {
 	Event Event `json:"event"`
 }
 
-// Decided is the body of an entry "sensor.decided": everything that one sensor made of one event. Its cause is
-// the event's entry.
+// Decided is the body of an entry "sensor.decided": everything that the sensors made of one event, in one entry
+// however many they are. Its cause is the event's entry.
 type Decided struct {
 	EventID   string     `json:"eventID"`
-	Sensor    string     `json:"sensor"` // namespace/name
 	Decisions []Decision `json:"decisions"`
-	// States are the new states of the triggers that changed, by trigger name.
-	States map[string]TriggerState `json:"states,omitempty"`
+	// States are the new states of the triggers that changed.
+	States []StateRow `json:"states,omitempty"`
 }
 
 // Fired is the body of an entry "trigger.fired". Its cause is the decision's entry, its unique key FiringKey(Key).
@@ -92,6 +91,13 @@ type EventRow struct { //nolint:revive // event.Row would be taken for any row o
 	DataBytes int `json:"dataBytes"`
 	// Firings counts what it led to.
 	Firings int `json:"firings,omitempty"`
+}
+
+// DecisionRow is the body of a row of table "decision": what every sensor that listens made of an event.
+type DecisionRow struct {
+	EventID   string     `json:"eventID"`
+	EventSeq  int64      `json:"event"`
+	Decisions []Decision `json:"decisions"`
 }
 
 // FiringRow is the body of a row of table "firing".
@@ -230,32 +236,35 @@ func applyDecided(e ledger.Entry, rows ledger.Rows) error {
 	if err != nil {
 		return err
 	}
-	used := map[string]bool{}
-	digest := ""
-	for _, d := range body.Decisions {
-		key := d.Sensor + "/" + d.Trigger + "/" + strconv.FormatInt(d.EventSeq, 10)
-		if used[key] {
-			key += "/" + d.Dependency // one event for several dependencies of a trigger
-		}
-		used[key] = true
-		digest = d.Digest
-		row := ledger.Row{Table: TableDecision, Key: key, Owner: body.EventID, State: d.Outcome, Time: e.Time,
-			Labels: map[string]string{"sensor": d.Sensor, "trigger": d.Trigger}}
-		if err := put(rows, row, d); err != nil {
-			return err
-		}
+	row := ledger.Row{Table: TableDecision, Key: body.EventID, Owner: body.EventID, State: strongest(body.Decisions), Time: e.Time}
+	if err := put(rows, row, DecisionRow{EventID: body.EventID, EventSeq: e.Cause, Decisions: body.Decisions}); err != nil {
+		return err
 	}
-	for name, state := range body.States {
+	for _, state := range body.States {
 		word := "idle"
 		if len(state.Saved) > 0 {
 			word = "waiting"
 		}
-		row := ledger.Row{Table: TableSensorState, Key: body.Sensor + "/" + name, Owner: body.Sensor, State: word, Time: e.Time}
-		if err := put(rows, row, StateRow{Sensor: body.Sensor, Trigger: name, Digest: digest, TriggerState: state}); err != nil {
+		row := ledger.Row{Table: TableSensorState, Key: state.Sensor + "/" + state.Trigger, Owner: state.Sensor, State: word, Time: e.Time}
+		if err := put(rows, row, state); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// strongest is the outcome that a list shows for an event.
+func strongest(decisions []Decision) string {
+	word := "no-dependency"
+	for _, d := range decisions {
+		switch {
+		case d.Outcome == "fired":
+			return d.Outcome
+		case d.Outcome == "waiting", word == "no-dependency":
+			word = d.Outcome
+		}
+	}
+	return word
 }
 
 func applyFired(e ledger.Entry, rows ledger.Rows) error {

@@ -71,12 +71,13 @@ func TestRowsOfAnEventsLife(t *testing.T) {
 	decision := event.Decision{Sensor: "ports/s", Trigger: "t", EventSeq: 1, Dependency: "a", Outcome: "waiting"}
 	other := decision
 	other.Dependency, other.Outcome = "b", "fired"
-	s.add(event.KindDecided, event.Decided{EventID: "e1", Sensor: "ports/s", Decisions: []event.Decision{decision, other},
-		States: map[string]event.TriggerState{"t": {Fired: 1}, "u": {Saved: map[string]event.SavedEvent{"a": {Event: 1}}}}})
-	if owner := s.state(event.TableDecision, "ports/s/t/1", "waiting").Owner; owner != "e1" {
+	s.add(event.KindDecided, event.Decided{EventID: "e1", Decisions: []event.Decision{decision, other}, States: []event.StateRow{
+		{Sensor: "ports/s", Trigger: "t", TriggerState: event.TriggerState{Fired: 1}},
+		{Sensor: "ports/s", Trigger: "u", TriggerState: event.TriggerState{Saved: map[string]event.SavedEvent{"a": {Event: 1}}}},
+	}})
+	if owner := s.state(event.TableDecision, "e1", "fired").Owner; owner != "e1" {
 		t.Errorf("owner %q", owner)
 	}
-	s.state(event.TableDecision, "ports/s/t/1/b", "fired")
 	s.state(event.TableSensorState, "ports/s/t", "idle")
 	s.state(event.TableSensorState, "ports/s/u", "waiting")
 

@@ -93,13 +93,26 @@ func (a *API) getEvent(w http.ResponseWriter, r *http.Request) {
 		fail(w, err)
 		return
 	}
-	decisions, err := a.rows(r.Context(), ledger.Query{Table: event.TableDecision, Owner: e.ID, Oldest: true, Limit: 1000})
+	decided, err := a.decided(r.Context(), e.ID)
 	if err != nil {
 		fail(w, err)
 		return
 	}
 	firings, err := a.rows(r.Context(), ledger.Query{Table: event.TableFiring, Owner: e.ID, Oldest: true, Limit: 1000})
-	answer(w, map[string]any{"event": e, "decisions": decisions.Items, "unheard": a.Events.Unheard(e), "firings": firings.Items}, err)
+	answer(w, map[string]any{"event": e, "decisions": decided.Decisions, "unheard": a.Events.Unheard(e), "firings": firings.Items}, err)
+}
+
+// decided is what the sensors made of an event; nothing yet is no error.
+func (a *API) decided(ctx context.Context, id string) (event.DecisionRow, error) {
+	d := event.DecisionRow{Decisions: []event.Decision{}}
+	row, err := a.Ledger.Row(ctx, event.TableDecision, id)
+	if errors.Is(err, ledger.ErrNotFound) {
+		return d, nil
+	}
+	if err == nil {
+		err = json.Unmarshal(row.Body, &d)
+	}
+	return d, err
 }
 
 func (a *API) replayEvent(w http.ResponseWriter, r *http.Request) {

@@ -67,8 +67,8 @@ func (c *Controller) cursor(ctx context.Context) (int64, error) {
 // outcome is what all sensors make of one event.
 type outcome struct {
 	event   event.Event
-	decided []event.Decided
-	firings [][]sensor.Firing
+	decided event.Decided
+	firings []sensor.Firing
 }
 
 func (c *Controller) decideSome(ctx context.Context, after int64) (int64, error) {
@@ -105,11 +105,9 @@ func (c *Controller) decideSome(ctx context.Context, after int64) (int64, error)
 		return after, err
 	}
 	for _, o := range outs {
-		for _, fs := range o.firings {
-			for _, f := range fs {
-				if f.Problem == "" {
-					c.hand(f)
-				}
+		for _, f := range o.firings {
+			if f.Problem == "" {
+				c.hand(f)
 			}
 		}
 	}
@@ -125,7 +123,7 @@ func (c *Controller) hand(f sensor.Firing) {
 }
 
 func (c *Controller) decideOne(ctx context.Context, e event.Event, cache map[string]map[string]sensor.State) (outcome, error) {
-	out := outcome{event: e}
+	out := outcome{event: e, decided: event.Decided{EventID: e.ID}}
 	c.mu.RLock()
 	sensors := c.sensors
 	c.mu.RUnlock()
@@ -148,16 +146,16 @@ func (c *Controller) decideOne(ctx context.Context, e event.Event, cache map[str
 		r := s.Decide(states, e, earlier, e.Time)
 		for name, st := range r.States {
 			states[name] = st
+			out.decided.States = append(out.decided.States, event.StateRow{Sensor: s.Key, Trigger: name, Digest: s.Digest, TriggerState: st})
 		}
-		out.decided = append(out.decided, event.Decided{EventID: e.ID, Sensor: s.Key, Decisions: r.Decisions, States: r.States})
-		out.firings = append(out.firings, r.Firings)
+		out.decided.Decisions = append(out.decided.Decisions, r.Decisions...)
+		out.firings = append(out.firings, r.Firings...)
 	}
-	if len(out.decided) == 0 {
-		out.decided = []event.Decided{{EventID: e.ID, Decisions: []event.Decision{{
+	if len(out.decided.Decisions) == 0 {
+		out.decided.Decisions = []event.Decision{{
 			EventSeq: e.Seq, Outcome: "no-dependency",
 			Reason: fmt.Sprintf("none of the %d sensors listens to %s/%s in namespace %s", len(sensors), e.Source, e.Subject, e.Namespace),
-		}}}}
-		out.firings = [][]sensor.Firing{nil}
+		}}
 	}
 	return out, nil
 }
@@ -201,10 +199,8 @@ func (c *Controller) writeOutcomes(ctx context.Context, outs []outcome) error {
 	}
 	return c.o.Ledger.Write(ctx, func(tx ledger.Tx) error {
 		for _, o := range outs {
-			for i, d := range o.decided {
-				if err := writeDecided(tx, o.event, d, o.firings[i]); err != nil {
-					return err
-				}
+			if err := writeDecided(tx, o.event, o.decided, o.firings); err != nil {
+				return err
 			}
 		}
 		return nil
@@ -212,18 +208,14 @@ func (c *Controller) writeOutcomes(ctx context.Context, outs []outcome) error {
 }
 
 func writeDecided(tx ledger.Tx, e event.Event, d event.Decided, firings []sensor.Firing) error {
-	actor := "sensor:" + d.Sensor
-	if d.Sensor == "" {
-		actor = "system"
-	}
 	decided, err := tx.Append(ledger.Draft{
-		Actor: actor, Kind: event.KindDecided, Subject: event.Subject(e), Cause: e.Seq,
-		Unique: fmt.Sprintf("decided/%d/%s", e.Seq, d.Sensor), Body: d,
+		Actor: "system", Kind: event.KindDecided, Subject: event.Subject(e), Cause: e.Seq, Unique: fmt.Sprintf("decided/%d", e.Seq), Body: d,
 	})
 	if err != nil {
 		return err
 	}
 	for _, f := range firings {
+		actor := "sensor:" + f.Sensor
 		raw, err := json.Marshal(f)
 		if err != nil {
 			return fmt.Errorf("encode firing %s: %w", f.Key, err)

@@ -41,13 +41,11 @@ function useDecided(): Map<string, Decision[]> {
   const [decided, set] = useState(new Map<string, Decision[]>());
   useEffect(() => onRows(["decision"], (rows) => set((old) => {
     const next = new Map(old);
-    for (const r of rows) if (r.owner && r.body) next.set(r.owner, [...(next.get(r.owner) ?? []).filter((d) => keyOf(d) !== keyOf(r.body as Decision)), r.body as Decision]);
+    for (const r of rows) if (r.owner && r.body) next.set(r.owner, (r.body as { decisions?: Decision[] }).decisions ?? []);
     return next;
   })), []);
   return decided;
 }
-
-const keyOf = (d: Decision) => `${d.sensor}/${d.trigger}/${d.dependency}`;
 
 function Row({ event: e, decisions }: { event: Event; decisions?: Decision[] }) {
   const g = e.git;
