@@ -36,7 +36,7 @@ func (a *attempt) prepare(ctx context.Context) (*wire.Spec, error) {
 			return nil, fmt.Errorf("%s: %s", p.Path, p.Message)
 		}
 	}
-	if err := os.RemoveAll(a.workFolder()); err != nil {
+	if err := a.setAside(); err != nil {
 		return nil, err
 	}
 	if err := os.Mkdir(a.workFolder(), 0o711); err != nil {

@@ -2,6 +2,9 @@ package local
 
 import (
 	"context"
+	"errors"
+	"fmt"
+	"io/fs"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -52,6 +55,25 @@ func (t *trash) add(gone <-chan struct{}, path string) {
 	if t.timer == nil && !t.closed {
 		t.timer = time.AfterFunc(trashDelay, t.later)
 	}
+}
+
+// setAside moves away what an earlier server prepared for the attempt when it was killed. It is not removed at once: a
+// git that fetched an artifact for that server may still be writing there, and goes on in the folder that was moved.
+func (a *attempt) setAside() error {
+	if _, err := os.Lstat(a.workFolder()); errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	dir, err := os.MkdirTemp(a.e.trash.dir, "before-")
+	if err != nil {
+		return fmt.Errorf("set aside what was prepared before: %w", err)
+	}
+	if err := os.Rename(a.workFolder(), filepath.Join(dir, "work")); err != nil {
+		return fmt.Errorf("set aside what was prepared before: %w", err)
+	}
+	over := make(chan struct{})
+	close(over)
+	a.e.trash.add(over, dir)
+	return nil
 }
 
 func (t *trash) later() {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"os"
 	"os/exec"
@@ -94,15 +95,18 @@ func (w *World) network() error {
 	return nil
 }
 
+// freePort finds a port below those that the system gives to connections: while the server is killed and started
+// again none of them takes its port.
 func freePort() (string, error) {
 	var lc net.ListenConfig
-	l, err := lc.Listen(context.Background(), "tcp", "127.0.0.1:0")
-	if err != nil {
-		return "", fmt.Errorf("find a free port: %w", err)
+	for range 100 {
+		port := strconv.Itoa(20000 + rand.IntN(12000)) //nolint:gosec // any will do
+		l, err := lc.Listen(context.Background(), "tcp", "127.0.0.1:"+port)
+		if err == nil {
+			return port, l.Close()
+		}
 	}
-	defer l.Close()
-	_, port, err := net.SplitHostPort(l.Addr().String())
-	return port, err
+	return "", errors.New("find a free port: there is none between 20000 and 32000")
 }
 
 // Start starts the server and waits until it is ready.
