@@ -75,8 +75,41 @@ func (a *API) listEvents(w http.ResponseWriter, r *http.Request) {
 		fail(w, err)
 		return
 	}
-	out, err := a.rows(r.Context(), q)
-	answer(w, out, err)
+	rows, err := a.Ledger.List(r.Context(), q)
+	if err != nil {
+		fail(w, err)
+		return
+	}
+	items := make([]listedEvent, 0, len(rows))
+	for _, row := range rows {
+		one, err := a.listed(r.Context(), row)
+		if err != nil {
+			fail(w, err)
+			return
+		}
+		items = append(items, one)
+	}
+	next := ""
+	if len(rows) == q.Limit {
+		next = cursor(rows[len(rows)-1])
+	}
+	reply(w, map[string]any{"items": items, "next": next})
+}
+
+// listedEvent is an event in a list, with what the sensors decided.
+type listedEvent struct {
+	event.EventRow
+	Decisions []event.Decision `json:"decisions"`
+}
+
+func (a *API) listed(ctx context.Context, row ledger.Row) (listedEvent, error) {
+	var one listedEvent
+	if err := json.Unmarshal(row.Body, &one.EventRow); err != nil {
+		return one, fmt.Errorf("decode event %s: %w", row.Key, err)
+	}
+	decided, err := a.decided(ctx, row.Key)
+	one.Decisions = decided.Decisions
+	return one, err
 }
 
 func (a *API) getEvent(w http.ResponseWriter, r *http.Request) {
@@ -98,8 +131,8 @@ func (a *API) getEvent(w http.ResponseWriter, r *http.Request) {
 		fail(w, err)
 		return
 	}
-	firings, err := a.rows(r.Context(), ledger.Query{Table: event.TableFiring, Owner: e.ID, Oldest: true, Limit: 1000})
-	answer(w, map[string]any{"event": e, "decisions": decided.Decisions, "unheard": a.Events.Unheard(e), "firings": firings.Items}, err)
+	firings, _, err := a.firings(r.Context(), ledger.Query{Table: event.TableFiring, Owner: e.ID, Oldest: true, Limit: 1000})
+	answer(w, map[string]any{"event": e, "decisions": decided.Decisions, "unheard": a.Events.Unheard(e), "firings": firings}, err)
 }
 
 // decided is what the sensors made of an event; nothing yet is no error.
@@ -131,8 +164,33 @@ func (a *API) listFirings(w http.ResponseWriter, r *http.Request) {
 		fail(w, err)
 		return
 	}
-	out, err := a.rows(r.Context(), q)
-	answer(w, out, err)
+	out, next, err := a.firings(r.Context(), q)
+	answer(w, map[string]any{"items": out, "next": next}, err)
+}
+
+// firing is a firing with where it stands: pending, done or dead.
+type firing struct {
+	event.FiringRow
+	State string `json:"state"`
+}
+
+func (a *API) firings(ctx context.Context, q ledger.Query) ([]firing, string, error) {
+	rows, err := a.Ledger.List(ctx, q)
+	if err != nil {
+		return nil, "", err
+	}
+	out := make([]firing, len(rows))
+	for i, row := range rows {
+		if err := json.Unmarshal(row.Body, &out[i].FiringRow); err != nil {
+			return nil, "", fmt.Errorf("decode firing %s: %w", row.Key, err)
+		}
+		out[i].State = row.State
+	}
+	next := ""
+	if len(rows) > 0 && len(rows) == q.Limit {
+		next = cursor(rows[len(rows)-1])
+	}
+	return out, next, nil
 }
 
 func (a *API) redrive(w http.ResponseWriter, r *http.Request) {
@@ -169,7 +227,9 @@ type app struct {
 }
 
 type previewOf struct {
-	MR int `json:"mr"`
+	MR    int    `json:"mr"`
+	Repo  string `json:"repo,omitempty"`
+	Title string `json:"title,omitempty"`
 }
 
 type releaseOf struct {
@@ -288,9 +348,26 @@ func (a *API) appRow(ctx context.Context, row ledger.Row) (app, deploy.Applicati
 		out.Images = ar.Images
 	}
 	if ar.MR != 0 {
-		out.MR, out.Preview = ar.MR, &previewOf{MR: ar.MR}
+		out.MR, out.Preview = ar.MR, a.previewOf(ctx, ar)
 	}
 	return out, ar, nil
+}
+
+// previewOf names the merge request that an application shows.
+func (a *API) previewOf(ctx context.Context, ar deploy.ApplicationRow) *previewOf {
+	p := &previewOf{MR: ar.MR}
+	if ar.Spec.Source == nil {
+		return p
+	}
+	name, ok := a.Remote.RepositoryOf(ar.Spec.Source.RepoURL)
+	if !ok {
+		return p
+	}
+	p.Repo = name
+	if m, err := a.Remote.MR(ctx, name, ar.MR); err == nil {
+		p.Title = m.Title
+	}
+	return p
 }
 
 func (a *API) getApp(w http.ResponseWriter, r *http.Request) {
