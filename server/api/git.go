@@ -1,0 +1,193 @@
+package api
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"net/http"
+	"net/url"
+	"strconv"
+
+	"github.com/tiphys/tiphys/deploy"
+	"github.com/tiphys/tiphys/event/forge/builtin"
+	"github.com/tiphys/tiphys/ledger"
+	"github.com/tiphys/tiphys/server/gate"
+)
+
+func person(r *http.Request) builtin.Actor {
+	id := gate.From(r.Context())
+	return builtin.Actor{Name: id.Actor, Verified: id.Verified}
+}
+
+func (a *API) listRepos(w http.ResponseWriter, r *http.Request) {
+	repos, err := a.Remote.Repositories(r.Context())
+	if err != nil {
+		fail(w, err)
+		return
+	}
+	items := []map[string]any{}
+	for _, repo := range repos {
+		item := map[string]any{"name": repo.Name, "description": repo.Description, "defaultBranch": repo.DefaultBranch, "cloneURL": a.Remote.URL(repo.Name), "createdAt": repo.Created}
+		if sha, err := a.Remote.Resolve(r.Context(), repo.Name, repo.DefaultBranch); err == nil {
+			item["head"] = sha
+		}
+		items = append(items, item)
+	}
+	reply(w, map[string]any{"items": items})
+}
+
+func (a *API) createRepo(w http.ResponseWriter, r *http.Request) {
+	var body struct {
+		Name          string `json:"name"`
+		Description   string `json:"description"`
+		DefaultBranch string `json:"defaultBranch"`
+	}
+	if err := decode(r, &body); err != nil {
+		fail(w, err)
+		return
+	}
+	repo, err := a.Remote.CreateRepository(r.Context(), person(r), builtin.Repository{Name: body.Name, Description: body.Description, DefaultBranch: body.DefaultBranch})
+	answer(w, map[string]any{"name": repo.Name, "cloneURL": a.Remote.URL(repo.Name), "defaultBranch": repo.DefaultBranch}, err)
+}
+
+// mr is a merge request in the API's words.
+func mr(m builtin.MergeRequest) map[string]any {
+	out := map[string]any{
+		"repo": m.Repo, "number": m.Number, "title": m.Title, "description": m.Body, "url": m.URL, "state": m.State, "draft": m.Draft,
+		"source": m.Source, "target": m.Target, "headSHA": m.HeadSHA, "mergeSHA": m.MergeSHA, "author": m.Author, "verified": m.Verified,
+		"labels": m.Labels, "mergedBy": m.MergedBy, "createdAt": m.Created, "updatedAt": m.Updated,
+	}
+	if m.State == "merged" {
+		out["mergedAt"] = m.Closed
+	}
+	return out
+}
+
+func (a *API) listMRs(w http.ResponseWriter, r *http.Request) {
+	list, err := a.Remote.ListMRs(r.Context(), r.URL.Query().Get("repo"), r.URL.Query().Get("state"))
+	items := []map[string]any{}
+	for _, m := range list {
+		item := mr(m)
+		if p, ok := a.preview(r.Context(), m.Repo, m.Number); ok {
+			item["preview"] = p
+		}
+		items = append(items, item)
+	}
+	answer(w, map[string]any{"items": items}, err)
+}
+
+func (a *API) mrOf(r *http.Request) (string, int, error) {
+	repo, err := url.PathUnescape(r.PathValue("repo"))
+	if err != nil {
+		return "", 0, badRequest("repository %q: %w", r.PathValue("repo"), err)
+	}
+	n, err := strconv.Atoi(r.PathValue("number"))
+	if err != nil {
+		return "", 0, badRequest("%q is not the number of a merge request", r.PathValue("number"))
+	}
+	return repo, n, nil
+}
+
+func (a *API) getMR(w http.ResponseWriter, r *http.Request) {
+	repo, number, err := a.mrOf(r)
+	if err != nil {
+		fail(w, err)
+		return
+	}
+	d, err := a.Remote.GetMR(r.Context(), repo, number)
+	if err != nil {
+		fail(w, err)
+		return
+	}
+	one := mr(d.MergeRequest)
+	one["conflicts"] = len(d.Conflicts) > 0
+	one["mergeable"], one["reason"] = d.Mergeable, d.Reason
+	var stat bytes.Buffer
+	for _, f := range d.Files {
+		fmt.Fprintf(&stat, "%s +%d -%d\n", f.Path, f.Added, f.Removed)
+	}
+	out := map[string]any{"mr": one, "commits": d.Commits, "statuses": d.Statuses, "comments": d.Comments, "diffstat": stat.String(), "files": d.Files}
+	if p, ok := a.preview(r.Context(), repo, number); ok {
+		out["preview"] = p
+	}
+	reply(w, out)
+}
+
+// preview finds the application of a merge request.
+func (a *API) preview(ctx context.Context, repo string, number int) (app, bool) {
+	rows, err := a.Ledger.List(ctx, ledger.Query{Table: deploy.TableApplication, Labels: map[string]string{"mr": strconv.Itoa(number)}, Limit: 100})
+	if err != nil {
+		return app{}, false
+	}
+	for _, row := range rows {
+		one, ar, err := a.appRow(ctx, row)
+		if err == nil && a.sourceIs(ar, repo) {
+			return one, true
+		}
+	}
+	return app{}, false
+}
+
+func (a *API) sourceIs(ar deploy.ApplicationRow, repo string) bool {
+	if ar.Spec.Source == nil {
+		return false
+	}
+	name, ok := a.Remote.RepositoryOf(ar.Spec.Source.RepoURL)
+	return ok && name == repo
+}
+
+func (a *API) openMR(w http.ResponseWriter, r *http.Request) {
+	var body struct {
+		Source, Target, Title, Description string
+		Labels                             []string
+		Draft                              bool
+	}
+	if err := decode(r, &body); err != nil {
+		fail(w, err)
+		return
+	}
+	m, err := a.Remote.OpenMR(r.Context(), person(r), builtin.NewMR{
+		Repo: r.PathValue("repo"), Source: body.Source, Target: body.Target, Title: body.Title, Body: body.Description, Labels: body.Labels, Draft: body.Draft,
+	})
+	answer(w, mr(m), err)
+}
+
+func (a *API) mrVerb(w http.ResponseWriter, r *http.Request) {
+	repo, number, err := a.mrOf(r)
+	if err != nil {
+		fail(w, err)
+		return
+	}
+	var body struct {
+		Method  string `json:"method"`
+		Message string `json:"message"`
+		SHA     string `json:"sha"`
+		Text    string `json:"body"`
+	}
+	if err := decode(r, &body); err != nil {
+		fail(w, err)
+		return
+	}
+	var m builtin.MergeRequest
+	yes, no := true, false
+	switch r.PathValue("verb") {
+	case "merge":
+		m, err = a.Remote.MergeMR(r.Context(), person(r), repo, number, builtin.MergeOptions{Method: body.Method, Message: body.Message, SHA: body.SHA})
+	case "close":
+		m, err = a.Remote.CloseMR(r.Context(), person(r), repo, number)
+	case "reopen":
+		m, err = a.Remote.ReopenMR(r.Context(), person(r), repo, number)
+	case "ready":
+		m, err = a.Remote.EditMR(r.Context(), person(r), repo, number, builtin.MREdit{Draft: &no})
+	case "draft":
+		m, err = a.Remote.EditMR(r.Context(), person(r), repo, number, builtin.MREdit{Draft: &yes})
+	case "comment":
+		_, err = a.Remote.AddComment(r.Context(), person(r), repo, number, body.Text)
+		if err == nil {
+			m, err = a.Remote.MR(r.Context(), repo, number)
+		}
+	default:
+		err = badRequest("unknown command %q", r.PathValue("verb"))
+	}
+	answer(w, mr(m), err)
+}
