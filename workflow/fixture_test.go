@@ -3,6 +3,7 @@ package workflow_test
 import (
 	"encoding/json"
 	"fmt"
+	"path"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -65,7 +66,7 @@ func runFixture(t *testing.T, file string) {
 	w := &workflowtest.World{Stuck: 10000}
 	w.Outcome = func(n workflow.Node, _ executor.Pod) workflowtest.Outcome {
 		o := s.Pods[n.DisplayName]
-		o.Takes = time.Duration(o.Takes.Nanoseconds()) * time.Second // the script says seconds //nolint:durationcheck // fixtures write whole seconds
+		o.Takes = time.Duration(o.Takes.Nanoseconds()) * time.Second // the script says seconds
 		return o
 	}
 	wf, _, err := w.Load("wf.yaml", parts["wf.yaml"])
@@ -124,6 +125,11 @@ func outline(r *workflowtest.Run) string {
 		if n.Inputs != nil {
 			for _, p := range n.Inputs.Parameters {
 				s += " | " + p.Name + "=" + p.Value.Text()
+			}
+			for _, a := range n.Inputs.Artifacts {
+				if a.S3 != nil {
+					s += " | " + a.Name + "=" + path.Join(a.S3.Key, a.SubPath)
+				}
 			}
 		}
 		s += "\n"
