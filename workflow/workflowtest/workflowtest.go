@@ -35,6 +35,8 @@ type Outcome struct {
 	// Takes is how long it runs; it is a second if not said. Forever runs until it is stopped.
 	Takes   time.Duration `json:"takes,omitempty"`
 	Forever bool          `json:"forever,omitempty"`
+	// Pending never lets it run at all.
+	Pending bool `json:"pending,omitempty"`
 	// Containers are exit codes of a container set's containers.
 	Containers map[string]int `json:"containers,omitempty"`
 	// Unrun names containers of a set that were not started.
@@ -312,6 +314,9 @@ func (r *Run) startPod(e workflow.StartPod) error {
 		return err
 	}
 	out := r.outcome(p)
+	if out.Pending {
+		return nil
+	}
 	r.at(0, workflow.Report{Report: executor.Report{ID: p.ID, Phase: executor.Running, IP: "10.0.0.1", Host: "test", StartedAt: r.Now}})
 	if !out.Forever && !p.Deadline.IsZero() && r.Now.Add(out.Takes).After(p.Deadline) {
 		out.Forever = true
