@@ -108,7 +108,7 @@ function Line({ e, depth = 0, here }: { e: Entry; depth?: number; here?: boolean
 
 const icons: Record<string, [string, Tone]> = {
   event: ["↯", "busy"], sensor: ["◇", "wait"], trigger: ["▸", "wait"], run: ["▶", "good"], node: ["•", "none"], release: ["⬢", "merged"], application: ["▣", "good"],
-  sync: ["⟳", "busy"], object: ["▪", "none"], health: ["♥", "good"], mr: ["⑂", "merged"], push: ["↑", "busy"], ref: ["⌥", "none"], repo: ["▤", "none"], image: ["◈", "merged"], definition: ["¶", "none"],
+  sync: ["⟳", "busy"], object: ["▪", "none"], health: ["♥", "good"], mr: ["Y", "merged"], push: ["↑", "busy"], ref: ["⌥", "none"], repo: ["▤", "none"], image: ["◈", "merged"], definition: ["¶", "none"],
 };
 
 function Icon({ kind }: { kind: string }) {
