@@ -446,14 +446,14 @@ func subPaths(b *bench) {
 }
 
 func severalContainers(b *bench) {
-	p := b.pod(`cat /work/init; n=0; while [ ! -e /work/side ] && [ $n -lt 500 ]; do sleep 0.02; n=$((n+1)); done; cat /work/side`)
+	p := b.pod(`cat /desk/init; n=0; while [ ! -e /desk/side ] && [ $n -lt 500 ]; do sleep 0.02; n=$((n+1)); done; cat /desk/side`)
 	p.Pod.Spec.Volumes = []corev1.Volume{{Name: "work", VolumeSource: corev1.VolumeSource{EmptyDir: &corev1.EmptyDirVolumeSource{}}}}
-	mounts := []corev1.VolumeMount{{Name: "work", MountPath: "/work"}}
+	mounts := []corev1.VolumeMount{{Name: "work", MountPath: "/desk"}}
 	p.Pod.Spec.Containers[0].VolumeMounts = mounts
 	p.Pod.Spec.Containers = append(p.Pod.Spec.Containers, corev1.Container{
-		Name: "side", Image: b.setup.Image, VolumeMounts: mounts, Command: []string{"sh", "-c", "echo side > /work/tmp; mv /work/tmp /work/side; sleep 100"},
+		Name: "side", Image: b.setup.Image, VolumeMounts: mounts, Command: []string{"sh", "-c", "echo side > /desk/tmp; mv /desk/tmp /desk/side; sleep 100"},
 	})
-	p.Pod.Spec.InitContainers = []corev1.Container{{Name: "init", Image: b.setup.Image, VolumeMounts: mounts, Command: []string{"sh", "-c", "echo init > /work/init"}}}
+	p.Pod.Spec.InitContainers = []corev1.Container{{Name: "init", Image: b.setup.Image, VolumeMounts: mounts, Command: []string{"sh", "-c", "echo init > /desk/init"}}}
 	p.Outputs = executor.Outputs{Result: true}
 	r := b.run(p)
 	b.check(r, executor.Succeeded, 0, "")
@@ -474,7 +474,7 @@ func containerSet(b *bench) {
 	set := func(a, main string) executor.Pod {
 		p := b.pod(main)
 		p.Pod.Spec.Volumes = []corev1.Volume{{Name: "work", VolumeSource: corev1.VolumeSource{EmptyDir: &corev1.EmptyDirVolumeSource{}}}}
-		mounts := []corev1.VolumeMount{{Name: "work", MountPath: "/work"}}
+		mounts := []corev1.VolumeMount{{Name: "work", MountPath: "/desk"}}
 		p.Pod.Spec.Containers[0].VolumeMounts = mounts
 		p.Pod.Spec.Containers = append(p.Pod.Spec.Containers, corev1.Container{
 			Name: "a", Image: b.setup.Image, VolumeMounts: mounts, Command: []string{"sh", "-c", a},
@@ -483,7 +483,7 @@ func containerSet(b *bench) {
 		p.Outputs = executor.Outputs{Result: true}
 		return p
 	}
-	p := set("sleep 0.1; echo of a; echo x > /work/x", "cat /work/x")
+	p := set("sleep 0.1; echo of a; echo x > /desk/x", "cat /desk/x")
 	r := b.run(p)
 	b.check(r, executor.Succeeded, 0, "")
 	if deref(r.Result) != "x" {
@@ -494,7 +494,7 @@ func containerSet(b *bench) {
 	if len(r.Containers) != 1 {
 		b.Errorf("main was run: %+v", r.Containers)
 	}
-	again := "test -e /work/x || { touch /work/x; exit 1; }"
+	again := "test -e /desk/x || { touch /desk/x; exit 1; }"
 	p = set(again, "true")
 	p.Again, p.AgainWait = 1, 10*time.Millisecond
 	b.check(b.run(p), executor.Succeeded, 0, "")
@@ -502,9 +502,9 @@ func containerSet(b *bench) {
 	p.Again = 2
 	b.check(b.run(p), executor.Failed, 4, "a: Error (exit code 4)")
 	// Main ends first, and the pod with the last of the set.
-	p = set("sleep 0.2; echo late > /work/x", "true")
+	p = set("sleep 0.2; echo late > /desk/x", "true")
 	p.After = nil
-	p.Outputs.Parameters = []manifest.Parameter{{Name: "x", ValueFrom: &manifest.ValueFrom{Path: "/work/x"}}}
+	p.Outputs.Parameters = []manifest.Parameter{{Name: "x", ValueFrom: &manifest.ValueFrom{Path: "/desk/x"}}}
 	r = b.run(p)
 	b.check(r, executor.Succeeded, 0, "")
 	if r.Parameters["x"] != "late" {
