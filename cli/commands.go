@@ -12,6 +12,7 @@ func commands(std IO) []*cobra.Command {
 		newRun(std),
 		newServe(std),
 		newLint(std),
+		newRenderProgram(std),
 		newSubmit(std),
 		newList(std),
 		newGet(std),

@@ -187,8 +187,8 @@ files are known; references to others are passed over.
 
 Exit status: 0 no faults (there may be warnings), 2 faults.`,
 		Args: cobra.MinimumNArgs(1),
-		RunE: func(_ *cobra.Command, args []string) error {
-			objects, diags, err := decodeFiles(std.In, args)
+		RunE: func(c *cobra.Command, args []string) error {
+			objects, diags, err := decodeFiles(c.Context(), std.In, args)
 			if err != nil && !manifest.Failed(diags) {
 				return usage(err)
 			}

@@ -14,6 +14,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/tiphys/tiphys/manifest"
+	"github.com/tiphys/tiphys/pipeline"
 	"github.com/tiphys/tiphys/server"
 	"github.com/tiphys/tiphys/server/definitions"
 	"github.com/tiphys/tiphys/server/runs"
@@ -39,7 +40,8 @@ func newRun(std IO) *cobra.Command {
 		Use:   "run FILE... [-p name=value]",
 		Short: "Run Argo Workflow manifests on this machine, without a server",
 		Long: `Run loads the other objects in the files (WorkflowTemplate, ConfigMap, Secret, PersistentVolumeClaim), runs
-each Workflow with the server's own engine, and follows it. A file named - is standard input.
+each Workflow with the server's own engine, and follows it. A file named - is standard input; a program (.ts, .js) is evaluated
+first, see tiphys render.
 
 Executors:
   container  images pulled from any OCI registry, each step in namespaces of its own, no daemon (the default)
@@ -50,7 +52,8 @@ The ledger is thrown away at the end, and the steps end with the command, unless
 Exit status: 0 Succeeded, 1 Failed or Error, 2 a bad manifest or command line.`,
 		Example: `  tiphys run hello.yaml
   tiphys run ci.yaml -p message=hello --executor host
-  tiphys run ci.yaml -o json | jq .status.phase`,
+  tiphys run ci.yaml -o json | jq .status.phase
+  tiphys run ci.ts`,
 		Args: cobra.MinimumNArgs(1),
 		RunE: func(c *cobra.Command, args []string) error { return runRun(c.Context(), std, o, args) },
 	}
@@ -83,7 +86,7 @@ func runRun(ctx context.Context, std IO, o runOptions, files []string) error {
 	default:
 		return usage(fmt.Errorf("executor %q: use container or host", o.executor))
 	}
-	objects, diags, err := decodeFiles(std.In, files)
+	objects, diags, err := decodeFiles(ctx, std.In, files)
 	if err != nil {
 		return usage(err)
 	}
@@ -191,14 +194,17 @@ func runOne(ctx context.Context, std IO, o runOptions, m *server.Machine, s runs
 	return newFollower(std.Out, m, o.quiet).follow(follow, run)
 }
 
-// decodeFiles reads manifests; an error in one of them is the returned error.
-func decodeFiles(in io.Reader, files []string) ([]manifest.Object, []manifest.Diagnostic, error) {
+// decodeFiles reads manifests, and runs programs that make some; an error in one of them is the returned error.
+func decodeFiles(ctx context.Context, in io.Reader, files []string) ([]manifest.Object, []manifest.Diagnostic, error) {
 	var objects []manifest.Object
 	var diags []manifest.Diagnostic
 	for _, name := range files {
-		data, err := readFile(in, name)
+		data, err := readManifest(ctx, in, name)
 		if err != nil {
 			return nil, nil, err
+		}
+		if pipeline.IsProgram(name) {
+			name += " (rendered)" // its lines are those of tiphys render
 		}
 		found, ds := manifest.Decode(name, data)
 		objects, diags = append(objects, found...), append(diags, ds...)
