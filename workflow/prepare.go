@@ -186,16 +186,9 @@ func (tm *template) optionalInput(name string) bool {
 }
 
 func (t *turn) artifactArgument(v any, callee *template, sc *scope) (manifest.Artifact, bool, error) {
-	tree, _ := v.(map[string]any)
-	from, _ := tree["from"].(string)
-	expression, _ := tree["fromExpression"].(string)
-	done, err := substitute(withoutKeys(tree, "from", "fromExpression"), sc)
+	art, from, expression, err := artifactAt(v, "read artifact argument", sc)
 	if err != nil {
-		return manifest.Artifact{}, false, err
-	}
-	var art manifest.Artifact
-	if err := decodeValue(done, &art); err != nil {
-		return art, false, fmt.Errorf("read artifact argument: %w", err)
+		return art, false, err
 	}
 	optional := art.Optional || callee.optionalInput(art.Name)
 	if from == "" && expression == "" {
@@ -217,6 +210,22 @@ func (t *turn) artifactArgument(v any, callee *template, sc *scope) (manifest.Ar
 	}
 	source.Path, source.Mode = art.Path, art.Mode
 	return *source, true, nil
+}
+
+// artifactAt reads an artifact with its tags replaced, all but those of from and fromExpression: they name another
+// artifact and are not text. what begins the message of one that cannot be read.
+func artifactAt(v any, what string, sc *scope) (art manifest.Artifact, from, expression string, err error) {
+	tree, _ := v.(map[string]any)
+	from, _ = tree["from"].(string)
+	expression, _ = tree["fromExpression"].(string)
+	done, err := substitute(withoutKeys(tree, "from", "fromExpression"), sc)
+	if err != nil {
+		return art, from, expression, err
+	}
+	if err := decodeValue(done, &art); err != nil {
+		return art, from, expression, fmt.Errorf("%s: %w", what, err)
+	}
+	return art, from, expression, nil
 }
 
 // artifactFrom finds the artifact that from ("{{steps.a.outputs.artifacts.b}}") or fromExpression names. It is nil

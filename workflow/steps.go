@@ -212,16 +212,9 @@ func (t *turn) compositeParameter(v any, sc *scope) (manifest.Parameter, error) 
 }
 
 func compositeArtifact(v any, sc *scope) (manifest.Artifact, bool, error) {
-	tree, _ := v.(map[string]any)
-	from, _ := tree["from"].(string)
-	expression, _ := tree["fromExpression"].(string)
-	done, err := substitute(withoutKeys(tree, "from", "fromExpression"), sc)
+	art, from, expression, err := artifactAt(v, "outputs.artifacts", sc)
 	if err != nil {
-		return manifest.Artifact{}, false, err
-	}
-	var art manifest.Artifact
-	if err := decodeValue(done, &art); err != nil {
-		return art, false, fmt.Errorf("outputs.artifacts: %w", err)
+		return art, false, err
 	}
 	source, err := artifactFrom(from, expression, sc)
 	if err != nil && !art.Optional {
