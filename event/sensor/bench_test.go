@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/tiphys/tiphys/event"
+	"github.com/tiphys/tiphys/event/sensor"
 )
 
 // BenchmarkDecide is one sensor that looks at a recorded push: a data filter, an expression and three parameters.
@@ -45,7 +46,7 @@ spec:
 	e := event.Event{ID: "e", Seq: 1, Namespace: "ports", Source: "src", Subject: "a", Data: data}
 	b.ResetTimer()
 	for range b.N {
-		if r := s.Decide(nil, e, nil, time.Time{}); len(r.Firings) != 1 || r.Firings[0].Problem != "" {
+		if r := s.Decide(nil, sensor.Read(e), nil, time.Time{}); len(r.Firings) != 1 || r.Firings[0].Problem != "" {
 			b.Fatalf("%+v", r)
 		}
 	}

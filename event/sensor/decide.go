@@ -33,15 +33,16 @@ type considered struct {
 // several dependencies; a condition without "&" fires at once; otherwise the newest event of each dependency is
 // saved until the condition holds, and a firing clears all of them. earlier holds the events that [Sensor.Needs]
 // names; one that is gone counts as not there. States given are not changed.
-func (s *Sensor) Decide(states map[string]State, e event.Event, earlier map[int64]event.Event, now time.Time) Result {
+func (s *Sensor) Decide(states map[string]State, doc *Document, earlier map[int64]event.Event, now time.Time) Result {
 	result := Result{States: map[string]State{}}
+	e := *doc.event
 	if !s.Listens(e.Namespace, e.Source, e.Subject) {
 		result.Decisions = []event.Decision{s.unheard(e)}
 		return result
 	}
 	seen := map[string]considered{}
 	for i := range s.triggers {
-		s.decideTrigger(&s.triggers[i], states, e, earlier, now, seen, &result)
+		s.decideTrigger(&s.triggers[i], states, doc, earlier, now, seen, &result)
 	}
 	return result
 }
@@ -56,8 +57,9 @@ func (s *Sensor) unheard(e event.Event) event.Decision {
 			e.Source, e.Subject, e.Namespace)}
 }
 
-func (s *Sensor) decideTrigger(t *trigger, states map[string]State, e event.Event, earlier map[int64]event.Event,
+func (s *Sensor) decideTrigger(t *trigger, states map[string]State, doc *Document, earlier map[int64]event.Event,
 	now time.Time, seen map[string]considered, result *Result) {
+	e := doc.event
 	concerned := false
 	for i := range s.dependencies {
 		d := &s.dependencies[i]
@@ -73,7 +75,7 @@ func (s *Sensor) decideTrigger(t *trigger, states map[string]State, e event.Even
 		}
 		c, done := seen[d.Name]
 		if !done {
-			c = s.consider(d, e)
+			c = s.consider(d, doc)
 			seen[d.Name] = c
 		}
 		if c.outcome != "" {
@@ -94,16 +96,20 @@ func (s *Sensor) decideTrigger(t *trigger, states map[string]State, e event.Even
 	}
 }
 
-func (s *Sensor) consider(d *manifest.EventDependency, e event.Event) considered {
-	transformed, err := Transform(d.Transform, e)
-	if err != nil {
-		return considered{outcome: "transform-error", reason: oneLine(err)}
+func (s *Sensor) consider(d *manifest.EventDependency, doc *Document) considered {
+	seen := doc
+	if d.Transform != nil {
+		transformed, err := Transform(d.Transform, *doc.event)
+		if err != nil {
+			return considered{outcome: "transform-error", reason: oneLine(err)}
+		}
+		seen = Read(transformed)
 	}
-	v := Check(d.Filters, d.LogicalOperator, &transformed, s.strict)
+	v := check(d.Filters, d.LogicalOperator, seen, s.patterns, s.strict)
 	if !v.Pass {
 		return considered{outcome: "filtered", reason: v.Reason}
 	}
-	return considered{raw: e, event: transformed, reason: v.Reason}
+	return considered{raw: *doc.event, event: *seen.event, reason: v.Reason}
 }
 
 // satisfied takes an event that satisfies a dependency and gives the trigger's new state.

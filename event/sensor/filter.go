@@ -33,13 +33,17 @@ type Verdict struct {
 // filtersLogicalOperator. Under "or" an error counts as false, as documented; strict follows Argo's service,
 // where any error drops the event. A nil event fails every filter that looks at it.
 func Check(filters *manifest.EventFilters, operator string, e *event.Event, strict bool) Verdict {
+	return check(filters, operator, &Document{event: e}, patternsOf(filters), strict)
+}
+
+func check(filters *manifest.EventFilters, operator string, doc *Document, known patterns, strict bool) Verdict {
 	if filters == nil {
 		return Verdict{Pass: true, Reason: "no filters"}
 	}
-	doc := &document{event: e}
+	e := doc.event
 	parts := []part{
 		{"expr", filters.Exprs != nil, func() Verdict { return exprFilter(filters, doc) }},
-		{"data", filters.Data != nil, func() Verdict { return dataFilter(filters, doc) }},
+		{"data", filters.Data != nil, func() Verdict { return dataFilter(filters, doc, known) }},
 		{"context", filters.Context != nil, func() Verdict { return contextFilter(filters.Context, e) }},
 		{"time", filters.Time != nil, func() Verdict { return timeFilter(filters.Time, e) }},
 		{"script", filters.Script != "", func() Verdict { return scriptFilter(filters.Script, doc) }},
@@ -134,14 +138,32 @@ func combine(kind, operator string, n int, each func(i int) Verdict) Verdict {
 	return Verdict{Reason: strings.Join(reasons, " and ")}
 }
 
-// document is the event as filters see it; its data is checked once, for all of them.
-type document struct {
+// Document is an event as sensors look at it. What is found out of its data is kept, so that ten sensors that ask the same
+// question of one event cost hardly more than one. It belongs to one goroutine.
+type Document struct {
 	event          *event.Event
 	checked, valid bool
+	values         map[string]gjson.Result
+}
+
+// Read makes a document of an event. The event must not be changed while the document is used.
+func Read(e event.Event) *Document { return &Document{event: &e} }
+
+// get is the value at a path of data that is valid.
+func (d *Document) get(path string) gjson.Result {
+	r, ok := d.values[path]
+	if !ok {
+		r = gjson.GetBytes(d.event.Data, path)
+		if d.values == nil {
+			d.values = map[string]gjson.Result{}
+		}
+		d.values[path] = r
+	}
+	return r
 }
 
 // data gives the event's data for a filter; done says that the verdict stands already.
-func (d *document) data(kind string) (data []byte, v Verdict, done bool) {
+func (d *Document) data(kind string) (data []byte, v Verdict, done bool) {
 	if d.event == nil {
 		return nil, failed("%s filter error (nil event)", kind), true
 	}
@@ -157,18 +179,17 @@ func (d *document) data(kind string) (data []byte, v Verdict, done bool) {
 	return d.event.Data, Verdict{}, false
 }
 
-func exprFilter(f *manifest.EventFilters, d *document) Verdict {
+func exprFilter(f *manifest.EventFilters, d *Document) Verdict {
 	if len(f.Exprs) == 0 {
 		return Verdict{Pass: true}
 	}
-	data, v, done := d.data("expr")
-	if done {
+	if _, v, done := d.data("expr"); done {
 		return v
 	}
-	return combine("expr", f.ExprLogicalOperator, len(f.Exprs), func(i int) Verdict { return oneExpr(f.Exprs[i], data) })
+	return combine("expr", f.ExprLogicalOperator, len(f.Exprs), func(i int) Verdict { return oneExpr(f.Exprs[i], d) })
 }
 
-func oneExpr(f manifest.ExprFilter, data []byte) (v Verdict) {
+func oneExpr(f manifest.ExprFilter, d *Document) (v Verdict) {
 	defer func() {
 		// The expression library panics on some operand types.
 		if r := recover(); r != nil {
@@ -181,7 +202,7 @@ func oneExpr(f manifest.ExprFilter, data []byte) (v Verdict) {
 	values := map[string]any{}
 	var shown []string
 	for _, field := range f.Fields {
-		r := gjson.GetBytes(data, field.Path)
+		r := d.get(field.Path)
 		if !r.Exists() {
 			return failed("path '%s' does not exist", field.Path)
 		}
@@ -215,19 +236,18 @@ func short(r gjson.Result) string {
 	return s
 }
 
-func dataFilter(f *manifest.EventFilters, d *document) Verdict {
+func dataFilter(f *manifest.EventFilters, d *Document, known patterns) Verdict {
 	if len(f.Data) == 0 {
 		return Verdict{Pass: true}
 	}
-	data, v, done := d.data("data")
-	if done {
+	if _, v, done := d.data("data"); done {
 		return v
 	}
-	return combine("data", f.DataLogicalOperator, len(f.Data), func(i int) Verdict { return oneData(f.Data[i], data, d.event.Time) })
+	return combine("data", f.DataLogicalOperator, len(f.Data), func(i int) Verdict { return oneData(f.Data[i], d, known) })
 }
 
-func oneData(f manifest.DataFilter, data []byte, now time.Time) Verdict {
-	r := gjson.GetBytes(data, f.Path)
+func oneData(f manifest.DataFilter, d *Document, known patterns) Verdict {
+	r := d.get(f.Path)
 	if f.Path == "" || !r.Exists() {
 		return failed("path '%s' does not exist", f.Path)
 	}
@@ -235,7 +255,7 @@ func oneData(f manifest.DataFilter, data []byte, now time.Time) Verdict {
 		return failed("path '%s': no values specified", f.Path)
 	}
 	if f.Template != "" {
-		text, err := render(f.Template, r.String(), now)
+		text, err := render(f.Template, r.String(), d.event.Time)
 		if err != nil {
 			return failed("path '%s': %w", f.Path, err)
 		}
@@ -248,7 +268,7 @@ func oneData(f manifest.DataFilter, data []byte, now time.Time) Verdict {
 	pass := false
 	for _, want := range f.Value {
 		// The values are alternatives, whatever the comparator.
-		ok, err := compareValue(f, r, want)
+		ok, err := compareValue(f, r, want, known)
 		if err != nil {
 			return failed("path '%s': %w", f.Path, err)
 		}
@@ -279,7 +299,7 @@ func dataReason(f manifest.DataFilter, r gjson.Result, pass bool) string {
 	return fmt.Sprintf("data filter %s %s%s; it is %s", f.Path, outcome, "`"+strings.Join(f.Value, "` or `")+"`", short(r))
 }
 
-func compareValue(f manifest.DataFilter, r gjson.Result, want string) (bool, error) {
+func compareValue(f manifest.DataFilter, r gjson.Result, want string, known patterns) (bool, error) {
 	switch f.Type {
 	case "bool":
 		b, err := strconv.ParseBool(want)
@@ -300,12 +320,9 @@ func compareValue(f manifest.DataFilter, r gjson.Result, want string) (bool, err
 		}
 		return compareNumbers(f.Comparator, r.Float(), n), nil
 	case "string":
-		if len(want) > maxPattern {
-			return false, fmt.Errorf("pattern is longer than %d characters", maxPattern)
-		}
-		pattern, err := regexp.Compile(want)
+		pattern, err := known.compile(want)
 		if err != nil {
-			return false, fmt.Errorf("compile pattern: %w", err)
+			return false, err
 		}
 		switch f.Comparator {
 		case "", "=":
@@ -316,6 +333,43 @@ func compareValue(f manifest.DataFilter, r gjson.Result, want string) (bool, err
 		return false, nil
 	}
 	return false, fmt.Errorf("unsupported type %q: use bool, number or string", f.Type)
+}
+
+// patterns are the regular expressions of a sensor's data filters, compiled once; those that do not compile are left out.
+type patterns map[string]*regexp.Regexp
+
+func patternsOf(filters ...*manifest.EventFilters) patterns {
+	known := patterns{}
+	for _, f := range filters {
+		if f == nil {
+			continue
+		}
+		for _, data := range f.Data {
+			if data.Type != "string" {
+				continue
+			}
+			for _, want := range data.Value {
+				if p, err := known.compile(want); err == nil {
+					known[want] = p
+				}
+			}
+		}
+	}
+	return known
+}
+
+func (known patterns) compile(want string) (*regexp.Regexp, error) {
+	if p := known[want]; p != nil {
+		return p, nil
+	}
+	if len(want) > maxPattern {
+		return nil, fmt.Errorf("pattern is longer than %d characters", maxPattern)
+	}
+	p, err := regexp.Compile(want)
+	if err != nil {
+		return nil, fmt.Errorf("compile pattern: %w", err)
+	}
+	return p, nil
 }
 
 func compareNumbers(comparator string, a, b float64) bool {
@@ -392,7 +446,7 @@ func sinceMidnight(t time.Time) time.Duration {
 		time.Duration(t.Second())*time.Second + time.Duration(t.Nanosecond())
 }
 
-func scriptFilter(script string, d *document) Verdict {
+func scriptFilter(script string, d *Document) Verdict {
 	data, v, done := d.data("script")
 	if done {
 		return v

@@ -33,6 +33,7 @@ type Sensor struct {
 	strict         bool
 	dependencies   []manifest.EventDependency
 	triggers       []trigger
+	patterns       patterns
 }
 
 type trigger struct {
@@ -124,6 +125,11 @@ func New(def *manifest.Sensor, digest string) (*Sensor, []manifest.Diagnostic) {
 	if manifest.Failed(diagnostics) {
 		return nil, diagnostics
 	}
+	filters := make([]*manifest.EventFilters, len(s.dependencies))
+	for i := range s.dependencies {
+		filters[i] = s.dependencies[i].Filters
+	}
+	s.patterns = patternsOf(filters...)
 	return s, diagnostics
 }
 

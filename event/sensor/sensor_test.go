@@ -83,7 +83,7 @@ func (w *world) send(subject string) sensor.Result {
 	for _, n := range w.s.Needs(w.states, e) {
 		earlier[n] = w.seen[n]
 	}
-	r := w.s.Decide(w.states, e, earlier, w.now)
+	r := w.s.Decide(w.states, sensor.Read(e), earlier, w.now)
 	for name, state := range r.States {
 		w.states[name] = state
 	}

@@ -124,6 +124,7 @@ func (c *Controller) hand(f sensor.Firing) {
 
 func (c *Controller) decideOne(ctx context.Context, e event.Event, cache map[string]map[string]sensor.State) (outcome, error) {
 	out := outcome{event: e, decided: event.Decided{EventID: e.ID}}
+	doc := sensor.Read(e)
 	c.mu.RLock()
 	sensors := c.sensors
 	c.mu.RUnlock()
@@ -143,7 +144,7 @@ func (c *Controller) decideOne(ctx context.Context, e event.Event, cache map[str
 		if err != nil {
 			return out, err
 		}
-		r := s.Decide(states, e, earlier, e.Time)
+		r := s.Decide(states, doc, earlier, e.Time)
 		for name, st := range r.States {
 			states[name] = st
 			out.decided.States = append(out.decided.States, event.StateRow{Sensor: s.Key, Trigger: name, Digest: s.Digest, TriggerState: st})

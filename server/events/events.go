@@ -250,6 +250,7 @@ func (c *Controller) DryRun(ctx context.Context, id string) ([]event.Decision, e
 	c.mu.RLock()
 	sensors := c.sensors
 	c.mu.RUnlock()
+	doc := sensor.Read(e)
 	var out []event.Decision
 	for _, s := range sensors {
 		states, err := c.states(ctx, s.Key)
@@ -260,7 +261,7 @@ func (c *Controller) DryRun(ctx context.Context, id string) ([]event.Decision, e
 		if err != nil {
 			return nil, err
 		}
-		out = append(out, s.Decide(states, e, earlier, c.o.Now()).Decisions...)
+		out = append(out, s.Decide(states, doc, earlier, c.o.Now()).Decisions...)
 	}
 	return out, nil
 }
@@ -269,10 +270,11 @@ func (c *Controller) DryRun(ctx context.Context, id string) ([]event.Decision, e
 func (c *Controller) Unheard(e event.Event) []event.Decision {
 	c.mu.RLock()
 	defer c.mu.RUnlock()
+	doc := sensor.Read(e)
 	var out []event.Decision
 	for _, s := range c.sensors {
 		if !s.Listens(e.Namespace, e.Source, e.Subject) {
-			out = append(out, s.Decide(nil, e, nil, c.o.Now()).Decisions...)
+			out = append(out, s.Decide(nil, doc, nil, c.o.Now()).Decisions...)
 		}
 	}
 	return out

@@ -9,8 +9,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"math"
 	"net/http"
+	"slices"
 	"strconv"
 	"sync"
 	"time"
@@ -217,7 +219,11 @@ func (c *Controller) workflow(ctx context.Context, f sensor.Firing, operation st
 	if objects[0].Kind != "Workflow" {
 		return c.define(ctx, f, objects)
 	}
-	return c.submit(ctx, f, objects[0], cause)
+	source := ""
+	if f.Resource == nil && src.Git != nil {
+		source = src.Git.URL
+	}
+	return c.submit(ctx, f, objects[0], source, cause)
 }
 
 func errOr(err error, text string) error {
@@ -235,7 +241,7 @@ func (c *Controller) define(ctx context.Context, f sensor.Firing, objects []mani
 	return fmt.Sprint(append(ch.Set, ch.Unchanged...)), nil
 }
 
-func (c *Controller) submit(ctx context.Context, f sensor.Firing, obj manifest.Object, cause int64) (string, error) {
+func (c *Controller) submit(ctx context.Context, f sensor.Firing, obj manifest.Object, source string, cause int64) (string, error) {
 	sum := sha256.Sum256([]byte(f.Key))
 	mark := hex.EncodeToString(sum[:8])
 	labels, seq, err := c.labels(ctx, f)
@@ -245,7 +251,7 @@ func (c *Controller) submit(ctx context.Context, f sensor.Firing, obj manifest.O
 	labels[labelFiring] = mark
 	run, err := c.o.Runs.Submit(ctx, runs.Submission{
 		Object: obj, Namespace: namespaceOf(f), Labels: labels, Actor: "sensor:" + f.Sensor, Cause: cause, Event: seq,
-		Unique: "run-of/" + f.Key,
+		Events: slices.Sorted(maps.Values(f.Events)), Source: source, Unique: "run-of/" + f.Key,
 	})
 	if errors.Is(err, ledger.ErrExists) {
 		rows, lerr := c.o.Ledger.List(ctx, ledger.Query{Table: "run", Labels: map[string]string{labelFiring: mark}, Limit: 1})
