@@ -63,10 +63,10 @@ func (t *turn) startPod(n *node, fresh bool, tm *template) {
 		return
 	}
 	if n.Type == NodeHTTP {
-		t.effect(Request{Node: n.ID, Attempt: pod.Attempt, HTTP: *typed.HTTP})
-	} else {
-		t.effect(StartPod{Node: n.ID, Attempt: pod.Attempt})
+		t.request(n, typed, pod)
+		return
 	}
+	t.effect(StartPod{Node: n.ID, Attempt: pod.Attempt})
 	t.pendingTimer(n, typed)
 	if typed.ContainerSet != nil {
 		t.createContainers(n, typed.ContainerSet)
@@ -543,6 +543,10 @@ func (t *turn) fired(key string) error {
 	}
 	switch verb {
 	case "node":
+		if n.Type == NodeHTTP && n.pod != nil {
+			t.finish(n, Failed, n.pod.Reason, nil)
+			return nil
+		}
 		if n.Type != NodeSuspend {
 			return nil
 		}

@@ -10,7 +10,6 @@ import (
 	"net/http"
 	"time"
 
-	"github.com/tiphys/tiphys/executor"
 	"github.com/tiphys/tiphys/ledger"
 	"github.com/tiphys/tiphys/workflow"
 )
@@ -90,37 +89,30 @@ func memoize(tx ledger.Tx, r *live, e workflow.PutMemo) error {
 // requestTimeout is Argo's default for http templates.
 const requestTimeout = 30 * time.Second
 
-// maxResponse bounds what is kept of a response; a result holds at most 256 KiB.
-const maxResponse = 256 << 10
+// maxResponse bounds a response, in bytes. It is kept as the result, and a successCondition sees all of it.
+const maxResponse = 1 << 20
 
-// request makes the request of an http template and reports it as a pod would be.
+// request makes the request of an http template and reports what its answer means.
 func (c *Controller) request(ctx context.Context, key string, e workflow.Request) {
-	rep := executor.Report{ID: executor.ID{Node: e.Node, Attempt: e.Attempt}, StartedAt: c.o.Now().UTC()}
-	result, code, err := c.fetch(ctx, key, e)
+	started := c.o.Now().UTC()
+	resp, err := c.fetch(ctx, key, e)
 	if ctx.Err() != nil {
 		return
 	}
-	rep.FinishedAt = c.o.Now().UTC()
-	switch {
-	case err != nil:
-		rep.Phase, rep.Message = executor.Error, err.Error()
-	case code >= http.StatusBadRequest:
-		rep.Phase, rep.Message = executor.Failed, fmt.Sprintf("received non-2xx response code: %d", code)
-	default:
-		rep.Phase = executor.Succeeded
+	if err != nil {
+		resp.Error = err.Error()
 	}
-	if err == nil {
-		rep.ExitCode, rep.Result = &code, &result
-	}
-	c.report(ctx, key, rep, workKey{queueEffects, effectKey(key, e)})
+	resp.StartedAt, resp.FinishedAt = started, c.o.Now().UTC()
+	c.report(ctx, key, workflow.Answer(e, resp), workKey{queueEffects, effectKey(key, e)})
 }
 
-func (c *Controller) fetch(ctx context.Context, key string, e workflow.Request) (string, int, error) {
+func (c *Controller) fetch(ctx context.Context, key string, e workflow.Request) (workflow.Response, error) {
 	timeout := requestTimeout
 	if s := e.HTTP.TimeoutSeconds; s != nil {
 		timeout = time.Duration(*s) * time.Second
 	}
-	ctx, cancel := context.WithTimeoutCause(ctx, timeout, fmt.Errorf("no answer within %s", timeout))
+	why := fmt.Errorf("no answer within %s", timeout)
+	ctx, cancel := context.WithTimeoutCause(ctx, timeout, why)
 	defer cancel()
 	method := e.HTTP.Method
 	if method == "" {
@@ -132,19 +124,34 @@ func (c *Controller) fetch(ctx context.Context, key string, e workflow.Request) 
 	}
 	req, err := http.NewRequestWithContext(ctx, method, e.HTTP.URL, bytes.NewReader(body))
 	if err != nil {
-		return "", 0, fmt.Errorf("make request: %w", err)
+		return workflow.Response{}, fmt.Errorf("make request: %w", err)
 	}
 	if err := c.headers(ctx, key, e, req.Header); err != nil {
-		return "", 0, err
+		return workflow.Response{}, err
 	}
-	resp, err := httpClient(e.HTTP.InsecureSkipVerify).Do(req)
+	// net/http takes the host from the request, not from its headers.
+	if host := req.Header.Get("Host"); host != "" {
+		req.Host = host
+		req.Header.Del("Host")
+	}
+	client := httpClient(e.HTTP.InsecureSkipVerify)
+	if e.HTTP.InsecureSkipVerify {
+		defer client.CloseIdleConnections() // its transport is its own
+	}
+	resp, err := client.Do(req)
 	if err != nil {
-		return "", 0, fmt.Errorf("request %s: %w", e.HTTP.URL, err)
+		if errors.Is(context.Cause(ctx), why) {
+			err = why
+		}
+		return workflow.Response{}, fmt.Errorf("request %s: %w", e.HTTP.URL, err)
 	}
 	defer resp.Body.Close()
-	b, err := io.ReadAll(io.LimitReader(resp.Body, maxResponse))
+	b, err := io.ReadAll(io.LimitReader(resp.Body, maxResponse+1))
 	if err != nil {
-		return "", 0, fmt.Errorf("read response of %s: %w", e.HTTP.URL, err)
+		return workflow.Response{}, fmt.Errorf("read response of %s: %w", e.HTTP.URL, err)
 	}
-	return string(b), resp.StatusCode, nil
+	if len(b) > maxResponse {
+		return workflow.Response{}, fmt.Errorf("the response of %s is larger than %d bytes: fetch it in a container step", e.HTTP.URL, maxResponse)
+	}
+	return workflow.Response{Status: resp.StatusCode, Headers: resp.Header, Body: string(b)}, nil
 }

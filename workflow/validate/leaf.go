@@ -31,9 +31,7 @@ func (c *checker) leaf() {
 	case "resource":
 		c.resource()
 	case "http":
-		if c.t.HTTP.URL == "" {
-			c.failAt(c.t.Tree.Get("http"), "%s.http.url may not be empty", c.where)
-		}
+		c.http()
 	}
 	for kind, list := range map[string][]manifest.UserContainer{"sidecars": c.t.Sidecars, "initContainers": c.t.InitContainers} {
 		for i, s := range list {
@@ -43,6 +41,27 @@ func (c *checker) leaf() {
 		}
 	}
 	c.leafOutputs()
+}
+
+// http checks a request before it is made. A condition sees only the exchange (Argo Workflows docs, variables.md).
+func (c *checker) http() {
+	at, h := c.t.Tree.Get("http"), c.t.HTTP
+	if h.URL == "" {
+		c.failAt(at, "%s.http.url may not be empty", c.where)
+	}
+	if h.SuccessCondition == "" || strings.Contains(h.SuccessCondition, "{{") {
+		return
+	}
+	at = at.Get("successCondition")
+	names, err := c.evaluator.Names(h.SuccessCondition)
+	if err != nil {
+		c.failAt(at, "%s.http.successCondition: %v", c.where, err)
+	}
+	for _, name := range names {
+		if root, _, _ := strings.Cut(name, "."); root != "request" && root != "response" {
+			c.failAt(at, "%s.http.successCondition: %s is not known here: it can name request.… and response.…", c.where, name)
+		}
+	}
 }
 
 func (c *checker) hasTag(path string) bool { return isTagged(c.t.Tree.Lookup(path).Text()) }

@@ -169,3 +169,31 @@ func FuzzObject(f *testing.F) {
 		}
 	})
 }
+
+// TestHTTPConditions: a condition that cannot be compiled, or names what is not there when the answer is judged, is a
+// fault before the run (Argo Workflows docs, variables.md, "HTTP Templates").
+func TestHTTPConditions(t *testing.T) {
+	const text = `apiVersion: argoproj.io/v1alpha1
+kind: Workflow
+metadata: {generateName: http-}
+spec:
+  entrypoint: main
+  templates:
+  - name: main
+    http:
+      url: http://a.test
+      successCondition: CONDITION
+`
+	const at = "error wf.yaml:10:25: templates.main.http.successCondition: "
+	for condition, want := range map[string][]string{
+		`response.statusCode < 500 && len(request.headers) == 0`:         nil,
+		`response.body contains "{{workflow.name}}"`:                     nil,
+		`response.statusCode <`:                                          {at + "unexpected token EOF (1:21)"},
+		`status == 200 && response.body != inputs.parameters.x && true `: {at + "inputs.parameters.x is not known here: it can name request.… and response.…", at + "status is not known here: it can name request.… and response.…"},
+	} {
+		got := check(t, strings.Replace(text, "CONDITION", condition, 1), Options{})
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Errorf("%s: %s", condition, diff)
+		}
+	}
+}

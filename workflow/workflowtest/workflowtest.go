@@ -41,6 +41,9 @@ type Outcome struct {
 	Containers map[string]int `json:"containers,omitempty"`
 	// Unrun names containers of a set that were not started.
 	Unrun []string `json:"unrun,omitempty"`
+	// Status and Headers are of the answer to an http template's request, whose body is Result; 200 if not said.
+	Status  int                 `json:"status,omitempty"`
+	Headers map[string][]string `json:"headers,omitempty"`
 }
 
 // World is where a run happens.
@@ -284,8 +287,7 @@ func (r *Run) effect(e workflow.Effect) error {
 		return r.release(e)
 	case workflow.Request:
 		r.Started[e.EffectKey()]++
-		out := r.outcome(executor.Pod{ID: executor.ID{Owner: r.State.Run().UID, Node: e.Node, Attempt: e.Attempt}})
-		r.final(executor.ID{Owner: r.State.Run().UID, Node: e.Node, Attempt: e.Attempt}, executor.Pod{}, out)
+		r.answer(e, r.outcome(executor.Pod{ID: executor.ID{Owner: r.State.Run().UID, Node: e.Node, Attempt: e.Attempt}}))
 	default:
 		return fmt.Errorf("effect %T is not known", e)
 	}
@@ -376,6 +378,18 @@ func (r *Run) final(id executor.ID, p executor.Pod, o Outcome) {
 		})
 	}
 	r.pods[id] = r.at(o.Takes, workflow.Report{Report: rep})
+}
+
+// answer gives the answer to a request when its time is up.
+func (r *Run) answer(e workflow.Request, o Outcome) {
+	if o.Forever {
+		return
+	}
+	resp := workflow.Response{Status: o.Status, Headers: o.Headers, Body: o.Result, Error: o.Error, StartedAt: r.Now, FinishedAt: r.Now.Add(o.Takes)}
+	if resp.Status == 0 {
+		resp.Status = 200
+	}
+	r.at(o.Takes, workflow.Report{Report: workflow.Answer(e, resp)})
 }
 
 func (r *Run) stopPod(e workflow.StopPod) {
