@@ -223,11 +223,15 @@ func titles(list gjson.Result, key string) []string {
 	return out
 }
 
-// missing are the entries of a that are not in b.
+// missing are the entries of a that are not in b. A sender decides how long the lists are.
 func missing(a, b []string) []string {
+	in := make(map[string]bool, len(b))
+	for _, s := range b {
+		in[s] = true
+	}
 	var out []string
 	for _, s := range a {
-		if !slices.Contains(b, s) {
+		if !in[s] {
 			out = append(out, s)
 		}
 	}

@@ -9,10 +9,12 @@ import (
 	"encoding/base64"
 	"encoding/hex"
 	"errors"
+	"fmt"
 	"net/http"
 	"os"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -188,6 +190,39 @@ func TestDeliveryIDIsTheSameForARepetitionOnly(t *testing.T) {
 	}
 }
 
+// TestNormaliseInProportion gives long lists, each with nothing of the other: work that grows with the square of a
+// delivery's length would take minutes here.
+func TestNormaliseInProportion(t *testing.T) {
+	const entries = 150_000
+	var before, after, commits strings.Builder
+	for i := range entries {
+		fmt.Fprintf(&before, `{"title":"a%d"},`, i)
+		fmt.Fprintf(&after, `{"title":"b%d"},`, i)
+		fmt.Fprintf(&commits, `{"id":"%d","added":["%d"]},`, i, i)
+	}
+	list := func(b *strings.Builder) string { return "[" + strings.TrimSuffix(b.String(), ",") + "]" }
+	for name, body := range map[string]string{
+		"labels":  `{"object_kind":"merge_request","changes":{"labels":{"previous":` + list(&before) + `,"current":` + list(&after) + `}}}`,
+		"commits": `{"object_kind":"push","ref":"refs/heads/a","commits":` + list(&commits) + `}`,
+	} {
+		t.Run(name, func(t *testing.T) {
+			begin := time.Now()
+			g, err := forge.Normalise(forge.GitLab, http.Header{}, []byte(body))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if took := time.Since(begin); took > 20*time.Second {
+				t.Errorf("%d bytes took %s", len(body), took)
+			}
+			if name == "labels" && (len(g.PR.LabelsAdded) != entries || len(g.PR.LabelsRemoved) != entries) {
+				t.Errorf("%d labels added, %d removed, want %d", len(g.PR.LabelsAdded), len(g.PR.LabelsRemoved), entries)
+			}
+		})
+	}
+}
+
+// FuzzNormalise: run it with -fuzzminimizetime 100x. Go's fuzzer spends up to a minute on making each new input shorter,
+// during which it executes nothing else and seems to be stuck.
 func FuzzNormalise(f *testing.F) {
 	for _, name := range []string{"push", "tag", "merge_request_update", "comment"} {
 		f.Add("gitlab", "", gitlabBody(f, name))
