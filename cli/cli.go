@@ -29,6 +29,8 @@ type IO struct {
 	Out, Err io.Writer
 	// Getenv reads the environment.
 	Getenv func(string) string
+	// Fault is called at named points of the server in test builds; nil in every other.
+	Fault func(point string)
 }
 
 // exitError ends a command with a code. An empty message prints nothing.

@@ -25,7 +25,7 @@ const defaultListen = "127.0.0.1:2746"
 type serveOptions struct {
 	config, data, listen, executor, tokenFile, name, hostImages string
 	bridge, subnet                                              string
-	mirrors                                                     []string
+	mirrors, hostRepos                                          []string
 	verbose                                                     bool
 }
 
@@ -51,6 +51,7 @@ Exit status: 0 stopped by a signal, 1 a part of the server failed, 2 a bad comma
 	f.StringVar(&o.data, "data", "tiphys-data", "folder for the ledger, repositories, artifacts, images and logs")
 	f.StringVar(&o.listen, "listen", defaultListen, "address of the one port")
 	f.StringVar(&o.executor, "executor", runs.ExecutorContainer, "where steps run unless a workflow's annotation tiphys.dev/executor says: container or host")
+	f.StringArrayVar(&o.hostRepos, "host-repos", nil, "repositories whose runs may use the host executor, and so this machine's files: NAME of the built-in remote, HOST/NAME elsewhere, GROUP/*, or * for all; never forks (may be repeated)")
 	f.StringVar(&o.tokenFile, "token-file", "", "file with the admin token")
 	f.StringVar(&o.name, "name", "", "host name under which the server is reached from elsewhere")
 	f.StringVar(&o.hostImages, "host-images", "", "YAML file that tells the host executor the commands and programs of images")
@@ -81,7 +82,7 @@ func runServe(ctx context.Context, std IO, o serveOptions) (err error) {
 func (o serveOptions) server(std IO) (server.Options, error) {
 	opt := server.Options{
 		Config: o.config, Listen: o.listen, Host: o.executor == runs.ExecutorHost, Name: o.name, Version: Version,
-		Network: local.Network{Bridge: o.bridge, Subnet: o.subnet}, Log: logger(std.Err, o.verbose),
+		Network: local.Network{Bridge: o.bridge, Subnet: o.subnet}, Log: logger(std.Err, o.verbose), Fault: std.Fault,
 	}
 	switch o.executor {
 	case runs.ExecutorContainer, runs.ExecutorHost:
@@ -96,6 +97,9 @@ func (o serveOptions) server(std IO) (server.Options, error) {
 	}
 	if opt.Mirrors, err = parameters(o.mirrors); err != nil {
 		return opt, err
+	}
+	if opt.HostRepos, err = server.ParseHostRepos(o.hostRepos); err != nil {
+		return opt, fmt.Errorf("--host-repos: %w", err)
 	}
 	if o.hostImages != "" {
 		if opt.Images, err = server.ReadHostImages(o.hostImages); err != nil {

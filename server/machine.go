@@ -53,14 +53,15 @@ type MachineOptions struct {
 	// Authorize is asked before an artifact of the default store is read or written by a step.
 	Authorize func(ctx context.Context, key string, write bool) error
 	// Token makes a step's own token; nil for none.
-	Token     func(workflow.Run, executor.ID) secret.Value
-	AllowHost func(workflow.Run) bool
-	Orphan    func(context.Context, executor.Report)
-	Network   local.Network
-	Env       map[string]string
-	Log       *slog.Logger
-	Now       func() time.Time
-	// Fault is called at named points in test builds.
+	Token func(workflow.Run, executor.ID) secret.Value
+	// RefuseHost says why a run may not use the host executor, and what to do; nil allows it.
+	RefuseHost func(context.Context, runs.Submission) (reason, hint string)
+	Orphan     func(context.Context, executor.Report)
+	Network    local.Network
+	Env        map[string]string
+	Log        *slog.Logger
+	Now        func() time.Time
+	// Fault is called at named points in test builds, with ROOM/POINT.
 	Fault func(point string)
 }
 
@@ -131,7 +132,7 @@ func (m *Machine) Start(ctx context.Context) {
 
 func (m *Machine) openLedger(ctx context.Context, o MachineOptions) (err error) {
 	opt := sqlite.Options{
-		Path: filepath.Join(m.Data, "ledger.db"), Now: o.Now, Fault: o.Fault,
+		Path: filepath.Join(m.Data, "ledger.db"), Now: o.Now, Fault: at("ledger", o.Fault),
 		Projections: append([]ledger.Projection{workflow.Projection{}, lock.Projection{}, runs.Projection{}}, o.Projections...),
 	}
 	if o.Ephemeral {
@@ -160,7 +161,7 @@ func (m *Machine) openExecutor(o MachineOptions) (err error) {
 			Store: m.Artifacts, Secrets: m.secret, ResolveRepo: o.ResolveRepo, TempDir: os.TempDir(), Authorize: o.Authorize,
 		}),
 		Network: o.Network, Hide: []string{m.Data}, HostFiles: o.HostFiles, HostCommand: o.HostCommand, HostPath: os.Getenv("PATH"),
-		NoSync: o.Ephemeral, Bound: o.Ephemeral, Now: o.Now, Log: m.log, Fault: o.Fault,
+		NoSync: o.Ephemeral, Bound: o.Ephemeral, Now: o.Now, Log: m.log, Fault: at("executor", o.Fault),
 	})
 	return err
 }
@@ -171,8 +172,8 @@ func (m *Machine) prepare(o MachineOptions) {
 		objects = o.MakeObjects(m)
 	}
 	m.Runs = runs.New(runs.Options{
-		Ledger: m.Ledger, Executor: m.Executor, Host: o.Host, AllowHost: o.AllowHost, Objects: objects, Validate: validator(objects),
-		Token: o.Token, Env: o.Env, Now: o.Now, Log: m.log, Orphan: o.Orphan, Fault: o.Fault,
+		Ledger: m.Ledger, Executor: m.Executor, Host: o.Host, RefuseHost: o.RefuseHost, Objects: objects, Validate: validator(objects),
+		Token: o.Token, Env: o.Env, Now: o.Now, Log: m.log, Orphan: o.Orphan, Fault: at("runs", o.Fault),
 	})
 }
 

@@ -123,7 +123,7 @@ func (s *Server) openDeploy(ctx context.Context) (err error) {
 	}
 	s.target, err = targetlocal.Open(ctx, targetlocal.Options{
 		Ledger: s.machine.Ledger, Executor: s.machine.Executor, Reports: s.reports, Box: s.box, DigestKey: digestKey,
-		Names: s.machine.Executor, Addresses: s.addresses(), Now: s.o.Now, Log: s.o.Log,
+		Names: s.machine.Executor, Addresses: s.addresses(), Now: s.o.Now, Log: s.o.Log, Fault: at("target", s.o.Fault),
 	})
 	if err != nil {
 		return err

@@ -90,19 +90,6 @@ func (s *Server) alive(ctx context.Context, c steptoken.Claims) bool {
 func namespaceOf(key string) string { ns, _, _ := strings.Cut(key, "/"); return ns }
 func nameOf(key string) string      { _, name, _ := strings.Cut(key, "/"); return name }
 
-// allowHost keeps runs of forks off this machine's own files.
-func (s *Server) allowHost(run workflow.Run) bool {
-	if run.Event == 0 {
-		return true
-	}
-	entry, err := s.machine.Ledger.Entry(context.Background(), run.Event)
-	if err != nil {
-		return false
-	}
-	e, err := event.FromEntry(entry)
-	return err == nil && (e.Git == nil || e.Git.PR == nil || !e.Git.PR.Fork)
-}
-
 // authorizeArtifact lets a step at its own run's artifacts, and at keys that name no run's folder.
 func (s *Server) authorizeArtifact(ctx context.Context, key string, _ bool) error {
 	caller := artifact.CallerFrom(ctx)
@@ -164,6 +151,9 @@ func (s *Server) authorizeImage(r *http.Request, repo string, write bool) error 
 
 // imagePushed records an image.
 func (s *Server) imagePushed(ctx context.Context, repo, ref, digest string) error {
+	if s.o.Fault != nil {
+		s.o.Fault("registry/image-stored")
+	}
 	id := gate.From(ctx)
 	body := map[string]string{"name": repo, "ref": ref, "digest": digest}
 	draft := ledger.Draft{Actor: id.Actor, Kind: steps.KindImage, Subject: "image/" + repo + "@" + digest, Body: body}

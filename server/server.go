@@ -43,6 +43,8 @@ type Options struct {
 	Listen string
 	// Host makes the host executor the default.
 	Host bool
+	// HostRepos are the repositories whose runs may use it.
+	HostRepos HostRepos
 	// Name is the host name under which the server is reached, beside loopback and its address.
 	Name string
 	// Token is the admin token; required beyond loopback.
@@ -53,7 +55,7 @@ type Options struct {
 	Version string
 	Log     *slog.Logger
 	Now     func() time.Time
-	// Fault is called at named points in test builds.
+	// Fault is called at named points in test builds, with ROOM/POINT.
 	Fault func(string)
 }
 
@@ -81,9 +83,6 @@ type Server struct {
 func Open(ctx context.Context, o Options) (_ *Server, err error) {
 	if o.Now == nil {
 		o.Now = time.Now
-	}
-	if o.Fault == nil {
-		o.Fault = func(string) {}
 	}
 	s := &Server{o: o, reports: make(chan executor.Report, 1024)}
 	defer func() {
@@ -155,7 +154,7 @@ func (s *Server) openMachine(ctx context.Context) (err error) {
 			s.defs = definitions.New(m.Ledger, s.box, check)
 			return s.defs
 		},
-		ResolveRepo: s.resolveRepo, Authorize: s.authorizeArtifact, Token: s.token, AllowHost: s.allowHost, Orphan: s.orphan, Network: s.o.Network,
+		ResolveRepo: s.resolveRepo, Authorize: s.authorizeArtifact, Token: s.token, RefuseHost: s.refuseHost, Orphan: s.orphan, Network: s.o.Network,
 		Env: map[string]string{"TIPHYS_URL": s.URL()}, Log: s.o.Log, Now: s.o.Now, Fault: s.o.Fault,
 	})
 	if s.machine != nil {
@@ -193,7 +192,7 @@ func (s *Server) openGit(ctx context.Context) (err error) {
 	}
 	s.remote, err = builtin.New(builtin.Options{
 		Dir: filepath.Join(s.o.Data, "git"), Ledger: s.machine.Ledger, Hook: self, Identity: s.gitIdentity,
-		BaseURL: s.URL(), CreateOnPush: true, Now: s.o.Now, Log: s.o.Log, Fault: s.o.Fault,
+		BaseURL: s.URL(), CreateOnPush: true, Now: s.o.Now, Log: s.o.Log, Fault: at("git", s.o.Fault),
 	})
 	if err != nil {
 		return err
@@ -228,7 +227,7 @@ func (s *Server) gitIdentity(r *http.Request) (string, bool, bool, error) {
 func (s *Server) openEvents(context.Context) error {
 	s.events = events.New(events.Options{
 		Ledger: s.machine.Ledger, Runs: s.machine.Runs, Definitions: s.defs, Secret: s.machine.Runs.Secret,
-		File: s.repoFile, Now: s.o.Now, Log: s.o.Log, Fault: s.o.Fault,
+		File: s.repoFile, Now: s.o.Now, Log: s.o.Log, Fault: at("events", s.o.Fault),
 	})
 	s.crons = crons.New(crons.Options{Ledger: s.machine.Ledger, Runs: s.machine.Runs, Definitions: s.defs, Now: s.o.Now, Log: s.o.Log})
 	return nil

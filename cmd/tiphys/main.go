@@ -15,6 +15,6 @@ func main() {
 		os.Exit(builtin.HookMain(hook, os.Stdin, os.Stdout, os.Stderr, os.Environ()))
 	}
 	os.Exit(cli.Main(context.Background(), os.Args[1:], cli.IO{
-		In: os.Stdin, Out: os.Stdout, Err: os.Stderr, Getenv: os.Getenv,
+		In: os.Stdin, Out: os.Stdout, Err: os.Stderr, Getenv: os.Getenv, Fault: fault(),
 	}))
 }

@@ -100,6 +100,7 @@ func (e *Executor) Start(ctx context.Context, p executor.Pod) error {
 		e.mu.Unlock()
 		return fmt.Errorf("start pod %s: %w", p.ID.Node, err)
 	}
+	e.o.Fault("pod-record")
 	e.attempts[p.ID] = a
 	e.mu.Unlock()
 	a.begin()
@@ -223,6 +224,7 @@ func (a *attempt) finish(r executor.Report) {
 	if err != nil {
 		a.e.o.Log.Error("keep final report", "attempt", a.name, "error", err)
 	}
+	a.e.o.Fault("report-record")
 	a.conclude(r)
 }
 

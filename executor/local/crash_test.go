@@ -177,7 +177,7 @@ func TestServerKilled(t *testing.T) {
 // The server dies at each of its fault points; whoever comes next orders the pod again, as the outbox would.
 func TestFaultPoints(t *testing.T) {
 	needRoot(t)
-	for _, point := range []string{"shim-launch", "exit-record", "acknowledge"} {
+	for _, point := range []string{"pod-record", "shim-start", "shim-order", "shim-launch", "exit-record", "acknowledge", "acknowledge-half", "acknowledged"} {
 		t.Run(point, func(t *testing.T) {
 			dir, shared := t.TempDir(), t.TempDir()
 			p := oncePod(t, shared)

@@ -63,6 +63,7 @@ func (a *attempt) settle() {
 			r.Phase, r.Reason, r.Message = executor.Error, executor.ReasonOutput, err.Error()
 		}
 	}
+	a.e.o.Fault("artifacts-saved")
 	a.finish(r)
 	_ = a.send(wire.Request{Op: wire.OpRelease})
 }
@@ -321,9 +322,11 @@ func (e *Executor) Acknowledge(ctx context.Context, id executor.ID) error {
 	if err := os.Rename(a.workFolder(), trash); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("acknowledge pod %s: %w", id.Node, err)
 	}
+	e.o.Fault("acknowledge-half")
 	if err := os.Rename(a.dir, filepath.Join(e.o.Dir, "done", a.name)); err != nil {
 		return fmt.Errorf("acknowledge pod %s: %w", id.Node, err)
 	}
+	e.o.Fault("acknowledged")
 	delete(e.attempts, id)
 	e.trash.add(a.gone, trash)
 	return nil

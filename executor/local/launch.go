@@ -25,10 +25,12 @@ func (a *attempt) launch(ctx context.Context, spec *wire.Spec) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
+	a.e.o.Fault("shim-start")
 	conn, err := a.startShim()
 	if err != nil {
 		return fmt.Errorf("start shim: %w", err)
 	}
+	a.e.o.Fault("shim-order")
 	a.mu.Lock()
 	a.conn, a.enc = conn, json.NewEncoder(conn)
 	a.mu.Unlock()

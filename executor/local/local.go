@@ -87,7 +87,9 @@ type Options struct {
 	Now func() time.Time
 	// Log takes what is nobody's report; discarded if nil.
 	Log *slog.Logger
-	// Fault is called at "shim-launch", "exit-record" and "acknowledge", for crash tests.
+	// Fault is called at named points, for crash tests: "pod-record" (on record, nothing begun), "shim-start" (prepared),
+	// "shim-order" (the shim waits for its order), "shim-launch" (it has it), "exit-record" (the pod has ended),
+	// "artifacts-saved", "report-record" (the final report is kept), and "acknowledge", "acknowledge-half", "acknowledged".
 	Fault func(point string)
 }
 

@@ -16,8 +16,11 @@ import (
 const defaultEntries = 1000
 
 const (
-	entryColumns = "e.seq, e.time, e.actor, e.kind, e.subject, e.cause, e.place, e.hash, coalesce(e.body, c.body)"
-	entrySource  = "entries e%s LEFT JOIN contents c ON e.place = 2 AND c.digest = e.digest"
+	entryColumns = "e.seq, e.time, e.actor, e.kind, e.subject, e.cause, e.place, e.hash, "
+	entrySource  = "entries e%s"
+	bodyColumn   = "coalesce(e.body, c.body)"
+	bodySource   = " LEFT JOIN contents c ON e.place = 2 AND c.digest = e.digest"
+	noBody       = "NULL"
 )
 
 // Entry implements [ledger.Reader].
@@ -139,7 +142,11 @@ func entriesSQL(q ledger.EntryQuery, index string, limit int) (string, []any) {
 		direction = "DESC"
 	}
 	kinds := slices.Compact(slices.Sorted(slices.Values(q.Kinds)))
-	one := fmt.Sprintf("SELECT * FROM (SELECT "+entryColumns+" FROM "+entrySource+" WHERE %%s%s ORDER BY e.seq %s LIMIT ?)", index, filter, direction)
+	body, source := bodyColumn, entrySource+bodySource
+	if q.Bare {
+		body, source = noBody, entrySource
+	}
+	one := fmt.Sprintf("SELECT * FROM (SELECT "+entryColumns+body+" FROM "+source+" WHERE %%s%s ORDER BY e.seq %s LIMIT ?)", index, filter, direction)
 	if len(kinds) == 0 || !strings.HasSuffix(index, "entries_kind") {
 		where, args := "TRUE", []any(nil)
 		if len(kinds) > 0 {

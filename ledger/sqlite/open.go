@@ -56,7 +56,9 @@ type Options struct {
 	// Readers is the most reads at a time; 4 if 0.
 	Readers int
 	// Fault, if not nil, is called on the writer's goroutine at "append" (after each), "before-commit",
-	// "after-commit" (durable, not yet answered) and "outbox-claim" (written, not yet committed). Crash tests kill the process there.
+	// "after-commit" (durable, not yet answered) and "outbox-claim" (written, not yet committed), and on the claimer's at
+	// "outbox-claimed" (durable, not yet answered). "append" and "after-commit" are called again for each entry, with a
+	// space and its kind. Crash tests kill the process there.
 	Fault func(point string)
 }
 

@@ -124,6 +124,9 @@ func (o outbox) Claim(ctx context.Context, queue string, n int, lease time.Durat
 	if err != nil {
 		return nil, fmt.Errorf("claim from queue %s: %w", queue, o.l.explain(err))
 	}
+	if len(taken) > 0 {
+		o.l.writer.fault("outbox-claimed")
+	}
 	return taken, nil
 }
 

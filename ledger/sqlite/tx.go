@@ -83,6 +83,8 @@ func (t *tx) Append(d ledger.Draft) (ledger.Entry, error) {
 		}
 	}
 	t.b.w.fault("append")
+	t.b.w.faultOf("append", e.Kind)
+	e.Value = nil // the projections have seen it
 	return e, nil
 }
 
@@ -96,32 +98,34 @@ func (t *tx) compose(d ledger.Draft) (ledger.Entry, error) {
 		return ledger.Entry{}, fmt.Errorf("cause %d of %s is not an earlier entry", d.Cause, d.Kind)
 	}
 	var err error
-	if e.Body, err = encodeBody(d.Body); err != nil {
+	if e.Body, e.Value, err = encodeBody(d.Body); err != nil {
 		return ledger.Entry{}, fmt.Errorf("body of %s: %w", d.Kind, err)
 	}
 	return e, nil
 }
 
-func encodeBody(v any) (json.RawMessage, error) {
-	var body json.RawMessage
+func encodeBody(v any) (body json.RawMessage, value any, err error) {
 	switch v := v.(type) {
 	case nil:
-		return nil, nil
+		return nil, nil, nil
 	case json.RawMessage:
 		if len(v) == 0 {
-			return nil, nil
+			return nil, nil, nil
 		}
 		if !json.Valid(v) {
-			return nil, errors.New("not JSON")
+			return nil, nil, errors.New("not JSON")
 		}
 		body = bytes.Clone(v)
+	case ledger.Encoded:
+		body, value = v.JSON(), v.Value()
 	default:
-		var err error
-		if body, err = json.Marshal(v); err != nil {
-			return nil, err
+		encoded, err := ledger.Encode(v)
+		if err != nil {
+			return nil, nil, err
 		}
+		body, value = encoded.JSON(), v
 	}
-	return body, checkSize(body)
+	return body, value, checkSize(body)
 }
 
 func checkSize(body []byte) error {

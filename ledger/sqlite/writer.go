@@ -50,6 +50,7 @@ type writer struct {
 	ledger *Ledger
 	now    func() time.Time
 	fault  func(string)
+	faulty bool // fault is not the default
 
 	intents chan *intent
 	closing chan struct{}
@@ -75,7 +76,7 @@ type place struct {
 
 func startWriter(ctx context.Context, l *Ledger, s *session, o Options) (*writer, error) {
 	w := &writer{
-		ledger: l, now: o.Now, fault: o.Fault, session: s,
+		ledger: l, now: o.Now, fault: o.Fault, faulty: o.Fault != nil, session: s,
 		intents: make(chan *intent, queueLength),
 		closing: make(chan struct{}), stopped: make(chan struct{}),
 		cache: newCache(), wants: map[string][]ledger.Projection{},
@@ -248,6 +249,9 @@ func (w *writer) runBatch(list []*intent) {
 		return
 	}
 	w.fault("after-commit")
+	for i := range b.entries {
+		w.faultOf("after-commit", b.entries[i].entry.Kind)
+	}
 	for _, i := range running {
 		close(i.done)
 	}
@@ -255,6 +259,13 @@ func (w *writer) runBatch(list []*intent) {
 		w.ledger.changed.send()
 	}
 	w.checkpoint()
+}
+
+// faultOf is the fault point of one kind of entries; only test builds pay for its name.
+func (w *writer) faultOf(point, kind string) {
+	if w.faulty {
+		w.fault(point + " " + kind)
+	}
 }
 
 // fail undoes the transaction and answers everybody who has no error of their own with err.

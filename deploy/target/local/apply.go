@@ -50,6 +50,7 @@ func (t *Target) Apply(ctx context.Context, wish *unstructured.Unstructured, opt
 		next.Application == old.Application && reflect.DeepEqual(next.Sealed, old.Sealed) {
 		return old.live.DeepCopy(), nil
 	}
+	t.o.Fault("apply")
 	if old != nil {
 		// The object keeps its identity: pods and children refer to it.
 		saved := *old
@@ -62,6 +63,7 @@ func (t *Target) Apply(ctx context.Context, wish *unstructured.Unstructured, opt
 	} else if err := t.write(ctx, change{kind: deploy.KindObjectApplied, o: next, cause: opt.Cause}); err != nil {
 		return nil, fmt.Errorf("apply %s: %w", key, err)
 	}
+	t.o.Fault("applied")
 	if p := t.pods[next.UID]; p != nil && old == nil {
 		t.adopt(p)
 	}
@@ -222,6 +224,7 @@ func (t *Target) Delete(ctx context.Context, k deploy.Key, opt deploy.ApplyOptio
 	if opt.Application != "" && o.Application != opt.Application && !opt.Force {
 		return fmt.Errorf("delete %s: it belongs to the application %q", k, o.Application)
 	}
+	t.o.Fault("delete")
 	if err := t.markDeleted(ctx, o, opt.Cause); err != nil {
 		return fmt.Errorf("delete %s: %w", k, err)
 	}

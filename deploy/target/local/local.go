@@ -74,6 +74,9 @@ type Options struct {
 	ReadyWait time.Duration
 	Now       func() time.Time
 	Log       *slog.Logger
+	// Fault is called at named points, for crash tests: "apply" and "applied" (before and after it is on record), "delete",
+	// "pod-start" and "pod-started" (before and after the executor has it), "pod-end" (it has ended, which is not on record).
+	Fault func(point string)
 }
 
 // Target is this machine.
@@ -117,6 +120,9 @@ func Open(ctx context.Context, o Options) (*Target, error) {
 	}
 	if o.Reports == nil {
 		o.Reports = o.Executor.Reports()
+	}
+	if o.Fault == nil {
+		o.Fault = func(string) {}
 	}
 	t := &Target{o: o, kick: make(chan struct{}, 1), changes: make(chan deploy.Change, 256),
 		objects: map[deploy.Key]*object{}, pods: map[string]*pod{}, services: map[deploy.Key]*service{}, backends: map[string]*backend{}}

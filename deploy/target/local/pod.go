@@ -109,7 +109,9 @@ func (t *Target) begin(p *pod) {
 	begun := make(chan struct{})
 	p.begun = begun
 	t.spawn(func(ctx context.Context) {
+		t.o.Fault("pod-start")
 		err := t.o.Executor.Start(ctx, order)
+		t.o.Fault("pod-started")
 		t.mu.Lock()
 		defer t.mu.Unlock()
 		defer close(begun)
@@ -274,6 +276,7 @@ func (t *Target) acknowledge(id executor.ID) {
 
 // ended records the end of an attempt, and whether another follows, and only then acknowledges it.
 func (t *Target) ended(p *pod, r executor.Report) {
+	t.o.Fault("pod-end")
 	id := p.id()
 	t.unready(p)
 	p.running, p.known, p.begun, p.stopping = false, false, nil, false

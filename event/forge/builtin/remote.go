@@ -52,7 +52,8 @@ type Options struct {
 	// Log receives what no caller can be told; nil discards it.
 	Log *slog.Logger
 	// Fault is called at the named points of a push and of a merge, for crash tests: ref-update (intended,
-	// refs not changed yet), before-confirm (refs changed, not recorded), after-confirm (recorded).
+	// refs not changed yet), before-confirm (refs changed, not recorded), after-confirm (recorded); and at repo-record, when
+	// a new repository is on record and not on disk.
 	Fault func(point string)
 	// Git is the git executable; empty means the first in PATH.
 	Git string

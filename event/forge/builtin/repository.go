@@ -77,6 +77,7 @@ func (r *Remote) CreateRepository(ctx context.Context, actor Actor, repo Reposit
 	if err != nil {
 		return Repository{}, fmt.Errorf("create repository %s: %w", repo.Name, err)
 	}
+	r.opt.Fault("repo-record")
 	if err := r.initBare(ctx, r.dir(repo.Name), repo.DefaultBranch); err != nil {
 		return Repository{}, fmt.Errorf("create repository %s: %w", repo.Name, err)
 	}
