@@ -74,6 +74,7 @@ type scheduled struct {
 	schedules cron.Schedules
 	spec      json.RawMessage
 	seq       int64
+	origin    string // who declared it
 }
 
 // idle is the longest sleep: definitions may change meanwhile, which a commit tells.
@@ -140,7 +141,7 @@ func (c *Controller) list(ctx context.Context) ([]scheduled, error) {
 		if manifest.Failed(diags) || len(objects) != 1 {
 			continue // it was checked when it was declared
 		}
-		s := scheduled{key: d.Namespace + "/" + d.Name, seq: d.Seq, spec: objects[0].Tree.Lookup("spec.workflowSpec").JSON()}
+		s := scheduled{key: d.Namespace + "/" + d.Name, seq: d.Seq, origin: d.Origin, spec: objects[0].Tree.Lookup("spec.workflowSpec").JSON()}
 		objects[0].Into(&s.def)
 		s.def.Namespace = d.Namespace
 		if s.schedules, err = cron.ParseAll(s.def.Spec); err != nil {
@@ -297,7 +298,7 @@ func (c *Controller) submit(ctx context.Context, s scheduled, slot time.Time) er
 	name := fmt.Sprintf("%s-%d", s.def.Name, slot.Unix())
 	run, err := c.o.Runs.Submit(ctx, runs.Submission{
 		Object: objects[0], Namespace: s.def.Namespace, Name: name, Labels: labels, Annotations: annotations,
-		Actor: "cron:" + s.key, Cause: s.seq, ScheduledTime: &slot,
+		Actor: "cron:" + s.key, Cause: s.seq, ScheduledTime: &slot, Origin: s.origin,
 	})
 	if errors.Is(err, ledger.ErrExists) {
 		run.Name, err = name, nil

@@ -46,9 +46,10 @@ type Options struct {
 	Executor executor.Executor
 	// Host runs steps on a view of this machine unless the run chooses otherwise.
 	Host bool
-	// AllowHost tells whether a run may use the host executor; nil allows it.
-	AllowHost func(workflow.Run) bool
-	Objects   Objects
+	// RefuseHost says why a run that is submitted may not use the host executor, and what to do about it; an empty
+	// reason allows it, and nil allows it to all.
+	RefuseHost func(ctx context.Context, s Submission) (reason, hint string)
+	Objects    Objects
 	// Token makes the step's own token for an attempt; nil for none.
 	Token func(run workflow.Run, id executor.ID) secret.Value
 	// Env is added to every step.

@@ -3,6 +3,7 @@ package runs
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"time"
 
@@ -157,8 +158,8 @@ func (c *Controller) host(run workflow.Run, pod executor.Pod) (bool, error) {
 	default:
 		return false, fmt.Errorf("annotation %s: this server has no executor %q (use %s or %s)", AnnotationExecutor, want, ExecutorHost, ExecutorContainer)
 	}
-	if host && c.o.AllowHost != nil && !c.o.AllowHost(run) {
-		return false, fmt.Errorf("the host executor is not allowed for this run: it runs commands with this machine's files, and code of a fork must not have them: use the container executor")
+	if why := run.Annotations[AnnotationHostRefused]; host && why != "" {
+		return false, errors.New(why)
 	}
 	return host, nil
 }

@@ -32,8 +32,14 @@ type Submission struct {
 	Labels      map[string]string
 	Annotations map[string]string
 	Actor       string
-	// Cause is the ledger entry that led to the run, Event the event's entry; 0 for none.
+	// Cause is the ledger entry that led to the run, Event the event's entry; 0 for none. Events are the entries of
+	// all events that a condition put together, Event among them.
 	Cause, Event int64
+	Events       []int64
+	// Source is the URL of the repository that the manifest was read from; empty if it was not read from one.
+	Source string
+	// Origin is whoever declared the definition that the run is made of; empty for none.
+	Origin string
 	// Unique, if not empty, makes a second submission with it return the first run's name and ErrExists.
 	Unique        string
 	ScheduledTime *time.Time
@@ -54,6 +60,9 @@ func (c *Controller) Submit(ctx context.Context, s Submission) (workflow.Run, er
 		return workflow.Run{}, err
 	}
 	if err = c.validate(ctx, s, cmd.Namespace); err != nil && !s.keeps(&cmd, err) {
+		return workflow.Run{}, err
+	}
+	if err = c.refuseHost(ctx, s, &cmd); err != nil && !s.keeps(&cmd, err) {
 		return workflow.Run{}, err
 	}
 	key := Key(cmd.Namespace, cmd.Name)

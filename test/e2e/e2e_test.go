@@ -35,6 +35,7 @@ func options(t *testing.T) story.Options {
 	return story.Options{
 		Tiphys: tiphys, Sample: filepath.Join(root, "examples", "harbour"),
 		Deliveries: filepath.Join(root, "event", "testdata", "gitlab"), Out: &lines{t: t},
+		HostRepos: []string{"fort"},
 	}
 }
 

@@ -25,6 +25,8 @@ type Options struct {
 	Tiphys, Sample, Deliveries string
 	// Names to give the repository and the services; the zero value means Harbour.
 	Names Names
+	// HostRepos are repositories whose runs may use this machine's files, beside the story's own.
+	HostRepos []string
 	// Out is told each step in a line.
 	Out io.Writer
 	// Edit changes the sample's files before they are committed; nil for no change.
@@ -34,6 +36,8 @@ type Options struct {
 	Rough bool
 	// Stay is called after the story, with everything still up; nil to stop at once.
 	Stay func(ctx context.Context, w *World) error
+	// Env is added to the server's environment.
+	Env []string
 	// Began is called when the server is up for the first time.
 	Began func(w *World)
 }

@@ -129,9 +129,15 @@ func (w *World) launch() error {
 	}
 	defer log.Close()
 	// It outlives the call that starts it, and ends by Stop, Kill or Close.
-	cmd := exec.CommandContext(context.Background(), w.o.Tiphys, "serve", "--config", w.Config, "--data", w.Data, "--listen", "127.0.0.1:"+w.port, "--executor", "host",
-		"--bridge", w.bridge, "--subnet", w.subnet)
+	args := []string{"serve", "--config", w.Config, "--data", w.Data, "--listen", "127.0.0.1:" + w.port, "--executor", "host",
+		"--bridge", w.bridge, "--subnet", w.subnet}
+	// What the repositories' pipelines say is executed with this machine's own Go: each has to be named for that.
+	for _, repo := range append([]string{w.o.Names.Repo, "gitlab.example.org/*"}, w.o.HostRepos...) {
+		args = append(args, "--host-repos", repo)
+	}
+	cmd := exec.CommandContext(context.Background(), w.o.Tiphys, args...)
 	cmd.Stdout, cmd.Stderr = log, log
+	cmd.Env = append(os.Environ(), w.o.Env...)
 	// A session of its own, so that a Ctrl-C in the terminal reaches the player only and it can stop in order.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	if err := cmd.Start(); err != nil {
@@ -195,6 +201,46 @@ func (w *World) signal(s syscall.Signal, group bool) {
 func (w *World) KillAndRestart(group bool) error {
 	w.Kill(group)
 	return w.launch()
+}
+
+// Tend starts the server again whenever it was killed, until the returned function is called; that one tells how often
+// it was, and what else went wrong.
+func (w *World) Tend(ctx context.Context) (stop func() (kills int, err error)) {
+	ctx, cancel := context.WithCancel(ctx)
+	var kills int
+	var failed error
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for failed == nil {
+			w.mu.Lock()
+			server, ended := w.server, w.ended
+			w.mu.Unlock()
+			select {
+			case <-ctx.Done():
+				return
+			case <-ended: // a server that nobody runs never ends
+			}
+			w.mu.Lock()
+			if w.server != server {
+				w.mu.Unlock()
+				continue
+			}
+			w.server, w.ended = nil, nil
+			w.mu.Unlock()
+			if status, ok := server.ProcessState.Sys().(syscall.WaitStatus); !ok || status.Signal() != syscall.SIGKILL {
+				failed = fmt.Errorf("the server ended by itself: %s", server.ProcessState)
+				return
+			}
+			kills++
+			failed = w.launch()
+		}
+	}()
+	return func() (int, error) {
+		cancel()
+		<-done
+		return kills, failed
+	}
 }
 
 // Close stops what is left, by force if need be, and removes the folder of a story that went well.

@@ -1,0 +1,154 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/url"
+	"strings"
+
+	"github.com/tiphys/tiphys/event"
+	"github.com/tiphys/tiphys/event/forge"
+	"github.com/tiphys/tiphys/ledger"
+	"github.com/tiphys/tiphys/server/definitions"
+	"github.com/tiphys/tiphys/server/runs"
+)
+
+// HostRepos are the repositories whose runs may use the host executor, which runs commands with this machine's files.
+// "harbour" is a repository of the built-in remote, "gitlab.example.org/fleet/harbour" one elsewhere; "fleet/*" is
+// everything below, and "*" every repository. Forks are refused whatever is here.
+type HostRepos []string
+
+// ParseHostRepos checks names and patterns.
+func ParseHostRepos(patterns []string) (HostRepos, error) {
+	var out HostRepos
+	for _, p := range patterns {
+		for name := range strings.SplitSeq(p, ",") {
+			name = strings.Trim(strings.TrimSpace(name), "/")
+			before, _, star := strings.Cut(name, "*")
+			switch {
+			case name == "":
+				continue
+			case strings.Contains(name, "://"):
+				return nil, fmt.Errorf("%q is a URL: write the repository's name, or HOST/NAME for one that is not of the built-in remote", name)
+			case star && name != "*" && (!strings.HasSuffix(name, "/*") || before+"*" != name):
+				return nil, fmt.Errorf("%q: a * may stand alone or as the last part of a name (team/*)", name)
+			}
+			out = append(out, strings.TrimSuffix(name, ".git"))
+		}
+	}
+	return out, nil
+}
+
+// all reports whether every repository was opted in.
+func (h HostRepos) all() bool {
+	for _, p := range h {
+		if p == "*" {
+			return true
+		}
+	}
+	return false
+}
+
+// allows tells whether a repository was opted in. Names are compared without regard to case, as forges do.
+func (h HostRepos) allows(name string) bool {
+	name = strings.ToLower(name)
+	for _, p := range h {
+		p = strings.ToLower(p)
+		below, group := strings.CutSuffix(p, "*")
+		if p == "*" || p == name || group && strings.HasPrefix(name, below) && len(name) > len(below) {
+			return true
+		}
+	}
+	return false
+}
+
+const (
+	useContainer = "run it in containers (annotation tiphys.dev/executor: container)"
+	hostIs       = "the host executor runs commands with this machine's files, and "
+)
+
+// refuseHost says why a run may not use the host executor. What people submit, and what the operator's definitions start
+// without a repository, may: whoever can do that has this machine anyway.
+func (s *Server) refuseHost(ctx context.Context, sub runs.Submission) (reason, hint string) {
+	if o := sub.Origin; o != "" && o != definitions.OriginFolder && o != definitions.OriginAPI && !s.o.HostRepos.all() {
+		return hostIs + "this definition was made by " + o, "declare it in the folder of definitions, or " + useContainer
+	}
+	if sub.Source != "" {
+		if reason, hint = s.optedIn(s.sourceName(sub.Source)); reason != "" {
+			return reason, hint
+		}
+	}
+	seqs := sub.Events
+	if len(seqs) == 0 && sub.Event != 0 {
+		seqs = []int64{sub.Event}
+	}
+	for _, seq := range seqs {
+		if reason, hint = s.refuseHostForEvent(ctx, seq); reason != "" {
+			return reason, hint
+		}
+	}
+	return "", ""
+}
+
+func (s *Server) refuseHostForEvent(ctx context.Context, seq int64) (reason, hint string) {
+	entry, err := s.machine.Ledger.Entry(ctx, seq)
+	var e event.Event
+	if err == nil {
+		e, err = event.FromEntry(entry)
+	}
+	if errors.Is(err, ledger.ErrNotFound) {
+		return hostIs + fmt.Sprintf("event %d that led to this run cannot be read any more", seq), useContainer
+	}
+	if err != nil {
+		return hostIs + "the event cannot be read: " + err.Error(), useContainer
+	}
+	if e.Git == nil {
+		return "", ""
+	}
+	if pr := e.Git.PR; pr != nil && pr.Fork {
+		return hostIs + fmt.Sprintf("merge request %d comes from a fork (%s)", pr.Number, pr.SourceRepo), useContainer
+	}
+	if (e.Verified == "" || e.Verified == forge.VerifiedNone) && e.Type != "git" && !s.o.HostRepos.all() {
+		return hostIs + "nobody proved who sent this event",
+			"give the event source " + e.Namespace + "/" + e.Source + " a secret, or " + useContainer
+	}
+	return s.optedIn(eventRepo(e.Git))
+}
+
+func (s *Server) optedIn(repo string) (reason, hint string) {
+	if s.o.HostRepos.allows(repo) {
+		return "", ""
+	}
+	return hostIs + "repository " + repo + " was not given them", "start the server with --host-repos " + repo + ", or " + useContainer
+}
+
+// eventRepo names an event's repository as --host-repos does.
+func eventRepo(g *event.Git) string {
+	if g.Forge == "tiphys" {
+		return g.Repo.FullName
+	}
+	host := g.Instance
+	if u, err := url.Parse(host); err == nil && u.Host != "" {
+		host = u.Host
+	}
+	return host + "/" + g.Repo.FullName
+}
+
+// sourceName names the repository of a URL as --host-repos does.
+func (s *Server) sourceName(raw string) string {
+	if name, ok := s.remote.RepositoryOf(raw); ok {
+		return name
+	}
+	rest := raw
+	if _, after, ok := strings.Cut(raw, "://"); ok {
+		rest = after
+	} else if host, path, ok := strings.Cut(raw, ":"); ok { // git@host:path
+		rest = host + "/" + path
+	}
+	host, path, _ := strings.Cut(rest, "/")
+	if i := strings.LastIndex(host, "@"); i >= 0 {
+		host = host[i+1:]
+	}
+	return host + "/" + strings.TrimSuffix(strings.Trim(path, "/"), ".git")
+}

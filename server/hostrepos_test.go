@@ -1,0 +1,217 @@
+package server
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/tiphys/tiphys/event"
+	"github.com/tiphys/tiphys/executor/local"
+	"github.com/tiphys/tiphys/ledger"
+	"github.com/tiphys/tiphys/manifest"
+	"github.com/tiphys/tiphys/server/runs"
+	"github.com/tiphys/tiphys/workflow"
+)
+
+// opened is a server that is open and does not serve, so that nothing happens behind the test's back.
+func opened(t *testing.T, o Options) *Server {
+	t.Helper()
+	if os.Geteuid() != 0 {
+		t.Skip("NOT TESTED: a server opens the local executor, which needs root")
+	}
+	if o.Data == "" {
+		o.Data = t.TempDir()
+	}
+	o.Listen, o.Log = "127.0.0.1:0", slog.New(slog.DiscardHandler)
+	if o.Network == (local.Network{}) {
+		// Of the test's own, so that it can run beside servers of this machine.
+		n := os.Getpid()
+		o.Network = local.Network{Bridge: fmt.Sprintf("tpt%d", n%1e6), Subnet: fmt.Sprintf("10.%d.%d.0/24", 200+n/128%50, n%128*2)}
+	}
+	s, err := Open(t.Context(), o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := s.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return s
+}
+
+// What an operator may write, and what it covers.
+func TestHostReposCover(t *testing.T) {
+	for _, c := range []struct {
+		patterns, repo string
+		want           bool
+	}{
+		{"", "harbour", false},
+		{"harbour", "harbour", true},
+		{"harbour", "Harbour", true},
+		{"harbour", "harbour2", false},
+		{"harbour", "gitlab.example.org/harbour", false}, // of another forge, though of the same name
+		{"gitlab.example.org/harbour", "gitlab.example.org/harbour", true},
+		{"team/*", "team/harbour", true},
+		{"team/*", "team/sub/harbour", true},
+		{"team/*", "team", false},
+		{"team/*", "teams/harbour", false},
+		{"gitlab.example.org/*", "gitlab.example.org/a/b", true},
+		{"*", "anything/at/all", true},
+		{"a, b", "b", true},
+	} {
+		h, err := ParseHostRepos([]string{c.patterns})
+		if err != nil {
+			t.Fatalf("%q: %v", c.patterns, err)
+		}
+		if got := h.allows(c.repo); got != c.want {
+			t.Errorf("--host-repos %q covers %q: %t, want %t", c.patterns, c.repo, got, c.want)
+		}
+	}
+	for _, bad := range []string{"https://gitlab.example.org/a", "te*m", "*/x", "team/*/x", "**"} {
+		if h, err := ParseHostRepos([]string{bad}); err == nil {
+			t.Errorf("%q is taken, as %q", bad, h)
+		}
+	}
+}
+
+const plainWorkflow = `apiVersion: argoproj.io/v1alpha1
+kind: Workflow
+metadata: {name: NAME, annotations: {ANNOTATION}}
+spec:
+  entrypoint: main
+  templates:
+  - name: main
+    metadata: {annotations: {TEMPLATE}}
+    container: {image: alpine, command: [make]}
+`
+
+func workflowOf(t *testing.T, name, annotation, template string) manifest.Object {
+	t.Helper()
+	text := strings.NewReplacer("NAME", name, "ANNOTATION", annotation, "TEMPLATE", template).Replace(plainWorkflow)
+	objects, diags := manifest.Decode("w.yaml", []byte(text))
+	if manifest.Failed(diags) {
+		t.Fatal(diags)
+	}
+	return objects[0]
+}
+
+// received records an event as if it had been delivered.
+func received(t *testing.T, s *Server, e event.Event) int64 {
+	t.Helper()
+	var seq int64
+	err := s.machine.Ledger.Write(t.Context(), func(tx ledger.Tx) error {
+		rec, err := tx.Append(ledger.Draft{Actor: "system", Kind: event.KindReceived, Subject: event.Subject(e), Body: event.Received{Event: e}})
+		seq = rec.Seq
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return seq
+}
+
+// The host executor is for repositories that were opted in, never for forks, and the refusal stands at submission with its place
+// and what to write (the design: "opt-in per repository, refused for forks").
+func TestHostExecutorIsOptIn(t *testing.T) {
+	s := opened(t, Options{Host: true, HostRepos: HostRepos{"harbour", "gitlab.example.org/team/*"}})
+	push := func(forge, instance, repo, verified string, pr *event.PullRequest) int64 {
+		typ := forge
+		if forge == "tiphys" {
+			typ = "git"
+		}
+		return received(t, s, event.Event{
+			ID: fmt.Sprintf("e%s%s%v", repo, verified, pr), Type: typ, Namespace: "default", Source: "git", Subject: "x", Verified: verified,
+			Git: &event.Git{Forge: forge, Instance: instance, Kind: "push", Repo: event.Repo{FullName: repo}, PR: pr},
+		})
+	}
+	harbour := push("tiphys", "localhost:1", "harbour", "none", nil)
+	fort := push("tiphys", "localhost:1", "fort", "none", nil)
+	fork := push("tiphys", "localhost:1", "harbour", "local", &event.PullRequest{Number: 7, Fork: true, SourceRepo: "mallory/harbour"})
+	claimed := push("gitlab", "https://gitlab.example.org", "team/a", "none", nil)
+	proved := push("gitlab", "https://gitlab.example.org", "team/a", "token", nil)
+	namesake := push("gitlab", "https://gitlab.example.org", "harbour", "token", nil)
+	calendar := received(t, s, event.Event{ID: "tick", Type: "calendar", Namespace: "default", Source: "c", Subject: "c", Verified: "local"})
+	for _, c := range []struct {
+		what                 string
+		sub                  runs.Submission
+		annotation, template string
+		want                 string // part of the refusal; empty for taken
+	}{
+		{what: "by hand", sub: runs.Submission{}},
+		{what: "of the folder's schedule", sub: runs.Submission{Origin: "folder"}},
+		{what: "of a schedule that a sensor declared", sub: runs.Submission{Origin: "sensor:default/x"}, want: "made by sensor:default/x"},
+		{what: "of a calendar", sub: runs.Submission{Event: calendar}},
+		{what: "opted in", sub: runs.Submission{Event: harbour}},
+		{what: "not opted in", sub: runs.Submission{Event: fort}, want: "--host-repos fort"},
+		{what: "not opted in, in containers", sub: runs.Submission{Event: fort}, annotation: "tiphys.dev/executor: container"},
+		{what: "not opted in, one template on the host", sub: runs.Submission{Event: fort},
+			annotation: "tiphys.dev/executor: container", template: "tiphys.dev/executor: host", want: "--host-repos fort"},
+		{what: "a fork of one that is", sub: runs.Submission{Event: fork}, want: "merge request 7 comes from a fork (mallory/harbour)"},
+		{what: "a fork's event among others", sub: runs.Submission{Event: calendar, Events: []int64{fork, calendar}}, want: "fork"},
+		{what: "elsewhere, claimed", sub: runs.Submission{Event: claimed}, want: "nobody proved"},
+		{what: "elsewhere, proved", sub: runs.Submission{Event: proved}},
+		{what: "a namesake elsewhere", sub: runs.Submission{Event: namesake}, want: "--host-repos gitlab.example.org/harbour"},
+		{what: "its manifest from another repository", sub: runs.Submission{Event: harbour, Source: "http://tiphys.localhost/git/fort.git"}, want: "--host-repos fort"},
+		{what: "its manifest from elsewhere", sub: runs.Submission{Source: "git@gitlab.example.org:other/x.git"}, want: "--host-repos gitlab.example.org/other/x"},
+		{what: "its manifest from an opted-in one", sub: runs.Submission{Source: "https://ada:pw@gitlab.example.org/team/x.git"}},
+	} {
+		t.Run(c.what, func(t *testing.T) {
+			c.sub.Object = workflowOf(t, "w-"+strings.NewReplacer(" ", "-", ",", "").Replace(c.what), c.annotation, c.template)
+			run, err := s.machine.Runs.Submit(t.Context(), c.sub)
+			if c.want == "" {
+				if err != nil {
+					t.Errorf("it is taken: %v", err)
+				}
+				return
+			}
+			var invalid *workflow.InvalidError
+			if !errors.As(err, &invalid) || !strings.Contains(err.Error(), c.want) || invalid.Diagnostics[0].Position.Line == 0 {
+				t.Errorf("it is refused with its place and %q: %v (run %q)", c.want, err, run.Name)
+			}
+			if err != nil && strings.Contains(err.Error(), "pw") {
+				t.Errorf("the refusal shows a password: %v", err)
+			}
+		})
+	}
+}
+
+// A run that hides its wish until a pod is made is refused then, by what was noted at its submission.
+func TestHostExecutorIsRefusedToWhatShowsLater(t *testing.T) {
+	s := opened(t, Options{HostRepos: HostRepos{"harbour"}})
+	fort := received(t, s, event.Event{
+		ID: "e", Type: "git", Namespace: "default", Source: "git", Subject: "fort",
+		Git: &event.Git{Forge: "tiphys", Kind: "push", Repo: event.Repo{FullName: "fort"}},
+	})
+	marker := filepath.Join(t.TempDir(), "reached")
+	objects, diags := manifest.Decode("w.yaml", []byte(`apiVersion: argoproj.io/v1alpha1
+kind: Workflow
+metadata: {name: late, annotations: {tiphys.dev/host-refused: ""}}
+spec:
+  entrypoint: main
+  arguments: {parameters: [{name: way, value: host}]}
+  podMetadata: {annotations: {tiphys.dev/executor: "{{workflow.parameters.way}}"}}
+  templates:
+  - name: main
+    volumes: [{name: out, hostPath: {path: `+filepath.Dir(marker)+`}}]
+    container: {image: alpine, command: [touch, /out/reached], volumeMounts: [{name: out, mountPath: /out}]}
+`))
+	if manifest.Failed(diags) {
+		t.Fatal(diags)
+	}
+	s.machine.Start(t.Context())
+	if _, err := s.machine.Runs.Submit(t.Context(), runs.Submission{Object: objects[0], Event: fort}); err != nil {
+		t.Fatal(err)
+	}
+	run, err := s.machine.Runs.Wait(t.Context(), "default", "late")
+	if err != nil || run.Phase != workflow.Error || !strings.Contains(run.Message, "--host-repos fort") {
+		t.Errorf("it is refused: %s %q %v", run.Phase, run.Message, err)
+	}
+	if _, err := os.Stat(marker); err == nil {
+		t.Error("it reached this machine's files")
+	}
+}

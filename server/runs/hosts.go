@@ -1,0 +1,152 @@
+package runs
+
+import (
+	"context"
+	"encoding/json"
+	"maps"
+
+	"github.com/tiphys/tiphys/manifest"
+	"github.com/tiphys/tiphys/workflow"
+)
+
+// AnnotationHostRefused is put on a run at its submission and says why it may not use the host executor. A manifest
+// cannot take it away: what the server annotates wins.
+const AnnotationHostRefused = "tiphys.dev/host-refused"
+
+// refuseHost notes in the command why the host executor is refused to this run, and refuses the submission if one of
+// its templates would use it. A template that only shows while the run goes (a templateRef, an annotation with a tag)
+// is held to the same note when its pod is made.
+func (c *Controller) refuseHost(ctx context.Context, s Submission, cmd *workflow.Submit) error {
+	if c.o.RefuseHost == nil {
+		return nil
+	}
+	reason, hint := c.o.RefuseHost(ctx, s)
+	if reason == "" {
+		return nil
+	}
+	cmd.Annotations = maps.Clone(cmd.Annotations)
+	if cmd.Annotations == nil {
+		cmd.Annotations = map[string]string{}
+	}
+	cmd.Annotations[AnnotationHostRefused] = reason + ": " + hint
+	path, uses := c.usesHost(ctx, s, cmd)
+	if !uses {
+		return nil
+	}
+	d := manifest.Diagnostic{Severity: manifest.SeverityError, Path: path, Message: reason, Hint: hint, Position: s.Object.Position}
+	if p := s.Object.Tree.Position(path); p.Line > 0 {
+		d.Position = p
+	}
+	return &workflow.InvalidError{Diagnostics: []manifest.Diagnostic{d}}
+}
+
+// usesHost reports whether a template of the manifest, or of the template that it names, would be executed on a view of
+// this machine, and the path of what says so.
+func (c *Controller) usesHost(ctx context.Context, s Submission, cmd *workflow.Submit) (string, bool) {
+	var wf struct {
+		Metadata annotated `json:"metadata"`
+		Spec     hostSpec  `json:"spec"`
+	}
+	if json.Unmarshal(s.Object.Tree.JSON(), &wf) != nil {
+		return "", false // what cannot be read is refused for that
+	}
+	run, path := c.o.Host, "spec"
+	for _, a := range []struct {
+		path string
+		is   annotated
+	}{
+		{"metadata", wf.Metadata}, {"spec.workflowMetadata", wf.Spec.WorkflowMetadata}, {"", annotated{cmd.Annotations}},
+		{"spec.podMetadata", wf.Spec.PodMetadata},
+	} {
+		run, path = a.is.choose(a.path+".annotations", run, path)
+	}
+	if templatesUseHost(wf.Spec.Templates, run) {
+		return path, true
+	}
+	ref := wf.Spec.WorkflowTemplateRef
+	if ref.Name == "" {
+		return "", false
+	}
+	kind := "WorkflowTemplate"
+	if ref.ClusterScope {
+		kind = "ClusterWorkflowTemplate"
+	}
+	raw, err := c.o.Objects.Object(ctx, workflow.Ref{Kind: kind, Namespace: cmd.Namespace, Name: ref.Name})
+	var tmpl struct {
+		Spec hostSpec `json:"spec"`
+	}
+	if err != nil || json.Unmarshal(raw, &tmpl) != nil {
+		return "", false // that it is not there is said elsewhere
+	}
+	run, _ = tmpl.Spec.PodMetadata.choose("", run, "")
+	return path, templatesUseHost(tmpl.Spec.Templates, run)
+}
+
+// hostSpec is what of a spec says where its pods execute.
+type hostSpec struct {
+	Templates           json.RawMessage `json:"templates"`
+	PodMetadata         annotated       `json:"podMetadata"`
+	WorkflowMetadata    annotated       `json:"workflowMetadata"`
+	WorkflowTemplateRef struct {
+		Name         string `json:"name"`
+		ClusterScope bool   `json:"clusterScope"`
+	} `json:"workflowTemplateRef"`
+}
+
+type annotated struct {
+	Annotations map[string]string `json:"annotations"`
+}
+
+// choose gives what the annotation says, or what held before.
+func (a annotated) choose(path string, was bool, wasPath string) (bool, string) {
+	if v := a.Annotations[AnnotationExecutor]; v != "" {
+		return v == ExecutorHost, path
+	}
+	return was, wasPath
+}
+
+// templatesUseHost looks through templates, those that stand inline in steps and tasks too.
+func templatesUseHost(raw json.RawMessage, run bool) bool {
+	var v any
+	return len(raw) > 0 && json.Unmarshal(raw, &v) == nil && anyUsesHost(v, run)
+}
+
+func anyUsesHost(v any, run bool) bool {
+	switch v := v.(type) {
+	case []any:
+		for _, item := range v {
+			if anyUsesHost(item, run) {
+				return true
+			}
+		}
+	case map[string]any:
+		if isPod(v) {
+			return templateHost(v, run)
+		}
+		for _, item := range v {
+			if anyUsesHost(item, run) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// isPod tells a template that becomes a pod.
+func isPod(template map[string]any) bool {
+	for _, key := range []string{"container", "script", "containerSet"} {
+		if _, ok := template[key].(map[string]any); ok {
+			return true
+		}
+	}
+	return false
+}
+
+func templateHost(template map[string]any, run bool) bool {
+	meta, _ := template["metadata"].(map[string]any)
+	annotations, _ := meta["annotations"].(map[string]any)
+	if v, ok := annotations[AnnotationExecutor].(string); ok && v != "" {
+		return v == ExecutorHost
+	}
+	return run
+}
