@@ -46,12 +46,6 @@ type SavedEvent struct {
 	Time time.Time `json:"time"`
 }
 
-// Received is the body of an entry "event.received". The entry's subject is [Subject] and its unique key
-// [DeliveryKey]; a replay's cause is the event that it repeats. Seq inside is 0: the entry has it.
-type Received struct {
-	Event Event `json:"event"`
-}
-
 // Decided is the body of an entry "sensor.decided": everything that the sensors made of one event, in one entry
 // however many they are. Its cause is the event's entry.
 type Decided struct {
@@ -87,7 +81,8 @@ type Settled struct {
 // EventRow is the body of a row of table "event".
 type EventRow struct { //nolint:revive // event.Row would be taken for any row of the room
 	Event
-	// DataBytes is the size of the data; Data is left out of the row where it is large.
+	// DataBytes is the size of the data; Data is left out of the row where it is large, and the lists of commits and of
+	// changed files always: the entry has them.
 	DataBytes int `json:"dataBytes"`
 	// Firings counts what it led to.
 	Firings int `json:"firings,omitempty"`
@@ -147,12 +142,9 @@ func FromEntry(entry ledger.Entry) (Event, error) {
 	if entry.Pruned {
 		return Event{}, fmt.Errorf("read event %d: its body was erased: %w", entry.Seq, ledger.ErrNotFound)
 	}
-	var body Received
-	if err := json.Unmarshal(entry.Body, &body); err != nil {
-		return Event{}, fmt.Errorf("read event %d: %w", entry.Seq, err)
-	}
+	body, err := ledger.Read[Received](entry)
 	body.Event.Seq = entry.Seq
-	return body.Event, nil
+	return body.Event, err
 }
 
 // Rows is the projection of this room.
@@ -187,14 +179,6 @@ func (Rows) Apply(e ledger.Entry, rows ledger.Rows) error {
 	return nil
 }
 
-func read[T any](e ledger.Entry) (T, error) {
-	var body T
-	if err := json.Unmarshal(e.Body, &body); err != nil {
-		return body, fmt.Errorf("project entry %d (%s): %w", e.Seq, e.Kind, err)
-	}
-	return body, nil
-}
-
 func put(rows ledger.Rows, row ledger.Row, body any) error {
 	raw, err := json.Marshal(body)
 	if err != nil {
@@ -205,7 +189,7 @@ func put(rows ledger.Rows, row ledger.Row, body any) error {
 }
 
 func applyReceived(e ledger.Entry, rows ledger.Rows) error {
-	body, err := read[Received](e)
+	body, err := ledger.Read[Received](e)
 	if err != nil {
 		return err
 	}
@@ -215,11 +199,9 @@ func applyReceived(e ledger.Entry, rows ledger.Rows) error {
 	if len(ev.Data) > maxRowData {
 		ev.Data = nil
 	}
-	row.Event = ev
-	labels := map[string]string{"type": ev.Type, "source": ev.Source, "subject": ev.Subject, "namespace": ev.Namespace}
+	labels := map[string]string{"type": ev.Type, "source": ev.Source}
 	if g := ev.Git; g != nil {
-		for name, value := range map[string]string{"repo": g.Repo.FullName, "branch": g.Branch, "tag": g.Tag, "commit": g.SHA,
-			"kind": g.Kind} {
+		for name, value := range map[string]string{"repo": g.Repo.FullName, "branch": g.Branch, "tag": g.Tag, "commit": g.SHA} {
 			if value != "" {
 				labels[name] = value
 			}
@@ -227,12 +209,16 @@ func applyReceived(e ledger.Entry, rows ledger.Rows) error {
 		if g.PR != nil {
 			labels["mr"] = strconv.Itoa(g.PR.Number)
 		}
+		short := *g
+		short.Commits, short.ChangedFiles = nil, nil
+		ev.Git = &short
 	}
+	row.Event = ev
 	return put(rows, ledger.Row{Table: TableEvent, Key: ev.ID, State: "recorded", Time: e.Time, Labels: labels}, row)
 }
 
 func applyDecided(e ledger.Entry, rows ledger.Rows) error {
-	body, err := read[Decided](e)
+	body, err := ledger.Read[Decided](e)
 	if err != nil {
 		return err
 	}
@@ -268,7 +254,7 @@ func strongest(decisions []Decision) string {
 }
 
 func applyFired(e ledger.Entry, rows ledger.Rows) error {
-	body, err := read[Fired](e)
+	body, err := ledger.Read[Fired](e)
 	if err != nil {
 		return err
 	}
@@ -295,7 +281,7 @@ func applyFired(e ledger.Entry, rows ledger.Rows) error {
 }
 
 func applySettled(e ledger.Entry, rows ledger.Rows) error {
-	body, err := read[Settled](e)
+	body, err := ledger.Read[Settled](e)
 	if err != nil {
 		return err
 	}

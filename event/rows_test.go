@@ -6,6 +6,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
+
 	"github.com/tiphys/tiphys/event"
 	"github.com/tiphys/tiphys/ledger"
 )
@@ -25,7 +27,9 @@ func (m memory) Delete(table, key string) error { delete(m, table+" "+key); retu
 type story struct {
 	t    *testing.T
 	rows memory
-	seq  int64
+	// again are the rows as a replay makes them: from what was written, where rows come from the values.
+	again memory
+	seq   int64
 }
 
 func (s *story) add(kind string, body any) {
@@ -38,8 +42,16 @@ func (s *story) add(kind string, body any) {
 	if !(event.Rows{}).Wants(kind) {
 		s.t.Fatalf("%s is not wanted", kind)
 	}
-	if err := (event.Rows{}).Apply(ledger.Entry{Seq: s.seq, Time: time.Unix(s.seq, 0), Kind: kind, Body: raw}, s.rows); err != nil {
+	e := ledger.Entry{Seq: s.seq, Time: time.Unix(s.seq, 0), Kind: kind, Body: raw}
+	if err := (event.Rows{}).Apply(e, s.again); err != nil {
 		s.t.Fatal(err)
+	}
+	e.Value = body
+	if err := (event.Rows{}).Apply(e, s.rows); err != nil {
+		s.t.Fatal(err)
+	}
+	if diff := cmp.Diff(s.again, s.rows); diff != "" {
+		s.t.Errorf("%s: a replay gives other rows (-replay +appended):\n%s", kind, diff)
 	}
 }
 
@@ -56,7 +68,7 @@ func (s *story) state(table, key, want string) ledger.Row {
 }
 
 func TestRowsOfAnEventsLife(t *testing.T) {
-	s := &story{t: t, rows: memory{}}
+	s := &story{t: t, rows: memory{}, again: memory{}}
 	big := json.RawMessage(`"` + strings.Repeat("x", 20_000) + `"`)
 	s.add(event.KindReceived, event.Received{Event: event.Event{ID: "e1", Type: "gitlab", Source: "in", Subject: "lab", Namespace: "ports", Data: big,
 		Git: &event.Git{Branch: "main", Repo: event.Repo{FullName: "o/r"}, PR: &event.PullRequest{Number: 7}}}})
@@ -105,5 +117,56 @@ func TestReplayIsAnEventOfItsOwn(t *testing.T) {
 	r := event.Replay(e, "e2", time.Unix(1, 0))
 	if r.ReplayOf != 7 || r.Seq != 0 || r.ID != "e2" || event.DeliveryKey(r) != "" {
 		t.Errorf("replay %+v", r)
+	}
+}
+
+// What is recorded has the data as it came, says what stands in it once, and is read as it was; ledgers of before, which said it
+// twice, are read too.
+func TestReceivedIsReadAsItWasWritten(t *testing.T) {
+	git := &event.Git{Forge: "gitlab", Kind: "push", Branch: "main", SHA: "abc", Commits: []event.Commit{{SHA: "abc", Message: "tidy <up>"}},
+		PR: &event.PullRequest{Number: 7, Labels: []string{"deploy:api"}}, ChangedFiles: []string{"a/b"}}
+	text, err := json.Marshal(git)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, e := range map[string]event.Event{
+		"git in the data":     {ID: "a", Time: time.Unix(5, 0).UTC(), Data: json.RawMessage(`{"body":{"x":[1, 2]},"git":` + string(text) + `}`), Git: git},
+		"git beside the data": {ID: "b", Time: time.Unix(5, 0).UTC(), Data: json.RawMessage(`{"body":{"git":1}}`), Git: git},
+		"a git of their own":  {ID: "c", Time: time.Unix(5, 0).UTC(), Data: json.RawMessage(`{"git":"init"}`)},
+		"no data":             {ID: "d", Time: time.Unix(5, 0).UTC(), Git: git},
+		"nothing":             {ID: "e", Time: time.Unix(5, 0).UTC()},
+	} {
+		t.Run(name, func(t *testing.T) {
+			raw, err := event.Received{Event: e}.EncodeBody()
+			if err != nil {
+				t.Fatal(err)
+			}
+			if !json.Valid(raw) {
+				t.Fatalf("not JSON: %s", raw)
+			}
+			if n := strings.Count(string(raw), `"tidy `); n > 1 {
+				t.Errorf("git is recorded %d times", n)
+			}
+			back, err := event.FromEntry(ledger.Entry{Kind: event.KindReceived, Seq: 9, Body: raw})
+			want := e
+			want.Seq = 9
+			if diff := cmp.Diff(want, back); err != nil || diff != "" {
+				t.Errorf("%v (-want +got):\n%s", err, diff)
+			}
+			type before struct {
+				Event event.Event `json:"event"`
+			}
+			old, err := json.Marshal(before{Event: e})
+			if err != nil {
+				t.Fatal(err)
+			}
+			back, err = event.FromEntry(ledger.Entry{Kind: event.KindReceived, Seq: 9, Body: old})
+			if len(want.Data) > 0 { // encoding/json makes it compact
+				want.Data = json.RawMessage(strings.ReplaceAll(string(want.Data), ", ", ","))
+			}
+			if diff := cmp.Diff(want, back); err != nil || diff != "" {
+				t.Errorf("a ledger of before: %v (-want +got):\n%s", err, diff)
+			}
+		})
 	}
 }

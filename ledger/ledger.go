@@ -67,6 +67,9 @@ type Entry struct {
 	Pruned bool `json:"pruned,omitempty"`
 	// Hash chains the entry to the one before it; see [ChainHash].
 	Hash Hash `json:"-"`
+	// Value is what Body was marshalled from, while the entry is being appended; nil in an entry that was read.
+	// [Read] gives either. It must not be changed.
+	Value any `json:"-"`
 }
 
 // Draft is an entry before it has a place in the ledger.
@@ -74,7 +77,7 @@ type Draft struct {
 	Actor, Kind, Subject string
 	// Cause is the entry that led to this one. Within one transaction use the Seq that Append returned.
 	Cause int64
-	// Body is marshalled to JSON; a json.RawMessage is taken as it is.
+	// Body is marshalled to JSON; a json.RawMessage is taken as it is, as is what [Encode] made.
 	Body any
 	// Unique, if not empty, may be used by one entry only: a second Append with it returns ErrExists and
 	// writes nothing. It guards deliveries, cron slots and firings against being counted twice.
@@ -147,6 +150,8 @@ type EntryQuery struct {
 	Newest bool
 	// Limit is the most entries returned; 0 means 1000.
 	Limit int
+	// Bare leaves out the bodies: for who only wants to know what happened to what.
+	Bare bool
 }
 
 // Work is one item of the outbox: something to do in the world because of an entry, at least once.

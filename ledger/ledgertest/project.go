@@ -1,7 +1,6 @@
 package ledgertest
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"strconv"
@@ -62,7 +61,7 @@ func (things) Apply(e ledger.Entry, rows ledger.Rows) error {
 	var t thing
 	if e.Pruned {
 		t.State = "Erased"
-	} else if err := json.Unmarshal(e.Body, &t); err != nil {
+	} else if t, err = ledger.Read[thing](e); err != nil {
 		return err
 	}
 	if t.Fail {

@@ -129,7 +129,8 @@ func testEntryQueries(t *testing.T, s Suite) {
 			cause = int64(i%7 + 1)
 			cause = min(cause, int64(i))
 		}
-		f.append(ledger.Draft{Kind: pick(i, "run.made", "run.done", "event.received"), Subject: pick(i/2, "run/a/1", "run/a/2", "run/b/1", "event/1"), Cause: cause})
+		f.append(ledger.Draft{Kind: pick(i, "run.made", "run.done", "event.received"), Subject: pick(i/2, "run/a/1", "run/a/2", "run/b/1", "event/1"), Cause: cause,
+			Body: map[string]string{"large": strings.Repeat("x", i%4*2000)}})
 		f.clock.Move(time.Duration(i%3) * time.Second)
 	}
 	entries := f.all()
@@ -143,6 +144,7 @@ func testEntryQueries(t *testing.T, s Suite) {
 			Cause:         int64(rapid.SampledFrom([]int{0, 0, 1, 3, 50}).Draw(r, "cause")),
 			Newest:        rapid.Bool().Draw(r, "newest"),
 			Limit:         rapid.SampledFrom([]int{0, 1, 5}).Draw(r, "limit"),
+			Bare:          rapid.Bool().Draw(r, "bare"),
 		}
 		if i := rapid.IntRange(-1, len(entries)-1).Draw(r, "until"); i >= 0 {
 			q.Until = entries[i].Time.Add(time.Duration(rapid.IntRange(-1, 1).Draw(r, "off")) * time.Second)
@@ -162,6 +164,9 @@ func selectEntries(entries []ledger.Entry, q ledger.EntryQuery) []ledger.Entry {
 		if e.Seq > q.After && (q.Before == 0 || e.Seq < q.Before) && (q.Subject == "" || e.Subject == q.Subject) &&
 			strings.HasPrefix(e.Subject, q.SubjectPrefix) && (len(q.Kinds) == 0 || slices.Contains(q.Kinds, e.Kind)) &&
 			(q.Cause == 0 || e.Cause == q.Cause) && (q.Until.IsZero() || !e.Time.After(q.Until)) {
+			if q.Bare {
+				e.Body = nil
+			}
 			found = append(found, e)
 		}
 	}

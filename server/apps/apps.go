@@ -72,7 +72,6 @@ type Controller struct {
 	mu      sync.Mutex
 	workers map[string]*worker
 	running sync.WaitGroup
-	cause   map[string]int64 // by commit: the event that told of it
 }
 
 // The most renderings at a time.
@@ -99,11 +98,14 @@ func New(o Options) *Controller {
 		o.DefaultBranch = func(context.Context, string) (string, error) { return "main", nil }
 	}
 	return &Controller{o: o, kick: make(chan struct{}, 1), renders: make(chan struct{}, maxRenders),
-		workers: map[string]*worker{}, cause: map[string]int64{}}
+		workers: map[string]*worker{}}
 }
 
 // The kinds of entries that may change what should run.
 var wakes = []string{"definition.set", "definition.deleted", deploy.KindReleaseRecorded, event.KindReceived}
+
+// breath is the least time between two looks for news: many deliveries a second need not be looked at one by one.
+const breath = 20 * time.Millisecond
 
 // Run works until the context ends. The error is one of reading the ledger at the start.
 func (c *Controller) Run(ctx context.Context) error {
@@ -121,16 +123,22 @@ func (c *Controller) Run(ctx context.Context) error {
 	c.poke()
 	poll := time.NewTicker(c.o.Poll)
 	defer poll.Stop()
+	var rest <-chan time.Time // until then nobody looks for news
 	for {
-		changed := c.o.Ledger.Changed()
-		woken := c.news(ctx, &seen)
-		if woken {
-			c.poke()
+		var changed <-chan struct{}
+		if rest == nil {
+			changed = c.o.Ledger.Changed()
+			if c.news(ctx, &seen) {
+				c.poke()
+			}
 		}
 		select {
 		case <-ctx.Done():
 			return nil
 		case <-changed:
+			rest = time.After(breath)
+		case <-rest:
+			rest = nil
 		case change := <-c.o.Target.Changes():
 			c.wake(change.Application, false)
 		case <-poll.C:
@@ -149,46 +157,34 @@ func (c *Controller) poke() {
 	}
 }
 
-// news reads the entries since the last look, remembers which event told of which commit, and says whether anything
-// matters here.
+// news says whether something was recorded since the last look that matters here.
 func (c *Controller) news(ctx context.Context, seen *int64) bool {
-	woken := false
-	head, err := c.o.Ledger.Head(ctx)
-	if err != nil {
+	kinds := append(append([]string{}, wakes...), c.o.Wakes...)
+	entries, err := c.o.Ledger.Entries(ctx, ledger.EntryQuery{After: *seen, Kinds: kinds, Newest: true, Limit: 1, Bare: true})
+	if err != nil || len(entries) == 0 {
+		if err != nil && ctx.Err() == nil {
+			c.o.Log.Error("new entries could not be read", "error", err)
+		}
 		return false
 	}
-	// What is not of our kinds need not be looked through again.
-	defer func() { *seen = max(*seen, head.Seq) }()
-	for {
-		entries, err := c.o.Ledger.Entries(ctx, ledger.EntryQuery{After: *seen, Kinds: append(append([]string{}, wakes...), c.o.Wakes...), Limit: 500})
-		if err != nil || len(entries) == 0 {
-			if err != nil && ctx.Err() == nil {
-				c.o.Log.Error("new entries could not be read", "error", err)
-			}
-			return woken
-		}
-		for _, e := range entries {
-			*seen, woken = e.Seq, true
-			if e.Kind != event.KindReceived {
-				continue
-			}
-			var body event.Received
-			if json.Unmarshal(e.Body, &body) == nil && body.Event.Git != nil && body.Event.Git.SHA != "" {
-				c.mu.Lock()
-				if len(c.cause) > 10_000 {
-					clear(c.cause)
-				}
-				c.cause[body.Event.Git.SHA] = e.Seq
-				c.mu.Unlock()
-			}
-		}
-	}
+	*seen = entries[0].Seq
+	return true
 }
 
-func (c *Controller) causeOf(sha string) int64 {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.cause[sha]
+// causeOf is the newest event that told of a commit; 0 if none did.
+func (c *Controller) causeOf(ctx context.Context, sha string) int64 {
+	if sha == "" {
+		return 0
+	}
+	rows, err := c.o.Ledger.List(ctx, ledger.Query{Table: event.TableEvent, Labels: map[string]string{"commit": sha}, Limit: 1})
+	if err != nil || len(rows) == 0 {
+		return 0
+	}
+	var e event.EventRow
+	if err := json.Unmarshal(rows[0].Body, &e); err != nil {
+		c.o.Log.Error("the event of a commit could not be read", "commit", sha, "error", err)
+	}
+	return e.Seq
 }
 
 // load makes a worker for every Application that the ledger knows.

@@ -132,7 +132,7 @@ func (c *Controller) expand(ctx context.Context, d Definition, wanted map[string
 			continue
 		}
 		wanted[key] = &declared{Application: a, origin: origin, digest: "sha256:" + hex.EncodeToString(sum[:]),
-			seq: max(d.Seq, c.causeOf(a.Annotations[preview.AnnotationHead]))}
+			seq: max(d.Seq, c.causeOf(ctx, a.Annotations[preview.AnnotationHead]))}
 	}
 	return nil
 }

@@ -138,7 +138,7 @@ func (w *worker) source(ctx context.Context, next *wanted, s manifest.Applicatio
 	if first && next.release == "" {
 		next.commit, next.branch = sha, s.TargetRevision
 		next.version = sha[:min(8, len(sha))]
-		next.cause = max(next.cause, w.c.causeOf(sha))
+		next.cause = max(next.cause, w.c.causeOf(ctx, sha))
 	}
 	raw, err := json.Marshal([]any{next.release, next.images, w.row.Spec, sha})
 	if err != nil {

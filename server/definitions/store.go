@@ -11,6 +11,7 @@ import (
 	"errors"
 	"fmt"
 	"sort"
+	"sync"
 
 	"github.com/tiphys/tiphys/ledger"
 	"github.com/tiphys/tiphys/manifest"
@@ -78,14 +79,29 @@ type Store struct {
 	box    Sealer
 	// check judges an object before it is taken.
 	check func(manifest.Object) []manifest.Diagnostic
+
+	// opened are definitions as Get last gave them: a webhook's secret is wanted at every delivery. What was read before the last
+	// change is not used.
+	mu      sync.Mutex
+	changes int64
+	opened  map[string]opened
 }
+
+// opened is a definition as it was after so many changes.
+type opened struct {
+	Definition
+	changes int64
+}
+
+// maxOpened bounds how many definitions are kept open.
+const maxOpened = 256
 
 // New returns a store. check may be nil.
 func New(l ledger.Ledger, box Sealer, check func(manifest.Object) []manifest.Diagnostic) *Store {
 	if check == nil {
 		check = func(manifest.Object) []manifest.Diagnostic { return nil }
 	}
-	return &Store{ledger: l, box: box, check: check}
+	return &Store{ledger: l, box: box, check: check, opened: map[string]opened{}}
 }
 
 // Change tells what an Apply or Replace did.
@@ -126,7 +142,16 @@ func (s *Store) change(ctx context.Context, actor, origin string, objects []mani
 		ch = set
 		return s.write(tx, actor, origin, defs, replace, &ch)
 	})
+	s.changed()
 	return ch, err
+}
+
+// changed makes Get look at the ledger again.
+func (s *Store) changed() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.changes++
+	clear(s.opened)
 }
 
 func define(o manifest.Object, origin string) Definition {
@@ -239,6 +264,7 @@ func remove(tx ledger.Tx, actor, key string) error {
 // Delete removes a definition of an origin.
 func (s *Store) Delete(ctx context.Context, actor, origin, kind, namespace, name string) error {
 	k := key(kind, namespace, name)
+	defer s.changed()
 	return s.ledger.Write(ctx, func(tx ledger.Tx) error {
 		row, err := tx.Get(table, k)
 		if err != nil {
@@ -251,13 +277,30 @@ func (s *Store) Delete(ctx context.Context, actor, origin, kind, namespace, name
 	})
 }
 
-// Get gives one definition; ledger.ErrNotFound if there is none.
+// Get gives one definition; ledger.ErrNotFound if there is none. Its Object must not be changed.
 func (s *Store) Get(ctx context.Context, kind, namespace, name string) (Definition, error) {
-	row, err := s.ledger.Row(ctx, table, key(kind, namespace, name))
+	k := key(kind, namespace, name)
+	s.mu.Lock()
+	known, ok := s.opened[k]
+	changes := s.changes
+	s.mu.Unlock()
+	if ok && known.changes == changes {
+		return known.Definition, nil
+	}
+	row, err := s.ledger.Row(ctx, table, k)
 	if err != nil {
 		return Definition{}, fmt.Errorf("read %s %s/%s: %w", kind, namespace, name, err)
 	}
-	return s.open(row)
+	d, err := s.open(row)
+	if err == nil {
+		s.mu.Lock()
+		if len(s.opened) >= maxOpened {
+			clear(s.opened)
+		}
+		s.opened[k] = opened{d, changes}
+		s.mu.Unlock()
+	}
+	return d, err
 }
 
 func (s *Store) open(row ledger.Row) (Definition, error) {

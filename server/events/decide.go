@@ -73,7 +73,7 @@ type outcome struct {
 
 func (c *Controller) decideSome(ctx context.Context, after int64) (int64, error) {
 	es, err := c.o.Ledger.Entries(ctx, ledger.EntryQuery{
-		After: after, Kinds: []string{event.KindReceived, "definition.set", "definition.deleted"}, Limit: decideBatch,
+		After: after, Kinds: []string{event.KindReceived, "definition.set", "definition.deleted"}, Limit: decideBatch, Bare: true,
 	})
 	if err != nil || len(es) == 0 {
 		return after, err
@@ -88,7 +88,7 @@ func (c *Controller) decideSome(ctx context.Context, after int64) (int64, error)
 			}
 			continue
 		}
-		e, err := event.FromEntry(entry)
+		e, err := c.eventOf(ctx, entry)
 		if errors.Is(err, ledger.ErrNotFound) {
 			continue // erased before anybody decided on it
 		}
@@ -112,6 +112,14 @@ func (c *Controller) decideSome(ctx context.Context, after int64) (int64, error)
 		}
 	}
 	return es[len(es)-1].Seq, nil
+}
+
+// eventOf is the event of an entry that was read without its body.
+func (c *Controller) eventOf(ctx context.Context, entry ledger.Entry) (event.Event, error) {
+	if e, ok := c.fresh.take(entry); ok && !entry.Pruned {
+		return e, nil
+	}
+	return c.bySeq(ctx, entry.Seq)
 }
 
 // hand gives a firing to a worker; a full queue leaves it to the outbox.
@@ -198,9 +206,16 @@ func (c *Controller) writeOutcomes(ctx context.Context, outs []outcome) error {
 	if len(outs) == 0 {
 		return nil
 	}
+	bodies := make([]ledger.Encoded, len(outs))
+	for i, o := range outs {
+		var err error
+		if bodies[i], err = ledger.Encode(o.decided); err != nil {
+			return err
+		}
+	}
 	return c.o.Ledger.Write(ctx, func(tx ledger.Tx) error {
-		for _, o := range outs {
-			if err := writeDecided(tx, o.event, o.decided, o.firings); err != nil {
+		for i, o := range outs {
+			if err := writeDecided(tx, o.event, bodies[i], o.firings); err != nil {
 				return err
 			}
 		}
@@ -208,10 +223,9 @@ func (c *Controller) writeOutcomes(ctx context.Context, outs []outcome) error {
 	})
 }
 
-func writeDecided(tx ledger.Tx, e event.Event, d event.Decided, firings []sensor.Firing) error {
-	decided, err := tx.Append(ledger.Draft{
-		Actor: "system", Kind: event.KindDecided, Subject: event.Subject(e), Cause: e.Seq, Unique: fmt.Sprintf("decided/%d", e.Seq), Body: d,
-	})
+// writeDecided needs no unique key: the loop that decides is one, and goes on from the last event that has a decision.
+func writeDecided(tx ledger.Tx, e event.Event, body ledger.Encoded, firings []sensor.Firing) error {
+	decided, err := tx.Append(ledger.Draft{Actor: "system", Kind: event.KindDecided, Subject: event.Subject(e), Cause: e.Seq, Body: body})
 	if err != nil {
 		return err
 	}

@@ -51,6 +51,8 @@ type Controller struct {
 	reloaded  chan struct{} // closed when the calendars have changed
 
 	work chan sensor.Firing
+	// fresh are events that were recorded a moment ago: the sensors need not read them again.
+	fresh fresh
 }
 
 // New returns a controller; nothing happens until Run.
@@ -183,17 +185,21 @@ func (c *Controller) refused(w http.ResponseWriter, r *http.Request, refusal *so
 
 // Record writes an event. A delivery that was recorded before gives the first one's sequence and id.
 func (c *Controller) Record(ctx context.Context, e event.Event, cause int64) (int64, string, error) {
+	draft := ledger.Draft{Actor: e.Actor, Kind: event.KindReceived, Subject: event.Subject(e), Cause: cause, Unique: event.DeliveryKey(e)}
+	if draft.Actor == "" {
+		draft.Actor = "source:" + e.Namespace + "/" + e.Source
+	}
+	var err error
+	if draft.Body, err = ledger.Encode(event.Received{Event: e}); err != nil {
+		return 0, "", err
+	}
 	var seq int64
-	err := c.o.Ledger.Write(ctx, func(tx ledger.Tx) error {
-		actor := e.Actor
-		if actor == "" {
-			actor = "source:" + e.Namespace + "/" + e.Source
+	err = c.o.Ledger.Write(ctx, func(tx ledger.Tx) error {
+		rec, err := tx.Append(draft)
+		if err == nil {
+			seq = rec.Seq
+			c.fresh.put(rec, e)
 		}
-		rec, err := tx.Append(ledger.Draft{
-			Actor: actor, Kind: event.KindReceived, Subject: event.Subject(e), Cause: cause,
-			Unique: event.DeliveryKey(e), Body: event.Received{Event: e},
-		})
-		seq = rec.Seq
 		return err
 	})
 	var again *ledger.ExistsError
