@@ -4,6 +4,7 @@ import (
 	"fmt"
 
 	"github.com/tiphys/tiphys/manifest"
+	"github.com/tiphys/tiphys/workflow"
 	"github.com/tiphys/tiphys/workflow/validate"
 )
 
@@ -11,7 +12,7 @@ import (
 func check(o manifest.Object) []manifest.Diagnostic {
 	switch o.Kind {
 	case "WorkflowTemplate", "ClusterWorkflowTemplate", "CronWorkflow":
-		return validate.Object(o, validate.Options{Mode: validate.Lint, Incomplete: true})
+		return append(workflow.Check(o), validate.Object(o, validate.Options{Mode: validate.Lint, Incomplete: true})...)
 	case "EventSource":
 		_, diags := manifest.LoadEventSource(o)
 		return diags
@@ -57,6 +58,7 @@ func Lint(objects []manifest.Object) []manifest.Diagnostic {
 	for _, o := range objects {
 		switch o.Kind {
 		case "Workflow", "WorkflowTemplate", "ClusterWorkflowTemplate", "CronWorkflow":
+			diags = append(diags, workflow.Check(o)...)
 			diags = append(diags, validate.Object(o, validate.Options{Mode: validate.Lint, Find: find, Incomplete: true})...)
 		default:
 			diags = append(diags, check(o)...)

@@ -3,6 +3,7 @@ package server
 import (
 	"context"
 	"encoding/json"
+	"slices"
 
 	"github.com/tiphys/tiphys/manifest"
 	"github.com/tiphys/tiphys/server/runs"
@@ -17,14 +18,20 @@ func validator(objects runs.Objects) func(context.Context, manifest.Object, stri
 		if lenient {
 			mode = validate.Lint
 		}
-		return validate.Object(o, validate.Options{Mode: mode, Find: func(kind, name string) (manifest.Object, bool) {
+		diags := refusals(o)
+		return append(diags, validate.Object(o, validate.Options{Mode: mode, Find: func(kind, name string) (manifest.Object, bool) {
 			raw, err := objects.Object(ctx, workflow.Ref{Kind: kind, Namespace: namespace, Name: name})
 			if err != nil {
 				return manifest.Object{}, false
 			}
 			return object(kind+"/"+name, raw)
-		}})
+		}})...)
 	}
+}
+
+// refusals are what keeps a manifest from running on this machine. What has no effect is recorded with the run.
+func refusals(o manifest.Object) []manifest.Diagnostic {
+	return slices.DeleteFunc(workflow.Check(o), func(d manifest.Diagnostic) bool { return d.Severity != manifest.SeverityError })
 }
 
 // object reads a stored object back.

@@ -25,7 +25,7 @@ func (t *turn) submit(c Submit) error {
 	}
 	b := &submitted{
 		UID: c.UID, Namespace: c.Namespace, Name: c.Name, Positions: c.Positions, Event: c.Event, ScheduledTime: c.ScheduledTime,
-		Actor: c.Actor, Time: t.now, Template: m.from, Conditions: noEffect(tree), Labels: m.labels, Annotations: m.annotations,
+		Actor: c.Actor, Time: t.now, Template: m.from, Conditions: conditions(m.limits), Labels: m.labels, Annotations: m.annotations,
 	}
 	spec, _ := tree["spec"].(map[string]any)
 	b.Entrypoint, _ = spec["entrypoint"].(string)
@@ -111,6 +111,7 @@ type merger struct {
 	failure             string // why the run ends before it begins
 	phase               Phase  // in which it ends then
 	labels, annotations map[string]string
+	limits              []manifest.Diagnostic // what of it one machine does not do
 }
 
 // merge gives the manifest that is run: the Workflow over the template it refers to, over the defaults.
@@ -140,6 +141,7 @@ func (m *merger) merge() (map[string]any, error) {
 	spec = m.apply(spec)
 	tree["spec"] = spec
 	m.metadata(tree, spec)
+	m.limits = Unsupported("Workflow", tree)
 	if m.failure == "" && m.c.Invalid != "" {
 		m.failure, m.phase = "invalid spec: "+m.c.Invalid, Failed
 	}
@@ -272,10 +274,10 @@ func (m *merger) metadata(tree, spec map[string]any) {
 	}
 }
 
-// check collects every object that the templates name, and refuses templates that need Kubernetes.
+// check collects every object that the templates name, and refuses what one machine cannot do.
 func (m *merger) check(spec map[string]any) error {
 	w := &walker{c: m.c, missing: map[Ref]bool{}, done: map[Ref]bool{}}
-	w.spec("spec", spec)
+	w.spec(spec)
 	if len(w.missing) > 0 {
 		e := &MissingError{}
 		for r := range w.missing {
@@ -284,8 +286,8 @@ func (m *merger) check(spec map[string]any) error {
 		sortRefs(e.Refs)
 		return e
 	}
-	if len(w.diagnostics) > 0 {
-		return &InvalidError{w.diagnostics}
+	if refused := m.c.refused(m.limits); len(refused) > 0 {
+		return &InvalidError{refused}
 	}
 	if name, _ := spec["entrypoint"].(string); name == "" {
 		return &InvalidError{[]manifest.Diagnostic{{
@@ -298,64 +300,44 @@ func (m *merger) check(spec map[string]any) error {
 
 // walker looks through specs for what a run needs from outside.
 type walker struct {
-	c           Submit
-	missing     map[Ref]bool
-	done        map[Ref]bool
-	diagnostics []manifest.Diagnostic
+	c       Submit
+	missing map[Ref]bool
+	done    map[Ref]bool
 }
 
-func (w *walker) spec(path string, spec map[string]any) {
+func (w *walker) spec(spec map[string]any) {
 	list, _ := spec["templates"].([]any)
-	for i, x := range list {
-		p := ""
-		if path != "" {
-			p = manifest.IndexPath(path+".templates", i)
-		}
-		w.template(p, asMap(x))
+	for _, x := range list {
+		w.template(asMap(x))
 	}
 	w.values(spec["arguments"])
 	w.hooks(spec)
 }
 
-func (w *walker) template(path string, tree map[string]any) {
-	for _, kind := range [...]string{"resource", "plugin", "data"} {
-		if tree[kind] != nil && path != "" {
-			w.diagnostics = append(w.diagnostics, manifest.Diagnostic{
-				Position: w.c.Positions[path], Severity: manifest.SeverityError, Path: path, Message: unsupported(kind),
-				Hint: "use a container or script template",
-			})
-		}
-	}
+func (w *walker) template(tree map[string]any) {
 	w.values(tree["inputs"])
 	groups, _ := tree["steps"].([]any)
-	for g, group := range groups {
+	for _, group := range groups {
 		members, ok := group.([]any)
 		if !ok {
 			members = []any{group}
 		}
-		for i, x := range members {
-			w.site(join(path, fmt.Sprintf("steps[%d][%d]", g, i)), asMap(x))
+		for _, x := range members {
+			w.site(asMap(x))
 		}
 	}
 	tasks, _ := asMap(tree["dag"])["tasks"].([]any)
-	for i, x := range tasks {
-		w.site(join(path, fmt.Sprintf("dag.tasks[%d]", i)), asMap(x))
+	for _, x := range tasks {
+		w.site(asMap(x))
 	}
 }
 
-func join(path, rest string) string {
-	if path == "" {
-		return ""
-	}
-	return path + "." + rest
-}
-
-func (w *walker) site(path string, tree map[string]any) {
+func (w *walker) site(tree map[string]any) {
 	w.reference(tree["templateRef"])
 	w.values(tree["arguments"])
 	w.hooks(tree)
 	if inline := asMap(tree["inline"]); inline != nil {
-		w.template(join(path, "inline"), inline)
+		w.template(inline)
 	}
 }
 
@@ -387,7 +369,7 @@ func (w *walker) reference(v any) {
 		return
 	}
 	if object, err := decodeTree(raw); err == nil && raw != nil {
-		w.spec("", asMap(object["spec"]))
+		w.spec(asMap(object["spec"]))
 	}
 }
 
@@ -480,20 +462,4 @@ func (t *turn) computeLabels(spec map[string]any) {
 	if len(labels) > 0 {
 		t.changeRun(kindRunChange, runChange{Labels: labels})
 	}
-}
-
-// noEffect names the fields of a spec that have no effect on one machine.
-func noEffect(tree map[string]any) []Condition {
-	spec := asMap(tree["spec"])
-	var out []Condition
-	for _, k := range [...]string{
-		"affinity", "automountServiceAccountToken", "dnsConfig", "dnsPolicy", "hostNetwork", "imagePullSecrets", "metrics",
-		"nodeSelector", "podDisruptionBudget", "podPriorityClassName", "podPriority", "resourceClaims", "schedulerName",
-		"serviceAccountName", "tolerations",
-	} {
-		if spec[k] != nil {
-			out = append(out, Condition{Type: "NoEffect", Status: "True", Message: "spec." + k + " has no effect on this machine"})
-		}
-	}
-	return out
 }

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -13,6 +14,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	corev1 "k8s.io/api/core/v1"
 
 	"github.com/tiphys/tiphys/event/source"
 	"github.com/tiphys/tiphys/manifest"
@@ -126,10 +129,72 @@ func TestEveryFieldIsListed(t *testing.T) {
 			}
 		}
 	}
-	byHand := []string{"WorkflowEventBinding", "EventBus"} // kinds without a Go type
+	for i := range reflect.TypeFor[corev1.Container]().NumField() {
+		name, _, _ := strings.Cut(reflect.TypeFor[corev1.Container]().Field(i).Tag.Get("json"), ",")
+		if doc["Container"][name] == "" {
+			t.Errorf("%s: Container.%s is not listed", compatibility, name)
+		}
+	}
+	byHand := []string{"WorkflowEventBinding", "EventBus", "Container"} // kinds without a Go type of the manifest room
 	for name := range doc {
 		if _, ok := types[name]; !ok && !slices.Contains(byHand, name) {
 			t.Errorf("%s: there is no type %q", compatibility, name)
+		}
+	}
+}
+
+// TestLimitsAreListed compares what the engine warns of and refuses, the one list that lint, submission and the
+// conditions of runs are made of, with the page: every field that the walk of a manifest can come to.
+func TestLimitsAreListed(t *testing.T) {
+	doc, limits := readCompatibility(t), workflow.Limits()
+	reached := map[reflect.Type]bool{}
+	for _, root := range []reflect.Type{
+		reflect.TypeFor[manifest.Workflow](), reflect.TypeFor[manifest.WorkflowTemplate](), reflect.TypeFor[manifest.CronWorkflow](),
+	} {
+		reach(root, limits, reached)
+	}
+	reached[reflect.TypeFor[corev1.Container]()] = true
+	for typ := range reached {
+		limit := limits[typ.Name()]
+		for field, status := range doc[typ.Name()] {
+			want := "works"
+			switch {
+			case slices.Contains(limit.NoEffect, field):
+				want = "no effect here"
+			case slices.Contains(limit.Refused, field):
+				want = "refused"
+			}
+			if status != want {
+				t.Errorf("%s: %s.%s is listed as %q, and the engine has it as %q", compatibility, typ.Name(), field, status, want)
+			}
+		}
+		for _, field := range append(slices.Clone(limit.NoEffect), limit.Refused...) {
+			if doc[typ.Name()][field] == "" {
+				t.Errorf("%s: %s.%s has a limit and is not listed", compatibility, typ.Name(), field)
+			}
+		}
+	}
+	for name := range limits {
+		if !slices.ContainsFunc(slices.Collect(maps.Keys(reached)), func(t reflect.Type) bool { return t.Name() == name }) {
+			t.Errorf("no manifest comes to a %s, which has limits", name)
+		}
+	}
+}
+
+// reach gathers the types below one, but for those that stand only below fields with a limit.
+func reach(t reflect.Type, limits map[string]workflow.Limit, out map[reflect.Type]bool) {
+	for t.Kind() == reflect.Pointer || t.Kind() == reflect.Slice || t.Kind() == reflect.Map {
+		t = t.Elem()
+	}
+	if t.Kind() != reflect.Struct || t.PkgPath() != reflect.TypeFor[manifest.Workflow]().PkgPath() || out[t] {
+		return
+	}
+	out[t] = true
+	limit := limits[t.Name()]
+	for i := range t.NumField() {
+		name, _, _ := strings.Cut(t.Field(i).Tag.Get("json"), ",")
+		if name != "-" && !slices.Contains(limit.NoEffect, name) && !slices.Contains(limit.Refused, name) {
+			reach(t.Field(i).Type, limits, out)
 		}
 	}
 }
