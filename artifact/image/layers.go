@@ -36,6 +36,9 @@ func (l *Library) layer(ctx context.Context, one layer) (string, error) {
 		return "", err
 	}
 	dir := filepath.Join(l.o.Layers, "sha256", hex)
+	if err := l.use(dir); err != nil {
+		return "", fmt.Errorf("layer %s: %w", one.digest, blob.Explain(err, l.o.Layers))
+	}
 	if _, err := os.Lstat(dir); err == nil {
 		return dir, nil
 	}
@@ -208,34 +211,4 @@ func lockFile(ctx context.Context, file string) (release func(), err error) {
 		}
 		return nil, errors.Join(err, f.Close())
 	}
-}
-
-// SweepLayers removes the folders of layers for which keep is false; they are named by the digest of their tar, as
-// the last element of [Rootfs.Layers]. It must not run while images are being started.
-func (l *Library) SweepLayers(ctx context.Context, keep func(dir string) bool) error {
-	base := filepath.Join(l.o.Layers, "sha256")
-	entries, err := os.ReadDir(base)
-	if err != nil {
-		return fmt.Errorf("sweep layers: %w", err)
-	}
-	for _, e := range entries {
-		dir := filepath.Join(base, e.Name())
-		if _, err := blob.Hex("sha256:" + e.Name()); err != nil || keep(dir) {
-			continue
-		}
-		unlock, err := l.lock(ctx, e.Name(), dir+".lock")
-		if err != nil {
-			return fmt.Errorf("sweep layers: %w", err)
-		}
-		// Renamed first, so that a crash leaves no layer with parts missing.
-		err = os.Rename(dir, dir+".tmp")
-		if err == nil {
-			err = os.RemoveAll(dir + ".tmp")
-		}
-		unlock()
-		if err != nil {
-			return fmt.Errorf("sweep layers: %w", err)
-		}
-	}
-	return nil
 }

@@ -58,6 +58,8 @@ type Library struct {
 	o     LibraryOptions
 	mu    sync.Mutex
 	locks map[string]*layerLock
+	// sweeping is held for the moments in which a layer is noted as used, or taken away because it is not.
+	sweeping sync.Mutex
 }
 
 // NewLibrary returns a library.

@@ -496,11 +496,13 @@ func TestConcurrentUnpackingIsDoneOnce(t *testing.T) {
 	}
 	wg.Wait()
 	kept := ""
-	if err := one.SweepLayers(bg, func(dir string) bool { kept = dir; return true }); err != nil || kept == "" {
+	later := time.Now().Add(time.Hour)
+	if _, err := one.SweepLayers(bg, later, func(dir string) bool { kept = dir; return true }); err != nil || kept == "" {
 		t.Errorf("%q, %v", kept, err)
 	}
-	if err := one.SweepLayers(bg, func(string) bool { return false }); err != nil {
-		t.Error(err)
+	swept, err := one.SweepLayers(bg, later, func(string) bool { return false })
+	if err != nil || swept.Count != 1 || swept.Bytes != 1<<20 {
+		t.Errorf("%+v, %v", swept, err)
 	}
 	if _, err := os.Stat(kept); err == nil {
 		t.Error("the layer was not swept")

@@ -15,6 +15,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"crypto/rand"
@@ -43,6 +44,8 @@ type Store struct {
 	root  *os.Root
 	blobs *blob.Folder
 	opt   StoreOptions
+	// naming keeps a sweep away between the look at what a manifest names and the name of the manifest itself.
+	naming sync.RWMutex
 }
 
 // StoreOptions of a store.
@@ -192,6 +195,9 @@ func (s *Store) PutManifest(ctx context.Context, repo, ref, mediaType string, bo
 	} else if err != nil && !tagName.MatchString(ref) {
 		return m, fmt.Errorf("%q is neither a tag nor a digest", ref)
 	}
+	// A sweep must not take away what was found to be there.
+	s.naming.RLock()
+	defer s.naming.RUnlock()
 	if err := s.checkReferences(repo, refs); err != nil {
 		return m, err
 	}
@@ -346,27 +352,57 @@ func (s *Store) Remove(repo, digest string) error {
 }
 
 // Sweep removes blobs that no manifest names and that were written before t, so that a push that is under way,
-// whose manifest comes last, is left alone. It returns how many bytes were freed.
-func (s *Store) Sweep(ctx context.Context, t time.Time) (int64, error) {
+// whose manifest comes last, is left alone.
+func (s *Store) Sweep(ctx context.Context, t time.Time) (Swept, error) {
+	var swept Swept
 	named, err := s.named()
-	if err != nil {
-		return 0, fmt.Errorf("sweep images: %w", err)
-	}
-	var freed int64
-	err = s.blobs.Each(ctx, func(b blob.Blob) error {
-		if named[b.Digest] || !b.Time.Before(t) {
+	var old []blob.Blob
+	if err == nil {
+		err = s.blobs.Each(ctx, func(b blob.Blob) error {
+			if !named[b.Digest] && b.Time.Before(t) {
+				old = append(old, b)
+			}
 			return nil
-		}
-		freed += b.Size
-		return s.blobs.Remove(b.Digest)
-	})
+		})
+	}
+	if err == nil && len(old) > 0 {
+		swept, err = s.removeUnnamed(ctx, old)
+	}
 	if err == nil {
 		err = s.blobs.RemoveLeftovers(t)
 	}
 	if err != nil {
-		return freed, fmt.Errorf("sweep images: %w", err)
+		return swept, fmt.Errorf("sweep images: %w", err)
 	}
-	return freed, nil
+	return swept, nil
+}
+
+// removeUnnamed removes blobs that still nobody names. Only for this do pushes wait, and not while all is looked through.
+func (s *Store) removeUnnamed(ctx context.Context, blobs []blob.Blob) (swept Swept, err error) {
+	s.naming.Lock()
+	defer s.naming.Unlock()
+	named, err := s.named()
+	if err != nil {
+		return swept, err
+	}
+	for _, b := range blobs {
+		if err := ctx.Err(); err != nil {
+			return swept, err
+		}
+		now, err := s.blobs.Stat(b.Digest)
+		if errors.Is(err, artifact.ErrNotFound) || err == nil && (named[b.Digest] || !now.Time.Equal(b.Time)) {
+			continue // it is named now, or was written again to be named next
+		}
+		if err == nil {
+			err = s.blobs.Remove(b.Digest)
+		}
+		if err != nil {
+			return swept, err
+		}
+		swept.Count++
+		swept.Bytes += b.Size
+	}
+	return swept, nil
 }
 
 // named collects the digests that manifests of any repository, and pulled images, name.

@@ -280,32 +280,66 @@ type Swept struct {
 // a Put that has not named its content yet, possibly in another process. It also removes what crashes left behind.
 func (s *Store) Sweep(ctx context.Context, grace time.Duration) (Swept, error) {
 	before := s.opt.Now().Add(-grace)
+	var swept Swept
+	named, err := s.named(ctx)
+	var old []blob.Blob
+	if err == nil {
+		err = s.blobs.Each(ctx, func(b blob.Blob) error {
+			if !named[b.Digest] && b.Time.Before(before) {
+				old = append(old, b)
+			}
+			return nil
+		})
+	}
+	if err == nil && len(old) > 0 {
+		swept, err = s.removeUnnamed(ctx, old, before)
+	}
+	if err == nil {
+		err = s.blobs.RemoveLeftovers(before)
+	}
+	if err != nil {
+		return swept, fmt.Errorf("sweep artifacts: %w", err)
+	}
+	return swept, s.removeLeftovers(before)
+}
+
+// removeUnnamed removes contents that still no key names, and that nobody wrote again meanwhile. Only for this do writers
+// wait, and not while all is looked through.
+func (s *Store) removeUnnamed(ctx context.Context, blobs []blob.Blob, before time.Time) (swept Swept, err error) {
 	s.names.Lock()
 	defer s.names.Unlock()
+	named, err := s.named(ctx)
+	if err != nil {
+		return swept, err
+	}
+	for _, b := range blobs {
+		now, err := s.blobs.Stat(b.Digest)
+		if errors.Is(err, artifact.ErrNotFound) || err == nil && (named[b.Digest] || !now.Time.Before(before)) {
+			continue
+		}
+		if err == nil {
+			err = s.blobs.Remove(b.Digest)
+		}
+		if err != nil {
+			return swept, err
+		}
+		swept.Blobs++
+		swept.Bytes += b.Size
+	}
+	return swept, nil
+}
+
+// named gives the digests that keys name.
+func (s *Store) named(ctx context.Context) (map[string]bool, error) {
 	all, err := s.List(ctx, "")
 	if err != nil {
-		return Swept{}, fmt.Errorf("sweep artifacts: %w", err)
+		return nil, err
 	}
 	named := make(map[string]bool, len(all))
 	for _, info := range all {
 		named[info.Digest] = true
 	}
-	var swept Swept
-	err = s.blobs.Each(ctx, func(b blob.Blob) error {
-		if named[b.Digest] || b.Time.After(before) {
-			return nil
-		}
-		swept.Blobs++
-		swept.Bytes += b.Size
-		return s.blobs.Remove(b.Digest)
-	})
-	if err != nil {
-		return swept, fmt.Errorf("sweep artifacts: %w", err)
-	}
-	if err := s.blobs.RemoveLeftovers(before); err != nil {
-		return swept, fmt.Errorf("sweep artifacts: %w", err)
-	}
-	return swept, s.removeLeftovers(before)
+	return named, nil
 }
 
 func (s *Store) removeLeftovers(before time.Time) error {
