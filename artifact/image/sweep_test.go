@@ -110,6 +110,31 @@ func TestSweepLayersBesideStarts(t *testing.T) {
 	}
 }
 
+// A pod that starts after the sweep looked and before it removes keeps its layer.
+func TestSweepLayersLooksAgain(t *testing.T) {
+	var asked atomic.Int64
+	_, host := other(t, &asked)
+	push(t, host+"/x:v1", imageOf(t, layerOf(t, oneFile("x"))))
+	var clock dial
+	clock.set(morning())
+	l, _ := newLibrary(t, func(o *image.LibraryOptions) { o.Now = clock.now })
+	if _, err := l.Rootfs(bg, host+"/x:v1", "", nil); err != nil {
+		t.Fatal(err)
+	}
+	clock.set(after(5))
+	var r image.Rootfs
+	swept, err := l.SweepLayers(bg, after(1), func(string) (keep bool) {
+		var err error
+		if r, err = l.Rootfs(bg, host+"/x:v1", "", nil); err != nil {
+			t.Error(err)
+		}
+		return false
+	})
+	if err != nil || swept.Count != 0 || !exists(inLayer(r.Layers[0])) {
+		t.Errorf("the layer that is in use now stays: %+v, %v", swept, err)
+	}
+}
+
 // What an image was made of when it was last pulled is known without its registry.
 func TestLayersOf(t *testing.T) {
 	var asked atomic.Int64
