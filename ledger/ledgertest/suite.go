@@ -47,6 +47,7 @@ func Run(t *testing.T, s Suite) {
 		{"append", testAppend},
 		{"drafts that are refused", testRefusedDrafts},
 		{"unique keys", testUnique},
+		{"unique keys expire", testExpire},
 		{"failed writes leave nothing", testRollback},
 		{"panic and end of goroutine", testPanic},
 		{"time stands still when the clock runs backwards", testClock},
