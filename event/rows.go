@@ -23,8 +23,8 @@ const (
 
 // Tables of the rows that are derived from them.
 const (
-	TableEvent       = "event"        // key: event id
-	TableDecision    = "decision"     // key and owner: event id; state: the strongest outcome
+	TableEvent       = "event"        // key: event id; state: fired, or none
+	TableDecision    = "decision"     // key: event id
 	TableSensorState = "sensor-state" // key: sensor namespace/name/trigger; owner: sensor
 	TableFiring      = "firing"       // key: the firing's key; owner: event id; states pending, done, dead
 )
@@ -88,11 +88,19 @@ type EventRow struct { //nolint:revive // event.Row would be taken for any row o
 	Firings int `json:"firings,omitempty"`
 }
 
-// DecisionRow is the body of a row of table "decision": what every sensor that listens made of an event.
+// DecisionRow is the body of a row of table "decision": in short what every sensor that listens made of an event. The entry that the
+// row names as its last change has the reasons.
 type DecisionRow struct {
-	EventID   string     `json:"eventID"`
-	EventSeq  int64      `json:"event"`
-	Decisions []Decision `json:"decisions"`
+	EventID   string    `json:"eventID"`
+	EventSeq  int64     `json:"event"`
+	Decisions []Outcome `json:"decisions"`
+}
+
+// Outcome is a [Decision] in short.
+type Outcome struct {
+	Sensor  string `json:"sensor"`
+	Trigger string `json:"trigger"`
+	Outcome string `json:"outcome"`
 }
 
 // FiringRow is the body of a row of table "firing".
@@ -214,7 +222,7 @@ func applyReceived(e ledger.Entry, rows ledger.Rows) error {
 		ev.Git = &short
 	}
 	row.Event = ev
-	return put(rows, ledger.Row{Table: TableEvent, Key: ev.ID, State: "recorded", Time: e.Time, Labels: labels}, row)
+	return put(rows, ledger.Row{Table: TableEvent, Key: ev.ID, Time: e.Time, Labels: labels}, row)
 }
 
 func applyDecided(e ledger.Entry, rows ledger.Rows) error {
@@ -222,8 +230,11 @@ func applyDecided(e ledger.Entry, rows ledger.Rows) error {
 	if err != nil {
 		return err
 	}
-	row := ledger.Row{Table: TableDecision, Key: body.EventID, Owner: body.EventID, State: strongest(body.Decisions), Time: e.Time}
-	if err := put(rows, row, DecisionRow{EventID: body.EventID, EventSeq: e.Cause, Decisions: body.Decisions}); err != nil {
+	short := DecisionRow{EventID: body.EventID, EventSeq: e.Cause, Decisions: make([]Outcome, len(body.Decisions))}
+	for i, d := range body.Decisions {
+		short.Decisions[i] = Outcome{Sensor: d.Sensor, Trigger: d.Trigger, Outcome: d.Outcome}
+	}
+	if err := put(rows, ledger.Row{Table: TableDecision, Key: body.EventID, Time: e.Time}, short); err != nil {
 		return err
 	}
 	for _, state := range body.States {
@@ -237,20 +248,6 @@ func applyDecided(e ledger.Entry, rows ledger.Rows) error {
 		}
 	}
 	return nil
-}
-
-// strongest is the outcome that a list shows for an event.
-func strongest(decisions []Decision) string {
-	word := "no-dependency"
-	for _, d := range decisions {
-		switch {
-		case d.Outcome == "fired":
-			return d.Outcome
-		case d.Outcome == "waiting", word == "no-dependency":
-			word = d.Outcome
-		}
-	}
-	return word
 }
 
 func applyFired(e ledger.Entry, rows ledger.Rows) error {

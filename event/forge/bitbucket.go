@@ -10,7 +10,7 @@ import (
 
 // normaliseBitbucket follows Bitbucket Cloud's "Event payloads". A push with several changes is described by its
 // first; the others stand in body.push.changes.
-func normaliseBitbucket(key string, r gjson.Result) *event.Git {
+func normaliseBitbucket(key string, r payload) *event.Git {
 	g := &event.Git{Repo: bitbucketRepo(r.Get("repository")), Sender: bitbucketUser(r.Get("actor"))}
 	switch {
 	case r.Get("push.changes").IsArray():
@@ -81,7 +81,7 @@ func rawAuthor(raw string) (name, address string) {
 	return strings.TrimSpace(name), strings.TrimSuffix(strings.TrimSpace(rest), ">")
 }
 
-func bitbucketPullRequest(g *event.Git, key string, r gjson.Result) {
+func bitbucketPullRequest(g *event.Git, key string, r payload) {
 	p := r.Get("pullrequest")
 	pr := &event.PullRequest{Number: int(p.Get("id").Int()), Title: p.Get("title").String(), Body: p.Get("description").String(),
 		URL: p.Get("links.html.href").String(), Draft: p.Get("draft").Bool(), SourceBranch: p.Get("source.branch.name").String(),
@@ -127,7 +127,7 @@ func bitbucketPullRequest(g *event.Git, key string, r gjson.Result) {
 }
 
 // normaliseBitbucketServer follows Bitbucket Data Center's "Event payload".
-func normaliseBitbucketServer(key string, r gjson.Result) *event.Git {
+func normaliseBitbucketServer(key string, r payload) *event.Git {
 	if key == "" {
 		key = r.Get("eventKey").String()
 	}
@@ -164,7 +164,7 @@ func bitbucketServerUser(u gjson.Result) event.Person {
 	return event.Person{Login: u.Get("name").String(), Name: u.Get("displayName").String(), Email: u.Get("emailAddress").String()}
 }
 
-func bitbucketServerPullRequest(g *event.Git, key string, r gjson.Result) {
+func bitbucketServerPullRequest(g *event.Git, key string, r payload) {
 	p := r.Get("pullRequest")
 	from, to := p.Get("fromRef"), p.Get("toRef")
 	g.Repo = bitbucketServerRepo(to.Get("repository"))

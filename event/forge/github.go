@@ -10,7 +10,7 @@ import (
 
 // normaliseGitHub follows GitHub's "Webhook events and payloads". Gitea and Forgejo send nearly the same; where
 // they do not, both forms are read. name is empty where no header said what it is. fine is Gitea's finer name.
-func normaliseGitHub(forge, name, fine string, r gjson.Result) *event.Git {
+func normaliseGitHub(forge, name, fine string, r payload) *event.Git {
 	repo, sender := r.Get("repository"), r.Get("sender")
 	g := &event.Git{Repo: githubRepo(repo), Sender: githubUser(sender)}
 	if name == "" {
@@ -49,7 +49,7 @@ func normaliseGitHub(forge, name, fine string, r gjson.Result) *event.Git {
 }
 
 // githubGuess tells from the keys of a body what it is.
-func githubGuess(r gjson.Result) string {
+func githubGuess(r payload) string {
 	for _, c := range []struct{ key, name string }{
 		{"comment", "issue_comment"}, {"review", "pull_request_review"}, {"pull_request", "pull_request"},
 		{"release", "release"}, {"workflow_run", "workflow_run"}, {"check_run", "check_run"}, {"issue", "issues"},
@@ -84,7 +84,7 @@ func githubUser(u gjson.Result) event.Person {
 	return event.Person{Login: login, Name: name, Email: u.Get("email").String()}
 }
 
-func githubPush(g *event.Git, r gjson.Result) {
+func githubPush(g *event.Git, r payload) {
 	setRef(g, r.Get("ref").String())
 	setChange(g, r.Get("before").String(), r.Get("after").String())
 	g.Forced = r.Get("forced").Bool()
@@ -103,7 +103,7 @@ func githubPush(g *event.Git, r gjson.Result) {
 
 // githubRefEvent is create or delete of a branch or tag: a second word about what a push says too, for hooks
 // that are not told of pushes. GitHub gives no hash.
-func githubRefEvent(g *event.Git, action string, r gjson.Result) {
+func githubRefEvent(g *event.Git, action string, r payload) {
 	g.Kind, g.Action = r.Get("ref_type").String(), action
 	prefix := "refs/heads/"
 	if g.Kind == "tag" {
@@ -168,7 +168,7 @@ func setPR(g *event.Git, pr *event.PullRequest) {
 	}
 }
 
-func githubPullRequest(forge string, g *event.Git, fine string, r gjson.Result) {
+func githubPullRequest(forge string, g *event.Git, fine string, r payload) {
 	p := r.Get("pull_request")
 	g.Kind = "pull_request"
 	setPR(g, githubPR(forge, p))
@@ -228,7 +228,7 @@ func reviewAction(state string) string {
 	return "create"
 }
 
-func githubReview(g *event.Git, r gjson.Result) {
+func githubReview(g *event.Git, r payload) {
 	setPR(g, githubPR("", r.Get("pull_request")))
 	v := r.Get("review")
 	g.Kind, g.Action = "review", reviewAction(strings.ToLower(v.Get("state").String()+v.Get("type").String()))
@@ -236,7 +236,7 @@ func githubReview(g *event.Git, r gjson.Result) {
 		Author: v.Get("user.login").String(), URL: v.Get("html_url").String(), Association: v.Get("author_association").String()}
 }
 
-func githubComment(g *event.Git, r gjson.Result, kind string) {
+func githubComment(g *event.Git, r payload, kind string) {
 	g.Kind = kind
 	g.Action = map[string]string{"created": "create", "edited": "update", "deleted": "delete"}[r.Get("action").String()]
 	c := r.Get("comment")
@@ -258,7 +258,7 @@ func githubComment(g *event.Git, r gjson.Result, kind string) {
 		AuthorTrust: trust(issue.Get("author_association").String()), Labels: titles(issue.Get("labels"), "name")}
 }
 
-func githubRelease(g *event.Git, r gjson.Result) {
+func githubRelease(g *event.Git, r payload) {
 	v := r.Get("release")
 	g.Kind = "release"
 	action := r.Get("action").String()
@@ -269,11 +269,11 @@ func githubRelease(g *event.Git, r gjson.Result) {
 		Draft: v.Get("draft").Bool(), Prerelease: v.Get("prerelease").Bool(), URL: v.Get("html_url").String()}
 }
 
-func githubStatus(g *event.Git, name string, r gjson.Result) {
+func githubStatus(g *event.Git, name string, r payload) {
 	g.Kind = "status"
 	v := r.Get(name)
 	if name == "status" {
-		v = r
+		v = r.whole
 	}
 	if name == "workflow_run" {
 		g.Kind = "pipeline"

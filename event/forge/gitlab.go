@@ -8,7 +8,7 @@ import (
 
 // normaliseGitLab follows GitLab's "Webhook events" reference. object_kind says what it is, whatever the header
 // (system hooks send the same bodies).
-func normaliseGitLab(r gjson.Result) *event.Git {
+func normaliseGitLab(r payload) *event.Git {
 	g := &event.Git{Repo: gitlabRepo(r.Get("project")), Sender: gitlabUser(r.Get("user"))}
 	kind := r.Get("object_kind").String()
 	if kind == "" {
@@ -50,7 +50,7 @@ func gitlabUser(u gjson.Result) event.Person {
 	return event.Person{Login: u.Get("username").String(), Name: u.Get("name").String(), Email: email(u.Get("email").String())}
 }
 
-func gitlabPush(g *event.Git, r gjson.Result) {
+func gitlabPush(g *event.Git, r payload) {
 	g.Sender = event.Person{Login: r.Get("user_username").String(), Name: r.Get("user_name").String(),
 		Email: email(r.Get("user_email").String())}
 	setRef(g, r.Get("ref").String())
@@ -87,7 +87,7 @@ func gitlabPR(a gjson.Result) *event.PullRequest {
 	return p
 }
 
-func gitlabMergeRequest(g *event.Git, r gjson.Result) {
+func gitlabMergeRequest(g *event.Git, r payload) {
 	a, changes := r.Get("object_attributes"), r.Get("changes")
 	p := gitlabPR(a)
 	g.Kind, g.PR, g.SHA = "pull_request", p, p.HeadSHA
@@ -153,7 +153,7 @@ func gitlabDraft(changes gjson.Result) (before, after, changed bool) {
 	return false, false, false
 }
 
-func gitlabNote(g *event.Git, r gjson.Result) {
+func gitlabNote(g *event.Git, r payload) {
 	a := r.Get("object_attributes")
 	g.Kind, g.Action = "comment", a.Get("action").String()
 	if g.Action == "" {
@@ -179,7 +179,7 @@ func orNull(raw string) string {
 	return raw
 }
 
-func gitlabRelease(g *event.Git, r gjson.Result) {
+func gitlabRelease(g *event.Git, r payload) {
 	g.Kind, g.Action = "release", r.Get("action").String()
 	setRef(g, "refs/tags/"+r.Get("tag").String())
 	g.SHA = r.Get("commit.id").String()
@@ -187,7 +187,7 @@ func gitlabRelease(g *event.Git, r gjson.Result) {
 		URL: r.Get("url").String()}
 }
 
-func gitlabPipeline(g *event.Git, r gjson.Result) {
+func gitlabPipeline(g *event.Git, r payload) {
 	a := r.Get("object_attributes")
 	g.Kind, g.SHA, g.Action = "pipeline", a.Get("sha").String(), ciAction(a.Get("status").String())
 	setRef(g, map[bool]string{true: "refs/tags/", false: "refs/heads/"}[a.Get("tag").Bool()]+a.Get("ref").String())
@@ -200,7 +200,7 @@ func gitlabPipeline(g *event.Git, r gjson.Result) {
 	g.Commits = gitHubStyleCommits(gjson.Parse("[" + orNull(r.Get("commit").Raw) + "]"))
 }
 
-func gitlabJob(g *event.Git, r gjson.Result) {
+func gitlabJob(g *event.Git, r payload) {
 	g.Kind, g.SHA, g.Action = "status", r.Get("sha").String(), ciAction(r.Get("build_status").String())
 	setRef(g, map[bool]string{true: "refs/tags/", false: "refs/heads/"}[r.Get("tag").Bool()]+r.Get("ref").String())
 	g.Pipeline = &event.Pipeline{ID: r.Get("pipeline_id").String(), Status: r.Get("build_status").String(),

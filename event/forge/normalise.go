@@ -72,10 +72,16 @@ func Normalise(forge string, h http.Header, body []byte) (*event.Git, error) {
 	if !json.Valid(body) { // bounded in depth, unlike gjson's
 		return nil, fmt.Errorf("normalise %s delivery: body is not json: %w", forge, ErrPayload)
 	}
-	root := gjson.ParseBytes(body)
-	if !root.IsObject() {
+	return NormaliseValid(forge, h, body)
+}
+
+// NormaliseValid is [Normalise] for a body that is known to be valid JSON.
+func NormaliseValid(forge string, h http.Header, body []byte) (*event.Git, error) {
+	whole := gjson.ParseBytes(body)
+	if !whole.IsObject() {
 		return nil, fmt.Errorf("normalise %s delivery: body is not an object: %w", forge, ErrPayload)
 	}
+	root := payloadOf(whole)
 	name := EventName(forge, h)
 	var g *event.Git
 	switch forge {

@@ -301,7 +301,7 @@ func (r *Receiver) event(h *hook, host, verified string, req *http.Request, raw 
 		return event.Event{}, refusal
 	}
 	if host != "" {
-		g, err := forge.Normalise(host, req.Header, body)
+		g, err := forge.NormaliseValid(host, req.Header, body)
 		if err != nil && h.forge != "" {
 			return event.Event{}, refuse(http.StatusBadRequest, "%v", err)
 		}

@@ -45,7 +45,7 @@ func testVerify(t *testing.T, s Suite) {
 			for i := 1; i <= 10; i++ {
 				var body any = map[string]int{"n": i}
 				if i == 3 {
-					body = strings.Repeat("long", 2000)
+					body = strings.Repeat("long", 5000)
 				}
 				heads = append(heads, ledger.HeadOf(f.append(ledger.Draft{Body: body, Cause: int64(i / 3)})))
 			}
@@ -118,7 +118,7 @@ func testBackup(t *testing.T, s Suite) {
 	}
 	f := open(t, s, counting{})
 	for range 20 {
-		f.append(ledger.Draft{Kind: "count.up", Body: strings.Repeat("x", 5000)})
+		f.append(ledger.Draft{Kind: "count.up", Body: strings.Repeat("x", 20_000)})
 	}
 	dest := filepath.Join(t.TempDir(), "copy.db")
 	f.must(f.Backup(f.ctx, dest))

@@ -10,8 +10,10 @@ import (
 	"github.com/tiphys/tiphys/ledger"
 )
 
-// inlineBody is the size in bytes up to which a body lives in its entry's row (design.md section 5).
-const inlineBody = 4 << 10
+// inlineBody is the size in bytes up to which a body lives in its entry's row. A body of its own costs two more indexes on a
+// random key, which is most of what recording a delivery costs; in its row it is kept off the pages that walking the entries reads
+// from a page's size on.
+const inlineBody = 16 << 10
 
 // Where an entry's body is; the values of entries.place.
 const (
@@ -150,8 +152,15 @@ func (b *batch) insertEntry(p *pending) error {
 	return err
 }
 
-// writeRow brings one row up to date, touching only the indexes that the change concerns.
+// writeRow brings one row up to date, touching only the indexes that the change concerns. A row that is not in memory is most
+// likely new.
 func (b *batch) writeRow(k rowKey, c change) error {
+	if _, known := b.w.cache.get(k); !known && !c.gone {
+		inserted, err := b.insertRow(&c)
+		if err != nil || inserted {
+			return err
+		}
+	}
 	old, exists, err := b.w.committed(k)
 	if err != nil {
 		return err
@@ -166,12 +175,8 @@ func (b *batch) writeRow(k rowKey, c change) error {
 		}
 		return b.deleteLabels(&old.row)
 	case !exists:
-		err := b.s.exec("INSERT INTO projected (kind, key, owner, state, time, seq, labels, body) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-			r.Table, r.Key, r.Owner, r.State, r.Time.UnixMicro(), r.Seq, c.labels, []byte(r.Body))
-		if err != nil {
-			return err
-		}
-		return b.insertLabels(r)
+		_, err := b.insertRow(&c)
+		return err
 	}
 	sameTime := old.row.Time.Equal(r.Time)
 	switch {
@@ -191,6 +196,17 @@ func (b *batch) writeRow(k rowKey, c change) error {
 		return err
 	}
 	return b.insertLabels(r)
+}
+
+// insertRow inserts a row with its labels, unless it is there.
+func (b *batch) insertRow(c *change) (bool, error) {
+	r := &c.row
+	n, err := b.s.affect("INSERT INTO projected (kind, key, owner, state, time, seq, labels, body) VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
+		r.Table, r.Key, r.Owner, r.State, r.Time.UnixMicro(), r.Seq, c.labels, []byte(r.Body))
+	if err != nil || n == 0 {
+		return false, err
+	}
+	return true, b.insertLabels(r)
 }
 
 func (b *batch) insertLabels(r *ledger.Row) error {

@@ -179,6 +179,9 @@ func connect(path string, most int, s Synchronous, cacheKiB int, readOnly bool) 
 	}
 	if readOnly {
 		pragmas = append(pragmas, "query_only(ON)")
+	} else {
+		// A page that is split or emptied keeps no copy of what was on it, so that what is erased later is gone.
+		pragmas = append(pragmas, "secure_delete(FAST)")
 	}
 	v := url.Values{"_pragma": pragmas, "_dqs": {"0"}}
 	db, err := sql.Open("sqlite", "file:"+(&url.URL{Path: path}).EscapedPath()+"?"+v.Encode())

@@ -64,6 +64,19 @@ func (s *session) exec(text string, args ...any) error {
 	return err
 }
 
+// affect is exec, and tells how many rows were changed.
+func (s *session) affect(text string, args ...any) (int64, error) {
+	st, err := s.stmt(text) //nolint:sqlclosecheck // kept for the next time; close closes it
+	if err != nil {
+		return 0, err
+	}
+	result, err := st.ExecContext(context.Background(), args...)
+	if err != nil {
+		return 0, err
+	}
+	return result.RowsAffected()
+}
+
 func (s *session) query(ctx context.Context, text string, args ...any) (*sql.Rows, error) {
 	st, err := s.stmt(text) //nolint:sqlclosecheck // kept for the next time; close closes it
 	if err != nil {

@@ -176,6 +176,8 @@ func TestEraseLeavesNoBytes(t *testing.T) {
 			body = short
 		case 20:
 			body = long
+		case 25:
+			body = long + long // in contents
 		}
 		if err := note(l, body); err != nil {
 			t.Fatal(err)
@@ -185,7 +187,7 @@ func TestEraseLeavesNoBytes(t *testing.T) {
 	if !inFiles(t, path, "s3cret") {
 		t.Fatal("the secret is not in the files to begin with: the test shows nothing")
 	}
-	for _, seq := range []int64{11, 21} {
+	for _, seq := range []int64{11, 21, 26} {
 		if _, err := l.Erase(ctx, seq, "user:ada", "leaked"); err != nil {
 			t.Fatal(err)
 		}

@@ -92,10 +92,10 @@ func (a *API) listEvents(w http.ResponseWriter, r *http.Request) {
 	reply(w, map[string]any{"items": items, "next": next})
 }
 
-// listedEvent is an event in a list, with what the sensors decided.
+// listedEvent is an event in a list, with what the sensors decided in short.
 type listedEvent struct {
 	event.EventRow
-	Decisions []event.Decision `json:"decisions"`
+	Decisions []event.Outcome `json:"decisions"`
 }
 
 func (a *API) listed(ctx context.Context, row ledger.Row) (listedEvent, error) {
@@ -103,7 +103,7 @@ func (a *API) listed(ctx context.Context, row ledger.Row) (listedEvent, error) {
 	if err := json.Unmarshal(row.Body, &one.EventRow); err != nil {
 		return one, fmt.Errorf("decode event %s: %w", row.Key, err)
 	}
-	decided, err := a.decided(ctx, row.Key)
+	decided, _, err := a.outcomes(ctx, row.Key)
 	one.Decisions = decided.Decisions
 	return one, err
 }
@@ -128,20 +128,34 @@ func (a *API) getEvent(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	firings, _, err := a.firings(r.Context(), ledger.Query{Table: event.TableFiring, Owner: e.ID, Oldest: true, Limit: 1000})
-	answer(w, map[string]any{"event": e, "decisions": decided.Decisions, "unheard": a.Events.Unheard(e), "firings": firings}, err)
+	answer(w, map[string]any{"event": e, "decisions": decided, "unheard": a.Events.Unheard(e), "firings": firings}, err)
 }
 
-// decided is what the sensors made of an event; nothing yet is no error.
-func (a *API) decided(ctx context.Context, id string) (event.DecisionRow, error) {
-	d := event.DecisionRow{Decisions: []event.Decision{}}
+// outcomes is what the sensors made of an event, in short, and the entry that says it in full; nothing yet is no error.
+func (a *API) outcomes(ctx context.Context, id string) (event.DecisionRow, int64, error) {
+	d := event.DecisionRow{Decisions: []event.Outcome{}}
 	row, err := a.Ledger.Row(ctx, event.TableDecision, id)
 	if errors.Is(err, ledger.ErrNotFound) {
-		return d, nil
+		return d, 0, nil
 	}
 	if err == nil {
 		err = json.Unmarshal(row.Body, &d)
 	}
-	return d, err
+	return d, row.Seq, err
+}
+
+// decided is what the sensors made of an event, with their reasons.
+func (a *API) decided(ctx context.Context, id string) ([]event.Decision, error) {
+	_, seq, err := a.outcomes(ctx, id)
+	if err != nil || seq == 0 {
+		return []event.Decision{}, err
+	}
+	entry, err := a.Ledger.Entry(ctx, seq)
+	if err != nil || entry.Pruned {
+		return []event.Decision{}, err
+	}
+	d, err := ledger.Read[event.Decided](entry)
+	return d.Decisions, err
 }
 
 func (a *API) replayEvent(w http.ResponseWriter, r *http.Request) {

@@ -34,7 +34,7 @@ func (c *Controller) tick(ctx context.Context) {
 // due records every tick of a calendar after last up to now.
 func (c *Controller) due(ctx context.Context, cal *source.Calendar, last, now time.Time) {
 	for at := cal.Next(last); !at.IsZero() && !at.After(now); at = cal.Next(at) {
-		e, ok, err := cal.Event(at, newID(), now)
+		e, ok, err := cal.Event(at, c.newID(), now)
 		if err == nil && ok {
 			_, _, err = c.Record(ctx, e, 0)
 		}

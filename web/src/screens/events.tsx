@@ -36,12 +36,12 @@ export function Events() {
   );
 }
 
-// Decisions that are taken while the list is open arrive with the stream; their rows name the event as owner.
+// Decisions that are taken while the list is open arrive with the stream; the key of their rows is the event's id.
 function useDecided(): Map<string, Decision[]> {
   const [decided, set] = useState(new Map<string, Decision[]>());
   useEffect(() => onRows(["decision"], (rows) => set((old) => {
     const next = new Map(old);
-    for (const r of rows) if (r.owner && r.body) next.set(r.owner, (r.body as { decisions?: Decision[] }).decisions ?? []);
+    for (const r of rows) if (r.body) next.set(r.key, (r.body as { decisions?: Decision[] }).decisions ?? []);
     return next;
   })), []);
   return decided;
