@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -217,6 +218,9 @@ func applyApplication(e ledger.Entry, rows ledger.Rows) error {
 		return fmt.Errorf("write application: %w", err)
 	}
 	labels := map[string]string{"sync": a.Sync, "repo": repoOf(a.Spec)}
+	if a.MR != 0 {
+		labels["mr"] = strconv.Itoa(a.MR)
+	}
 	for key, value := range a.Labels {
 		labels[key] = value
 	}

@@ -75,6 +75,7 @@ type Server struct {
 	tokens   *steptoken.Issuer
 	box      *secret.Box
 	registry *image.Registry
+	sweeper  *sweeper
 	reports  chan executor.Report
 	closers  []func() error
 }
@@ -234,8 +235,10 @@ func (s *Server) openEvents(context.Context) error {
 }
 
 func (s *Server) openGate(ctx context.Context) (err error) {
+	s.sweeper = newSweeper(s)
 	s.steps = &steps.API{
 		Ledger: s.machine.Ledger, Remote: s.remote, Images: s.machine.Images, Artifacts: s.machine.Artifacts, Log: s.o.Log,
+		Server: strings.TrimRight(s.URL(), "/"),
 	}
 	s.registry = image.NewRegistry(image.RegistryOptions{Store: s.machine.Images, Authorize: s.authorizeImage, OnPush: s.imagePushed, Now: s.o.Now})
 	s.closers = append(s.closers, func() error { s.registry.Close(); return nil })
@@ -295,6 +298,7 @@ func (s *Server) Serve(ctx context.Context) error {
 	background("events", s.events.Run)
 	background("schedules", s.crons.Run)
 	background("applications", s.apps.Run)
+	background("sweeps", s.sweeper.Run)
 	background("git", func(ctx context.Context) error { return s.remote.Run(ctx, reconcileEvery) })
 	if s.o.Config != "" {
 		background("definitions", definitions.NewFolder(s.o.Config, s.defs, s.o.Log).Run)

@@ -50,6 +50,16 @@ func TestOf(t *testing.T) {
 	}
 }
 
+// A pod without a restart policy is restarted always (Kubernetes API reference, PodSpec), so what keeps its container
+// waiting is what a person must read.
+func TestPodSaysWhyItWaits(t *testing.T) {
+	got, _ := health.Of(object(t, `{apiVersion: v1, kind: Pod, spec: {}, status: {phase: Running, containerStatuses: [
+		{name: a, state: {waiting: {reason: CrashLoopBackOff, message: back-off 10s}}, lastState: {terminated: {exitCode: 7}}}]}}`))
+	if diff := cmp.Diff(deploy.Health{Status: health.Degraded, Message: "back-off 10s"}, got); diff != "" {
+		t.Error(diff)
+	}
+}
+
 func TestAggregateIsTheWorst(t *testing.T) {
 	statuses := []string{health.Healthy, health.Suspended, health.Progressing, health.Missing, health.Degraded, health.Unknown}
 	rapid.Check(t, func(t *rapid.T) {

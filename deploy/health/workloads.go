@@ -100,7 +100,8 @@ func replicaSet(set *appsv1.ReplicaSet) deploy.Health {
 }
 
 func pod(p *corev1.Pod) deploy.Health {
-	if p.Spec.RestartPolicy == corev1.RestartPolicyAlways {
+	// An API server fills the policy in; elsewhere it may be left out, and then means Always (core/v1 PodSpec).
+	if p.Spec.RestartPolicy == corev1.RestartPolicyAlways || p.Spec.RestartPolicy == "" {
 		if messages := stuck(p); len(messages) > 0 {
 			return degraded(strings.Join(messages, ", "))
 		}

@@ -36,7 +36,9 @@ type API struct {
 	Remote    *builtin.Remote
 	Images    *image.Store
 	Artifacts artifact.Store
-	Log       *slog.Logger
+	// Server is the address of the screens, without a slash at the end.
+	Server string
+	Log    *slog.Logger
 }
 
 // Limits of requests.
@@ -241,6 +243,10 @@ func (a *API) status(w http.ResponseWriter, r *http.Request) {
 	}
 	if err == nil && (c.Repo == "" || c.Commit == "") {
 		err = &refused{"this run was not made for a commit of a repository, so that there is no status to set", "let a push start the run"}
+	}
+	if body.URL == "" {
+		// Who reads the status wants to see the run that set it.
+		body.URL = a.Server + "/runs/" + c.Run
 	}
 	var cause int64
 	if err == nil {

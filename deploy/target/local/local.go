@@ -300,6 +300,11 @@ func (t *Target) Logs(ctx context.Context, k deploy.Key, container string, o dep
 		from = -o.Tail
 	}
 	r, err := t.o.Executor.Logs(ctx, id, container, executor.LogOptions{FromLine: from, Follow: o.Follow})
+	if errors.Is(err, executor.ErrNotFound) && id.Attempt > 0 && !o.Previous {
+		// A container that waits to be restarted has no log yet; the one that ended says why, as kubectl logs does.
+		id.Attempt--
+		r, err = t.o.Executor.Logs(ctx, id, container, executor.LogOptions{FromLine: from})
+	}
 	if errors.Is(err, executor.ErrNotFound) {
 		return nil, fmt.Errorf("logs of %s: %w", k, deploy.ErrNotFound)
 	}

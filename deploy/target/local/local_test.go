@@ -336,6 +336,16 @@ func TestCrashBacksOff(t *testing.T) {
 	if text, _ := io.ReadAll(r); string(text) != "log of c 1" {
 		t.Errorf("got %s", text)
 	}
+	// While it waits to be restarted its log is that of the container which ended.
+	if r, err = m.Logs(t.Context(), deploy.Key{Kind: "Pod", Namespace: "prod", Name: "p"}, "", deploy.LogOptions{Follow: true}); err != nil {
+		t.Fatal(err)
+	}
+	if text, _ := io.ReadAll(r); !strings.HasPrefix(string(text), "log of c ") {
+		t.Errorf("got %s", text)
+	}
+	if h, _ := health.Of(m.get("Pod", "p")); !strings.Contains(h.Message, "back-off") {
+		t.Errorf("got %+v", h)
+	}
 	m.apply("{apiVersion: v1, kind: Pod, metadata: {name: q, namespace: prod}, spec: {containers: [{name: c, image: noimage}]}}")
 	m.await("back-off", func() bool { return strings.Contains(toText(m.get("Pod", "q")), "ImagePullBackOff") })
 }
