@@ -171,6 +171,9 @@ func (a *attempt) begin() {
 func (a *attempt) run(ctx context.Context) {
 	spec, err := a.prepare(ctx)
 	if err == nil {
+		err = a.keepLayers(spec)
+	}
+	if err == nil {
 		err = a.launch(ctx, spec)
 	}
 	if err == nil {
