@@ -20,7 +20,7 @@ type Event struct {
 	Namespace string    `json:"namespace"`
 	Time      time.Time `json:"time"`
 	// Data is what sensors see: Argo's layout for the type (headers, body), and "git" (see Git) where it is
-	// about a repository. It is compact JSON, as json.Marshal makes it.
+	// about a repository. It is valid JSON.
 	Data json.RawMessage `json:"data,omitempty"`
 	// Git is Data's "git" key, typed; nil if the event is not about a repository.
 	Git *Git `json:"git,omitempty"`

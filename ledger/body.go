@@ -14,7 +14,7 @@ type Encoded struct {
 
 // Encoder is a body that marshals itself where encoding/json would do work twice.
 type Encoder interface {
-	// EncodeBody gives what json.Marshal would give, valid and compact.
+	// EncodeBody gives valid JSON of which encoding/json reads the same value as of its own.
 	EncodeBody() (json.RawMessage, error)
 }
 

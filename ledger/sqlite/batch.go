@@ -5,6 +5,9 @@ import (
 	"database/sql"
 	"encoding/json"
 	"errors"
+	"maps"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/tiphys/tiphys/ledger"
@@ -133,6 +136,21 @@ func (b *batch) flush() error {
 	return b.flushWork()
 }
 
+// perItem is about what an entry or a row costs in the log beside its body, in bytes.
+const perItem = 1 << 10
+
+// size is about how much the batch adds to the log, in bytes.
+func (b *batch) size() int {
+	n := perItem * (len(b.entries) + len(b.rows) + len(b.work))
+	for i := range b.entries {
+		n += len(b.entries[i].entry.Body)
+	}
+	for _, c := range b.rows {
+		n += len(c.row.Body)
+	}
+	return n
+}
+
 func (b *batch) insertEntry(p *pending) error {
 	e := &p.entry
 	var body []byte
@@ -209,15 +227,17 @@ func (b *batch) insertRow(c *change) (bool, error) {
 	return true, b.insertLabels(r)
 }
 
+// insertLabels inserts all labels of a row by one statement, in the order of their index.
 func (b *batch) insertLabels(r *ledger.Row) error {
-	for name, value := range r.Labels {
-		err := b.s.exec("INSERT INTO projected_labels (kind, name, value, time, key) VALUES (?, ?, ?, ?, ?)",
-			r.Table, name, value, r.Time.UnixMicro(), r.Key)
-		if err != nil {
-			return err
-		}
+	if len(r.Labels) == 0 {
+		return nil
 	}
-	return nil
+	args := make([]any, 0, 5*len(r.Labels))
+	for _, name := range slices.Sorted(maps.Keys(r.Labels)) {
+		args = append(args, r.Table, name, r.Labels[name], r.Time.UnixMicro(), r.Key)
+	}
+	return b.s.exec("INSERT INTO projected_labels (kind, name, value, time, key) VALUES (?, ?, ?, ?, ?)"+
+		strings.Repeat(", (?, ?, ?, ?, ?)", len(r.Labels)-1), args...)
 }
 
 func (b *batch) deleteLabels(r *ledger.Row) error {

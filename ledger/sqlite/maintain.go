@@ -157,7 +157,7 @@ func (l *Ledger) backup(ctx context.Context, dest string) (err error) {
 	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
 	part := filepath.Join(dir, "ledger.db")
 	// A connection of its own: the pool's connections may only read, and VACUUM counts as writing.
-	db, err := connect(l.path, 1, Full, readerCacheKiB, false)
+	db, err := connect(l.path, 1, Full, readerCacheKiB, autoCheckpointPages, false)
 	if err != nil {
 		return err
 	}

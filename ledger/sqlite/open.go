@@ -76,6 +76,7 @@ type Ledger struct {
 	// writing
 	writes      *sql.DB
 	writer      *writer
+	copier      *copier // none for a ledger that is thrown away
 	projections []ledger.Projection
 
 	closeOnce sync.Once
@@ -105,11 +106,20 @@ func (l *Ledger) open(ctx context.Context, o Options) error {
 	if err := l.place(); err != nil {
 		return err
 	}
-	if l.writes, err = connect(l.path, 1, o.Synchronous, writerCacheKiB, false); err != nil {
+	pages := autoCheckpointPages
+	if o.Synchronous != Off {
+		pages = behindCopierPages
+	}
+	if l.writes, err = connect(l.path, 1, o.Synchronous, writerCacheKiB, pages, false); err != nil {
 		return err
 	}
-	if l.readers, err = connect(l.path, o.Readers, o.Synchronous, readerCacheKiB, true); err != nil {
+	if l.readers, err = connect(l.path, o.Readers, o.Synchronous, readerCacheKiB, pages, true); err != nil {
 		return err
+	}
+	if o.Synchronous != Off {
+		if l.copier, err = startCopier(l.path, o.Synchronous); err != nil {
+			return err
+		}
 	}
 	l.reads = newStatements(l.readers)
 	s, err := newSession(ctx, l.writes)
@@ -169,13 +179,13 @@ func (l *Ledger) place() (err error) {
 	return f.Close()
 }
 
-// connect makes a pool. The pragmas and their order follow PocketBase's (reference/field.md C.3): the busy timeout comes first,
+// connect makes a pool. The pragmas and their order follow PocketBase's (core/db_connect.go): the busy timeout comes first,
 // because setting the others may have to wait for a lock.
-func connect(path string, most int, s Synchronous, cacheKiB int, readOnly bool) (*sql.DB, error) {
+func connect(path string, most int, s Synchronous, cacheKiB, checkpointPages int, readOnly bool) (*sql.DB, error) {
 	pragmas := []string{
 		"busy_timeout(10000)", "journal_mode(WAL)", "journal_size_limit(67108864)",
 		fmt.Sprintf("synchronous(%s)", s), "foreign_keys(ON)", "temp_store(MEMORY)",
-		fmt.Sprintf("cache_size(-%d)", cacheKiB), fmt.Sprintf("wal_autocheckpoint(%d)", autoCheckpointPages),
+		fmt.Sprintf("cache_size(-%d)", cacheKiB), fmt.Sprintf("wal_autocheckpoint(%d)", checkpointPages),
 	}
 	if readOnly {
 		pragmas = append(pragmas, "query_only(ON)")
@@ -215,6 +225,9 @@ func (l *Ledger) Close() error {
 // release gives back whatever open took, in reverse.
 func (l *Ledger) release() error {
 	var errs []error
+	if l.copier != nil {
+		errs = append(errs, l.copier.close())
+	}
 	if l.readers != nil {
 		l.reads.close()
 		errs = append(errs, l.readers.Close())

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"runtime"
 	"strings"
 	"sync/atomic"
@@ -18,12 +17,6 @@ const (
 	maxBatch = 512
 	// queueLength is how many decisions may wait before Write itself waits; two batches keep the writer busy.
 	queueLength = 2 * maxBatch
-	// autoCheckpointPages (of 4 KiB) of log make the commit that reaches them copy the log into the database.
-	autoCheckpointPages = 4000
-	// maxLogBytes of log, which only a reader that stays long can cause, make the writer wait for the readers and start the log anew.
-	maxLogBytes = 128 << 20
-	// checkLogEvery is the number of commits between two looks at the size of the log.
-	checkLogEvery = 256
 )
 
 // An intent's life: it waits, and then either begins or is withdrawn by whoever waits for it.
@@ -65,6 +58,7 @@ type writer struct {
 	cache    *cache
 	wants    map[string][]ledger.Projection
 	commits  int
+	uncopied int // bytes since the copier was woken
 }
 
 // place is the end of the ledger: what the next entry is chained to.
@@ -258,7 +252,7 @@ func (w *writer) runBatch(list []*intent) {
 	if b.signal {
 		w.ledger.changed.send()
 	}
-	w.checkpoint()
+	w.checkpoint(b.size())
 }
 
 // faultOf is the fault point of one kind of entries; only test builds pay for its name.
@@ -322,24 +316,6 @@ func (w *writer) mend() error {
 	}
 	w.broken = false
 	return nil
-}
-
-// checkpoint bounds the log. SQLite copies the log into the database by itself, but begins it anew only at a moment without readers.
-func (w *writer) checkpoint() {
-	w.commits++
-	if w.commits%checkLogEvery != 0 {
-		return
-	}
-	if info, err := os.Stat(w.ledger.path + "-wal"); err != nil || info.Size() < maxLogBytes {
-		return
-	}
-	w.truncateLog()
-}
-
-// truncateLog copies the log into the database and empties it. It is tried again later where readers are in the way.
-func (w *writer) truncateLog() {
-	var busy, pages, copied int
-	_ = w.session.conn.QueryRowContext(context.Background(), "PRAGMA wal_checkpoint(TRUNCATE)").Scan(&busy, &pages, &copied)
 }
 
 // time is the ledger's time now: the clock's, but never before the last entry's.

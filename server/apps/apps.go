@@ -105,7 +105,7 @@ func New(o Options) *Controller {
 var wakes = []string{"definition.set", "definition.deleted", deploy.KindReleaseRecorded, event.KindReceived}
 
 // breath is the least time between two looks for news: many deliveries a second need not be looked at one by one.
-const breath = 20 * time.Millisecond
+const breath = 50 * time.Millisecond
 
 // Run works until the context ends. The error is one of reading the ledger at the start.
 func (c *Controller) Run(ctx context.Context) error {
