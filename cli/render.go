@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/tiphys/tiphys/pipeline"
+	"github.com/tiphys/tiphys/sdk"
 )
 
 func newRenderProgram(std IO) *cobra.Command {
@@ -30,7 +31,7 @@ Exit status: 0 success, 2 a mistake in the program.`,
 		Args: cobra.MaximumNArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {
 			if types {
-				_, err := io.WriteString(std.Out, pipeline.Builders())
+				_, err := io.WriteString(std.Out, sdk.Declarations())
 				return err
 			}
 			if len(args) != 1 || !pipeline.IsProgram(args[0]) {

@@ -10,6 +10,8 @@ import (
 	"strings"
 
 	"github.com/evanw/esbuild/pkg/api"
+
+	"github.com/tiphys/tiphys/sdk"
 )
 
 // Namespaces keep esbuild from the machine's files: it reads "file" only.
@@ -71,7 +73,7 @@ func imports(b api.PluginBuild, src Source) {
 			return api.OnResolveResult{Path: src.File, Namespace: ofProgram}, nil
 		}
 		if a.Path == "tiphys" {
-			return api.OnResolveResult{Path: "builders.ts", Namespace: ofModule}, nil
+			return api.OnResolveResult{Path: "tiphys.ts", Namespace: ofModule}, nil
 		}
 		if err := refuse(a.Path); err != nil {
 			return api.OnResolveResult{}, err
@@ -80,7 +82,8 @@ func imports(b api.PluginBuild, src Source) {
 		return api.OnResolveResult{Path: file, Namespace: ofProgram}, err
 	})
 	b.OnLoad(api.OnLoadOptions{Filter: ".*", Namespace: ofModule}, func(api.OnLoadArgs) (api.OnLoadResult, error) {
-		return api.OnLoadResult{Contents: &builders, Loader: api.LoaderTS}, nil
+		code := sdk.TypeScript()
+		return api.OnLoadResult{Contents: &code, Loader: api.LoaderTS}, nil
 	})
 	b.OnLoad(api.OnLoadOptions{Filter: ".*", Namespace: ofProgram}, func(a api.OnLoadArgs) (api.OnLoadResult, error) {
 		code := src.Code

@@ -2,18 +2,19 @@
 //
 // A TypeScript or JavaScript program exports a Workflow, or a function that makes one from its input. It is bundled by
 // esbuild and run by goja: no Node, no files, no network, no environment; the same program and input give the same bytes.
-// A program in any other language needs nothing of this package: the JSON that it prints is a manifest already.
+// A program in any other language prints its manifest; on a person's machine [Print] starts it.
 package pipeline
 
 import (
 	"bytes"
 	"context"
-	_ "embed"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
 	"path"
+	"slices"
+	"strings"
 	"time"
 )
 
@@ -29,11 +30,8 @@ const (
 	maxCalls = 2000
 )
 
-//go:embed builders.ts
-var builders string
-
-// Builders is the source of the module "tiphys" with its types, for editors.
-func Builders() string { return builders }
+// Separator is the line between several objects.
+const Separator = "---\n"
 
 // Source is a program and all that it can see.
 type Source struct {
@@ -73,7 +71,8 @@ func IsProgram(name string) bool {
 }
 
 // Evaluate runs a program and gives its Workflow as canonical JSON: keys in the order of their bytes, no white space, no HTML
-// escaping, a line feed at the end. What is wrong with the program is an *Error, or several joined.
+// escaping, a line feed at the end. A WorkflowTemplate and a CronWorkflow may stand in its place; a list of objects is parted by
+// [Separator]. What is wrong with the program is an *Error, or several joined.
 //
 // It runs in this process, without a limit of memory, and a single call of a built-in function is not interrupted: programs of
 // strangers need a process of their own around it.
@@ -119,22 +118,43 @@ func clock(input map[string]any) (time.Time, error) {
 	return t.UTC(), nil
 }
 
-// canonical checks that JSON is a Workflow and writes it in the one way.
+// kinds are what a program may make.
+func kinds() []string {
+	return []string{"Workflow", "WorkflowTemplate", "ClusterWorkflowTemplate", "CronWorkflow"}
+}
+
+// canonical checks that JSON is what a program may make, or a list of it, and writes it in the one way.
 func canonical(file, text string) ([]byte, error) {
-	d := json.NewDecoder(bytes.NewReader([]byte(text)))
+	d := json.NewDecoder(strings.NewReader(text))
 	d.UseNumber()
-	var object map[string]any
-	if err := d.Decode(&object); err != nil || object == nil {
-		return nil, &Error{File: file, Message: "the default export is not an object: export a Workflow, or a function that returns one"}
+	var value any
+	if err := d.Decode(&value); err != nil {
+		return nil, &Error{File: file, Message: "what the program makes cannot be read as JSON: " + err.Error()}
 	}
-	if object["kind"] != "Workflow" {
-		return nil, &Error{File: file, Message: fmt.Sprintf("the default export has the kind %v, not Workflow: make it with workflow(…) of the module \"tiphys\"", object["kind"])}
+	objects, ok := value.([]any)
+	if !ok {
+		objects = []any{value}
+	}
+	if len(objects) == 0 {
+		return nil, &Error{File: file, Message: "the default export is an empty list: export a Workflow, or a function that returns one"}
 	}
 	var b bytes.Buffer
-	e := json.NewEncoder(&b)
-	e.SetEscapeHTML(false)
-	if err := e.Encode(object); err != nil {
-		return nil, fmt.Errorf("write manifest of %s: %w", file, err)
+	for i, o := range objects {
+		object, ok := o.(map[string]any)
+		if !ok {
+			return nil, &Error{File: file, Message: "the default export is not an object: export a Workflow, or a function that returns one"}
+		}
+		if kind, _ := object["kind"].(string); !slices.Contains(kinds(), kind) {
+			return nil, &Error{File: file, Message: fmt.Sprintf("the default export has the kind %v, not Workflow: make it with workflow(…) of the module \"tiphys\"", object["kind"])}
+		}
+		if i > 0 {
+			b.WriteString(Separator)
+		}
+		e := json.NewEncoder(&b)
+		e.SetEscapeHTML(false)
+		if err := e.Encode(object); err != nil {
+			return nil, fmt.Errorf("write manifest of %s: %w", file, err)
+		}
 	}
 	return b.Bytes(), nil
 }

@@ -129,7 +129,7 @@ func TestMistakes(t *testing.T) {
 		"missing":        {`import "./missing"`, "ci/main.ts:1:8: there is no file ci/missing: tried ci/missing, ci/missing.ts"},
 		"thrown":         {"const n: number = 1;\n\nexport default () => {\n  throw new TypeError(\"no\" + n);\n}", "ci/main.ts:4:9: TypeError: no1"},
 		"thrown beside":  {`import {f} from "./bad"; export default f()`, "ci/bad.ts:4:"},
-		"of a builder":   {"import { container, workflow } from \"tiphys\";\nconst w = workflow(\"x\");\nw.step(\"a\", container({image: \"i\"}), {after: \"b\"});\nexport default w", "ci/main.ts:3:8: Error: step a is after b"},
+		"of a builder":   {"import { container, workflow } from \"tiphys\";\nconst w = workflow(\"x\");\nw.step(\"a\", container({image: \"i\"}), {after: \"b\"});\nexport default w", "ci/main.ts:3:8: Error: task a is after b"},
 		"rejected":       {`export default async () => { throw new Error("later") }`, "ci/main.ts: Error: later"},
 		"never":          {`export default new Promise(() => {})`, "never happens"},
 		"recursion":      {"export default function f(): any {\n  return [f()];\n}", "ci/main.ts:2:"},
