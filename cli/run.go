@@ -181,10 +181,13 @@ func runOne(ctx context.Context, std IO, o runOptions, m *server.Machine, s runs
 			}
 		}
 	}()
-	if o.output == "json" {
+	if o.output == "json" || o.quiet {
+		// Nobody looks before the end, so nothing is read before it.
 		if run, err = m.Runs.Wait(follow, run.Namespace, run.Name); err != nil {
 			return run, err
 		}
+	}
+	if o.output == "json" {
 		status, err := m.Runs.Status(follow, run.Namespace, run.Name)
 		if err != nil {
 			return run, err

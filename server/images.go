@@ -32,7 +32,7 @@ func (i images) Rootfs(ctx context.Context, ref string, pull corev1.PullPolicy, 
 
 // openImages opens the built-in registry's store and the library of unpacked layers.
 func (m *Machine) openImages(o MachineOptions) (err error) {
-	dir := filepath.Join(m.Data, "images")
+	dir := filepath.Join(m.scratch, "images")
 	if m.Images, err = image.OpenStore(dir, image.StoreOptions{Unsynced: o.Ephemeral}); err != nil {
 		return fmt.Errorf("open images: %w", err)
 	}
@@ -42,7 +42,7 @@ func (m *Machine) openImages(o MachineOptions) (err error) {
 	}
 	layers := o.Layers
 	if layers == "" {
-		layers = filepath.Join(m.Data, "layers")
+		layers = filepath.Join(m.scratch, "layers")
 	}
 	m.Library, err = image.NewLibrary(image.LibraryOptions{
 		Store: m.Images, Layers: layers, LocalHosts: []string{RegistryHost}, Mirrors: mirrors, Unsynced: o.Ephemeral, Now: o.Now,

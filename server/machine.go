@@ -80,7 +80,8 @@ type Machine struct {
 
 	cancel  context.CancelFunc
 	running sync.WaitGroup
-	remove  bool
+	away    *throwaway // nil if Data stays
+	scratch string     // Data, or the part of it that is on disk
 	log     *slog.Logger
 }
 
@@ -96,13 +97,17 @@ func OpenMachine(ctx context.Context, o MachineOptions) (_ *Machine, err error) 
 		}
 	}()
 	if m.Data == "" {
-		if m.Data, err = os.MkdirTemp("", "tiphys-"); err != nil {
-			return m, fmt.Errorf("make a folder for this run: %w", err)
+		if m.away, err = newThrowaway(); err != nil {
+			return m, err
 		}
-		m.remove = true
+		m.Data, m.scratch = m.away.state, m.away.scratch
+		m.running.Go(func() { sweepThrowaways(memoryFolder, os.TempDir()) })
 	}
 	if m.Data, err = filepath.Abs(m.Data); err != nil {
 		return m, fmt.Errorf("find data folder: %w", err)
+	}
+	if m.scratch == "" {
+		m.scratch = m.Data
 	}
 	m.Socket = filepath.Join(m.Data, "socket")
 	for _, dir := range []string{m.Data, m.Socket} {
@@ -145,22 +150,30 @@ func (m *Machine) openLedger(ctx context.Context, o MachineOptions) (err error) 
 }
 
 func (m *Machine) openExecutor(o MachineOptions) (err error) {
-	if m.Artifacts, err = artifactlocal.Open(filepath.Join(m.Data, "artifacts"), artifactlocal.Options{Unsynced: o.Ephemeral, Now: o.Now}); err != nil {
+	if m.Artifacts, err = artifactlocal.Open(filepath.Join(m.scratch, "artifacts"), artifactlocal.Options{Unsynced: o.Ephemeral, Now: o.Now}); err != nil {
 		return err
 	}
-	init, err := initbin.Path(filepath.Join(m.Data, "bin"))
+	place := initbin.Path
+	if m.away != nil {
+		place = initbin.Once
+	}
+	init, err := place(filepath.Join(m.Data, "bin"))
 	if err != nil {
 		return err
 	}
 	if err := m.openImages(o); err != nil {
 		return err
 	}
+	scratch, hide := "", []string{m.Data}
+	if m.scratch != m.Data {
+		scratch, hide = filepath.Join(m.scratch, "pods"), append(hide, m.scratch)
+	}
 	m.Executor, err = local.New(local.Options{
-		Dir: filepath.Join(m.Data, "executor"), Init: init, Images: images{m.Library}, Socket: m.Socket,
+		Dir: filepath.Join(m.Data, "executor"), Scratch: scratch, Volumes: filepath.Join(m.scratch, "executor", "volumes"), Init: init, Images: images{m.Library}, Socket: m.Socket,
 		Mover: mover.New(mover.Options{
 			Store: m.Artifacts, Secrets: m.secret, ResolveRepo: o.ResolveRepo, TempDir: os.TempDir(), Authorize: o.Authorize,
 		}),
-		Network: o.Network, Hide: []string{m.Data}, HostFiles: o.HostFiles, HostCommand: o.HostCommand, HostPath: os.Getenv("PATH"),
+		Network: o.Network, Hide: hide, HostFiles: o.HostFiles, HostCommand: o.HostCommand, HostPath: os.Getenv("PATH"),
 		NoSync: o.Ephemeral, Bound: o.Ephemeral, Now: o.Now, Log: m.log, Fault: at("executor", o.Fault),
 	})
 	return err
@@ -203,8 +216,8 @@ func (m *Machine) Close() error {
 	if m.Ledger != nil {
 		errs = append(errs, m.Ledger.Close())
 	}
-	if m.remove {
-		errs = append(errs, os.RemoveAll(m.Data))
+	if m.away != nil {
+		errs = append(errs, m.away.remove())
 	}
 	return errors.Join(errs...)
 }

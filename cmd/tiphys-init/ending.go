@@ -28,7 +28,13 @@ func (s *shim) await() {
 	}
 	s.reapInit()
 	s.removeCgroups()
-	_ = os.Remove(wire.SocketFile)
+	_ = os.Remove(s.path(wire.SocketFile))
+	if s.control != nil {
+		_ = s.control.Close()
+	}
+	for _, l := range s.logs {
+		l.close()
+	}
 }
 
 // endSidecars stops what still runs once the main containers have ended.
@@ -104,7 +110,7 @@ func (s *shim) writeRecord() {
 func (s *shim) store(data []byte) error {
 	var err error
 	for wait := 10 * time.Millisecond; wait < time.Minute; wait *= 2 {
-		if err = wire.WriteFile(wire.RecordFile, data, !s.spec.NoSync); err == nil {
+		if err = wire.WriteFile(s.path(wire.RecordFile), data, !s.spec.NoSync); err == nil {
 			return nil
 		}
 		<-time.After(wait)

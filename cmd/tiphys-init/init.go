@@ -52,7 +52,7 @@ type process struct {
 }
 
 func initMain() int {
-	control := os.NewFile(controlFD, "control")
+	control := pollable(controlFD, "control")
 	syscall.CloseOnExec(controlFD)
 	in := json.NewDecoder(control)
 	p := &pod{out: json.NewEncoder(control), running: map[int]*process{}, halted: make(chan struct{})}

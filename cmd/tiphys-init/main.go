@@ -24,6 +24,8 @@ func run(args []string) int {
 		switch args[1] {
 		case "shim":
 			return shimMain()
+		case "keeper":
+			return keeperMain()
 		case "init":
 			return initMain()
 		}

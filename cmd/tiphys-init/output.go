@@ -1,10 +1,8 @@
 package main
 
 import (
-	"fmt"
 	"io"
 	"os"
-	"syscall"
 	"time"
 
 	"github.com/tiphys/tiphys/executor/local/podlog"
@@ -14,26 +12,23 @@ import (
 
 // containerLog takes a container's output in: through the masker, into the log, and into the result's tail.
 type containerLog struct {
-	writer    *podlog.Writer
-	writeEnds [2]int
-	readEnds  [2]*os.File
-	sinks     [2]io.WriteCloser
-	tail      *tail
-	ended     chan struct{}
+	writer *podlog.Writer
+	read   [2]*os.File
+	sinks  [2]io.WriteCloser
+	tail   *tail
+	ended  chan struct{}
 }
 
-func newContainerLog(spec wire.Spec, c wire.Container, hidden *mask.Set) (*containerLog, error) {
-	w, err := podlog.Create(wire.LogFolder, c.Name, spec.LogLimit, time.Now)
+func newContainerLog(dir string, spec wire.Spec, c wire.Container, hidden *mask.Set, read [2]*os.File) (*containerLog, error) {
+	w, err := podlog.Create(dir, c.Name, spec.LogLimit, time.Now)
 	if err != nil {
 		return nil, err
 	}
-	l := &containerLog{writer: w, ended: make(chan struct{})}
-	for n := range l.writeEnds {
-		var fds [2]int
-		if err := syscall.Pipe2(fds[:], syscall.O_CLOEXEC); err != nil {
-			return nil, fmt.Errorf("make log pipe: %w", err)
-		}
-		l.readEnds[n], l.writeEnds[n] = os.NewFile(uintptr(fds[0]), "log"), fds[1]
+	if spec.LogSpill != "" {
+		w.Spill(spec.LogSpill, spec.LogKeep)
+	}
+	l := &containerLog{writer: w, read: read, ended: make(chan struct{})}
+	for n := range l.read {
 		var out io.Writer = w.Stream(n)
 		if n == 0 && spec.Result && c.Kind == wire.KindMain {
 			l.tail = &tail{limit: wire.ResultLimit}
@@ -46,13 +41,13 @@ func newContainerLog(spec wire.Spec, c wire.Container, hidden *mask.Set) (*conta
 
 // begin starts reading both streams.
 func (l *containerLog) begin() {
-	done := make(chan struct{}, len(l.readEnds))
-	for n := range l.readEnds {
+	done := make(chan struct{}, len(l.read))
+	for n := range l.read {
 		go func() {
 			defer func() { done <- struct{}{} }()
 			buf := make([]byte, 64<<10)
 			for {
-				k, err := l.readEnds[n].Read(buf)
+				k, err := l.read[n].Read(buf)
 				if k > 0 {
 					_, _ = l.sinks[n].Write(buf[:k])
 				}
@@ -64,7 +59,7 @@ func (l *containerLog) begin() {
 		}()
 	}
 	go func() {
-		for range l.readEnds {
+		for range l.read {
 			<-done
 		}
 		close(l.ended)
@@ -87,6 +82,9 @@ func (l *containerLog) end(limit <-chan time.Time) (dropped int64, result []byte
 	}
 	return dropped, l.tail.bytes()
 }
+
+// close lets go of the pipes.
+func (l *containerLog) close() { _, _ = l.read[0].Close(), l.read[1].Close() }
 
 // tail keeps the last bytes of what is written.
 type tail struct {

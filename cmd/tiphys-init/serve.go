@@ -23,17 +23,15 @@ func newPeer(f *os.File) *peer {
 	return &peer{file: f, in: json.NewDecoder(f), out: json.NewEncoder(f)}
 }
 
+// sendWait bounds how long a send waits for a server that has stopped reading.
+const sendWait = 5 * time.Second
+
 // send tells the peer, if it is still there. A server that does not read must not hold up the pod.
 func (p *peer) send(e wire.Event) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	_ = p.file.SetWriteDeadline(time.Now().Add(sendWait))
 	_ = p.out.Encode(e)
-}
-
-// setTimeout bounds how long a send may wait for a server that has stopped reading.
-func setTimeout(fd int) {
-	tv := syscall.NsecToTimeval(int64(5 * time.Second))
-	_ = syscall.SetsockoptTimeval(fd, syscall.SOL_SOCKET, syscall.SO_SNDTIMEO, &tv)
 }
 
 // listen opens the attempt's socket. The shim's working folder is the attempt's, so that the address is short
@@ -43,7 +41,7 @@ func (s *shim) listen() error {
 	if err != nil {
 		return fmt.Errorf("open socket: %w", err)
 	}
-	_ = os.Remove(wire.SocketFile)
+	_ = os.Remove(s.path(wire.SocketFile))
 	if err := syscall.Bind(fd, &syscall.SockaddrUnix{Name: wire.SocketFile}); err != nil {
 		return fmt.Errorf("open socket: %w", err)
 	}
@@ -53,7 +51,6 @@ func (s *shim) listen() error {
 	if err := syscall.Listen(fd, 16); err != nil {
 		return fmt.Errorf("open socket: %w", err)
 	}
-	setTimeout(0)
 	go func() {
 		for {
 			conn, _, err := syscall.Accept4(fd, syscall.SOCK_CLOEXEC)
@@ -63,8 +60,7 @@ func (s *shim) listen() error {
 			if err != nil {
 				return
 			}
-			setTimeout(conn)
-			go s.serve(newPeer(os.NewFile(uintptr(conn), "server")), false)
+			go s.serve(newPeer(pollable(conn, "server")), false)
 		}
 	}()
 	return nil

@@ -20,8 +20,10 @@ import (
 // it ended. It is its own session and outlives the server that started it.
 type shim struct {
 	spec    wire.Spec
+	dir     string // the attempt's folder
 	hidden  *mask.Set
-	pid     int // the pod's first process, in this shim's namespace
+	spares  *spares // first processes that wait for a pod; nil if this shim has one pod only
+	pid     int     // the pod's first process, in this shim's namespace
 	control *os.File
 	toInit  *json.Encoder
 	orderMu sync.Mutex
@@ -50,17 +52,34 @@ type containerState struct {
 	wire.ContainerRecord
 }
 
+// shimMain is the shim of one pod. The attempt's folder is its working folder.
 func shimMain() int {
+	outlive()
+	return runShim(newPeer(pollable(0, "orderer")), nil)
+}
+
+// outlive makes this process end when its work does: a pod's end is decided by orders and deadlines, not by what
+// reaches the server's terminal.
+func outlive() {
 	debug.SetGCPercent(50)
-	// A pod's end is decided by orders and deadlines, not by what reaches the server's terminal.
 	signal.Ignore(syscall.SIGINT, syscall.SIGHUP, syscall.SIGPIPE, syscall.SIGTERM, syscall.SIGQUIT)
-	orderer := newPeer(os.NewFile(0, "orderer"))
+}
+
+// pollable wraps a descriptor that Go's poller can wait for, so that no thread waits in a read.
+func pollable(fd int, name string) *os.File {
+	_ = syscall.SetNonblock(fd, true)
+	return os.NewFile(uintptr(fd), name)
+}
+
+// runShim takes one pod's order and sees the pod to its end; the result is the exit code.
+func runShim(orderer *peer, spares *spares) int {
 	var order wire.Request
 	if err := orderer.in.Decode(&order); err != nil || order.Op != wire.OpSpec || order.Spec == nil {
 		return 1
 	}
 	s := &shim{
-		spec: *order.Spec, hidden: mask.New(order.Spec.Mask), execs: map[int]func(wire.Event){}, subscribers: map[*peer]bool{},
+		spec: *order.Spec, dir: order.Spec.Dir, spares: spares, hidden: mask.New(order.Spec.Mask),
+		execs: map[int]func(wire.Event){}, subscribers: map[*peer]bool{},
 		mainsDone: make(chan struct{}), allDone: make(chan struct{}), released: make(chan struct{}),
 	}
 	if err := s.claim(); err != nil {
@@ -88,6 +107,9 @@ func shimMain() int {
 	return 0
 }
 
+// path is a file of the attempt's folder.
+func (s *shim) path(name string) string { return filepath.Join(s.dir, name) }
+
 // claim makes this shim the one that runs the attempt. A second one finds the file and goes away.
 func (s *shim) claim() error {
 	self, err := wire.Self()
@@ -98,7 +120,7 @@ func (s *shim) claim() error {
 	if err != nil {
 		return err
 	}
-	return wire.CreateFile(wire.ShimFile, data, !s.spec.NoSync)
+	return wire.CreateFile(s.path(wire.ShimFile), data, !s.spec.NoSync)
 }
 
 // errGaveBack says that the orderer went away before anything was executed.
@@ -106,8 +128,11 @@ var errGaveBack = errors.New("the server went away before the pod ran")
 
 func (s *shim) launch(orderer *peer) error {
 	s.record.StartedAt = time.Now()
-	if err := s.listen(); err != nil {
-		return err
+	if s.spares == nil {
+		// A pod that ends with its orderer is nobody else's to speak to.
+		if err := s.listen(); err != nil {
+			return err
+		}
 	}
 	if err := s.startInit(); err != nil {
 		return err
@@ -131,6 +156,9 @@ func (s *shim) launch(orderer *peer) error {
 	if !s.spec.Deadline.IsZero() {
 		time.AfterFunc(max(time.Until(s.spec.Deadline), 0), func() { s.stop(wire.ReasonDeadline, s.spec.Grace) })
 	}
+	if s.spares != nil {
+		go s.spares.fill()
+	}
 	s.mu.Lock()
 	early := s.stopping
 	s.mu.Unlock()
@@ -146,52 +174,26 @@ func (s *shim) giveBack() {
 	_ = syscall.Kill(s.pid, syscall.SIGKILL)
 	s.reapInit()
 	s.removeCgroups()
-	_ = os.Remove(wire.SocketFile)
-	_ = os.Remove(wire.ShimFile)
+	_ = os.Remove(s.path(wire.SocketFile))
+	_ = os.Remove(s.path(wire.ShimFile))
 }
 
-// startInit makes the namespaces and the process that is the first in them.
+// startInit gives the pod its first process, in namespaces of its own.
 func (s *shim) startInit() error {
-	pair, err := syscall.Socketpair(syscall.AF_UNIX, syscall.SOCK_STREAM|syscall.SOCK_CLOEXEC, 0)
-	if err != nil {
-		return fmt.Errorf("make control connection: %w", err)
-	}
-	s.control = os.NewFile(uintptr(pair[0]), "control")
-	s.toInit = json.NewEncoder(s.control)
-	null, err := syscall.Open("/dev/null", syscall.O_RDWR|syscall.O_CLOEXEC, 0)
-	if err != nil {
-		return fmt.Errorf("open /dev/null: %w", err)
-	}
-	files := []uintptr{uintptr(null), uintptr(null), 2, uintptr(pair[1])}
-	toClose := []int{null, pair[1]}
-	defer func() {
-		for _, fd := range toClose {
-			_ = syscall.Close(fd)
-		}
-	}()
-	if err := os.MkdirAll(wire.LogFolder, 0o700); err != nil {
+	if err := os.MkdirAll(s.path(wire.LogFolder), 0o700); err != nil {
 		return err
 	}
-	for _, c := range s.spec.Containers {
-		l, err := newContainerLog(s.spec, c, s.hidden)
+	f, err := s.first()
+	if err != nil {
+		return err
+	}
+	s.pid, s.control, s.toInit = f.pid, f.control, json.NewEncoder(f.control)
+	for i, c := range s.spec.Containers {
+		l, err := newContainerLog(s.path(wire.LogFolder), s.spec, c, s.hidden, f.outputs[i])
 		if err != nil {
 			return err
 		}
 		s.logs = append(s.logs, l)
-		files = append(files, uintptr(l.writeEnds[0]), uintptr(l.writeEnds[1]))
-		toClose = append(toClose, l.writeEnds[:]...)
-	}
-	flags := uintptr(syscall.CLONE_NEWPID | syscall.CLONE_NEWNS | syscall.CLONE_NEWUTS | syscall.CLONE_NEWIPC)
-	if s.spec.Network {
-		flags |= syscall.CLONE_NEWNET
-	}
-	s.pid, err = syscall.ForkExec("/proc/self/exe", []string{"tiphys-init", "init"}, &syscall.ProcAttr{
-		Env: []string{"GOMAXPROCS=2"}, Files: files,
-		// The pod never outlives its shim: without the one that keeps its record it would be nobody's.
-		Sys: &syscall.SysProcAttr{Cloneflags: flags, Pdeathsig: syscall.SIGKILL, Setsid: true},
-	})
-	if err != nil {
-		return fmt.Errorf("make namespaces: %w", err)
 	}
 	for _, dir := range s.spec.Cgroups {
 		if err := os.WriteFile(filepath.Join(dir, "cgroup.procs"), fmt.Append(nil, s.pid), 0o600); err != nil {

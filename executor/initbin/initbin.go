@@ -8,6 +8,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -25,6 +26,41 @@ var ErrMissing = errors.New("this program was built without tiphys-init, which e
 // dir/init/DIGEST/tiphys-init. Programs of several versions may share a folder. The error is [ErrMissing] if
 // there is no binary to put there.
 func Path(dir string) (string, error) { return place(files, dir) }
+
+// Once puts the binary into a folder that is thrown away: dir/tiphys-init. The error is [ErrMissing] if there is none.
+func Once(dir string) (string, error) {
+	path := filepath.Join(dir, name)
+	if err := copyOut(files, path); err != nil {
+		return "", err
+	}
+	return path, nil
+}
+
+func copyOut(from fs.FS, path string) error {
+	f, err := from.Open("bin/" + name)
+	if errors.Is(err, fs.ErrNotExist) {
+		return ErrMissing
+	}
+	if err != nil {
+		return fmt.Errorf("read embedded tiphys-init: %w", err)
+	}
+	defer func() { _ = f.Close() }()
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		return fmt.Errorf("place tiphys-init: %w", err)
+	}
+	out, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o755)
+	if err != nil {
+		return fmt.Errorf("place tiphys-init: %w", err)
+	}
+	_, err = io.Copy(out, f)
+	if err == nil {
+		err = out.Chmod(0o755)
+	}
+	if err = errors.Join(err, out.Close()); err != nil {
+		return fmt.Errorf("place tiphys-init: %w", err)
+	}
+	return nil
+}
 
 func place(from fs.FS, dir string) (string, error) {
 	data, err := fs.ReadFile(from, "bin/"+name)

@@ -3,6 +3,7 @@ package initbin
 import (
 	"errors"
 	"os"
+	"path/filepath"
 	"testing"
 	"testing/fstest"
 )
@@ -39,6 +40,21 @@ func TestPlace(t *testing.T) {
 
 func TestPlaceWithoutBinary(t *testing.T) {
 	if _, err := place(fstest.MapFS{"bin/README": {}}, t.TempDir()); !errors.Is(err, ErrMissing) {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestCopyOut(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "bin", "tiphys-init")
+	if err := copyOut(fstest.MapFS{"bin/tiphys-init": {Data: []byte("one")}}, path); err != nil {
+		t.Fatal(err)
+	}
+	data, err := os.ReadFile(path)
+	st, _ := os.Stat(path)
+	if err != nil || string(data) != "one" || st.Mode().Perm() != 0o755 {
+		t.Errorf("%q %v %v", data, st.Mode(), err)
+	}
+	if err := copyOut(fstest.MapFS{"bin/README": {}}, path+"2"); !errors.Is(err, ErrMissing) {
 		t.Errorf("got %v", err)
 	}
 }

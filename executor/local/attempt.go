@@ -74,7 +74,13 @@ func folderName(id executor.ID) string {
 	return b.String() + "-" + strconv.Itoa(id.Attempt) + "-" + hex.EncodeToString(sum[:10])
 }
 
-func (a *attempt) workFolder() string { return filepath.Join(a.dir, wire.WorkFolder) }
+// workFolder is what the pod writes into.
+func (a *attempt) workFolder() string {
+	if a.e.o.Scratch != "" {
+		return filepath.Join(a.e.o.Scratch, a.name)
+	}
+	return filepath.Join(a.dir, wire.WorkFolder)
+}
 
 // Start implements executor.Executor.
 func (e *Executor) Start(ctx context.Context, p executor.Pod) error {

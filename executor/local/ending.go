@@ -319,7 +319,9 @@ func (e *Executor) Acknowledge(ctx context.Context, id executor.ID) error {
 		return nil
 	}
 	trash := filepath.Join(e.o.Dir, "trash", a.name)
-	if err := os.Rename(a.workFolder(), trash); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	if e.o.Scratch != "" {
+		trash = a.workFolder()
+	} else if err := os.Rename(a.workFolder(), trash); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("acknowledge pod %s: %w", id.Node, err)
 	}
 	e.o.Fault("acknowledge-half")

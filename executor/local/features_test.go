@@ -13,7 +13,6 @@ import (
 	"strings"
 	"syscall"
 	"testing"
-	"time"
 
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netns"
@@ -370,27 +369,5 @@ func TestSecondExecutorIsRefused(t *testing.T) {
 	defer func() { _ = e.Close() }()
 	if _, err := local.New(local.Options{Dir: dir, Init: initBinary}); err == nil || !strings.Contains(err.Error(), "another tiphys") {
 		t.Errorf("got %v", err)
-	}
-}
-
-// A pod that is bound to its server ends with it.
-func TestBound(t *testing.T) {
-	needRoot(t)
-	dir := t.TempDir()
-	e := open(t, dir, func(o *local.Options) { o.Bound = true })
-	p := shell(t, true, "sleep 1000")
-	if err := e.Start(context.Background(), p); err != nil {
-		t.Fatal(err)
-	}
-	report(t, e, func(r executor.Report) bool { return r.Phase == executor.Running })
-	_, s := shimOf(t, dir)
-	if err := e.Close(); err != nil {
-		t.Fatal(err)
-	}
-	for limit := time.Now().Add(patience); s.Alive(); {
-		if time.Now().After(limit) {
-			t.Fatal("the pod goes on")
-		}
-		<-time.After(5 * time.Millisecond)
 	}
 }

@@ -26,7 +26,11 @@ func (a *attempt) launch(ctx context.Context, spec *wire.Spec) error {
 		return err
 	}
 	a.e.o.Fault("shim-start")
-	conn, err := a.startShim()
+	start := a.startShim
+	if a.e.keeper != nil {
+		start = a.e.keeper.connect
+	}
+	conn, err := start()
 	if err != nil {
 		return fmt.Errorf("start shim: %w", err)
 	}
@@ -85,7 +89,7 @@ func (a *attempt) startShim() (net.Conn, error) {
 	}
 	defer func() { _ = errors.Close() }()
 	cmd := &exec.Cmd{
-		Path: a.e.o.Init, Args: []string{"tiphys-init", "shim"}, Dir: a.dir, Env: []string{"GOMAXPROCS=2"},
+		Path: a.e.o.Init, Args: []string{"tiphys-init", "shim"}, Dir: a.dir, Env: []string{"GOMAXPROCS=1"},
 		Stdin: theirs, Stderr: errors, SysProcAttr: &syscall.SysProcAttr{Setsid: true},
 	}
 	if err := cmd.Start(); err != nil {
@@ -173,6 +177,13 @@ func (a *attempt) hungUp() {
 		close(answer)
 	}
 	a.mu.Unlock()
+	if a.e.keeper != nil {
+		a.setGone() // the keeper hangs up when nothing of the pod is left
+		if !done && a.e.ctx.Err() == nil {
+			a.settle()
+		}
+		return
+	}
 	if a.e.ctx.Err() != nil && !done {
 		return
 	}

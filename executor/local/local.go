@@ -18,6 +18,8 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -81,8 +83,10 @@ type Options struct {
 	LogLimit int64
 	// NoSync leaves out fsync: for state that is thrown away.
 	NoSync bool
-	// Bound ends pods with this process, as `tiphys run` wants it.
+	// Bound ends pods with this process, as `tiphys run` wants it. One process is then the shim of all of them.
 	Bound bool
+	// Scratch is a folder on disk for what pods write and for long logs, where Dir is in memory; Dir if empty.
+	Scratch string
 	// Now is the clock; time.Now if nil.
 	Now func() time.Time
 	// Log takes what is nobody's report; discarded if nil.
@@ -98,6 +102,7 @@ type Executor struct {
 	o        Options
 	lock     *os.File
 	host     string
+	hidden   []string // what host views do not show
 	cgroups  cgroups
 	network  *network
 	ctx      context.Context
@@ -106,6 +111,7 @@ type Executor struct {
 	reports  *queue
 	mu       sync.Mutex
 	trash    *trash
+	keeper   *keeper // nil unless pods are bound
 	attempts map[executor.ID]*attempt
 	hosts    map[string][]string
 	// hostFiles keeps a pod that starts from missing names that are set meanwhile.
@@ -128,6 +134,13 @@ func New(o Options) (*Executor, error) {
 	if err := os.MkdirAll(o.Volumes, 0o711); err != nil {
 		return nil, fmt.Errorf("open local executor: %w", err)
 	}
+	spread(filepath.Join(o.Dir, "live"))
+	if o.Scratch != "" {
+		if err := os.MkdirAll(o.Scratch, 0o711); err != nil {
+			return nil, fmt.Errorf("open local executor: %w", err)
+		}
+		spread(o.Scratch)
+	}
 	lock, err := lockFolder(o.Dir)
 	if err != nil {
 		return nil, err
@@ -138,14 +151,35 @@ func New(o Options) (*Executor, error) {
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	e := &Executor{
-		o: o, lock: lock, host: host, ctx: ctx, cancel: cancel, reports: newQueue(),
+		o: o, lock: lock, host: host, hidden: outermost(append([]string{o.Dir, o.Scratch}, o.Hide...)), ctx: ctx, cancel: cancel, reports: newQueue(),
 		trash: newTrash(filepath.Join(o.Dir, "trash"), o.Log), attempts: map[executor.ID]*attempt{}, cgroups: findCgroups(), network: newNetwork(o.Network, o.Log),
+	}
+	if o.Bound {
+		e.keeper = &keeper{program: o.Init, dir: o.Dir}
 	}
 	if err := e.scan(); err != nil {
 		_ = e.Close()
 		return nil, err
 	}
+	if e.keeper != nil {
+		// The first pod says why it does not start.
+		e.spawn(func() { _ = e.keeper.start() })
+	}
 	return e, nil
+}
+
+// outermost gives the folders that are in none of the others.
+func outermost(paths []string) []string {
+	var out []string
+	for _, p := range paths {
+		within := func(q string) bool { return q == p || strings.HasPrefix(p, q+"/") }
+		if p == "" || slices.ContainsFunc(out, within) {
+			continue
+		}
+		out = slices.DeleteFunc(out, func(q string) bool { return strings.HasPrefix(q, p+"/") })
+		out = append(out, p)
+	}
+	return out
 }
 
 func (o *Options) complete() error {
@@ -220,6 +254,9 @@ func (e *Executor) Close() error {
 		a.hangUp()
 	}
 	e.work.Wait()
+	if e.keeper != nil {
+		e.keeper.close()
+	}
 	e.trash.close()
 	e.network.down()
 	e.reports.close()

@@ -44,9 +44,15 @@ func (a *attempt) prepare(ctx context.Context) (*wire.Spec, error) {
 	}
 	b := &builder{a: a, e: a.e, pod: &a.pod, spec: &a.pod.Pod.Spec, volumes: map[string]wire.Volume{}}
 	order := &wire.Spec{
-		Hostname: b.hostname(), Work: a.workFolder(), Root: filepath.Join(a.e.o.Dir, "root"), Hide: append([]string{a.e.o.Dir}, a.e.o.Hide...), Bound: a.e.o.Bound,
+		Hostname: b.hostname(), Work: a.workFolder(), Root: filepath.Join(a.e.o.Dir, "root"), Hide: a.e.hidden, Bound: a.e.o.Bound,
 		Deadline: a.pod.Deadline, Grace: a.e.o.Grace, Result: a.pod.Outputs.Result, Hold: len(a.pod.Outputs.Artifacts) > 0,
 		LogLimit: a.e.o.LogLimit, NoSync: a.e.o.NoSync, Files: map[string]string{},
+	}
+	if a.e.o.Bound {
+		order.Dir = a.dir
+	}
+	if a.e.o.Scratch != "" {
+		order.LogSpill, order.LogKeep = filepath.Join(a.e.o.Scratch, "logs", a.name), a.e.logKeep()
 	}
 	if g := b.spec.TerminationGracePeriodSeconds; g != nil {
 		order.Grace = time.Duration(*g) * time.Second

@@ -63,7 +63,11 @@ func (a *attempt) setAside() error {
 	if _, err := os.Lstat(a.workFolder()); errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
-	dir, err := os.MkdirTemp(a.e.trash.dir, "before-")
+	trash := a.e.trash.dir
+	if a.e.o.Scratch != "" {
+		trash = a.e.o.Scratch
+	}
+	dir, err := os.MkdirTemp(trash, "before-")
 	if err != nil {
 		return fmt.Errorf("set aside what was prepared before: %w", err)
 	}

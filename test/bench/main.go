@@ -17,6 +17,7 @@ import (
 	"sort"
 	"strconv"
 	"strings"
+	"syscall"
 	"time"
 )
 
@@ -80,40 +81,60 @@ func steps(ctx context.Context, program string) error {
 	if err := os.WriteFile(file, fmt.Appendf(nil, tenSteps, strings.Join(list, ", ")), 0o600); err != nil {
 		return err
 	}
-	var ours, bare, empty []time.Duration
+	var ours, bare, empty usages
 	for range rounds {
-		d, err := timed(func() error { return quiet(ctx, program, "run", "--executor", "host", "-q", file) })
-		if err != nil {
-			return err
-		}
-		ours = append(ours, d)
-		d, err = timed(func() error {
-			for range 10 {
-				if err := quiet(ctx, "unshare", "-m", "-p", "-f", "--mount-proc", "true"); err != nil {
-					return err
+		for _, m := range []struct {
+			into *usages
+			do   func() error
+		}{
+			{&ours, func() error { return quiet(ctx, program, "run", "--executor", "host", "-q", file) }},
+			{&bare, func() error {
+				for range 10 {
+					if err := quiet(ctx, "unshare", "-m", "-p", "-f", "--mount-proc", "true"); err != nil {
+						return err
+					}
 				}
+				return nil
+			}},
+			{&empty, func() error { return quiet(ctx, program, "--version") }},
+		} {
+			if err := m.into.measure(m.do); err != nil {
+				return err
 			}
-			return nil
-		})
-		if err != nil {
-			return err
 		}
-		bare = append(bare, d)
-		d, err = timed(func() error { return quiet(ctx, program, "--version") })
-		if err != nil {
-			return err
-		}
-		empty = append(empty, d)
 	}
 	fmt.Printf("ten sequential steps, host executor, whole process: %s (want ≤ 300ms); ten bare unshare: %s; ratio %.1f; the program's own start: %s\n",
-		median(ours), median(bare), float64(median(ours))/float64(median(bare)), median(empty))
+		median(ours.wall), median(bare.wall), float64(median(ours.wall))/float64(median(bare.wall)), median(empty.wall))
+	fmt.Printf("the same in processor time of all processes, which others on the machine change less: %s; ten bare unshare: %s; ratio %.1f; the program's own start: %s\n",
+		median(ours.cpu), median(bare.cpu), float64(median(ours.cpu))/float64(median(bare.cpu)), median(empty.cpu))
 	return nil
 }
 
-func timed(f func() error) (time.Duration, error) {
+// usages are measurements of what child processes took: time by the clock, and of processors.
+type usages struct{ wall, cpu []time.Duration }
+
+func (u *usages) measure(f func() error) error {
+	before, err := childTime()
+	if err != nil {
+		return err
+	}
 	began := time.Now()
-	err := f()
-	return time.Since(began).Round(100 * time.Microsecond), err
+	if err := f(); err != nil {
+		return err
+	}
+	u.wall = append(u.wall, time.Since(began).Round(100*time.Microsecond))
+	after, err := childTime()
+	u.cpu = append(u.cpu, (after - before).Round(100*time.Microsecond))
+	return err
+}
+
+// childTime is the processor time, user and system, of all children that have ended, and theirs.
+func childTime() (time.Duration, error) {
+	var r syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_CHILDREN, &r); err != nil {
+		return 0, fmt.Errorf("read processor time: %w", err)
+	}
+	return time.Duration(r.Utime.Nano() + r.Stime.Nano()), nil
 }
 
 func quiet(ctx context.Context, name string, args ...string) error {

@@ -181,3 +181,38 @@ func FuzzRead(f *testing.F) {
 		}
 	})
 }
+
+// A log whose later chunks are elsewhere reads like any other.
+func TestSpill(t *testing.T) {
+	dir, far := t.TempDir(), filepath.Join(t.TempDir(), "made", "when", "needed")
+	w, err := Create(dir, "main", 0, clock())
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.Spill(far, 100)
+	var want strings.Builder
+	for i := range 2000 {
+		fmt.Fprintf(&want, "line %d\n", i)
+		if i == 3 {
+			if _, err := os.Stat(far); !errors.Is(err, fs.ErrNotExist) {
+				t.Errorf("the folder is there before it is needed: %v", err)
+			}
+		}
+		if _, err := fmt.Fprintf(w.Stream(0), "line %d\n", i); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(want.String(), readAll(t, dir, Options{})); diff != "" {
+		t.Error(diff)
+	}
+	if got := readAll(t, dir, Options{FromLine: 1998}); got != "line 1998\nline 1999\n" {
+		t.Errorf("from line 1998: %q", got)
+	}
+	st, err := os.Stat(filepath.Join(dir, "main.0000.log"))
+	if err != nil || st.Size() > 200 {
+		t.Errorf("first chunk: %v %v", st, err)
+	}
+}

@@ -15,6 +15,8 @@ type Writer struct {
 	dir     string
 	name    string
 	limit   int64
+	keep    int64  // where the first chunk ends
+	spill   string // where later chunks go; dir if empty
 	now     func() time.Time
 	file    *os.File
 	index   *os.File
@@ -34,7 +36,7 @@ type Writer struct {
 
 // Create begins the log of a container. At most limit bytes of output are kept; 0 for no limit.
 func Create(dir, name string, limit int64, now func() time.Time) (*Writer, error) {
-	w := &Writer{dir: dir, name: name, limit: limit, now: now}
+	w := &Writer{dir: dir, name: name, limit: limit, keep: ChunkSize, now: now}
 	// The first line is where every log begins; only a long log needs an index.
 	w.next = indexEvery
 	if err := w.begin(now()); err != nil {
@@ -43,8 +45,27 @@ func Create(dir, name string, limit int64, now func() time.Time) (*Writer, error
 	return w, nil
 }
 
+// Spill ends the first chunk after about keep bytes and puts those that follow into another folder, which is made
+// when it is needed: a log's folder may be in memory. Readers find the chunks by links.
+func (w *Writer) Spill(dir string, keep int64) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.spill, w.keep = dir, min(keep, ChunkSize)
+}
+
 func (w *Writer) begin(t time.Time) error {
-	f, err := os.OpenFile(chunkPath(w.dir, w.name, w.chunk), os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
+	path := chunkPath(w.dir, w.name, w.chunk)
+	if w.spill != "" && w.chunk > 0 {
+		link := path
+		path = chunkPath(w.spill, w.name, w.chunk)
+		if err := os.MkdirAll(w.spill, 0o700); err != nil {
+			return fmt.Errorf("create log chunk: %w", err)
+		}
+		if err := os.Symlink(path, link); err != nil {
+			return fmt.Errorf("create log chunk: %w", err)
+		}
+	}
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
 	if err != nil {
 		return fmt.Errorf("create log chunk: %w", err)
 	}
@@ -125,7 +146,7 @@ func (w *Writer) record(n int, flags byte, line []byte, t time.Time) {
 }
 
 func (w *Writer) put(flags byte, line []byte, t time.Time) {
-	if w.offset+int64(len(w.buf)) >= ChunkSize {
+	if size := w.offset + int64(len(w.buf)); size >= ChunkSize || w.chunk == 0 && size >= w.keep {
 		w.flush()
 		_ = w.file.Close()
 		w.chunk++

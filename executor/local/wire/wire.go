@@ -41,6 +41,8 @@ const (
 // Spec is an order to run one pod. It may hold secrets, so it travels through a socket and is never stored.
 type Spec struct {
 	Hostname string `json:"hostname"`
+	// Dir is the attempt's folder; empty where it is the shim's working folder.
+	Dir string `json:"dir,omitempty"`
 	// Work is the attempt's working folder, absolute.
 	Work string `json:"work"`
 	// Root is any folder; the pod's roots are mounted over it, where only the pod sees them.
@@ -71,6 +73,9 @@ type Spec struct {
 	Mask []string `json:"mask,omitempty"`
 	// LogLimit is the most that is kept of one container's log, in bytes.
 	LogLimit int64 `json:"logLimit"`
+	// LogSpill is a folder for what is more of a log than LogKeep bytes; empty where all of it stays with the attempt.
+	LogSpill string `json:"logSpill,omitempty"`
+	LogKeep  int64  `json:"logKeep,omitempty"`
 	// NoSync leaves out fsync.
 	NoSync bool `json:"noSync,omitempty"`
 }
