@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/tiphys/tiphys/artifact/image"
@@ -105,6 +106,15 @@ func Open(ctx context.Context, o Options) (_ *Server, err error) {
 func (s *Server) listen(ctx context.Context) error {
 	var lc net.ListenConfig
 	l, err := lc.Listen(ctx, "tcp", s.o.Listen)
+	for wait := time.Millisecond; errors.Is(err, syscall.EADDRINUSE) && wait < time.Second; wait *= 2 {
+		// A child that a killed server was about to make holds the port until it executes something.
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(wait):
+		}
+		l, err = lc.Listen(ctx, "tcp", s.o.Listen)
+	}
 	if err != nil {
 		return fmt.Errorf("listen on %s: %w (choose another address with --listen)", s.o.Listen, err)
 	}
