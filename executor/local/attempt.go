@@ -226,6 +226,12 @@ func (a *attempt) runningReport() executor.Report {
 
 // finish keeps a final report and sends it.
 func (a *attempt) finish(r executor.Report) {
+	a.keep(r)
+	a.conclude(r)
+}
+
+// keep puts a final report on disk.
+func (a *attempt) keep(r executor.Report) {
 	data, err := json.Marshal(r)
 	if err == nil {
 		err = wire.WriteFile(filepath.Join(a.dir, wire.ReportFile), data, !a.e.o.NoSync)
@@ -234,7 +240,6 @@ func (a *attempt) finish(r executor.Report) {
 		a.e.o.Log.Error("keep final report", "attempt", a.name, "error", err)
 	}
 	a.e.o.Fault("report-record")
-	a.conclude(r)
 }
 
 // conclude sends a final report that is on disk in one form or another.

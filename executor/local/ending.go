@@ -64,8 +64,10 @@ func (a *attempt) settle() {
 		}
 	}
 	a.e.o.Fault("artifacts-saved")
-	a.finish(r)
+	// Only who finds the attempt among the live lets go of its pod, so that comes before anybody can acknowledge it.
+	a.keep(r)
 	_ = a.send(wire.Request{Op: wire.OpRelease})
+	a.conclude(r)
 }
 
 func (a *attempt) record() (wire.Record, error) {

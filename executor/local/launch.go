@@ -268,7 +268,7 @@ func (e *Executor) scan() error {
 func (e *Executor) resume(a *attempt) {
 	a.ip = e.network.recall(a.name, a.dir)
 	if r, err := a.keptReport(); err == nil {
-		a.conclude(r)
+		e.conclude(a, r)
 		return
 	}
 	shim, err := a.shim()
@@ -290,6 +290,19 @@ func (e *Executor) resume(a *attempt) {
 		return
 	}
 	e.spawn(func() { a.attach() })
+}
+
+// conclude takes over an attempt with a final report. Its shim may still hold the pod for the artifacts, which are saved.
+func (e *Executor) conclude(a *attempt, r executor.Report) {
+	shim, err := a.shim()
+	held := err == nil && shim.Alive() && a.connect(e.ctx) == nil
+	a.conclude(r)
+	if held {
+		e.spawn(func() {
+			_ = a.send(wire.Request{Op: wire.OpRelease})
+			a.attach()
+		})
+	}
 }
 
 func (a *attempt) attach() {

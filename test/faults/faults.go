@@ -14,7 +14,7 @@ import (
 // The environment of a test build.
 const (
 	// EnvArmed says where the process ends: "ledger/append:3,executor/shim-launch:1" is the third time that the first
-	// point is passed, and the first of the second.
+	// point is passed, and the first of the second. With a "!" behind it the whole process group is killed.
 	EnvArmed = "TIPHYS_FAULT"
 	// EnvTrace is a file that each passed point is written to, a line each. What it has already counts: N is of all
 	// processes that had the same file, so that one who starts the server again is not killed at the same place again.
@@ -72,34 +72,34 @@ func FromEnviron(getenv func(string) string) (func(point string), error) {
 	if armed == "" && trace == "" {
 		return nil, nil
 	}
-	f := &faults{path: trace, armed: map[string]map[int]bool{}}
+	f := &faults{path: trace, armed: map[pass]int{}}
 	for part := range strings.SplitSeq(armed, ",") {
-		name, number, ok := cutLast(part, ":")
-		n, err := strconv.Atoi(number)
 		if armed == "" {
 			break
 		}
-		if !ok || err != nil || n < 1 {
+		text, group := strings.CutSuffix(part, "!")
+		name, number, _ := strings.Cut(text, ":")
+		n, err := strconv.Atoi(number)
+		if err != nil || n < 1 {
 			return nil, fmt.Errorf("%s: %q is not POINT:N", EnvArmed, part)
 		}
-		if f.armed[name] == nil {
-			f.armed[name] = map[int]bool{}
+		// The numbers of kill(2): a process, or 0 for the caller's process group.
+		f.armed[pass{name, n}] = os.Getpid()
+		if group {
+			f.armed[pass{name, n}] = 0
 		}
-		f.armed[name][n] = true
 	}
 	return f.pass, nil
 }
 
-func cutLast(s, sep string) (before, after string, found bool) {
-	if i := strings.LastIndex(s, sep); i >= 0 {
-		return s[:i], s[i+len(sep):], true
-	}
-	return s, "", false
+type pass struct {
+	point string
+	n     int
 }
 
 type faults struct {
 	path  string
-	armed map[string]map[int]bool
+	armed map[pass]int // who is killed
 
 	mu     sync.Mutex
 	passed map[string]int
@@ -115,15 +115,16 @@ func (f *faults) pass(point string) {
 	}
 	f.passed[point]++
 	n := f.passed[point]
+	whom, ends := f.armed[pass{point, n}]
 	word := ""
-	if f.armed[point][n] {
+	if ends {
 		word = killed
 	}
 	if f.trace != nil {
 		_, _ = f.trace.WriteString(point + word + "\n") // The driver sees that a line is missing.
 	}
-	if word != "" {
-		_ = syscall.Kill(os.Getpid(), syscall.SIGKILL)
+	if ends {
+		_ = syscall.Kill(whom, syscall.SIGKILL)
 		select {} // The signal is on its way; nothing more is done meanwhile.
 	}
 }

@@ -24,7 +24,7 @@ type Leftovers struct {
 	Interfaces map[string]bool
 }
 
-// Leftovers looks for what belongs to this world: processes that have its folder in their mounts or arguments, mounts
+// Leftovers looks for what belongs to this world: processes that have its folder in their mounts or arguments, or are in it, mounts
 // of it in this mount namespace, control groups of its pods, its bridge and what is connected to it.
 func (w *World) Leftovers() Leftovers {
 	l := Leftovers{Processes: map[int]string{}, Mounts: map[string]bool{}, Cgroups: map[string]bool{}, Interfaces: map[string]bool{}}
@@ -43,7 +43,9 @@ func (w *World) Leftovers() Leftovers {
 		}
 		args, _ := os.ReadFile(filepath.Join(dir, "cmdline"))
 		line := strings.TrimSpace(strings.ReplaceAll(string(args), "\x00", " "))
-		ours := strings.Contains(line, w.Dir)
+		// A shim says nothing in its arguments; it stands in its pod's folder.
+		cwd, _ := os.Readlink(filepath.Join(dir, "cwd"))
+		ours := strings.Contains(line, w.Dir) || strings.HasPrefix(cwd, w.Dir+"/")
 		if ns, err := os.Readlink(filepath.Join(dir, "ns/mnt")); err == nil && ns != own {
 			info, _ := os.ReadFile(filepath.Join(dir, "mountinfo"))
 			ours = ours || strings.Contains(string(info), filepath.Base(w.Dir))

@@ -12,6 +12,9 @@ type finalError struct{ error }
 
 func (e finalError) Unwrap() error { return e.error }
 
+// Final marks an error that more time does not mend, so that Within gives up at once.
+func Final(err error) error { return final(err) }
+
 func final(err error) error { return finalError{err} }
 
 // between is the pause between two looks.

@@ -219,7 +219,9 @@ func (w *World) Tend(ctx context.Context) (stop func() (kills int, err error)) {
 			select {
 			case <-ctx.Done():
 				return
-			case <-ended: // a server that nobody runs never ends
+			case <-ended:
+			case <-time.After(between): // Nobody may have started one yet.
+				continue
 			}
 			w.mu.Lock()
 			if w.server != server {
