@@ -195,10 +195,10 @@ func (c *checker) podFields(spec *corev1.PodSpec) {
 
 func (c *checker) limits(spec *corev1.PodSpec) {
 	l := podLimits(spec)
-	if l.memory > 0 && c.e.cgroups.memory == "" {
+	if l.memory > 0 && !c.e.cgroups.memory.there() {
 		c.note("spec.containers[].resources.limits.memory", "has no effect: this process may not make memory cgroups")
 	}
-	if l.milli > 0 && c.e.cgroups.cpu == "" {
+	if l.milli > 0 && !c.e.cgroups.cpu.there() {
 		c.note("spec.containers[].resources.limits.cpu", "has no effect: this process may not make cpu cgroups")
 	}
 }

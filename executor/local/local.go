@@ -152,7 +152,7 @@ func New(o Options) (*Executor, error) {
 	ctx, cancel := context.WithCancel(context.Background())
 	e := &Executor{
 		o: o, lock: lock, host: host, hidden: outermost(append([]string{o.Dir, o.Scratch}, o.Hide...)), ctx: ctx, cancel: cancel, reports: newQueue(),
-		trash: newTrash(filepath.Join(o.Dir, "trash"), o.Log), attempts: map[executor.ID]*attempt{}, cgroups: findCgroups(), network: newNetwork(o.Network, o.Log),
+		trash: newTrash(filepath.Join(o.Dir, "trash"), o.Log), attempts: map[executor.ID]*attempt{}, cgroups: findCgroups(""), network: newNetwork(o.Network, o.Log),
 	}
 	if o.Bound {
 		e.keeper = &keeper{program: o.Init, dir: o.Dir}
