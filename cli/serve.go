@@ -55,8 +55,8 @@ Exit status: 0 stopped by a signal, 1 a part of the server failed, 2 a bad comma
 	f.StringVar(&o.tokenFile, "token-file", "", "file with the admin token")
 	f.StringVar(&o.name, "name", "", "host name under which the server is reached from elsewhere")
 	f.StringVar(&o.hostImages, "host-images", "", "YAML file that tells the host executor the commands and programs of images")
-	f.StringVar(&o.bridge, "bridge", "", "name of the bridge of the pods' own network (default tiphys0)")
-	f.StringVar(&o.subnet, "subnet", "", "IPv4 network of the pods (default 10.88.0.0/16)")
+	f.StringVar(&o.bridge, "bridge", "", "name of the bridge of the pods' own network (default what this data folder had, or the first of tiphys0, tiphys1, … that is free)")
+	f.StringVar(&o.subnet, "subnet", "", "IPv4 network of the pods; the first /24 behind it is for Services (default what this data folder had, or the first of 10.88.0.0/16, 10.90.0.0/16, … that is free)")
 	f.StringArrayVar(&o.mirrors, "registry-mirror", nil, "pull images of a registry from elsewhere, HOST=URL (may be repeated)")
 	f.BoolVarP(&o.verbose, "verbose", "v", false, "log more")
 	return c

@@ -15,6 +15,7 @@ func (s *Server) addresses() targetlocal.Addresses {
 		s.o.Log.Warn("pods have no network of their own", "error", err)
 		return targetlocal.Loopback{}
 	}
+	s.markBridge(info.Bridge)
 	prefix, err := rangeAfter(info.Subnet)
 	if err != nil {
 		s.o.Log.Warn("Services get loopback addresses", "error", err)

@@ -95,7 +95,7 @@ func Open(ctx context.Context, o Options) (_ *Server, err error) {
 	if err := s.listen(ctx); err != nil {
 		return s, err
 	}
-	for _, open := range []func(context.Context) error{s.openMachine, s.openGit, s.openEvents, s.openDeploy, s.openGate} {
+	for _, open := range []func(context.Context) error{s.openNetwork, s.openMachine, s.openGit, s.openEvents, s.openDeploy, s.openGate} {
 		if err := open(ctx); err != nil {
 			return s, err
 		}

@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"reflect"
+	"strings"
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -90,12 +91,21 @@ func (t *Target) next(old *object, wish *unstructured.Unstructured, opt deploy.A
 			return nil, err
 		}
 	}
+	notes := u.GetAnnotations()
+	if notes == nil {
+		notes = map[string]string{}
+	}
 	if opt.Application != "" {
-		notes := u.GetAnnotations()
-		if notes == nil {
-			notes = map[string]string{}
-		}
 		notes["argocd.argoproj.io/tracking-id"] = opt.Application + ":" + next.Key.String()
+	}
+	if old != nil { // what this target noted is its own: a Service keeps its address
+		for name, value := range old.live.GetAnnotations() {
+			if strings.HasPrefix(name, notePrefix) {
+				notes[name] = value
+			}
+		}
+	}
+	if len(notes) > 0 {
 		u.SetAnnotations(notes)
 	}
 	u.SetUID(metaUID(next.UID))
@@ -122,6 +132,9 @@ func (t *Target) next(old *object, wish *unstructured.Unstructured, opt deploy.A
 	}
 	return next, nil
 }
+
+// notePrefix begins the annotations that this target keeps for itself; they are not compared with Git.
+const notePrefix = "target.tiphys.dev/"
 
 // sameWish compares all but metadata and status.
 func sameWish(a, b *unstructured.Unstructured) bool {

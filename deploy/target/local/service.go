@@ -234,8 +234,8 @@ func (t *Target) address(o *object, s *service) bool {
 	return true
 }
 
-// addressAnnotation keeps a Service's address; target.tiphys.dev annotations are not compared with Git.
-const addressAnnotation = "target.tiphys.dev/address"
+// addressAnnotation keeps a Service's address.
+const addressAnnotation = notePrefix + "address"
 
 func (t *Target) freeAddress() (netip.Addr, error) {
 	used := map[string]bool{}
