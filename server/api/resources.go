@@ -3,6 +3,7 @@ package api
 import (
 	"context"
 	"fmt"
+	"strings"
 	"time"
 
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
@@ -69,14 +70,43 @@ func info(o *unstructured.Unstructured) string {
 		want, _, _ := unstructured.NestedInt64(o.Object, "spec", "replicas")
 		return fmt.Sprintf("%d/%d ready", ready, want)
 	case "Pod":
-		phase, _, _ := unstructured.NestedString(o.Object, "status", "phase")
-		ip, _, _ := unstructured.NestedString(o.Object, "status", "podIP")
-		return phase + " " + ip
+		return podInfo(o)
 	case "Service":
 		ip, _, _ := unstructured.NestedString(o.Object, "spec", "clusterIP")
 		return ip
 	}
 	return ""
+}
+
+// podInfo is what kubectl shows in its STATUS column, how often the pod was restarted, and how it ended last.
+func podInfo(o *unstructured.Unstructured) string {
+	state, _, _ := unstructured.NestedString(o.Object, "status", "phase")
+	ip, _, _ := unstructured.NestedString(o.Object, "status", "podIP")
+	statuses, _, _ := unstructured.NestedSlice(o.Object, "status", "containerStatuses")
+	var restarts int64
+	last := ""
+	for _, s := range statuses {
+		c, ok := s.(map[string]any)
+		if !ok {
+			continue
+		}
+		if reason, _, _ := unstructured.NestedString(c, "state", "waiting", "reason"); reason != "" {
+			state, ip = reason, ""
+		}
+		n, _, _ := unstructured.NestedInt64(c, "restartCount")
+		restarts = max(restarts, n)
+		if code, found, _ := unstructured.NestedInt64(c, "lastState", "terminated", "exitCode"); found {
+			last = fmt.Sprintf(", last exit code %d", code)
+		}
+	}
+	if restarts > 0 {
+		times := "times"
+		if restarts == 1 {
+			times = "time"
+		}
+		state += fmt.Sprintf(", restarted %d %s%s", restarts, times, last)
+	}
+	return strings.TrimSpace(state + " " + ip)
 }
 
 // findPod gives the key of an application's pod and its first container if none is named.

@@ -26,12 +26,17 @@ func (a *API) listRuns(w http.ResponseWriter, r *http.Request) {
 		fail(w, err)
 		return
 	}
-	out, err := a.rows(r.Context(), q)
+	rows, err := a.Ledger.List(r.Context(), q)
 	if err != nil {
 		fail(w, err)
 		return
 	}
-	reply(w, out)
+	items, err := a.withReasons(r.Context(), rows)
+	next := ""
+	if len(rows) > 0 && len(rows) == q.Limit {
+		next = cursor(rows[len(rows)-1])
+	}
+	answer(w, map[string]any{"items": items, "next": next}, err)
 }
 
 // maxNodes bounds the nodes of one answer; screens collapse long before.

@@ -29,4 +29,18 @@ export const appPath = (ns: string, name: string) => `/apps/${seg(ns)}/${seg(nam
 export const mrPath = (repo: string, n: number | string) => `/mrs/${seg(repo)}/${n}`;
 export const eventPath = (id: string) => `/events/${seg(id)}`;
 export const trailPath = (of: string) => `/trail?of=${encodeURIComponent(of)}`;
+/** actorOf reads an actor of the ledger as people say it: "step:default/x/x-123" is the run x, with the step's address. */
+export function actorOf(actor = ""): { words: string; href?: string; title: string } {
+  const [, kind = "", rest = ""] = /^([a-z]+):(.*)$/.exec(actor) ?? [];
+  const [ns = "", name = "", node] = rest.split("/");
+  const title = actor;
+  switch (kind) {
+    case "user": return { words: rest.replace(/ \(unverified\)$/, ""), title };
+    case "step": return { words: name || rest, href: name ? runPath(ns, name) + (node ? `?node=${seg(node)}` : "") : undefined, title };
+    case "sensor": return { words: `sensor ${name || rest}`, href: name ? `/definitions/Sensor/${seg(ns)}/${seg(name)}` : undefined, title };
+    case "": return { words: actor, title };
+  }
+  return { words: `${kind} ${rest}`, title };
+}
+
 export const seqPath = (seq: number) => `/trail?seq=${seq}`;

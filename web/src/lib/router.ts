@@ -50,4 +50,4 @@ export function listen(): void {
   });
 }
 
-export { appPath, eventPath, match, mrPath, runPath, seg, seqPath, trailPath } from "./paths";
+export { actorOf, appPath, eventPath, match, mrPath, runPath, seg, seqPath, trailPath } from "./paths";

@@ -11,9 +11,13 @@ export interface Run {
   createdAt: string; startedAt?: string; finishedAt?: string; suspended?: boolean; shutdown?: string;
   labels?: Record<string, string>; annotations?: Record<string, string>; failed?: string;
   conditions?: Condition[]; template?: string; event?: number; outputs?: InOut;
+  failure?: Reason; waitsFor?: Reason;
 }
 
-export interface Parameter { name: string; value?: unknown; default?: unknown; description?: string }
+/** Reason is the step that a list names for a run which failed, or waits for somebody. */
+export interface Reason { node: string; name: string; message?: string }
+
+export interface Parameter { name: string; value?: unknown; default?: unknown; description?: string; enum?: string[]; valueFrom?: { supplied?: unknown } }
 export interface Artifact { name: string; path?: string; s3?: { key?: string } }
 export interface InOut { parameters?: Parameter[]; artifacts?: Artifact[]; result?: string; exitCode?: string }
 export interface Position { file?: string; line?: number; column?: number }
@@ -36,7 +40,7 @@ export interface App {
   namespace: string; name: string; project?: string; preview?: { repo?: string; mr?: number; title?: string };
   sync?: string; health?: Health; revision?: string; release?: { name?: string; number?: number };
   version?: string; commit?: string; mr?: number; images?: Record<string, string>; sources?: Record<string, string>;
-  urls?: string[]; since?: string; deleted?: boolean | string;
+  urls?: string[]; since?: string; deleted?: boolean | string; message?: string; actor?: string;
 }
 
 export interface Resource {
@@ -50,11 +54,12 @@ export interface Deployment {
 }
 
 export interface Problem { key?: string; path?: string; message?: string; fatal?: boolean }
-export interface AppDetail { app: App; resources?: Resource[]; history?: Deployment[]; problems?: (Problem | string)[] }
+export interface Operation { phase?: string; message?: string; startedAt?: string; finishedAt?: string; results?: Record<string, { phase?: string; message?: string }> }
+export interface AppDetail { app: App; resources?: Resource[]; history?: Deployment[]; problems?: (Problem | string)[]; operation?: Operation }
 
 export interface MR {
   repo: string; number: number; title: string; description?: string; body?: string; state: string; draft?: boolean;
-  source: string; target: string; headSHA?: string; mergeSHA?: string; author?: string; labels?: string[];
+  source: string; target: string; headSHA?: string; mergeSHA?: string; author?: string; mergedBy?: string; labels?: string[];
   conflicts?: boolean; createdAt?: string; updatedAt?: string; mergedAt?: string;
 }
 
@@ -92,7 +97,7 @@ export interface Trail { up?: Entry[]; entry?: Entry; down?: { depth: number; en
 export interface Head { seq: number; time?: string; hash?: string; signature?: string; publicKey?: string }
 export interface VerifyReport { entries?: number; pruned?: number; head?: Head; faults?: { seq: number; what: string }[] }
 
-export interface Repo { name: string; defaultBranch?: string; cloneURL?: string; head?: string; updatedAt?: string }
+export interface Repo { name: string; defaultBranch?: string; cloneURL?: string; head?: string; updatedAt?: string; createdAt?: string }
 export interface Definition { kind: string; namespace: string; name: string; origin?: string; digest?: string; seq?: number; object?: unknown }
 export interface Cron { namespace: string; name: string; schedules?: string[]; timezone?: string; suspended?: boolean; lastScheduled?: string; next?: string }
 

@@ -2,7 +2,7 @@ import { useEffect, useMemo, useRef, useState } from "preact/hooks";
 import { now, took } from "../lib/format";
 import { toneOf } from "../ui/status";
 import type { Direction, Placed } from "./layout";
-import { counts, label, shape, stem, worst, type Item, type Shape } from "./model";
+import { counts, label, shape, stem, suspended, worst, type Item, type Shape } from "./model";
 import type { ViewProps } from "./tree";
 
 type Layout = (s: Shape, dir: Direction) => Placed;
@@ -22,7 +22,7 @@ export function Graph({ nodes, chosen, select, open, toggle }: ViewProps) {
   const fit = placed ? Math.max(readable, scaleFor(placed, room)) : 1;
   const scale = zoom || fit;
   useEffect(() => {
-    const b = placed?.boxes.get(chosen ?? "");
+    const b = placed?.boxes.get(drawn.items.find((i) => i.id === chosen || i.members?.some((m) => m.id === chosen))?.id ?? "");
     const el = box.current;
     if (b && el) el.scrollTo({ left: (b.x + b.w / 2) * scale - el.clientWidth / 2, top: (b.y + b.h / 2) * scale - el.clientHeight / 2 });
   }, [chosen, placed, scale]);
@@ -33,7 +33,7 @@ export function Graph({ nodes, chosen, select, open, toggle }: ViewProps) {
           {placed.lines.map((l) => <path key={`${l.from}>${l.to}`} d={l.d} class="edge" />)}
           {drawn.items.map((i) => {
             const b = placed.boxes.get(i.id);
-            return b && <Shown key={i.id} item={i} x={b.x} y={b.y} w={b.w} h={b.h} on={i.id === chosen} pick={() => (i.members ? toggle(i.id) : select(i.id))} />;
+            return b && <Shown key={i.id} item={i} x={b.x} y={b.y} w={b.w} h={b.h} on={i.id === chosen || !!i.members?.some((m) => m.id === chosen)} pick={() => (i.members ? toggle(i.id) : select(i.id))} />;
           })}
         </svg>}
       </div>
@@ -71,20 +71,20 @@ interface ShownProps { item: Item; x: number; y: number; w: number; h: number; o
 
 function Shown({ item, x, y, w, h, on, pick }: ShownProps) {
   const { node, members } = item;
-  const phase = members ? worst(members) : node.phase;
+  const phase = members ? worst(members) : suspended(node) ? "Suspended" : node.phase;
   const tone = toneOf(phase);
   const name = members ? stem(label(node)) : label(node);
   const key = (e: KeyboardEvent) => { if (e.key === "Enter" || e.key === " ") { e.preventDefault(); pick(); } };
   const props = { onClick: pick, onKeyDown: key, tabIndex: 0, role: "button" as const, "aria-label": `${name}, ${phase || "not begun"}`, transform: `translate(${x} ${y})` };
   if (item.small) return <g {...props} class={`gnode t-${tone} ${on ? "on" : ""}`}><title>{name}</title><circle class="gdot" cx={w / 2} cy={h / 2} r="5" /></g>;
-  const sub = members ? "" : node.type === "Skipped" || phase === "Skipped" || phase === "Omitted" ? (phase ?? "").toLowerCase() : took(node.startedAt, node.finishedAt, now.value) || (phase === "Pending" ? "waiting" : "");
+  const sub = members ? "" : suspended(node) ? "waits for you" : node.type === "Skipped" || phase === "Skipped" || phase === "Omitted" ? (phase ?? "").toLowerCase() : took(node.startedAt, node.finishedAt, now.value) || (phase === "Pending" ? "waiting" : "");
   return (
     <g {...props} class={`gnode t-${tone} ${on ? "on" : ""}`}>
       <title>{`${name}: ${phase || "not begun"}${node.message ? `. ${node.message}` : ""}${node.why ? `. ${node.why}` : ""}`}</title>
       {members && <><rect class="gbox" x="8" y="8" width={w} height={h} rx="8" /><rect class="gbox" x="4" y="4" width={w} height={h} rx="8" /></>}
       <rect class="gbox" width={w} height={h} rx="8" />
       <Sign tone={tone} h={h} />
-      <text class="gname" x="32" y={members || sub ? 19 : 27}>{clip(name, members ? 12 : 18)}</text>
+      <text class="gname" x="32" y={members || sub ? 19 : 27}>{clip(name, w - 40 - (members ? 9 * String(members.length).length + 16 : 0))}</text>
       {sub && <text class="gsub" x="32" y="34">{sub}</text>}
       {members && <text class="gsub" x={w - 10} y="19" text-anchor="end">× {members.length}</text>}
       {members && <Bar members={members} w={w} />}
@@ -108,4 +108,13 @@ function Bar({ members, w }: { members: NonNullable<Item["members"]>; w: number 
   })}</>;
 }
 
-const clip = (s: string, n: number) => (s.length > n ? s.slice(0, n - 1) + "…" : s);
+/** clip cuts a name where it would leave its box; SVG text does not wrap. */
+function clip(s: string, room: number): string {
+  const pen = document.createElement("canvas").getContext("2d");
+  if (!pen) return s.slice(0, Math.floor(room / 8));
+  pen.font = `600 12.5px ${getComputedStyle(document.body).fontFamily}`;
+  if (pen.measureText(s).width <= room) return s;
+  let n = s.length;
+  while (n > 1 && pen.measureText(s.slice(0, n) + "…").width > room) n--;
+  return s.slice(0, n) + "…";
+}

@@ -1,5 +1,5 @@
 import dagre from "@dagrejs/dagre";
-import type { Shape } from "./model";
+import { byName, type Shape } from "./model";
 
 export interface Box { x: number; y: number; w: number; h: number }
 export interface Placed { boxes: Map<string, Box>; lines: { from: string; to: string; d: string }[]; w: number; h: number }
@@ -19,11 +19,14 @@ export function layout(s: Shape, dir: Direction): Placed {
   const g = new dagre.graphlib.Graph();
   g.setGraph({ rankdir: dir, nodesep: 14, ranksep: dir === "LR" ? 44 : 34, marginx: 20, marginy: 20 });
   g.setDefaultEdgeLabel(() => ({}));
-  for (const i of s.items) {
+  // dagre stands the first edge of a node lowest, so what comes first is given last.
+  const items = [...s.items].sort((a, b) => byName(b.node, a.node));
+  const rank = new Map(items.map((i, n) => [i.id, n]));
+  for (const i of items) {
     const { w, h } = i.small ? dot : size;
     g.setNode(i.id, { width: w, height: h });
   }
-  for (const [a, b] of s.edges) g.setEdge(a, b);
+  for (const [a, b] of [...s.edges].sort((x, y) => rank.get(x[1])! - rank.get(y[1])!)) g.setEdge(a, b);
   dagre.layout(g);
   const placed = read(g, s, dir);
   if (cache.size > 20) cache.clear();

@@ -85,7 +85,7 @@ export function Log({ address, live, atEnd, failed, name, children }: LogProps) 
         <a class="small" href={address({})} download={name}>raw</a>
       </div>
       {error && <Problem error={error} />}
-      <div class={wrap ? "lines wrap" : "lines"} ref={box} onScroll={onScroll} tabIndex={0} role="log" aria-label="Log">
+      <div class={wrap ? "lines wrap" : "lines"} style={{ "--rows": `${lines.length * rowHeight + 30}px` }} ref={box} onScroll={onScroll} tabIndex={0} role="log" aria-label="Log">
         {!lines.length && <p class="quiet pad">{book.done ? "The step wrote nothing." : "Waiting for the first line…"}</p>}
         <Lines lines={lines} gap={book.gap} from={wrap ? Math.max(0, lines.length - wrapMost) : scroll.from} to={wrap ? lines.length : scroll.to} padded={!wrap} range={range} hits={words ? new Set(hits) : undefined} now={hits[hit]} pick={pick} />
       </div>

@@ -21,10 +21,12 @@ const most = 300;
 
 export const isLeaf = (n: Node) => n.type === "Pod" || n.type === "Container" || n.type === "HTTP" || n.type === "Suspend" || n.type === "Plugin";
 export const hasLog = (n: Node) => n.type === "Pod" || n.type === "Container";
+/** suspended tells of a step that waits until a person lets it go on. */
+export const suspended = (n: Node) => n.type === "Suspend" && n.phase === "Running";
 export const isBad = (n: Node) => n.phase === "Failed" || n.phase === "Error";
 
-/** label is a node's name for people. */
-export const label = (n: Node) => n.displayName || n.name;
+/** label is a node's name for people. An exit handler is named after its run, which the screen's head names already. */
+export const label = (n: Node) => (n.boundaryID ? n.displayName || n.name : (n.displayName || n.name).replace(/^.+\.(?=onExit$)/, ""));
 
 /** stem is a name without the index of its loop: "build(3:arm64)" is "build". */
 export function stem(name: string): string {
@@ -133,11 +135,10 @@ export interface Line { item: Item; depth: number }
 export function tree(nodes: Node[], open: ReadonlySet<string>): Line[] {
   const stacked = stacks(nodes, open);
   const byID = new Map(nodes.map((n) => [n.id, n]));
-  const retryOf = new Map<string, string>();
-  for (const n of nodes) if (n.type === "Retry") for (const c of n.children ?? []) if (byID.get(c)?.nodeFlag?.retried || label(byID.get(c) ?? n).startsWith(label(n) + "(")) retryOf.set(c, n.id);
+  const retries = retryOf(nodes);
   const kids = new Map<string, Node[]>();
   const home = (n: Node): string => {
-    let up = retryOf.get(n.id) ?? (n.boundaryID && byID.has(n.boundaryID) ? n.boundaryID : "");
+    let up = retries.get(n.id) ?? (n.boundaryID && byID.has(n.boundaryID) ? n.boundaryID : "");
     if (up === n.id) up = "";
     return up;
   };
@@ -166,6 +167,9 @@ export function tree(nodes: Node[], open: ReadonlySet<string>): Line[] {
   return lines;
 }
 
+/** byName is the order in which siblings stand in the graph: build(0) above build(1), whichever began first. */
+export const byName = (a: Node, b: Node) => label(a).localeCompare(label(b), undefined, { numeric: true });
+
 function inOrder(a: Node, b: Node): number {
   if (a.order !== undefined && b.order !== undefined && a.order !== b.order) return a.order - b.order;
   const x = ms(a.startedAt) || Infinity, y = ms(b.startedAt) || Infinity;
@@ -174,16 +178,25 @@ function inOrder(a: Node, b: Node): number {
 
 /** landing is the node that a person wants to see first: the first failure, else what runs, else nothing. */
 export function landing(run: Run, nodes: Node[]): string | undefined {
-  if (run.failed && nodes.some((n) => n.id === run.failed)) return deepest(run.failed, nodes);
   const leaves = nodes.filter(isLeaf).sort(inOrder);
-  const failed = run.phase === "Failed" || run.phase === "Error" ? leaves.find(isBad) ?? nodes.find(isBad) : undefined;
-  return (failed ?? leaves.find((n) => n.phase === "Running") ?? leaves.find((n) => n.phase === "Pending"))?.id;
+  if (run.phase === "Failed" || run.phase === "Error") {
+    const retries = retryOf(nodes);
+    const byID = new Map(nodes.map((n) => [n.id, n]));
+    // An attempt that a later one made good did not fail the run; of those that all failed the last has the newest log.
+    const bad = leaves.filter(isBad).filter((n) => {
+      const retry = byID.get(retries.get(n.id) ?? "");
+      return !retry || (isBad(retry) && !leaves.some((m) => m !== n && isBad(m) && retries.get(m.id) === retry.id && inOrder(m, n) > 0));
+    });
+    const failed = bad.find((n) => n.id === run.failed) ?? bad[0] ?? nodes.find(isBad);
+    if (failed) return failed.id;
+  }
+  return (leaves.find((n) => n.type === "Suspend" && n.phase === "Running") ?? leaves.find((n) => n.phase === "Running") ?? leaves.find((n) => n.phase === "Pending"))?.id;
 }
 
-// A run may name a retry or a group as what failed; its last failed attempt has the log.
-function deepest(id: string, nodes: Node[]): string {
-  const n = nodes.find((m) => m.id === id);
-  if (!n || isLeaf(n)) return id;
-  const inside = nodes.filter((m) => isLeaf(m) && isBad(m) && (m.boundaryID === id || n.children?.includes(m.id))).sort(inOrder);
-  return inside.at(-1)?.id ?? id;
+/** retryOf tells for each attempt which retry it belongs to. */
+function retryOf(nodes: Node[]): Map<string, string> {
+  const byID = new Map(nodes.map((n) => [n.id, n]));
+  const out = new Map<string, string>();
+  for (const n of nodes) if (n.type === "Retry") for (const c of n.children ?? []) if (byID.get(c)?.nodeFlag?.retried || label(byID.get(c) ?? n).startsWith(label(n) + "(")) out.set(c, n.id);
+  return out;
 }

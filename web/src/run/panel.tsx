@@ -1,15 +1,18 @@
 import { useState } from "preact/hooks";
-import { url } from "../lib/api";
-import { place, seg, setQuery, trailPath } from "../lib/router";
-import type { Attempt, InOut, Node, Run } from "../lib/types";
-import { Ago, Copy, Facts, Took } from "../ui/parts";
-import { State, toneOf } from "../ui/status";
+import { call, url } from "../lib/api";
+import { eventPath, place, seg, setQuery, trailPath } from "../lib/router";
+import type { Attempt, InOut, Node, Parameter, Run } from "../lib/types";
+import { Act, Ago, Copy, Facts, Took } from "../ui/parts";
+import { Glyph, State, toneOf } from "../ui/status";
+import { gitOf, Who } from "../ui/things";
 import { Log } from "./log";
-import { hasLog, isBad, label } from "./model";
+import { hasLog, isBad, isLeaf, label, suspended } from "./model";
 
-/** Panel tells about the chosen step: why it is as it is, its log, what went in and came out. */
-export function Panel({ run, node, attempts }: { run: Run; node?: Node; attempts: Attempt[] }) {
-  if (!node) return <section class="panel"><p class="quiet pad">Choose a step to see its log, inputs and outputs. <kbd>j</kbd> and <kbd>k</kbd> go through them.</p></section>;
+interface PanelProps { run: Run; node?: Node; nodes: Node[]; attempts: Attempt[]; select: (id: string) => void; reload: () => void }
+
+/** Panel tells about the chosen step: why it is as it is, its log, what went in and came out. Without one it tells about the run. */
+export function Panel({ run, node, nodes, attempts, select, reload }: PanelProps) {
+  if (!node) return <Summary run={run} nodes={nodes} select={select} />;
   const mine = attempts.filter((a) => (a.node ?? a.id) === node.id);
   const tabs: [string, string][] = [
     ...(hasLog(node) && !skipped(node) ? [["log", "Log"] as [string, string]] : []),
@@ -22,6 +25,7 @@ export function Panel({ run, node, attempts }: { run: Run; node?: Node; attempts
   return (
     <section class="panel" aria-label={`Step ${label(node)}`}>
       <Top run={run} node={node} />
+      {suspended(node) && <Resume run={run} node={node} reload={reload} />}
       <div class="tabs" role="tablist">
         {tabs.map(([id, words]) => <button key={id} type="button" role="tab" aria-selected={tab === id} class={tab === id ? "on" : ""} onClick={() => setQuery({ tab: id, attempt: undefined })}>{words}</button>)}
       </div>
@@ -29,6 +33,56 @@ export function Panel({ run, node, attempts }: { run: Run; node?: Node; attempts
       {tab === "io" && <div class="pad"><Values title="Inputs" of={node.inputs} run={run} node={node} /><Values title="Outputs" of={node.outputs} run={run} node={node} out /></div>}
       {tab === "attempts" && <Attempts of={mine} node={node} />}
     </section>
+  );
+}
+
+/** Summary is what one wants to know of a run before any step of it: where it came from, what it gave, where the time went. */
+function Summary({ run, nodes, select }: { run: Run; nodes: Node[]; select: (id: string) => void }) {
+  const l = run.labels ?? {};
+  const sensor = l["events.argoproj.io/sensor"], event = l["tiphys.dev/event"], git = gitOf(l);
+  const rest = Object.entries(l).filter(([k]) => !/^(tiphys\.dev\/(repo|branch|tag|commit|sha|mr|event|firing)|events\.argoproj\.io\/)/.test(k));
+  const slow = nodes.filter((n) => isLeaf(n) && n.startedAt && !skipped(n)).sort((a, b) => length(b) - length(a)).slice(0, 8);
+  const out = [...(run.outputs?.parameters ?? [])];
+  return (
+    <section class="panel" aria-label="About the run"><div class="pad">
+      <Facts of={[
+        ["Started by", sensor ? <Who of={`sensor:${sensor}`} /> : run.event ? "an event" : "hand"],
+        ["Event", event && <a href={eventPath(event)} title={event}>{event.slice(0, 12)}</a>],
+        ["Repository", git.repo],
+        ["Labels", rest.length > 0 && <span class="labels">{rest.map(([k, v]) => <a class="label" key={k} href={`/runs?label=${encodeURIComponent(`${k}=${v}`)}`}><span class="faint">{k}=</span>{v}</a>)}</span>],
+      ]} />
+      {out.length > 0 && <div class="values"><h3>Outputs</h3>{out.map((p) => <Value key={p.name} name={p.name} value={words(p.value)} />)}</div>}
+      {slow.length > 0 && <><h3>Longest steps</h3><div class="list flat steps">{slow.map((n) => (
+        <button type="button" class="leaf" key={n.id} onClick={() => select(n.id)}><Glyph state={n.phase} /><span class="leafname">{label(n)}</span><Took from={n.startedAt} to={n.finishedAt} /></button>
+      ))}</div></>}
+      <p class="quiet keys">Choose a step to see its log, inputs and outputs. <kbd>j</kbd> and <kbd>k</kbd> go through them; <kbd>g</kbd>, <kbd>t</kbd> and <kbd>l</kbd> show graph, timeline and list.</p>
+    </div></section>
+  );
+}
+
+const length = (n: Node) => (n.finishedAt ? Date.parse(n.finishedAt) : Date.now()) - Date.parse(n.startedAt ?? "");
+
+/** Resume lets a suspended step go on, with the values that it asks for. */
+function Resume({ run, node, reload }: { run: Run; node: Node; reload: () => void }) {
+  const asked = (node.outputs?.parameters ?? []).filter((p) => p.value === undefined || p.value === null || p.value === "");
+  const input = (name: string) => node.inputs?.parameters?.find((p) => p.name === name);
+  const [values, setValues] = useState<Record<string, string>>({});
+  const valueOf = (p: Parameter) => values[p.name] ?? words(input(p.name)?.value ?? input(p.name)?.default ?? p.default ?? "");
+  const choices = (p: Parameter) => p.enum ?? input(p.name)?.enum;
+  const set = (name: string) => (e: { currentTarget: { value: string } }) => setValues({ ...values, [name]: e.currentTarget.value });
+  const resume = () => call("PUT", `/workflows/${seg(run.namespace)}/${seg(run.name)}/resume`, {
+    namespace: run.namespace, name: run.name, nodeFieldSelector: `id=${node.id}`,
+    outputParameters: asked.length ? JSON.stringify(Object.fromEntries(asked.map((p) => [p.name, valueOf(p)]))) : undefined,
+  });
+  return (
+    <div class="resume">
+      {asked.map((p) => (
+        <label key={p.name}><span>{p.name}</span>{choices(p)?.length
+          ? <select value={valueOf(p)} onChange={set(p.name)}>{choices(p)!.map((c) => <option key={c}>{c}</option>)}</select>
+          : <input value={valueOf(p)} onInput={set(p.name)} />}</label>
+      ))}
+      <Act label="Resume" kind="primary" title="Let this step, and what comes after it, go on" run={resume} done={reload} />
+    </div>
   );
 }
 
@@ -41,12 +95,12 @@ function Top({ run, node }: { run: Run; node: Node }) {
     <div class="panelhead">
       <h2>{label(node)}</h2>
       <div class="sub">
-        <State state={node.phase || "Pending"} />
+        <State state={suspended(node) ? "Suspended" : node.phase || "Pending"} />
         <Took from={node.startedAt} to={node.finishedAt} />
         {node.startedAt && <span class="faint">started <Ago t={node.startedAt} /></span>}
         <span class="faint">{node.type}{node.templateName ? ` · ${node.templateName}` : ""}</span>
-        {at?.file && <code class="faint" title="Where it stands in its file">{at.file}:{at.line}</code>}
-        {node.hostNodeName && <span class="faint">on {node.hostNodeName}</span>}
+        {at?.file && at.file !== "workflow" && <code class="faint" title="Where it stands in its file">{at.file}:{at.line}</code>}
+        {node.hostNodeName && <span class="faint wide">on {node.hostNodeName}</span>}
         <a href={trailPath(`run/${run.namespace}/${run.name}`)}>trail</a>
       </div>
       {words.map((w) => <div key={w} class={`note ${isBad(node) ? "t-bad" : `t-${toneOf(node.phase) === "good" ? "none" : toneOf(node.phase)}`}`}>{w}</div>)}

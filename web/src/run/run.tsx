@@ -9,7 +9,7 @@ import { Act, Ago, Head, Took, Wait } from "../ui/parts";
 import { State, toneOf } from "../ui/status";
 import { From, phaseOf, Progress } from "../ui/things";
 import { Graph } from "./graph";
-import { landing, tree } from "./model";
+import { landing, suspended, tree } from "./model";
 import { Panel } from "./panel";
 import { Timeline } from "./timeline";
 import { Tree } from "./tree";
@@ -62,7 +62,7 @@ function Shown({ detail, reload }: { detail: RunDetail; reload: () => void }) {
   const node = nodes.find((n) => n.id === chosen);
   return (
     <div class={toneOf(run.phase) === "bad" ? "run bad" : "run"}>
-      <RunHead run={run} reload={reload} />
+      <RunHead run={nodes.some(suspended) ? { ...run, waitsFor: { node: "", name: "" } } : run} reload={reload} />
       <div class="split">
         <section class="views" aria-label="Steps">
           <div class="tabs" role="tablist">
@@ -77,7 +77,7 @@ function Shown({ detail, reload }: { detail: RunDetail; reload: () => void }) {
             {nodes.length > 0 && view === "list" && <Tree {...shared} />}
           </div>
         </section>
-        <Panel run={run} node={node} attempts={detail.attempts ?? []} />
+        <Panel run={run} node={node} nodes={nodes} attempts={detail.attempts ?? []} select={select} reload={reload} />
       </div>
     </div>
   );
@@ -86,6 +86,8 @@ function Shown({ detail, reload }: { detail: RunDetail; reload: () => void }) {
 function RunHead({ run, reload }: { run: Run; reload: () => void }) {
   const phase = phaseOf(run);
   const bad = toneOf(phase) === "bad";
+  // "child 'x' failed" says less than the failed step, on which the screen lands.
+  const message = /^child '.*' failed$/.test(run.message ?? "") ? "" : run.message;
   return (
     <>
       <Head crumbs={[["Runs", "/runs"]]} title={<>{run.name}</>}
@@ -100,23 +102,16 @@ function RunHead({ run, reload }: { run: Run; reload: () => void }) {
         </>}>
         <Verbs run={run} reload={reload} />
       </Head>
-      {run.message && <div class={`note ${bad ? "t-bad" : "t-wait"}`}>{run.message}</div>}
+      {message && <div class={`note ${bad ? "t-bad" : "t-wait"}`}>{message}</div>}
       {(run.conditions ?? []).filter((c) => c.message && c.type !== "Completed").map((c) => <div class="note t-warn" key={c.type}><strong>{c.type}</strong> {c.message}</div>)}
-      <Labels run={run} />
     </>
   );
-}
-
-function Labels({ run }: { run: Run }) {
-  const rest = Object.entries(run.labels ?? {}).filter(([k]) => !/^tiphys\.dev\/(repo|branch|tag|commit|sha|mr)$/.test(k));
-  if (!rest.length) return null;
-  return <div class="labels">{rest.map(([k, v]) => <a class="label" key={k} href={`/runs?label=${encodeURIComponent(`${k}=${v}`)}`}><span class="faint">{k}=</span>{v}</a>)}</div>;
 }
 
 function Verbs({ run, reload }: { run: Run; reload: () => void }) {
   const put = (verb: string) => () => call("PUT", `/workflows/${seg(run.namespace)}/${seg(run.name)}/${verb}`, { namespace: run.namespace, name: run.name });
   const over = !!run.finishedAt && !run.finishedAt.startsWith("0001");
-  if (over) return run.phase === "Succeeded" ? null : <Act label="Retry" kind="primary" title="Run what failed again; what succeeded stays" run={put("retry")} done={reload} />;
+  if (over) return run.phase === "Succeeded" ? null : <Act label="Retry" kind="primary" title="Run what failed again; what succeeded stays" confirm="Run the failed steps again" run={put("retry")} done={reload} />;
   return (
     <>
       {run.suspended ? <Act label="Resume" kind="primary" run={put("resume")} done={reload} /> : <Act label="Suspend" run={put("suspend")} done={reload} />}

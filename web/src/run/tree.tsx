@@ -2,7 +2,7 @@ import { useEffect, useMemo, useRef } from "preact/hooks";
 import type { Node } from "../lib/types";
 import { Took } from "../ui/parts";
 import { Glyph } from "../ui/status";
-import { counts, label, stem, tree, worst, type Item } from "./model";
+import { counts, label, stem, suspended, tree, worst, type Item } from "./model";
 
 export interface ViewProps {
   nodes: Node[];
@@ -22,12 +22,12 @@ export function Tree({ nodes, chosen, select, open, toggle }: ViewProps) {
       {lines.map(({ item, depth }) => (
         <button key={item.id} type="button" class={item.id === chosen ? "leaf on" : "leaf"} aria-current={item.id === chosen} style={{ paddingLeft: `${12 + depth * 18}px` }}
           onClick={() => (item.members ? toggle(item.id) : select(item.id))}>
-          <Glyph state={item.members ? worst(item.members) : item.node.phase} />
+          <Glyph state={item.members ? worst(item.members) : suspended(item.node) ? "Suspended" : item.node.phase} />
           <span class="leafname">
             <span>{item.members ? stem(label(item.node)) : label(item.node)}</span>
             {item.members ? <Counts of={item} /> : <Why node={item.node} />}
           </span>
-          {!item.members && <Took from={item.node.startedAt} to={item.node.finishedAt} />}
+          {!item.members && item.node.phase !== "Skipped" && item.node.phase !== "Omitted" && <Took from={item.node.startedAt} to={item.node.finishedAt} />}
         </button>
       ))}
     </div>

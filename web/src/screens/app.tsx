@@ -1,12 +1,13 @@
+import type { ComponentChildren } from "preact";
 import { useState } from "preact/hooks";
 import { call, get, url } from "../lib/api";
 import { useLoad } from "../lib/load";
-import { mrPath, place, seg, setQuery, trailPath } from "../lib/router";
-import type { App, AppDetail, Deployment, Resource } from "../lib/types";
+import { place, seg, setQuery, trailPath } from "../lib/router";
+import type { App, AppDetail, Deployment, Operation, Resource } from "../lib/types";
 import { Log } from "../run/log";
 import { Act, Ago, Facts, Head, Out, Sha, Took, Wait } from "../ui/parts";
 import { Badge, Glyph, State, toneOf } from "../ui/status";
-import { versionOf } from "../ui/things";
+import { MRRef, versionOf, Who } from "../ui/things";
 
 /** AppScreen shows one application: its objects, what it ran before, and its pods' logs. */
 export function AppScreen({ namespace, name }: { namespace: string; name: string }) {
@@ -17,7 +18,10 @@ export function AppScreen({ namespace, name }: { namespace: string; name: string
   });
   return <Wait of={detail}>{(d) => (
     <>
-      <Top app={d.app} reload={detail.reload} path={path} />
+      <Top app={d.app} reload={detail.reload} path={path}>
+        <Culprits of={d.resources ?? []} />
+        {d.operation && <LastSync of={d.operation} />}
+      </Top>
       {(d.problems ?? []).map((p, i) => (typeof p === "string"
         ? <div class="note t-warn" key={i}>{p}</div>
         : <div class={`note ${p.fatal ? "t-bad" : "t-warn"}`} key={i}><strong>{[p.key, p.path].filter(Boolean).join(" ")}</strong> {p.message}</div>))}
@@ -30,7 +34,34 @@ export function AppScreen({ namespace, name }: { namespace: string; name: string
   )}</Wait>;
 }
 
-function Top({ app, path, reload }: { app: App; path: string; reload: () => void }) {
+/** Culprits are the pods that keep an application from being healthy: what they wait for, and the way to their logs. */
+function Culprits({ of }: { of: Resource[] }) {
+  const bad = of.filter((r) => r.kind === "Pod" && r.health?.status === "Degraded");
+  if (!bad.length) return null;
+  return (
+    <div class="note t-bad">
+      {bad.slice(0, 5).map((r) => <div key={r.name}><strong>Pod {r.name}</strong> {r.info}{r.health?.message && <>: {r.health.message}</>} <button type="button" class="link" onClick={() => showLog(r.name)}>Log</button></div>)}
+      {bad.length > 5 && <div>and {bad.length - 5} more pods</div>}
+    </div>
+  );
+}
+
+function showLog(pod: string) {
+  setQuery({ pod });
+  window.setTimeout(() => document.querySelector(".podlog")?.scrollIntoView({ behavior: "smooth" }), 50);
+}
+
+/** LastSync says what the last attempt to deploy came to, unless it simply succeeded. */
+function LastSync({ of: o }: { of: Operation }) {
+  if (!o.phase || o.phase === "Succeeded") return null;
+  const wrong = Object.entries(o.results ?? {}).filter(([, r]) => r.message && r.phase !== "Succeeded");
+  return (
+    <div class={`note t-${toneOf(o.phase)}`}><strong>{o.phase === "Running" ? "Being deployed now" : `The last sync ${o.phase === "Failed" ? "failed" : "ended with an error"}`}</strong> {o.message}
+      {wrong.slice(0, 8).map(([what, r]) => <div key={what}>{what}: {r.message}</div>)}</div>
+  );
+}
+
+function Top({ app, path, reload, children }: { app: App; path: string; reload: () => void; children: ComponentChildren }) {
   const v = versionOf(app);
   return (
     <>
@@ -45,12 +76,13 @@ function Top({ app, path, reload }: { app: App; path: string; reload: () => void
         <Act label="Sync" kind="primary" title="Make it what the definitions say" run={() => call("POST", `${path}/sync`)} done={reload} />
       </Head>
       {app.health?.message && app.health.status !== "Healthy" && <div class={`note t-${toneOf(app.health.status)}`}>{app.health.message}</div>}
+      {children}
       <Facts of={[
         ["Address", app.urls?.length ? app.urls.map((u) => <div key={u}><Out href={u} /></div>) : ""],
         ["Commit", (app.commit || app.revision) && <a href={trailPath(`commit/${app.commit || app.revision}`)}><Sha of={app.commit || app.revision} /></a>],
-        ["Merge request", app.preview?.mr && app.preview.repo ? <a href={mrPath(app.preview.repo, app.preview.mr)}>!{app.preview.mr} {app.preview.title}</a> : app.mr ? `!${app.mr}` : ""],
+        ["Merge request", app.mr ? <MRRef repo={app.preview?.repo} number={app.mr}>{app.preview?.title}</MRRef> : ""],
         ["Release", app.release?.number ? <a href={trailPath(`release/${app.namespace}/${app.release.name}/${app.release.number}`)}>{app.release.name} #{app.release.number}</a> : ""],
-        ["Since", <Ago t={app.since} />],
+        ["Deployed", <><Ago t={app.since} />{app.actor && <> by <Who of={app.actor} /></>}</>],
         ["Images", Object.entries(app.images ?? {}).map(([n, i]) => <div key={n} class="image">{n} <a href={trailPath(`image/${i}`)}><Sha of={i} /></a>{app.sources?.[n] && <span class="faint"> from <Sha of={app.sources[n]} /></span>}</div>)],
       ]} />
     </>
@@ -78,7 +110,7 @@ function Resources({ of }: { of: Resource[] }) {
           <span class="c-name"><span><span class="faint">{r.kind}</span> {r.name}</span>{r.health?.message && r.health.status !== "Healthy" && <span class="why">{r.health.message}</span>}</span>
           <span class="faint">{r.info}</span>
           {r.sync && r.sync !== "Synced" && <Badge state={r.sync} />}
-          <span class="resend">{r.kind === "Pod" ? <><button type="button" class="small" onClick={() => setQuery({ pod: r.name })}>Log</button> <a class="small" href={trailPath(`pod/${r.namespace ?? ""}/${r.name}`)}>trail</a></> : <Ago t={r.createdAt} />}</span>
+          <span class="resend">{r.kind === "Pod" ? <><button type="button" class="small" aria-label={`Log of pod ${r.name}`} onClick={() => showLog(r.name)}>Log</button> <a class="small" href={trailPath(`pod/${r.namespace ?? ""}/${r.name}`)}>trail</a></> : <Ago t={r.createdAt} />}</span>
         </div>
       ))}
     </div>
@@ -91,14 +123,15 @@ function History({ of, path, reload }: { of: Deployment[]; path: string; reload:
     <div class="list flat">
       {of.map((d, i) => {
         const ended = !!d.until && !d.until.startsWith("0001");
-        const release = typeof d.release === "string" ? d.release : d.release?.number ? `${d.release.name}#${d.release.number}` : "";
-        const id = d.id ?? d.seq;
+        const whole = typeof d.release === "string" ? d.release : d.release?.number ? `${d.release.name}#${d.release.number}` : "";
+        const release = whole.split(" on ")[0]!; // a preview names its own build first: "harbour#8 on harbour#7"
+        const to = release || d.commit;
         return (
-          <div class="row hist" key={id ?? i}>
+          <div class="row hist" key={d.seq ?? i}>
             <Glyph state={ended ? "" : "Healthy"} title={ended ? "past" : "runs now"} />
-            <span class="c-name"><span><b>{d.version || release || "no version"}</b> <Sha of={d.commit} /> {!!d.mr && <span class="mrref">!{d.mr}</span>}</span>
-              <span class="faint">{d.actor} <Ago t={d.since} />{ended && <>, ran <Took from={d.since} to={d.until} /></>}</span></span>
-            {ended && id !== undefined && !d.deleted && <Act label="Roll back" confirm={`Roll back to ${d.version || release || "this"}`} run={() => call("POST", `${path}/rollback`, { id })} done={reload} />}
+            <span class="c-name"><span><b>{release.replace("#", " #") || d.version || "no version"}</b> <Sha of={d.commit} /> <MRRef number={d.mr} /></span>
+              <span class="faint"><Ago t={d.since} /> by <Who of={d.actor} />{ended && <>, ran <Took from={d.since} to={d.until} /></>}</span></span>
+            {ended && to && !d.deleted && <Act label="Roll back" title="Deploy it again, and stay there" confirm={`Roll back to ${release || d.commit?.slice(0, 8)}`} run={() => call("POST", `${path}/rollback`, { to })} done={reload} />}
           </div>
         );
       })}

@@ -16,7 +16,7 @@ export function Apps() {
     <>
       <Head title="Applications" sub={at ? <span class="t-wait word">as it was on {new Date(at).toLocaleString()}</span> : <span class="faint">what runs where, now</span>} />
       <div class="bar">
-        <Search name="q" placeholder="Find by name, commit, image" first />
+        <Search name="q" placeholder="Name, commit, image" first />
         <label class="at">at <input type="datetime-local" step="1" value={local(at)} onChange={(e) => setQuery({ at: e.currentTarget.value ? new Date(e.currentTarget.value).toISOString() : undefined })} /></label>
         {at && <button type="button" onClick={() => setQuery({ at: undefined })}>Now</button>}
       </div>

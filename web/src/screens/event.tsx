@@ -1,11 +1,11 @@
 import { call, get } from "../lib/api";
 import { useLoad } from "../lib/load";
-import { eventPath, go, mrPath, runPath, seg, seqPath, trailPath } from "../lib/router";
-import type { Decision, Event, EventDetail, Firing } from "../lib/types";
+import { eventPath, go, mrPath, seg, seqPath, trailPath } from "../lib/router";
+import type { Decision, Event, EventDetail } from "../lib/types";
 import { Json } from "../ui/json";
 import { Act, Ago, Facts, Head, Sha, Wait } from "../ui/parts";
 import { Badge, Glyph } from "../ui/status";
-import { titleOf, Verified } from "./events";
+import { Fired, titleOf, Verified } from "./events";
 
 /** EventScreen shows one event, and for every sensor what it decided and why. */
 export function EventScreen({ id }: { id: string }) {
@@ -62,18 +62,5 @@ function Decided({ d }: { d: Decision }) {
         {d.missing?.map((n) => <span class="cond t-wait" key={n}><Glyph state="waiting" />{n}<span class="faint"> missing</span></span>)}
       </div>}
     </article>
-  );
-}
-
-function Fired({ f, reload }: { f: Firing; reload: () => void }) {
-  const run = /^run\/([^/]+)\/(.+)$/.exec(f.result ?? f.subject ?? f.run ?? "");
-  const state = f.state ?? (f.result ? "done" : f.error ? "failed" : "pending");
-  return (
-    <div class="row"><Glyph state={state} />
-      <span class="c-name"><span><b>{f.sensor}</b> {f.trigger && <span class="faint">→ {f.trigger}</span>} {f.number !== undefined && `#${f.number}`}</span>{(f.error || f.message) && <span class="why t-bad word">{f.error || f.message}</span>}</span>
-      {run && <a href={runPath(run[1]!, run[2]!)}>{run[2]}</a>}
-      <Badge state={state} />
-      {(state === "dead" || state === "failed") && f.key && <Act label="Send again" run={() => call("POST", `/firings/${seg(f.key!)}/redrive`)} done={reload} />}
-    </div>
   );
 }

@@ -1,11 +1,13 @@
 import { useEffect, useState } from "preact/hooks";
+import { call, get } from "../lib/api";
 import { onRows } from "../lib/live";
+import { useLoad } from "../lib/load";
 import { usePaged } from "../lib/paged";
-import { eventPath, place } from "../lib/router";
-import type { Decision, Event } from "../lib/types";
+import { eventPath, place, runPath, seg } from "../lib/router";
+import type { Decision, Event, Firing, Page } from "../lib/types";
 import { Chips, Search } from "../ui/filter";
-import { Ago, Empty, Head, Sha, Wait } from "../ui/parts";
-import { Badge } from "../ui/status";
+import { Act, Ago, Empty, Head, Sha, Wait } from "../ui/parts";
+import { Badge, Glyph } from "../ui/status";
 
 const kinds: [string, string][] = [["", "All"], ["git", "Git"], ["gitlab", "GitLab"], ["github", "GitHub"], ["gitea", "Gitea"], ["webhook", "Webhook"], ["calendar", "Calendar"]];
 
@@ -20,10 +22,11 @@ export function Events() {
       <Head title="Events" sub={<span class="faint">what happened, and what the sensors made of it</span>} />
       <div class="bar">
         <Chips name="type" values={kinds} label="Source" />
-        <Search name="q" placeholder="Find by subject, person, commit" first />
+        <Search name="q" placeholder="Person, title, commit" first />
         <Search name="repo" placeholder="Repository" />
         <Search name="branch" placeholder="Branch" />
       </div>
+      <Dead />
       <Wait of={events}>{(all) => {
         const list = words ? all.filter((e) => JSON.stringify({ ...e, data: 0 }).toLowerCase().includes(words)) : all;
         if (!list.length) return q.size
@@ -33,6 +36,27 @@ export function Events() {
       }}</Wait>
       {events.more && <button type="button" class="more" onClick={events.more} disabled={events.busy}>Older events</button>}
     </>
+  );
+}
+
+/** Dead lists firings that were given up, for somebody to send again. */
+function Dead() {
+  const dead = useLoad("dead", (s) => get<Page<Firing>>("/firings", { state: "dead", limit: 20 }, s).then((p) => p.items ?? []), { tables: ["firing"] });
+  if (!dead.data?.length) return null;
+  return <section class="dead"><h2>Could not be delivered <span class="count">{dead.data.length}</span></h2><div class="list flat">{dead.data.map((f, i) => <Fired key={f.key ?? i} f={f} reload={dead.reload} />)}</div></section>;
+}
+
+/** Fired is one firing of a trigger: what came of it, and another try where it failed. */
+export function Fired({ f, reload }: { f: Firing; reload: () => void }) {
+  const run = /^run\/([^/]+)\/(.+)$/.exec(f.result ?? f.subject ?? f.run ?? "");
+  const state = f.state ?? (f.result ? "done" : f.error ? "failed" : "pending");
+  return (
+    <div class="row"><Glyph state={state} />
+      <span class="c-name"><span><b>{f.sensor}</b> {f.trigger && <span class="faint">→ {f.trigger}</span>} {f.number !== undefined && `#${f.number}`}</span>{(f.error || f.message) && <span class="why t-bad word">{f.error || f.message}</span>}</span>
+      {run && <a href={runPath(run[1]!, run[2]!)}>{run[2]}</a>}
+      <Badge state={state} />
+      {(state === "dead" || state === "failed") && f.key && <Act label="Send again" run={() => call("POST", `/firings/${seg(f.key!)}/redrive`)} done={reload} />}
+    </div>
   );
 }
 
@@ -60,8 +84,8 @@ function Row({ event: e, decisions }: { event: Event; decisions?: Decision[] }) 
           {g?.sha && <Sha of={g.sha} />}
           {g?.pr?.number && <span class="mrref">!{g.pr.number}</span>}
           {!g && <span class="faint">{e.source}/{e.subject}</span>}
+          {decisions && <Summary of={decisions} />}
         </span>
-        {decisions && <Summary of={decisions} />}
       </span>
       <span class="c-who">{g?.sender?.login || g?.sender?.name || e.actor?.replace(/^user:/, "")}</span>
       <Verified by={e.verified} />
@@ -71,18 +95,28 @@ function Row({ event: e, decisions }: { event: Event; decisions?: Decision[] }) 
 }
 
 function Summary({ of }: { of: Decision[] }) {
-  const by = new Map<string, number>();
-  for (const d of of) by.set(d.outcome, (by.get(d.outcome) ?? 0) + 1);
-  return <span class="labels">{[...by].map(([o, n]) => <Badge key={o} state={o}>{n > 1 ? `${n} × ${o}` : o}</Badge>)}</span>;
+  if (!of.length) return <span class="faint">no sensor listens</span>;
+  // Who fired, waits or failed is named; of those that let it pass the number is enough.
+  const quiet = of.filter((d) => d.outcome === "filtered" || d.outcome === "no-dependency");
+  const rest = of.filter((d) => !quiet.includes(d)).sort((a, b) => Number(b.outcome === "fired") - Number(a.outcome === "fired"));
+  return (
+    <span class="labels">
+      {rest.slice(0, 4).map((d, i) => <Badge key={i} state={d.outcome}>{d.sensor.replace(/^default\//, "")} {d.outcome}</Badge>)}
+      {rest.length > 4 && <span class="faint">and {rest.length - 4} more</span>}
+      {quiet.length > 0 && <span class="faint" title={quiet.map((d) => d.sensor).join(", ")}>{quiet.length} filtered</span>}
+    </span>
+  );
 }
 
 /** titleOf says in words what an event is. */
 export function titleOf(e: Event): string {
   const g = e.git;
   if (!g?.kind) return `${e.type} ${e.subject ?? ""}`.trim();
-  const kind = { pull_request: "merge request", push: "push", tag: "tag", comment: "comment", branch: "branch" }[g.kind] ?? g.kind;
-  const title = g.pr?.title ? `: ${g.pr.title}` : "";
-  return `${kind}${g.action ? ` ${g.action}` : ""}${title}`;
+  const kind = { pull_request: "Merge request", push: "Push", tag: "Tag", comment: "Comment", branch: "Branch" }[g.kind] ?? g.kind;
+  const done: Record<string, string> = { create: "created", update: "", open: "opened", close: "closed", merge: "merged", sync: "pushed to", reopen: "reopened", delete: "deleted", remove: "removed", label: "labelled", edit: "edited", ready: "ready", draft: "made a draft" };
+  const branch = g.kind === "push" && (g.branch || g.tag) ? ` to ${g.branch || g.tag}` : "";
+  const action = g.kind === "comment" ? "" : g.kind === "push" ? (g.action === "create" ? ", a new branch" : g.action === "delete" ? ", deleted" : "") : ` ${done[g.action ?? ""] ?? g.action ?? ""}`.trimEnd();
+  return `${kind}${branch}${action}${g.pr?.title ? `: ${g.pr.title}` : ""}`;
 }
 
 /** Source is where an event came from, as two letters. */

@@ -1,21 +1,28 @@
 import { get } from "../lib/api";
 import { useLoad } from "../lib/load";
-import type { App, MR, Page, Run } from "../lib/types";
-import { Empty, Wait } from "../ui/parts";
+import { appPath, mrPath, runPath } from "../lib/router";
+import type { App, Firing, MR, Page, Run } from "../lib/types";
+import { Ago, Empty, Wait } from "../ui/parts";
+import { Glyph } from "../ui/status";
 import { AppCard, MRRow, previewsBy, RunRow } from "../ui/things";
 
-/** Home answers in one look: what is on production, what runs, what failed last, what is about to come. */
+/** Home answers in one look: what needs somebody, what is on production, what runs, what failed last, what is about to come. */
 export function Home() {
   const apps = useLoad("home-apps", (s) => get<Page<App>>("/apps", {}, s).then((p) => p.items ?? []), { tables: ["application"] });
-  const running = useLoad("home-running", (s) => get<Page<Run>>("/runs", { state: "Running", limit: 8 }, s).then((p) => p.items ?? []), { tables: ["run"] });
+  const running = useLoad("home-running", (s) => get<Page<Run>>("/runs", { state: "Running", limit: 20 }, s).then((p) => p.items ?? []), { tables: ["run"] });
+  const latest = useLoad("home-latest", (s) => get<Page<Run>>("/runs", { limit: 6 }, s).then((p) => p.items ?? []), { tables: ["run"] });
   const failed = useLoad("home-failed", async (s) => {
-    const [a, b] = await Promise.all([get<Page<Run>>("/runs", { state: "Failed", limit: 4 }, s), get<Page<Run>>("/runs", { state: "Error", limit: 4 }, s)]);
-    return [...(a.items ?? []), ...(b.items ?? [])].sort((x, y) => y.createdAt.localeCompare(x.createdAt)).slice(0, 4);
+    const [a, b] = await Promise.all([get<Page<Run>>("/runs", { state: "Failed", limit: 6 }, s), get<Page<Run>>("/runs", { state: "Error", limit: 6 }, s)]);
+    return [...(a.items ?? []), ...(b.items ?? [])].sort((x, y) => y.createdAt.localeCompare(x.createdAt)).slice(0, 6);
   }, { tables: ["run"] });
   const mrs = useLoad("home-mrs", (s) => get<Page<MR>>("/mrs", { state: "open" }, s).then((p) => p.items ?? []), { tables: ["mr", "status"] });
+  const dead = useLoad("home-dead", (s) => get<Page<Firing>>("/firings", { state: "dead", limit: 20 }, s).then((p) => p.items ?? []), { tables: ["firing"] });
   const preview = previewsBy(apps.data);
+  const busy = running.data ?? [];
   return (
     <div class="home">
+      <h1 class="unseen">Overview</h1>
+      <Attention of={attention(apps.data ?? [], busy, mrs.data ?? [], dead.data ?? [])} />
       <section>
         <h2><a href="/apps">On production</a></h2>
         <Wait of={apps}>{(all) => {
@@ -33,8 +40,10 @@ export function Home() {
       </section>
       <div class="two">
         <section>
-          <h2><a href="/runs?state=Running">Running now</a></h2>
-          <Wait of={running}>{(runs) => (runs.length ? <div class="list tight">{runs.map((r) => <RunRow key={r.uid} run={r} />)}</div> : <p class="quiet">Nothing is running. The <a href="/runs">last runs</a> are in the list.</p>)}</Wait>
+          <h2><a href={busy.length ? "/runs?state=Running" : "/runs"}>{busy.length ? "Running now" : "Latest runs"}</a></h2>
+          <Wait of={busy.length ? running : latest}>{(runs) => (runs.length
+            ? <div class="list tight">{runs.slice(0, 8).map((r) => <RunRow key={r.uid} run={r} />)}</div>
+            : <p class="quiet">No run yet. Push to a repository that a sensor listens to, or start one: <code>tiphys submit hello.yaml</code>.</p>)}</Wait>
         </section>
         <section>
           <h2><a href="/runs?state=Failed">Failed last</a></h2>
@@ -42,5 +51,30 @@ export function Home() {
         </section>
       </div>
     </div>
+  );
+}
+
+interface Matter { state: string; href: string; what: string; why: string; since?: string }
+
+/** attention gathers what does not go on without a person, the worst first. */
+export function attention(apps: App[], running: Run[], mrs: MR[], dead: Firing[]): Matter[] {
+  const ill = apps.filter((a) => !a.deleted && (a.health?.status === "Degraded" || a.message));
+  return [
+    ...ill.sort((a, b) => Number(!!a.preview) - Number(!!b.preview)).map((a) => ({ state: "Degraded", href: appPath(a.namespace, a.name), what: a.name, why: a.message || a.health?.message || "degraded", since: a.since })),
+    ...dead.map((f) => ({ state: "dead", href: "/events", what: `${f.sensor ?? "sensor"} → ${f.trigger ?? ""}`, why: f.error || f.message || "could not be delivered", since: f.time })),
+    ...running.filter((r) => r.waitsFor || r.suspended).map((r) => ({ state: "Suspended", href: runPath(r.namespace, r.name), what: r.name, why: r.waitsFor ? `${r.waitsFor.name} waits for somebody to let it go on` : "is suspended", since: r.startedAt })),
+    ...mrs.filter((m) => m.conflicts).map((m) => ({ state: "Missing", href: mrPath(m.repo, m.number), what: `${m.repo} !${m.number}`, why: `has conflicts with ${m.target}`, since: m.updatedAt })),
+  ];
+}
+
+function Attention({ of }: { of: Matter[] }) {
+  if (!of.length) return null;
+  return (
+    <section>
+      <h2>Needs attention <span class="count">{of.length}</span></h2>
+      <div class="list flat">{of.slice(0, 8).map((m) => (
+        <a class="row" data-row key={m.href + m.what} href={m.href}><Glyph state={m.state} size={18} /><span class="c-name"><span><b>{m.what}</b></span><span class="why">{m.why}</span></span><span class="c-when"><Ago t={m.since} /></span></a>
+      ))}</div>
+    </section>
   );
 }

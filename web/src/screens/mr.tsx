@@ -5,7 +5,7 @@ import { seg, trailPath } from "../lib/router";
 import type { Commit, CommitStatus, MR, MRDetail } from "../lib/types";
 import { Act, Ago, Head, Out, Prose, Sha, Wait } from "../ui/parts";
 import { Badge, Glyph } from "../ui/status";
-import { AppCard, mrState } from "../ui/things";
+import { AppCard, mrState, Who } from "../ui/things";
 
 /** MRScreen is the page of one merge request: what it changes, whether it is sound, and where to try it. */
 export function MRScreen({ repo, number }: { repo: string; number: string }) {
@@ -22,13 +22,13 @@ export function MRScreen({ repo, number }: { repo: string; number: string }) {
         <div>
           {(d.mr.description || d.mr.body) && <section class="card"><Prose text={d.mr.description || d.mr.body} /></section>}
           <section><h2>Conversation</h2>{d.comments?.length ? d.comments.map((c, i) => (
-            <article class="comment card" key={i}><div class="meta"><b>{c.author || "somebody"}</b> <Ago t={c.updatedAt ?? c.updated ?? c.createdAt} /></div><Prose text={c.body} /></article>
+            <article class="comment card" key={i}><div class="meta"><b><Who of={c.author || "somebody"} /></b> <Ago t={c.updatedAt ?? c.updated ?? c.createdAt} /></div><Prose text={c.body} /></article>
           )) : <p class="quiet">No comments. A pipeline can write one: <code>tiphys comment</code>.</p>}</section>
           <section><h2>Commits <span class="count">{d.commits?.length ?? 0}</span></h2><Commits of={d.commits ?? []} /></section>
           {d.diffstat && <section><h2>Changes</h2><Diffstat text={d.diffstat} /></section>}
         </div>
         <div>
-          <section><h2>Preview</h2>{d.preview ? <AppCard app={d.preview} /> : <p class="quiet">None. A preview appears when an ApplicationSet's label is on the merge request.</p>}</section>
+          <section><h2>Preview</h2>{d.preview ? <AppCard app={d.preview} /> : <p class="quiet">{d.mr.state === "open" ? "None yet. An ApplicationSet with a pullRequest generator makes one when the branch is built; look at the labels that it asks for." : `It went when the merge request was ${d.mr.state}.`}</p>}</section>
           <section><h2>Checks</h2>{d.statuses?.length ? <Statuses of={d.statuses} /> : <p class="quiet">No statuses yet.</p>}</section>
         </div>
       </div>
@@ -45,7 +45,7 @@ function Top({ mr, path, reload }: { mr: MR; path: string; reload: () => void })
       <Head crumbs={[["Merge requests", "/mrs"], [mr.repo, `/mrs?state=all&repo=${encodeURIComponent(mr.repo)}`]]} title={<>{mr.title} <span class="faint">!{mr.number}</span></>} sub={<>
         <Badge state={state} />
         <span class="from"><span class="ref">{mr.source}</span><span class="faint">→</span><span class="ref">{mr.target}</span><a href={trailPath(`commit/${mr.mergeSHA || mr.headSHA}`)}><Sha of={mr.mergeSHA || mr.headSHA} /></a></span>
-        <span class="faint">by {mr.author} <Ago t={mr.createdAt ?? mr.updatedAt} /></span>
+        <span class="faint">by <Who of={mr.author} /> <Ago t={mr.createdAt ?? mr.updatedAt} />{mr.mergedAt && <>, merged{mr.mergedBy && <> by <Who of={mr.mergedBy} /></>} <Ago t={mr.mergedAt} /></>}</span>
         {mr.labels?.map((l) => <span class="label" key={l}>{l}</span>)}
         <a href={trailPath(`mr/${mr.repo}/${mr.number}`)}>trail</a>
       </>}>
@@ -84,11 +84,11 @@ function Statuses({ of }: { of: CommitStatus[] }) {
   })}</div>;
 }
 
-/** Diffstat colours the plus and minus signs of git's summary; the rest is text. */
+/** Diffstat lists the files with the lines that came and went. */
 function Diffstat({ text }: { text: string }) {
-  return <pre class="diffstat">{text.split("\n").map((l, i) => {
-    const m = /^(.*\|\s*\d+ )(\+*)(-*)$/.exec(l);
-    return m ? <div key={i}>{m[1]}<span class="t-good word">{m[2]}</span><span class="t-bad word">{m[3]}</span></div> : <div key={i}>{l || " "}</div>;
-  })}</pre>;
+  return <div class="diffstat">{text.trim().split("\n").map((l, i) => {
+    const m = /^(.*) (\+\d+) (-\d+)$/.exec(l);
+    return m ? <div key={i}><span class="grow">{m[1]}</span><span class="t-good word">{m[2]}</span><span class="t-bad word">{m[3]}</span></div> : <div key={i}>{l}</div>;
+  })}</div>;
 }
 

@@ -20,7 +20,7 @@ export function MRs() {
       <Head title="Merge requests" />
       <div class="bar">
         <Chips name="state" label="State" values={[["", "Open"], ["merged", "Merged"], ["closed", "Closed"], ["all", "All"]]} />
-        <Search name="q" placeholder="Find by title, branch, label" first />
+        <Search name="q" placeholder="Title, branch, label" first />
         <Search name="repo" placeholder="Repository" />
       </div>
       <Wait of={mrs}>{(all) => {

@@ -23,7 +23,7 @@ export function Repos() {
           <a href={`/runs?label=${encodeURIComponent("tiphys.dev/repo=" + r.name)}`}>runs</a>
           <a href={`/mrs?repo=${encodeURIComponent(r.name)}&state=all`}>merge requests</a>
           <a href={`/events?repo=${encodeURIComponent(r.name)}`}>events</a>
-          <span class="c-when"><Ago t={r.updatedAt} /></span>
+          <span class="c-when"><Ago t={r.updatedAt ?? r.createdAt} /></span>
         </div>
       ))}</div> : <Empty title="No repository yet"><p>Make one above, then push to it. A repository of another forge needs none here: give it a webhook instead.</p></Empty>)}</Wait>
     </>

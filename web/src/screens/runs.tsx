@@ -18,8 +18,8 @@ export function Runs() {
       <Head title="Runs" />
       <div class="bar">
         <Chips name="state" values={states} label="State" />
-        <Search name="q" placeholder="Find by name, branch, commit" first />
-        <Search name="label" placeholder="Label: tiphys.dev/repo=harbour" />
+        <Search name="q" placeholder="Name, branch, commit" first />
+        <Search name="label" placeholder="Label, as team=quay" />
       </div>
       <Wait of={runs}>{(all) => {
         const list = shown(all);

@@ -7,6 +7,7 @@ import type { Entry, Head as LedgerHead, Trail, VerifyReport } from "../lib/type
 import { Json } from "../ui/json";
 import { Ago, Empty, Head, Problem, Sha, Wait } from "../ui/parts";
 import { Badge, type Tone } from "../ui/status";
+import { Who } from "../ui/things";
 
 /** TrailScreen shows the chain of anything: up to what caused it, down to what it led to. */
 export function TrailScreen() {
@@ -97,7 +98,7 @@ function Line({ e, depth = 0, here }: { e: Entry; depth?: number; here?: boolean
       <Icon kind={e.kind} />
       <div class="grow">
         <div class="entryline"><b>{e.kind}</b>{to ? <a href={to}>{e.subject}</a> : <span class="subject">{e.subject}</span>}<span class="faint">{brief(e.body)}</span></div>
-        <div class="meta"><span>{e.actor}</span><span title={full(e.time)}><Ago t={e.time} /></span><a data-row href={seqPath(e.seq)}>#{e.seq}</a>
+        <div class="meta"><span><Who of={e.actor} /></span><span title={full(e.time)}><Ago t={e.time} /></span><a data-row href={seqPath(e.seq)}>#{e.seq}</a>
           {(e.body !== undefined && e.body !== null) && <button type="button" class="link" aria-expanded={open} onClick={() => setOpen(!open)}>{open ? "hide" : "body"}</button>}
           {e.pruned && <span class="faint">body erased</span>}</div>
         {open && <Json value={e.body} />}

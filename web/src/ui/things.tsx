@@ -1,4 +1,4 @@
-import { appPath, mrPath, runPath, trailPath } from "../lib/router";
+import { actorOf, appPath, mrPath, runPath, trailPath } from "../lib/router";
 import type { App, MR, Run } from "../lib/types";
 import { Glyph, toneOf } from "./status";
 import { Ago, Out, Sha, Took } from "./parts";
@@ -11,12 +11,19 @@ export function gitOf(labels: Record<string, string> = {}) {
   return { repo: l("repo"), branch: l("branch"), tag: l("tag"), commit: l("commit") || l("sha"), mr: l("mr") };
 }
 
+/** Who is an actor in words: a person, or the run or sensor that did it, linked. */
+export function Who({ of }: { of?: string }) {
+  const { words, href, title } = actorOf(of);
+  if (!words) return null;
+  return href ? <a href={href} title={title}>{words}</a> : <span title={title}>{words}</span>;
+}
+
 /** From says in one line where a run comes from: repository, branch, commit, merge request. */
 export function From({ labels, links = false, event }: { labels?: Record<string, string>; links?: boolean; event?: number }) {
   const g = gitOf(labels);
   if (!g.repo && !g.branch && !g.commit) {
     const cron = labels?.[own + "cron"] ?? labels?.["workflows.argoproj.io/cron-workflow"];
-    return <span class="faint">{cron ? `by schedule ${cron}` : event ? "by an event" : "by hand"}</span>;
+    return <span class="from">{cron ? `by schedule ${cron}` : event ? "by an event" : "by hand"}</span>;
   }
   const ref = g.branch || g.tag;
   return (
@@ -29,13 +36,20 @@ export function From({ labels, links = false, event }: { labels?: Record<string,
   );
 }
 
-/** phaseOf is what to show for a run: a suspended one waits for somebody. */
-export const phaseOf = (r: Run) => (r.suspended && r.phase === "Running" ? "Suspended" : r.phase || "Pending");
+/** phaseOf is what to show for a run: a suspended one, or one with a suspended step, waits for somebody. */
+export const phaseOf = (r: Run) => ((r.suspended || r.waitsFor) && r.phase === "Running" ? "Suspended" : r.phase || "Pending");
+
+/** whyOf says in one line what is wrong with a run, or what it waits for: the step, and what it says. */
+export function whyOf(r: Run): string {
+  if (r.failure) return [r.failure.name === r.name ? "" : r.failure.name, r.failure.message || r.message].filter(Boolean).join(": ");
+  if (r.waitsFor) return `${r.waitsFor.name} waits to be resumed`;
+  return toneOf(r.phase) === "bad" ? r.message ?? "" : "";
+}
 
 /** Progress is "2/3" as a bar with its words. */
 export function Progress({ of, state }: { of?: string; state?: string }) {
   const [done, total] = (of ?? "").split("/").map(Number);
-  if (!total) return <span class="faint">–</span>;
+  if (!total) return null;
   return (
     <span class="progress" title={`${done} of ${total} steps done`}>
       <i class={`t-${toneOf(state)}`}><b style={{ width: `${Math.round((100 * (done ?? 0)) / total)}%` }} /></i>
@@ -47,10 +61,11 @@ export function Progress({ of, state }: { of?: string; state?: string }) {
 /** RunRow is a run in a list. */
 export function RunRow({ run }: { run: Run }) {
   const phase = phaseOf(run);
+  const why = whyOf(run);
   return (
     <a class="row runrow" data-row href={runPath(run.namespace, run.name)}>
       <Glyph state={phase} size={18} />
-      <span class="c-name"><b>{run.name}</b><From labels={run.labels} event={run.event} />{run.message && toneOf(phase) === "bad" && <span class="why t-bad word">{run.message}</span>}</span>
+      <span class="c-name"><b>{run.name}</b><From labels={run.labels} event={run.event} />{why && <span class={`why t-${toneOf(phase)} word`}>{why}</span>}</span>
       <span class="c-progress"><Progress of={run.progress} state={phase} /></span>
       <span class="c-when"><Ago t={run.startedAt ?? run.createdAt} /></span>
       <span class="c-took">{run.startedAt ? <Took from={run.startedAt} to={run.finishedAt} /> : <span class="faint">not begun</span>}</span>
@@ -58,9 +73,17 @@ export function RunRow({ run }: { run: Run }) {
   );
 }
 
-/** versionOf names what an application runs. */
+/** versionOf names what an application runs: the release's version, or the release where its version is only its number. */
 export function versionOf(a: App): string {
-  return a.version || (a.release?.number ? `#${a.release.number}` : "");
+  const n = a.release?.number;
+  return n && (!a.version || a.version === String(n)) ? `${a.release!.name} #${n}` : a.version ?? "";
+}
+
+/** MRRef is the number of a merge request, linked where its repository is known. */
+export function MRRef({ repo, number, children }: { repo?: string; number?: number; children?: preact.ComponentChildren }) {
+  if (!number) return null;
+  const words = <><span class="mrref">!{number}</span>{children && <> {children}</>}</>;
+  return repo ? <a href={mrPath(repo, number)}>{words}</a> : words;
 }
 
 /** AppCard is what runs in one place. */
@@ -80,10 +103,11 @@ export function AppCard({ app }: { app: App }) {
       <div class="meta">
         {v && <b>{v}</b>}
         <Sha of={app.commit || app.revision} />
-        {!!app.mr && <span class="mrref">!{app.mr}</span>}
-        <span>since <Ago t={app.since} /></span>
+        <MRRef repo={app.preview?.repo} number={app.mr} />
+        <span>{app.preview && !v ? "opened" : "deployed"} <Ago t={app.since} /></span>
       </div>
-      {app.health?.message && app.health.status !== "Healthy" && <p class="why">{app.health.message}</p>}
+      {app.health?.message && app.health.status !== "Healthy" && <p class={`why t-${toneOf(app.health.status)} word`}>{app.health.message}</p>}
+      {app.message && <p class="why t-bad word">{app.message}</p>}
       {!!app.urls?.length && <div class="urls">{app.urls.map((u) => <Out key={u} href={u} />)}</div>}
       {images.length > 0 && <div class="images">{images.map(([name, image]) => <span key={name} title={image}>{name} <Sha of={image} /></span>)}</div>}
     </article>
