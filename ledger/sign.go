@@ -8,10 +8,11 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"time"
+
+	"github.com/tiphys/tiphys/secret"
 )
 
 // ErrBadSignature says that a head was not signed by the expected key, or was changed after signing.
@@ -63,18 +64,11 @@ func headMessage(h Head) []byte {
 // LoadKey reads the signing key of a data folder and makes it on first use. The file is readable by its owner only; one
 // that others may read is refused, for then anybody could sign.
 func LoadKey(folder string) (ed25519.PrivateKey, error) {
-	path := filepath.Join(folder, keyFileName)
-	info, err := os.Stat(path)
-	if errors.Is(err, fs.ErrNotExist) {
-		return createKey(folder, path)
-	}
-	if err != nil {
+	if err := os.MkdirAll(folder, 0o700); err != nil {
 		return nil, fmt.Errorf("load ledger key: %w", err)
 	}
-	if mode := info.Mode().Perm(); mode&0o077 != 0 {
-		return nil, fmt.Errorf("load ledger key: %s may be read by others (mode %o): run chmod 600 on it", path, mode)
-	}
-	data, err := os.ReadFile(path)
+	path := filepath.Join(folder, keyFileName)
+	data, err := secret.KeyFile(path, freshKey)
 	if err != nil {
 		return nil, fmt.Errorf("load ledger key: %w", err)
 	}
@@ -93,34 +87,15 @@ func LoadKey(folder string) (ed25519.PrivateKey, error) {
 	return key, nil
 }
 
-// createKey writes a new key under a temporary name and links it into place, so that of two processes that
-// start together both end with the same key.
-func createKey(folder, path string) (ed25519.PrivateKey, error) {
+// freshKey is the content of a new key file.
+func freshKey() ([]byte, error) {
 	_, key, err := ed25519.GenerateKey(rand.Reader)
 	if err != nil {
-		return nil, fmt.Errorf("create ledger key: %w", err)
+		return nil, err
 	}
 	der, err := x509.MarshalPKCS8PrivateKey(key)
 	if err != nil {
-		return nil, fmt.Errorf("create ledger key: %w", err)
+		return nil, err
 	}
-	if err := os.MkdirAll(folder, 0o700); err != nil {
-		return nil, fmt.Errorf("create ledger key: %w", err)
-	}
-	f, err := os.CreateTemp(folder, keyFileName+".*") // CreateTemp opens with mode 0600
-	if err != nil {
-		return nil, fmt.Errorf("create ledger key: %w", err)
-	}
-	defer func() { _ = os.Remove(f.Name()) }() // the key is linked under its own name by then
-	err = pem.Encode(f, &pem.Block{Type: "PRIVATE KEY", Bytes: der})
-	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
-		return nil, fmt.Errorf("create ledger key: %w", err)
-	}
-	switch err := os.Link(f.Name(), path); {
-	case errors.Is(err, fs.ErrExist):
-		return LoadKey(folder)
-	case err != nil:
-		return nil, fmt.Errorf("create ledger key: %w", err)
-	}
-	return key, nil
+	return pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}), nil
 }

@@ -7,9 +7,6 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"io/fs"
-	"os"
-	"path/filepath"
 	"strings"
 )
 
@@ -45,49 +42,19 @@ func NewBox(key []byte) (*Box, error) {
 // OpenBox reads the key from a file, which is made with a fresh key (mode 0600) where there is none. A file that
 // others can read is refused.
 func OpenBox(path string) (*Box, error) {
-	if err := ensureKey(path); err != nil {
-		return nil, fmt.Errorf("make secret key %s: %w", path, err)
-	}
-	info, err := os.Stat(path)
+	text, err := KeyFile(path, func() ([]byte, error) {
+		key := make([]byte, keySize)
+		_, err := rand.Read(key)
+		return []byte(hex.EncodeToString(key) + "\n"), err
+	})
 	if err != nil {
-		return nil, fmt.Errorf("open secret key: %w", err)
-	}
-	if mode := info.Mode().Perm(); mode&0o077 != 0 {
-		return nil, fmt.Errorf("open secret key %s: others may read it (mode %04o); run chmod 600 on it and change the secrets it protects", path, mode)
-	}
-	text, err := os.ReadFile(path) //nolint:gosec // the path is the operator's
-	if err != nil {
-		return nil, fmt.Errorf("open secret key: %w", err)
+		return nil, fmt.Errorf("open secret box: %w", err)
 	}
 	key, err := hex.DecodeString(strings.TrimSpace(string(text)))
 	if err != nil || len(key) != keySize {
 		return nil, fmt.Errorf("open secret key %s: want %d hexadecimal digits; restore the file from a backup", path, 2*keySize)
 	}
 	return NewBox(key)
-}
-
-// ensureKey makes the file whole or not at all, also when two processes try: a link never replaces a file.
-func ensureKey(path string) error {
-	if _, err := os.Lstat(path); !errors.Is(err, fs.ErrNotExist) {
-		return err
-	}
-	key := make([]byte, keySize)
-	if _, err := rand.Read(key); err != nil {
-		return err
-	}
-	temp, err := os.CreateTemp(filepath.Dir(path), ".key-*")
-	if err != nil {
-		return err
-	}
-	defer func() { _ = os.Remove(temp.Name()) }()
-	_, err = temp.WriteString(hex.EncodeToString(key) + "\n")
-	if err = errors.Join(err, temp.Sync(), temp.Close()); err != nil {
-		return err
-	}
-	if err = os.Link(temp.Name(), path); errors.Is(err, fs.ErrExist) {
-		return nil
-	}
-	return err
 }
 
 // Seal encrypts a value for one place: the context ("secret/ci/registry/password") is not kept, and only the same

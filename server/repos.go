@@ -14,6 +14,7 @@ import (
 	targetlocal "github.com/tiphys/tiphys/deploy/target/local"
 	"github.com/tiphys/tiphys/event"
 	"github.com/tiphys/tiphys/manifest"
+	"github.com/tiphys/tiphys/secret"
 	"github.com/tiphys/tiphys/server/apps"
 )
 
@@ -117,7 +118,7 @@ func git(ctx context.Context, args ...string) ([]byte, error) {
 
 // openDeploy opens the target and the controller of applications.
 func (s *Server) openDeploy(ctx context.Context) (err error) {
-	digestKey, err := loadKey(filepath.Join(s.o.Data, "keys", "digests.key"))
+	digestKey, err := secret.RandomKey(filepath.Join(s.o.Data, "keys", "digests.key"), keySize)
 	if err != nil {
 		return err
 	}

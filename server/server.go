@@ -2,7 +2,6 @@ package server
 
 import (
 	"context"
-	"crypto/rand"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -145,6 +144,9 @@ func (s *Server) port() string {
 	return port
 }
 
+// keySize is the size of the keys of step tokens and of digests of secret values, in bytes.
+const keySize = 32
+
 func (s *Server) openMachine(ctx context.Context) (err error) {
 	keys := filepath.Join(s.o.Data, "keys")
 	if err := os.MkdirAll(keys, 0o700); err != nil {
@@ -153,7 +155,7 @@ func (s *Server) openMachine(ctx context.Context) (err error) {
 	if s.box, err = secret.OpenBox(filepath.Join(keys, "secrets.key")); err != nil {
 		return err
 	}
-	stepKey, err := loadKey(filepath.Join(keys, "steps.key"))
+	stepKey, err := secret.RandomKey(filepath.Join(keys, "steps.key"), keySize)
 	if err != nil {
 		return err
 	}
@@ -172,28 +174,6 @@ func (s *Server) openMachine(ctx context.Context) (err error) {
 		s.closers = append(s.closers, s.machine.Close)
 	}
 	return err
-}
-
-// loadKey reads a key of 32 random bytes, making it at the first start.
-func loadKey(path string) ([]byte, error) {
-	key, err := os.ReadFile(path)
-	if err == nil && len(key) == 32 {
-		return key, nil
-	}
-	if err == nil {
-		return nil, fmt.Errorf("key %s has %d bytes, not 32: restore it from a backup, or remove it to get a new one", path, len(key))
-	}
-	if !errors.Is(err, os.ErrNotExist) {
-		return nil, fmt.Errorf("read key: %w", err)
-	}
-	key = make([]byte, 32)
-	if _, err := rand.Read(key); err != nil {
-		return nil, fmt.Errorf("make key: %w", err)
-	}
-	if err := os.WriteFile(path, key, 0o600); err != nil {
-		return nil, fmt.Errorf("write key: %w", err)
-	}
-	return key, nil
 }
 
 func (s *Server) openGit(ctx context.Context) (err error) {
