@@ -285,15 +285,15 @@ func cpuTime(pid int) time.Duration {
 	if len(words) < 13 {
 		return 0
 	}
-	var ticks time.Duration
+	var ticks int64
 	for _, word := range words[11:13] {
 		n, err := strconv.ParseInt(word, 10, 64)
 		if err != nil {
 			return 0
 		}
-		ticks += time.Duration(n)
+		ticks += n
 	}
-	return ticks * 10 * time.Millisecond
+	return time.Duration(ticks) * 10 * time.Millisecond
 }
 
 // firstLine measures from the delivery until the first line of the run's log can be read.
