@@ -22,7 +22,7 @@ func newApply(std IO) *cobra.Command {
 	server := clientFlags(c, std)
 	c.RunE = func(c *cobra.Command, args []string) error {
 		for _, file := range args {
-			data, err := readFile(std.In, file)
+			data, err := readManifest(c.Context(), std, file)
 			if err != nil {
 				return usage(err)
 			}
@@ -188,7 +188,7 @@ files are known; references to others are passed over.
 Exit status: 0 no faults (there may be warnings), 2 faults.`,
 		Args: cobra.MinimumNArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {
-			objects, diags, err := decodeFiles(c.Context(), std.In, args)
+			objects, diags, err := decodeFiles(c.Context(), std, args)
 			if err != nil && !manifest.Failed(diags) {
 				return usage(err)
 			}

@@ -4,10 +4,14 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
-	"io"
+	"io/fs"
 	"os"
+	"os/signal"
 	"path/filepath"
+	"strings"
+	"syscall"
 
 	"github.com/spf13/cobra"
 
@@ -18,26 +22,36 @@ import (
 func newRenderProgram(std IO) *cobra.Command {
 	types := false
 	c := &cobra.Command{
-		Use:   "render FILE.ts",
-		Short: "Print the Workflow that a TypeScript or JavaScript program makes",
-		Long: `Render evaluates a program (.ts, .js) as run, lint and submit do, and prints the manifest as JSON. The program
-sees no files, network or environment, its clock stands still in 1970, and the same program gives the same bytes.
-It imports the module "tiphys" and, by relative paths, files below the current folder (below its own folder if it
-is elsewhere). Types are not checked; an editor does so with what --types prints.
+		Use:   "render FILE",
+		Short: "Print the manifest that a program makes",
+		Long: `Render evaluates a program as run, lint and submit do, and prints the manifest that it makes.
+
+TypeScript and JavaScript (.ts, .js) are evaluated here: the program sees no files, network or environment, its clock
+stands still in 1970, and the same program gives the same bytes. It imports the module "tiphys" and, by relative paths,
+files below the current folder (below its own folder if it is elsewhere). Types are not checked; an editor does so with
+what --types writes.
+
+Python (.py, by python3), Go (.go, by go) and any other executable file are run as they are, with your rights, and print
+the manifest as JSON or YAML, within a minute. The modules that they import from the sdk are brought along.
+
+--types writes beside FILE.ts the declaration file tiphys.d.ts, and a tsconfig.json if there is none; beside FILE.py the
+module tiphys.py. Without a FILE it prints the declaration file.
 
 Exit status: 0 success, 2 a mistake in the program.`,
 		Example: `  tiphys render ci.ts
-  tiphys render --types > tiphys.ts`,
+  tiphys render ci.py
+  tiphys render --types ci.ts`,
 		Args: cobra.MaximumNArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {
-			if types {
-				_, err := io.WriteString(std.Out, sdk.Declarations())
-				return err
+			switch {
+			case types:
+				return writeTypes(std, args)
+			case len(args) != 1:
+				return usage(errors.New("render needs one file"))
+			case kindOfFile(args[0]) == pipeline.Manifest:
+				return usage(fmt.Errorf("%s is not a program (.ts, .js, .py, .go or an executable file): other manifests are what they are", args[0]))
 			}
-			if len(args) != 1 || !pipeline.IsProgram(args[0]) {
-				return usage(fmt.Errorf("render needs one file that ends in .ts or .js; other manifests are what they are"))
-			}
-			data, err := readManifest(c.Context(), std.In, args[0])
+			data, err := readManifest(c.Context(), std, args[0])
 			if err != nil {
 				return usage(err)
 			}
@@ -45,15 +59,94 @@ Exit status: 0 success, 2 a mistake in the program.`,
 			return err
 		},
 	}
-	c.Flags().BoolVar(&types, "types", false, "print the source of the module \"tiphys\" with its types")
+	c.Flags().BoolVar(&types, "types", false, "write what an editor needs to know of the module \"tiphys\" beside the file")
 	return c
 }
 
-// readManifest reads a file; of a program, it gives what it makes, indented, so that a fault in it has a line.
-func readManifest(ctx context.Context, in io.Reader, name string) ([]byte, error) {
-	data, err := readFile(in, name)
-	if err != nil || !pipeline.IsProgram(name) {
-		return data, err
+// tsconfig lets an editor find the module beside a program, with what the program can use and no more.
+const tsconfig = `{
+  "compilerOptions": {
+    "strict": true,
+    "noEmit": true,
+    "target": "es2022",
+    "lib": ["es2022"],
+    "types": [],
+    "module": "esnext",
+    "moduleResolution": "bundler",
+    "resolveJsonModule": true
+  }
+}
+`
+
+// writeTypes writes what an editor needs beside a program. A tsconfig.json that is there is the user's.
+func writeTypes(std IO, args []string) error {
+	if len(args) == 0 {
+		_, err := fmt.Fprint(std.Out, sdk.Declarations())
+		return err
+	}
+	dir := filepath.Dir(args[0])
+	files := map[string]string{filepath.Join(dir, "tiphys.d.ts"): sdk.Declarations()}
+	switch filepath.Ext(args[0]) {
+	case ".ts", ".js":
+		config := filepath.Join(dir, "tsconfig.json")
+		if _, err := os.Lstat(config); errors.Is(err, fs.ErrNotExist) {
+			files[config] = tsconfig
+		}
+	case ".py":
+		files = map[string]string{filepath.Join(dir, "tiphys.py"): sdk.Python()}
+	case ".go":
+		return usage(fmt.Errorf("a Go program finds its types in the package: go get %s", sdk.GoPackage))
+	default:
+		return usage(fmt.Errorf("there are types for .ts, .js and .py files only, not for %s", args[0]))
+	}
+	for name, text := range files {
+		if err := os.WriteFile(name, []byte(text), 0o644); err != nil { //nolint:gosec // a source file, as readable as the others
+			return fmt.Errorf("write types: %w", err)
+		}
+		fmt.Fprintln(std.Err, "wrote "+name)
+	}
+	return nil
+}
+
+// kindOfFile tells what a file is; one that cannot be looked at is said to be a manifest, whose reading then fails.
+func kindOfFile(name string) pipeline.Kind {
+	if name == "-" {
+		return pipeline.Manifest
+	}
+	info, err := os.Stat(name)
+	if err != nil {
+		return pipeline.KindOf(name, 0)
+	}
+	return pipeline.KindOf(name, info.Mode())
+}
+
+// readManifest reads a file; of a program, it gives what it makes, JSON indented, so that a fault in it has a line.
+func readManifest(ctx context.Context, std IO, name string) ([]byte, error) {
+	var made []byte
+	var err error
+	switch kindOfFile(name) {
+	case pipeline.Evaluated:
+		made, err = evaluate(ctx, std, name)
+	case pipeline.Printed:
+		if _, err := os.Stat(name); err != nil {
+			return nil, fmt.Errorf("read program: %w", err)
+		}
+		ctx, stop := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
+		defer stop()
+		made, err = pipeline.Printer{Env: os.Environ(), Said: std.Err}.Print(ctx, name)
+	case pipeline.Manifest:
+		return readFile(std.In, name)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return indented(made), nil
+}
+
+func evaluate(ctx context.Context, std IO, name string) ([]byte, error) {
+	data, err := readFile(std.In, name)
+	if err != nil {
+		return nil, err
 	}
 	dir, file := ".", name
 	if !filepath.IsLocal(name) {
@@ -64,13 +157,20 @@ func readManifest(ctx context.Context, in io.Reader, name string) ([]byte, error
 		return nil, fmt.Errorf("open the program's folder: %w", err)
 	}
 	defer root.Close()
-	made, err := pipeline.Evaluate(ctx, pipeline.Source{File: filepath.ToSlash(file), Code: data, FS: root.FS()})
-	if err != nil {
-		return nil, err
-	}
+	return pipeline.Evaluate(ctx, pipeline.Source{File: filepath.ToSlash(file), Code: data, FS: root.FS()})
+}
+
+// indented is JSON with a line for each value, and anything else as it is.
+func indented(data []byte) []byte {
 	var b bytes.Buffer
-	if err := json.Indent(&b, made, "", "  "); err != nil {
-		return nil, fmt.Errorf("indent manifest of %s: %w", name, err)
+	for i, object := range strings.Split(string(data), "\n"+pipeline.Separator) {
+		if i > 0 {
+			b.WriteString(pipeline.Separator)
+		}
+		if err := json.Indent(&b, []byte(strings.TrimSpace(object)), "", "  "); err != nil {
+			return data
+		}
+		b.WriteByte('\n')
 	}
-	return b.Bytes(), nil
+	return b.Bytes()
 }

@@ -40,8 +40,8 @@ func newRun(std IO) *cobra.Command {
 		Use:   "run FILE... [-p name=value]",
 		Short: "Run Argo Workflow manifests on this machine, without a server",
 		Long: `Run loads the other objects in the files (WorkflowTemplate, ConfigMap, Secret, PersistentVolumeClaim), runs
-each Workflow with the server's own engine, and follows it. A file named - is standard input; a program (.ts, .js) is evaluated
-first, see tiphys render.
+each Workflow with the server's own engine, and follows it. A file named - is standard input; a program (.ts, .js, .py, .go or
+any executable file) makes its manifest first, see tiphys render.
 
 Executors:
   container  images pulled from any OCI registry, each step in namespaces of its own, no daemon (the default)
@@ -86,7 +86,7 @@ func runRun(ctx context.Context, std IO, o runOptions, files []string) error {
 	default:
 		return usage(fmt.Errorf("executor %q: use container or host", o.executor))
 	}
-	objects, diags, err := decodeFiles(ctx, std.In, files)
+	objects, diags, err := decodeFiles(ctx, std, files)
 	if err != nil {
 		return usage(err)
 	}
@@ -198,15 +198,15 @@ func runOne(ctx context.Context, std IO, o runOptions, m *server.Machine, s runs
 }
 
 // decodeFiles reads manifests, and runs programs that make some; an error in one of them is the returned error.
-func decodeFiles(ctx context.Context, in io.Reader, files []string) ([]manifest.Object, []manifest.Diagnostic, error) {
+func decodeFiles(ctx context.Context, std IO, files []string) ([]manifest.Object, []manifest.Diagnostic, error) {
 	var objects []manifest.Object
 	var diags []manifest.Diagnostic
 	for _, name := range files {
-		data, err := readManifest(ctx, in, name)
+		data, err := readManifest(ctx, std, name)
 		if err != nil {
 			return nil, nil, err
 		}
-		if pipeline.IsProgram(name) {
+		if kindOfFile(name) != pipeline.Manifest {
 			name += " (rendered)" // its lines are those of tiphys render
 		}
 		found, ds := manifest.Decode(name, data)

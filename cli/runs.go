@@ -58,7 +58,7 @@ func newSubmit(std IO) *cobra.Command {
 				"parameters": params, "entryPoint": entrypoint, "name": name, "labels": strings.Join(labels, ","),
 			}}
 		case from == "" && len(args) == 1:
-			wf, err := workflowOf(c.Context(), std.In, args[0], params, entrypoint, name, labels)
+			wf, err := workflowOf(c.Context(), std, args[0], params, entrypoint, name, labels)
 			if err != nil {
 				return usage(err)
 			}
@@ -82,8 +82,8 @@ func newSubmit(std IO) *cobra.Command {
 }
 
 // workflowOf reads a file with one Workflow and sets what the flags say.
-func workflowOf(ctx context.Context, in io.Reader, file string, params []string, entrypoint, name string, labels []string) (map[string]any, error) {
-	objects, _, err := decodeFiles(ctx, in, []string{file})
+func workflowOf(ctx context.Context, std IO, file string, params []string, entrypoint, name string, labels []string) (map[string]any, error) {
+	objects, _, err := decodeFiles(ctx, std, []string{file})
 	if err != nil {
 		return nil, err
 	}

@@ -61,15 +61,6 @@ func (e *Error) Error() string {
 	return fmt.Sprintf("%s:%d:%d: %s", e.File, e.Line, e.Column, e.Message)
 }
 
-// IsProgram tells whether a file is a program by its name.
-func IsProgram(name string) bool {
-	switch path.Ext(name) {
-	case ".ts", ".js":
-		return true
-	}
-	return false
-}
-
 // Evaluate runs a program and gives its Workflow as canonical JSON: keys in the order of their bytes, no white space, no HTML
 // escaping, a line feed at the end. A WorkflowTemplate and a CronWorkflow may stand in its place; a list of objects is parted by
 // [Separator]. What is wrong with the program is an *Error, or several joined.

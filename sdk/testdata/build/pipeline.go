@@ -54,7 +54,7 @@ func main() {
 		After:  tiphys.All(scanned.Failed()),
 		When:   tiphys.Parameter("branch") + " == main",
 		OnExit: bye,
-		More:   tiphys.Raw{"continueOn": tiphys.Raw{"failed": true}},
+		More:   tiphys.Raw{"hooks": tiphys.Raw{"failed": tiphys.Raw{"expression": "tasks.report.status == 'Failed'", "template": "bye"}}},
 	})
 
 	tiphys.Main(ci)

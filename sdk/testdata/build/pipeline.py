@@ -41,7 +41,7 @@ ci.task(
     after=[scanned.failed],
     when=f"{parameter('branch')} == main",
     on_exit=bye,
-    continueOn={"failed": True},
+    hooks={"failed": {"expression": "tasks.report.status == 'Failed'", "template": "bye"}},
 )
 
 tiphys.main(ci)

@@ -38,7 +38,7 @@ ci.task("report", say, {
   after: [scanned.failed],
   when: `${parameter("branch")} == main`,
   onExit: bye,
-  continueOn: { failed: true },
+  hooks: { failed: { expression: "tasks.report.status == 'Failed'", template: "bye" } },
 });
 
 export default ci;
