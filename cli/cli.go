@@ -84,26 +84,12 @@ Exit status: 0 success, 1 the run or the command failed, 2 the command line or a
 		SilenceUsage:  true,
 		SilenceErrors: true,
 	}
-	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usage(err) })
+	root.SetFlagErrorFunc(flagError)
 	root.CompletionOptions.HiddenDefaultCmd = true
-	for _, c := range commands(std) {
-		c.Args = usageArgs(c.Args)
-		root.AddCommand(c)
-	}
+	root.AddCommand(commands(std)...)
+	strict(root)
+	arrange(root)
 	return root
-}
-
-// usageArgs makes wrong arguments a usage error.
-func usageArgs(check cobra.PositionalArgs) cobra.PositionalArgs {
-	if check == nil {
-		return nil
-	}
-	return func(c *cobra.Command, args []string) error {
-		if err := check(c, args); err != nil {
-			return usage(fmt.Errorf("%w (see tiphys %s --help)", err, c.Name()))
-		}
-		return nil
-	}
 }
 
 // logger writes what the program says of itself to w.

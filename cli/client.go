@@ -31,7 +31,10 @@ func clientFlags(c *cobra.Command, std IO) func() *client {
 			b = std.Getenv("TIPHYS_SERVER")
 		}
 		if b == "" {
-			b = "http://" + defaultListen
+			b = defaultListen
+		}
+		if !strings.Contains(b, "://") {
+			b = "http://" + b
 		}
 		return &client{base: strings.TrimRight(b, "/"), token: std.Getenv("TIPHYS_TOKEN"), http: &http.Client{}}
 	}
@@ -84,7 +87,11 @@ func (c *client) send(ctx context.Context, method, path string, body any) (*http
 		if cause := context.Cause(ctx); cause != nil {
 			return nil, cause
 		}
-		return nil, fmt.Errorf("reach the server: %w (is it running? give its address with --server or TIPHYS_SERVER)", err)
+		var wrapped *url.Error
+		if errors.As(err, &wrapped) {
+			err = wrapped.Err // without the address of the request, which says less than the server's
+		}
+		return nil, fmt.Errorf("reach the server at %s: %w (start one with tiphys serve, or say where it is with --server or TIPHYS_SERVER)", c.base, err)
 	}
 	if resp.StatusCode < http.StatusBadRequest {
 		return resp, nil

@@ -34,6 +34,7 @@ func commands(std IO) []*cobra.Command {
 		newApp(std),
 		newTrail(std),
 		newLedger(std),
+		newVersion(std),
 		newRender(std),
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"strconv"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -36,9 +37,16 @@ func newMRList(std IO) *cobra.Command {
 	c := &cobra.Command{Use: "list", Short: "List merge requests", Args: cobra.NoArgs}
 	server := clientFlags(c, std)
 	c.Flags().StringVar(&repo, "repo", "", "of this repository")
-	c.Flags().StringVar(&state, "state", "open", "open, closed, merged; empty for all")
+	c.Flags().StringVar(&state, "state", "open", "open, closed, merged or all")
 	c.Flags().StringVarP(&output, "output", "o", "", "json")
 	c.RunE = func(c *cobra.Command, _ []string) error {
+		switch state {
+		case "all":
+			state = ""
+		case "", "open", "closed", "merged":
+		default:
+			return usage(fmt.Errorf("--state %s is not known: use open, closed, merged or all", state))
+		}
 		var raw struct {
 			Items json.RawMessage `json:"items"`
 		}
@@ -59,11 +67,22 @@ func newMRList(std IO) *cobra.Command {
 			if m.Preview != nil {
 				preview = m.Preview.Health.Status + " " + strings.Join(m.Preview.URLs, " ")
 			}
-			fmt.Fprintf(t, "%s!%d\t%s\t%s\t%s → %s\t%s\t%s\t%s\n", m.Repo, m.Number, m.State, m.Title, m.Source, m.Target, strings.Join(m.Labels, ","), m.Author, preview)
+			fmt.Fprintf(t, "%s!%d\t%s\t%s\t%s → %s\t%s\t%s\t%s\n", m.Repo, m.Number, m.state(), m.Title, m.Source, m.Target, strings.Join(m.Labels, ","), m.Author, preview)
+		}
+		if len(list) == 0 {
+			fmt.Fprintln(std.Err, "no merge request is like that: push a branch with -o merge_request.create, or see --state all")
 		}
 		return t.Flush()
 	}
 	return c
+}
+
+// state is the one word for a merge request.
+func (m mergeRequest) state() string {
+	if m.State == "open" && m.Draft {
+		return "draft"
+	}
+	return m.State
 }
 
 // mrRef reads NUMBER or REPO!NUMBER; a bare number is looked up among the repositories if there is only one.
@@ -72,6 +91,9 @@ func mrRef(ctx context.Context, cl *client, repo, arg string) (string, string, e
 		return r, n, nil
 	}
 	arg = strings.TrimPrefix(arg, "!")
+	if _, err := strconv.Atoi(arg); err != nil {
+		return "", "", usage(fmt.Errorf("%q is not a merge request: give its number, or REPO!NUMBER", arg))
+	}
 	if repo != "" {
 		return repo, arg, nil
 	}
@@ -122,16 +144,16 @@ func printMR(w io.Writer, raw json.RawMessage) error {
 		return fmt.Errorf("read answer: %w", err)
 	}
 	m := d.MR
-	fmt.Fprintf(w, "%s!%d %s\n%s → %s, %s, by %s, head %.8s", m.Repo, m.Number, m.Title, m.Source, m.Target, m.State, m.Author, m.HeadSHA)
+	fmt.Fprintf(w, "%s!%d %s\n%s → %s, %s, by %s, head %.8s", m.Repo, m.Number, m.Title, m.Source, m.Target, m.state(), m.Author, m.HeadSHA)
 	if len(m.Labels) > 0 {
 		fmt.Fprintf(w, ", labels %s", strings.Join(m.Labels, ", "))
 	}
-	if m.Reason != "" {
+	if m.Reason != "" && m.State == "open" {
 		fmt.Fprintf(w, "\nnot mergeable: %s", m.Reason)
 	}
 	fmt.Fprintln(w)
 	for _, s := range d.Statuses {
-		fmt.Fprintf(w, "  status %s: %s %s\n", s.Context, s.State, s.Description)
+		fmt.Fprintln(w, strings.TrimRight(fmt.Sprintf("  status %s: %s %s %s", s.Context, s.State, s.Description, s.URL), " "))
 	}
 	if d.Preview != nil {
 		fmt.Fprintf(w, "  preview %s: %s\n", d.Preview.Health.Status, strings.Join(d.Preview.URLs, " "))

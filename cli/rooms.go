@@ -35,6 +35,9 @@ func newEvents(std IO) *cobra.Command {
 		if output == "json" {
 			return printJSON(std.Out, out.Items)
 		}
+		if len(out.Items) == 0 {
+			fmt.Fprintln(std.Err, "no event yet: push to a repository of the built-in remote, or let a forge call /webhooks/…")
+		}
 		t := table(std.Out)
 		fmt.Fprintln(t, "SEQ\tTIME\tFROM\tWHAT\tACTOR\tVERIFIED\tFIRED")
 		for _, e := range out.Items {
@@ -165,9 +168,13 @@ func newApps(std IO) *cobra.Command {
 		Example: "  tiphys apps\n  tiphys apps --at 2026-11-22T12:00:00Z",
 	}
 	server := clientFlags(c, std)
-	c.Flags().StringVar(&at, "at", "", "at this past moment (RFC 3339), deleted applications too")
+	c.Flags().StringVar(&at, "at", "", "at this past moment, deleted applications too: 2026-11-22T12:00:00Z, or as long ago as 30m")
 	c.Flags().StringVarP(&output, "output", "o", "", "json")
 	c.RunE = func(c *cobra.Command, _ []string) error {
+		at, err := moment(at, time.Now())
+		if err != nil {
+			return err
+		}
 		var raw struct {
 			Items json.RawMessage `json:"items"`
 		}
@@ -181,6 +188,9 @@ func newApps(std IO) *cobra.Command {
 		if err := json.Unmarshal(raw.Items, &list); err != nil {
 			return fmt.Errorf("read answer: %w", err)
 		}
+		if len(list) == 0 {
+			fmt.Fprintln(std.Err, "nothing is deployed"+map[bool]string{true: ": an Application says what to run and from where", false: " at that time"}[at == ""])
+		}
 		t := table(std.Out)
 		fmt.Fprintln(t, "APPLICATION\tHEALTH\tSYNC\tVERSION\tCOMMIT\tMR\tSINCE\tURL\tIMAGES")
 		for _, a := range list {
@@ -190,6 +200,20 @@ func newApps(std IO) *cobra.Command {
 		return t.Flush()
 	}
 	return c
+}
+
+// moment reads a point in time, or how long ago it was; empty stays empty.
+func moment(text string, now time.Time) (string, error) {
+	if text == "" {
+		return "", nil
+	}
+	if ago, err := time.ParseDuration(text); err == nil && ago >= 0 {
+		return now.Add(-ago).UTC().Format(time.RFC3339), nil
+	}
+	if _, err := time.Parse(time.RFC3339, text); err != nil {
+		return "", usage(fmt.Errorf("--at %q is not a time: write it as 2026-11-22T12:00:00Z, or say how long ago as in 30m", text))
+	}
+	return text, nil
 }
 
 func version(a application) string {
@@ -224,6 +248,7 @@ func newApp(std IO) *cobra.Command {
 	for _, verb := range []string{"sync", "rollback", "refresh"} {
 		c.AddCommand(newAppVerb(std, verb))
 	}
+	c.AddCommand(newAppLogs(std))
 	return c
 }
 

@@ -135,9 +135,14 @@ func fail(w http.ResponseWriter, err error) {
 
 var errBadRequest = errors.New("bad request")
 
+// badRequest is an error of whoever asked: it answers 400 with these words.
 func badRequest(format string, args ...any) error {
-	return fmt.Errorf("%w: %w", errBadRequest, fmt.Errorf(format, args...))
+	return &requestError{fmt.Errorf(format, args...)}
 }
+
+type requestError struct{ error }
+
+func (r *requestError) Unwrap() []error { return []error{errBadRequest, r.error} }
 
 // decode reads a JSON body.
 func decode(r *http.Request, v any) error {

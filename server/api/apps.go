@@ -187,7 +187,7 @@ func (a *API) getApp(w http.ResponseWriter, r *http.Request) {
 	key := r.PathValue("namespace") + "/" + r.PathValue("name")
 	row, err := a.Ledger.Row(r.Context(), deploy.TableApplication, key)
 	if err != nil {
-		fail(w, fmt.Errorf("application %s: %w", key, err))
+		fail(w, missing(err, "tiphys apps shows those that there are, with --at those that there were", "application %s", key))
 		return
 	}
 	one, ar, err := a.appRow(r.Context(), row)

@@ -54,7 +54,7 @@ func (a *API) getDefinition(w http.ResponseWriter, r *http.Request) {
 		d.Object, err = masked(d.Object)
 	}
 	if err != nil {
-		fail(w, err)
+		fail(w, missing(err, "tiphys get "+r.PathValue("kind")+" shows those that there are", "%s %s in namespace %s", r.PathValue("kind"), r.PathValue("name"), r.PathValue("namespace")))
 		return
 	}
 	reply(w, d)

@@ -80,7 +80,7 @@ func (a *API) find(ctx context.Context, of, seq string) (int64, error) {
 			}
 		}
 	}
-	return 0, fmt.Errorf("the ledger knows nothing of %q: %w", of, ledger.ErrNotFound)
+	return 0, missing(ledger.ErrNotFound, "write it as run/default/NAME, app/default/NAME, pod/NAMESPACE/NAME, event/ID, mr/REPO/1, commit/SHA or image/NAME@DIGEST", "%s in the ledger", of)
 }
 
 // subjects are the ledger's subjects that a person's words may mean, the likeliest first.

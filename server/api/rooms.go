@@ -119,7 +119,7 @@ func (a *API) getEvent(w http.ResponseWriter, r *http.Request) {
 	}
 	e, err := a.Events.Event(r.Context(), id)
 	if err != nil {
-		fail(w, err)
+		fail(w, missing(err, "tiphys events shows the numbers of those that were received", "event %s", r.PathValue("id")))
 		return
 	}
 	decided, err := a.decided(r.Context(), e.ID)

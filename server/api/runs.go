@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"slices"
 	"strconv"
 
 	"github.com/tiphys/tiphys/executor"
@@ -13,8 +14,17 @@ import (
 	"github.com/tiphys/tiphys/workflow"
 )
 
+// phases are those of a run.
+var phases = []workflow.Phase{workflow.Pending, workflow.Running, workflow.Succeeded, workflow.Failed, workflow.Error}
+
 func (a *API) listRuns(w http.ResponseWriter, r *http.Request) {
 	q := ledger.Query{Table: "run", States: r.URL.Query()["state"]}
+	for _, s := range q.States {
+		if !slices.Contains(phases, workflow.Phase(s)) {
+			fail(w, badRequest("state=%q is not the state of a run: use one of %v", s, phases))
+			return
+		}
+	}
 	if ns := r.URL.Query().Get("namespace"); ns != "" {
 		q.KeyPrefix = ns + "/"
 	}
@@ -46,7 +56,7 @@ func (a *API) getRun(w http.ResponseWriter, r *http.Request) {
 	ns, name := r.PathValue("namespace"), r.PathValue("name")
 	row, err := a.Ledger.Row(r.Context(), "run", runs.Key(ns, name))
 	if err != nil {
-		fail(w, fmt.Errorf("run %s/%s: %w", ns, name, err))
+		fail(w, missingRun(err, ns, name))
 		return
 	}
 	seq := row.Seq
@@ -119,7 +129,7 @@ func (a *API) runLog(w http.ResponseWriter, r *http.Request) {
 	ns, name := r.PathValue("namespace"), r.PathValue("name")
 	run, err := a.Runs.Summary(r.Context(), ns, name)
 	if err != nil {
-		fail(w, err)
+		fail(w, missingRun(err, ns, name))
 		return
 	}
 	node, err := a.node(r, run, r.PathValue("node"))
