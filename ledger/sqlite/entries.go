@@ -77,7 +77,7 @@ func readEntries(ctx context.Context, from queryer, q ledger.EntryQuery, limit i
 		found = append(found, e)
 		return err
 	})
-	return found, err
+	return found[:min(limit, len(found))], err
 }
 
 func scanEntry(r *sql.Rows) (e ledger.Entry, err error) {
@@ -146,7 +146,7 @@ func entriesSQL(q ledger.EntryQuery, index string, limit int) (string, []any) {
 	if q.Bare {
 		body, source = noBody, entrySource
 	}
-	one := fmt.Sprintf("SELECT * FROM (SELECT "+entryColumns+body+" FROM "+source+" WHERE %%s%s ORDER BY e.seq %s LIMIT ?)", index, filter, direction)
+	one := fmt.Sprintf("SELECT * FROM (SELECT "+entryColumns+body+" FROM "+source+" WHERE %%s%s ORDER BY e.seq %s%s)", index, filter, direction, limitSQL(limit))
 	if len(kinds) == 0 || !strings.HasSuffix(index, "entries_kind") {
 		where, args := "TRUE", []any(nil)
 		if len(kinds) > 0 {
@@ -155,16 +155,16 @@ func entriesSQL(q ledger.EntryQuery, index string, limit int) (string, []any) {
 				args = append(args, kind)
 			}
 		}
-		return fmt.Sprintf(one, where), append(append(args, filterArgs...), limit)
+		return fmt.Sprintf(one, where), append(args, filterArgs...)
 	}
 	// One walk for each kind, merged: a single walk would have to sort all entries of these kinds.
 	var parts []string
 	var args []any
 	for _, kind := range kinds {
 		parts = append(parts, fmt.Sprintf(one, "e.kind = ?"))
-		args = append(append(append(args, kind), filterArgs...), limit)
+		args = append(append(args, kind), filterArgs...)
 	}
-	return strings.Join(parts, " UNION ALL ") + " ORDER BY seq " + direction + " LIMIT ?", append(args, limit)
+	return strings.Join(parts, " UNION ALL ") + " ORDER BY seq " + direction + limitSQL(limit), args
 }
 
 func entryFilterSQL(q ledger.EntryQuery) (string, []any) {

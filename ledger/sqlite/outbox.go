@@ -6,6 +6,7 @@ import (
 	"database/sql"
 	"fmt"
 	"slices"
+	"strconv"
 	"time"
 
 	"github.com/tiphys/tiphys/ledger"
@@ -137,9 +138,9 @@ func (b *batch) claim(queue string, n int, lease time.Duration) ([]ledger.Work, 
 	}
 	now := b.w.time(b.head.time)
 	rows, err := b.s.query(context.Background(), "UPDATE outbox SET claimed = 1, attempt = attempt + 1, ready = ?"+
-		" WHERE id IN (SELECT id FROM outbox WHERE queue = ? AND ready <= ? ORDER BY ready, id LIMIT ?)"+
+		" WHERE id IN (SELECT id FROM outbox WHERE queue = ? AND ready <= ? ORDER BY ready, id LIMIT "+strconv.Itoa(n)+")"+
 		" RETURNING id, queue, key, due, attempt, cause, body",
-		now.Add(lease).UnixMicro(), queue, now.UnixMicro(), n)
+		now.Add(lease).UnixMicro(), queue, now.UnixMicro())
 	if err != nil {
 		return nil, err
 	}

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/tiphys/tiphys/ledger"
@@ -47,6 +48,16 @@ func limitOr(limit, usual int) int {
 		return usual
 	}
 	return limit
+}
+
+// limitSQL limits a query to n rows or a few more; the caller drops those. The number stands in the text: SQLite looks at a LIMIT
+// that is a parameter when it plans, and would plan anew for every value that is bound. Rounding keeps the texts few.
+func limitSQL(n int) string {
+	round := 1
+	for round < n && round < 1<<40 {
+		round *= 2
+	}
+	return " LIMIT " + strconv.Itoa(round)
 }
 
 func readRow(ctx context.Context, from queryer, k rowKey) (row ledger.Row, labels string, err error) {
@@ -165,7 +176,7 @@ func list(ctx context.Context, from queryer, q ledger.Query, limit int) ([]ledge
 		rows = append(rows, row)
 		return err
 	})
-	return rows, err
+	return rows[:min(limit, len(rows))], err
 }
 
 // access is one way to reach the rows of a query.
@@ -254,8 +265,8 @@ func choose(ctx context.Context, from queryer, q ledger.Query) (access, error) {
 func count(ctx context.Context, from queryer, a access, bound int) (n int, err error) {
 	for i := range a.where {
 		source := cmp.Or(a.probe, a.source)
-		text := "SELECT count(*) FROM (SELECT 1 FROM " + source + " WHERE " + a.where[i] + " LIMIT ?)"
-		err := each(ctx, from, text, append(slices.Clone(a.args[i]), bound-n), func(r *sql.Rows) error {
+		text := "SELECT count(*) FROM (SELECT 1 FROM " + source + " WHERE " + a.where[i] + limitSQL(bound-n) + ")"
+		err := each(ctx, from, text, a.args[i], func(r *sql.Rows) error {
 			var some int
 			err := r.Scan(&some)
 			n += some
@@ -289,13 +300,12 @@ func pageSQL(q ledger.Query, a access, limit int) (string, []any) {
 		if i > 0 {
 			text.WriteString(" UNION ALL ")
 		}
-		fmt.Fprintf(&text, "SELECT * FROM (SELECT %s FROM %s WHERE %s%s ORDER BY %s.%s %s, %s.key %s LIMIT ?)",
-			rowColumns, a.source, a.where[i], filter, in, first, direction, in, direction)
-		args = append(append(append(args, a.args[i]...), filterArgs...), limit)
+		fmt.Fprintf(&text, "SELECT * FROM (SELECT %s FROM %s WHERE %s%s ORDER BY %s.%s %s, %s.key %s%s)",
+			rowColumns, a.source, a.where[i], filter, in, first, direction, in, direction, limitSQL(limit))
+		args = append(append(args, a.args[i]...), filterArgs...)
 	}
 	if len(a.where) > 1 {
-		fmt.Fprintf(&text, " ORDER BY time %s, key %s LIMIT ?", direction, direction)
-		args = append(args, limit)
+		fmt.Fprintf(&text, " ORDER BY time %s, key %s%s", direction, direction, limitSQL(limit))
 	}
 	return text.String(), args
 }
