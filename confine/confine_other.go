@@ -1,10 +1,10 @@
 //go:build !linux
 
-package render
+package confine
 
 import "syscall"
 
-func confinement(bool) *syscall.SysProcAttr { return nil }
+func attributes(bool) *syscall.SysProcAttr { return nil }
 
 // confine has nothing to give up where there are no namespaces: the child still has no environment.
 func confine(request) error { return nil }

@@ -1,4 +1,4 @@
-package render
+package confine
 
 import (
 	"errors"
@@ -12,22 +12,22 @@ import (
 // nobody is the unprivileged user and group of the child.
 const nobody = 65534
 
-// confinement gives the child its own network namespace without any interface, and ends it with its parent.
-func confinement(isolate bool) *syscall.SysProcAttr {
-	attributes := &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+// attributes give the process its own network namespace without any interface, and end it with its parent.
+func attributes(isolate bool) *syscall.SysProcAttr {
+	a := &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	if !isolate {
-		return attributes
+		return a
 	}
-	attributes.Cloneflags = syscall.CLONE_NEWNET | syscall.CLONE_NEWIPC | syscall.CLONE_NEWUTS
+	a.Cloneflags = syscall.CLONE_NEWNET | syscall.CLONE_NEWIPC | syscall.CLONE_NEWUTS
 	if os.Geteuid() != 0 {
-		attributes.Cloneflags |= syscall.CLONE_NEWUSER
-		attributes.UidMappings = []syscall.SysProcIDMap{{ContainerID: os.Getuid(), HostID: os.Getuid(), Size: 1}}
-		attributes.GidMappings = []syscall.SysProcIDMap{{ContainerID: os.Getgid(), HostID: os.Getgid(), Size: 1}}
+		a.Cloneflags |= syscall.CLONE_NEWUSER
+		a.UidMappings = []syscall.SysProcIDMap{{ContainerID: os.Getuid(), HostID: os.Getuid(), Size: 1}}
+		a.GidMappings = []syscall.SysProcIDMap{{ContainerID: os.Getgid(), HostID: os.Getgid(), Size: 1}}
 	}
-	return attributes
+	return a
 }
 
-// confine gives up, for good, what rendering does not need.
+// confine gives up, for good, what computing does not need.
 func confine(r request) error {
 	limits := []struct {
 		name     string
@@ -50,6 +50,11 @@ func confine(r request) error {
 	}
 	if err := unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0); err != nil {
 		return fmt.Errorf("set no new privileges: %w", err)
+	}
+	if r.Jail {
+		if err := errors.Join(wrap("enter folder", unix.Fchdir(3)), wrap("make it the root", unix.Chroot("."))); err != nil {
+			return err
+		}
 	}
 	if !r.Drop {
 		return nil
