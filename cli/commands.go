@@ -4,6 +4,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/tiphys/tiphys/deploy/render"
+	"github.com/tiphys/tiphys/pipeline"
 )
 
 // commands are all commands, in the order of the help.
@@ -36,6 +37,7 @@ func commands(std IO) []*cobra.Command {
 		newLedger(std),
 		newVersion(std),
 		newRender(std),
+		newEvaluate(std),
 	}
 }
 
@@ -44,5 +46,13 @@ func newRender(std IO) *cobra.Command {
 	return &cobra.Command{
 		Use: "__render", Hidden: true, Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error { return render.Main(c.Context(), std.In, std.Out) },
+	}
+}
+
+// newEvaluate is the confined child in which programs of a repository are evaluated; the server starts it.
+func newEvaluate(std IO) *cobra.Command {
+	return &cobra.Command{
+		Use: "__evaluate", Hidden: true, Args: cobra.NoArgs,
+		RunE: func(c *cobra.Command, _ []string) error { return pipeline.Main(c.Context(), std.In, std.Out) },
 	}
 }

@@ -139,8 +139,12 @@ func find(src Source, name string) (string, error) {
 		if src.FS == nil {
 			continue
 		}
-		if info, err := fs.Stat(src.FS, file); err == nil && info.Mode().IsRegular() {
+		info, err := fs.Stat(src.FS, file)
+		if err == nil && info.Mode().IsRegular() {
 			return file, nil
+		}
+		if err != nil && strings.Contains(err.Error(), "escapes") { // os.Root has no name for it
+			return "", fmt.Errorf("%s leads outside of the folder that the program may read", file)
 		}
 	}
 	return "", fmt.Errorf("there is no file %s: tried %s", name, strings.Join(tries, ", "))

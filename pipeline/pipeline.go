@@ -66,7 +66,7 @@ func (e *Error) Error() string {
 // [Separator]. What is wrong with the program is an *Error, or several joined.
 //
 // It runs in this process, without a limit of memory, and a single call of a built-in function is not interrupted: programs of
-// strangers need a process of their own around it.
+// strangers need a process of their own around it, see [Confined].
 func Evaluate(ctx context.Context, src Source) ([]byte, error) {
 	src.File = path.Clean(src.File)
 	now, err := clock(src.Input)
@@ -84,13 +84,17 @@ func Evaluate(ctx context.Context, src Source) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	ctx, cancel := context.WithTimeoutCause(ctx, MaxTime, fmt.Errorf("the program ran longer than %s: look for a loop that does not end", MaxTime))
+	ctx, cancel := context.WithTimeoutCause(ctx, MaxTime, tooLong(MaxTime))
 	defer cancel()
 	out, err := run(ctx, src.File, code, string(input), now)
 	if err != nil {
 		return nil, err
 	}
 	return canonical(src.File, out)
+}
+
+func tooLong(limit time.Duration) error {
+	return fmt.Errorf("the program ran longer than %s: look for a loop that does not end", limit)
 }
 
 // clock reads the time that a program sees.
