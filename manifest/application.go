@@ -220,7 +220,8 @@ type AppProject struct {
 	Spec              AppProjectSpec `json:"spec"`
 }
 
-// AppProjectSpec holds globs; an entry with "!" in front denies, and a deny beats any allow.
+// AppProjectSpec holds globs; an entry with "!" in front denies, and a deny beats any allow. A list of kinds that is empty is
+// another than one that is not there: see plan.PermitObjects.
 type AppProjectSpec struct {
 	Description                     string            `json:"description,omitempty"`
 	SourceRepos                     []string          `json:"sourceRepos,omitempty"`
@@ -239,7 +240,7 @@ type AppProjectSpec struct {
 	PermitOnlyProjectScopedClusters bool              `json:"permitOnlyProjectScopedClusters,omitempty"`
 }
 
-// ProjectResource is a kind that a project allows or denies; both fields accept globs.
+// ProjectResource is a kind that a project allows or denies; all fields accept globs, and no name is every name.
 type ProjectResource struct {
 	Group string `json:"group"`
 	Kind  string `json:"kind"`

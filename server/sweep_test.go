@@ -23,7 +23,6 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/mutate"
 	"github.com/google/go-containerregistry/pkg/v1/remote"
 	"github.com/google/go-containerregistry/pkg/v1/tarball"
-	dto "github.com/prometheus/client_model/go"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
@@ -137,24 +136,21 @@ func removed(t *testing.T, s *Server) map[string]float64 {
 	got := map[string]float64{}
 	for _, f := range families {
 		for _, m := range f.GetMetric() {
+			if len(m.GetLabel()) == 0 {
+				continue
+			}
+			what := m.GetLabel()[0].GetValue()
 			switch f.GetName() {
 			case "tiphys_swept_total":
-				got[label(m)] = m.GetCounter().GetValue()
+				got[what] = m.GetCounter().GetValue()
 			case "tiphys_sweep_failures_total":
 				if m.GetCounter().GetValue() > 0 {
-					t.Errorf("the sweep of %s failed", label(m))
+					t.Errorf("the sweep of %s failed", what)
 				}
 			}
 		}
 	}
 	return got
-}
-
-func label(m *dto.Metric) string {
-	for _, l := range m.GetLabel() {
-		return l.GetValue()
-	}
-	return ""
 }
 
 // A delivery's id counts once for 30 days (the design: "kept 30 days"); what guards a firing, a slot or a push does for ever.

@@ -400,3 +400,38 @@ spec:
 		t.Error(err)
 	}
 }
+
+// A project is asked before anything is applied, the default one too once it is declared; its refusal says what to write, and what
+// runs goes on.
+func TestProjectIsAskedBeforeAnythingIsApplied(t *testing.T) {
+	w := newWorld(t)
+	w.commit("c1", map[string]string{"a.yaml": deployment("web", "web:1"), "b.yaml": "{apiVersion: v1, kind: ConfigMap, metadata: {name: x}}"})
+	project := func(spec string) {
+		w.define("{apiVersion: argoproj.io/v1alpha1, kind: AppProject, metadata: {name: default}, spec: {sourceRepos: ['*'], destinations: [{server: '*', namespace: '*'}], " + spec + "}}")
+	}
+	refused := func(want string) {
+		t.Helper()
+		w.await("it is refused: "+want, func() bool { return strings.Contains(w.app("prod").Message, want) })
+	}
+	project("namespaceResourceBlacklist: [{group: '', kind: ConfigMap}]")
+	w.define(application(""))
+	refused("Namespace prod: a kind without namespace has to be in spec.clusterResourceWhitelist; ConfigMap x: spec.namespaceResourceBlacklist denies it")
+	if got := w.images(); got != "" {
+		t.Errorf("something was deployed: %s", got)
+	}
+	project("clusterResourceWhitelist: [{group: '*', kind: Namespace}]")
+	w.await("it is deployed", func() bool { return w.images() == "web:1" && w.app("prod").Sync == "Synced" })
+	w.define("{apiVersion: argoproj.io/v1alpha1, kind: AppProject, metadata: {name: default}, spec: {sourceRepos: ['!harbour', '*'], destinations: [{server: '*', namespace: '*'}]}}")
+	refused("does not allow the repository harbour")
+	w.commit("c2", map[string]string{"a.yaml": deployment("web", "web:2")})
+	w.c.Refresh("")
+	refused("does not allow the repository harbour")
+	if got := w.images(); got != "web:1" {
+		t.Errorf("what ran goes on: %s", got)
+	}
+	w.define("{apiVersion: argoproj.io/v1alpha1, kind: AppProject, metadata: {name: team}, spec: {sourceRepos: ['*'], destinations: [{name: in-cluster, namespace: test}]}}")
+	w.define(strings.Replace(application(""), "destination:", "project: team\n  destination:", 1))
+	refused(`project team does not allow the destination https://kubernetes.default.svc, namespace "prod"`)
+	w.define(strings.Replace(application(""), "destination:", "project: none\n  destination:", 1))
+	refused(`there is no AppProject "none"`)
+}

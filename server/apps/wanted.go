@@ -8,13 +8,12 @@ import (
 	"encoding/json"
 	"fmt"
 	"maps"
-	"path"
 	"slices"
-	"strings"
 
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
 	"github.com/tiphys/tiphys/deploy"
+	"github.com/tiphys/tiphys/deploy/plan"
 	"github.com/tiphys/tiphys/deploy/promote"
 	"github.com/tiphys/tiphys/deploy/render"
 	"github.com/tiphys/tiphys/manifest"
@@ -59,9 +58,18 @@ func (w *worker) resolve(ctx context.Context) {
 }
 
 func (w *worker) resolved(ctx context.Context) (*wanted, error) {
-	if err := w.allowed(ctx); err != nil {
+	project, err := w.allowed(ctx)
+	if err != nil {
 		return nil, err
 	}
+	next, err := w.rendered(ctx)
+	if err == nil && project != nil {
+		err = plan.PermitObjects(*project, next.objects, render.Namespaced)
+	}
+	return next, err
+}
+
+func (w *worker) rendered(ctx context.Context) (*wanted, error) {
 	sources := w.row.Spec.SourceList()
 	if len(sources) == 0 {
 		return nil, fmt.Errorf("the Application has no source")
@@ -219,67 +227,37 @@ func (w *worker) prepare(next *wanted) error {
 	return nil
 }
 
-// allowed holds the Application to its destination and project.
-func (w *worker) allowed(ctx context.Context) error {
+// allowed holds the Application to its destination and to its project, which it gives: nil where the default project is
+// not declared, which then allows everything, as Argo CD's does.
+func (w *worker) allowed(ctx context.Context) (*manifest.AppProject, error) {
 	a := applicationOf(w.row)
 	if err := manifest.FirstError(a.Validate()); err != nil {
-		return err
+		return nil, err
 	}
 	d := w.row.Spec.Destination
-	if (d.Server != "" && d.Server != "https://kubernetes.default.svc") || (d.Name != "" && d.Name != "in-cluster") {
-		return fmt.Errorf("destination %s%s is not known: this server deploys to this machine (https://kubernetes.default.svc)", d.Server, d.Name)
+	if (d.Server != "" && d.Server != plan.ClusterServer) || (d.Name != "" && d.Name != plan.ClusterName) {
+		return nil, fmt.Errorf("destination %s%s is not known: this server deploys to this machine (%s)", d.Server, d.Name, plan.ClusterServer)
 	}
-	if w.row.Spec.Project == "" || w.row.Spec.Project == "default" {
-		return nil
-	}
+	name := cmp.Or(w.row.Spec.Project, defaultProject)
 	projects, err := w.c.o.Definitions(ctx, "AppProject")
 	if err != nil {
-		return fmt.Errorf("read projects: %w", err)
+		return nil, fmt.Errorf("read projects: %w", err)
 	}
 	for _, definition := range projects {
-		if definition.Name != w.row.Spec.Project {
+		if definition.Name != name {
 			continue
 		}
 		var p manifest.AppProject
 		if err := json.Unmarshal(definition.Object, &p); err != nil {
-			return fmt.Errorf("read project %s: %w", definition.Name, err)
+			return nil, fmt.Errorf("read project %s: %w", definition.Name, err)
 		}
-		return within(p, w.row.Spec)
+		return &p, plan.PermitApplication(p, w.row.Spec)
 	}
-	return fmt.Errorf("there is no AppProject %q", w.row.Spec.Project)
+	if name == defaultProject {
+		return nil, nil
+	}
+	return nil, fmt.Errorf("there is no AppProject %q: declare it, or set spec.project to default", name)
 }
 
-// within checks a project's sources and destinations: globs, "!" denies, a deny beats any allow, nothing listed
-// allows nothing.
-func within(p manifest.AppProject, spec manifest.ApplicationSpec) error {
-	for _, s := range spec.SourceList() {
-		if !listed(p.Spec.SourceRepos, s.RepoURL) {
-			return fmt.Errorf("project %s does not allow the repository %s: add it to spec.sourceRepos", p.Name, s.RepoURL)
-		}
-	}
-	var namespaces []string
-	for _, d := range p.Spec.Destinations {
-		namespaces = append(namespaces, d.Namespace)
-	}
-	if !listed(namespaces, spec.Destination.Namespace) {
-		return fmt.Errorf("project %s does not allow the namespace %s: add it to spec.destinations", p.Name, spec.Destination.Namespace)
-	}
-	return nil
-}
-
-func listed(patterns []string, text string) bool {
-	allowed := false
-	for _, pattern := range patterns {
-		pattern, deny := strings.CutPrefix(pattern, "!")
-		// A star spans slashes here, as it does in a project.
-		ok, err := path.Match(strings.ReplaceAll(pattern, "/", "\x00"), strings.ReplaceAll(text, "/", "\x00"))
-		if err != nil || !ok {
-			continue
-		}
-		if deny {
-			return false
-		}
-		allowed = true
-	}
-	return allowed
-}
+// defaultProject is the project of an Application that names none.
+const defaultProject = "default"

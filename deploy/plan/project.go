@@ -1,0 +1,196 @@
+package plan
+
+import (
+	"fmt"
+	"net/url"
+	"regexp"
+	"strings"
+
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+
+	"github.com/tiphys/tiphys/manifest"
+)
+
+// The one cluster of this server, by both of the names that Argo CD has for it.
+const (
+	ClusterServer = "https://kubernetes.default.svc"
+	ClusterName   = "in-cluster"
+)
+
+// PermitApplication says why a project does not allow an Application's sources or destination. As Argo CD's documents have
+// it: what no entry allows is refused, and an entry with "!" in front denies whatever others allow. The patterns are
+// globs, in URLs with "/" between segments: * stays within one, ** does not.
+func PermitApplication(p manifest.AppProject, a manifest.ApplicationSpec) error {
+	for _, s := range a.SourceList() {
+		if !permitsRepo(p.Spec.SourceRepos, s.RepoURL) {
+			return fmt.Errorf("project %s does not allow the repository %s: add it to spec.sourceRepos, or use another project", p.Name, s.RepoURL)
+		}
+	}
+	if !permitsNamespace(p.Spec.Destinations, a.Destination.Namespace) {
+		return fmt.Errorf("project %s does not allow the destination %s, namespace %q: add it to spec.destinations, or use another project",
+			p.Name, ClusterServer, a.Destination.Namespace)
+	}
+	return nil
+}
+
+// maxRefused is how many objects one refusal names.
+const maxRefused = 10
+
+// PermitObjects says which of the rendered objects a project does not allow: by its lists of kinds, or because they lie in
+// another namespace than its destinations have. As in Argo CD no kind without namespace is allowed unless it is listed, every
+// other kind is unless there is a list, and a denial beats any allow.
+func PermitObjects(p manifest.AppProject, objects []*unstructured.Unstructured, namespaced func(*unstructured.Unstructured) bool) error {
+	var refused []string
+	for _, o := range objects {
+		if why := refusedKind(p, o, namespaced(o)); why != "" {
+			refused = append(refused, fmt.Sprintf("%s %s: %s", o.GetKind(), o.GetName(), why))
+		}
+	}
+	if len(refused) == 0 {
+		return nil
+	}
+	rest := ""
+	if n := len(refused) - maxRefused; n > 0 {
+		refused, rest = refused[:maxRefused], fmt.Sprintf("; and %d more", n)
+	}
+	return fmt.Errorf("project %s does not allow what would be deployed: %s%s", p.Name, strings.Join(refused, "; "), rest)
+}
+
+func refusedKind(p manifest.AppProject, o *unstructured.Unstructured, namespaced bool) string {
+	if !namespaced {
+		switch {
+		case !listsKind(p.Spec.ClusterResourceWhitelist, o):
+			return "a kind without namespace has to be in spec.clusterResourceWhitelist"
+		case listsKind(p.Spec.ClusterResourceBlacklist, o):
+			return "spec.clusterResourceBlacklist denies it"
+		}
+		return ""
+	}
+	switch allowed := p.Spec.NamespaceResourceWhitelist; {
+	case allowed != nil && !listsKind(allowed, o):
+		return "it is not in spec.namespaceResourceWhitelist"
+	case listsKind(p.Spec.NamespaceResourceBlacklist, o):
+		return "spec.namespaceResourceBlacklist denies it"
+	case !permitsNamespace(p.Spec.Destinations, o.GetNamespace()):
+		return fmt.Sprintf("spec.destinations does not have its namespace %q", o.GetNamespace())
+	}
+	return ""
+}
+
+func listsKind(list []manifest.ProjectResource, o *unstructured.Unstructured) bool {
+	gvk := o.GroupVersionKind()
+	for _, r := range list {
+		if glob(r.Group, gvk.Group, false) && glob(r.Kind, gvk.Kind, false) && (r.Name == "" || glob(r.Name, o.GetName(), false)) {
+			return true
+		}
+	}
+	return false
+}
+
+func permitsRepo(patterns []string, repo string) bool {
+	repo = normalURL(repo)
+	allowed := false
+	for _, pattern := range patterns {
+		pattern, deny := strings.CutPrefix(pattern, "!")
+		if pattern != "*" && !glob(normalURL(pattern), repo, true) {
+			continue
+		}
+		if deny {
+			return false
+		}
+		allowed = true
+	}
+	return allowed
+}
+
+// normalURL makes the ways to write one repository the same: case, ".git", and the two forms of SSH.
+func normalURL(raw string) string {
+	s := strings.ToLower(strings.TrimSpace(raw))
+	if !strings.Contains(s, "://") {
+		if host, path, ok := strings.Cut(s, ":"); ok && strings.Contains(host, "@") {
+			s = host + "/" + path
+		}
+	}
+	s = strings.TrimSuffix(strings.TrimRight(strings.TrimPrefix(s, "ssh://"), "/"), ".git")
+	if u, err := url.Parse(s); err == nil && u.User != nil && u.Scheme != "" {
+		u.User = nil // a password in it names no other repository
+		s = u.String()
+	}
+	return s
+}
+
+// permitsNamespace asks for a destination that is this server's cluster, by either name, and has the namespace.
+func permitsNamespace(list []manifest.Destination, namespace string) bool {
+	allowed := false
+	for _, d := range list {
+		server, denyServer := strings.CutPrefix(d.Server, "!")
+		name, denyName := strings.CutPrefix(d.Name, "!")
+		ns, denyNamespace := strings.CutPrefix(d.Namespace, "!")
+		byServer, byName := glob(server, ClusterServer, false), glob(name, ClusterName, false)
+		cluster, here := byServer || byName, glob(ns, namespace, false)
+		switch {
+		case !cluster || !here:
+		case denyServer && byServer, denyName && byName, denyNamespace:
+			return false
+		default:
+			allowed = true
+		}
+	}
+	return allowed
+}
+
+// glob matches a whole text. With segments a * stops at "/", and ** does not. What is no pattern matches nothing.
+func glob(pattern, text string, segments bool) bool {
+	if pattern == text {
+		return true
+	}
+	within := "."
+	if segments {
+		within = "[^/]"
+	}
+	var b strings.Builder
+	b.WriteString("^(?s:")
+	braces := 0
+	for i := 0; i < len(pattern); i++ {
+		switch c := pattern[i]; c {
+		case '*':
+			if strings.HasPrefix(pattern[i:], "**") {
+				b.WriteString(".*")
+				i++
+			} else {
+				b.WriteString(within + "*")
+			}
+		case '?':
+			b.WriteString(within)
+		case '{':
+			braces++
+			b.WriteString("(?:")
+		case '}':
+			braces--
+			b.WriteByte(')')
+		case ',':
+			if braces > 0 {
+				b.WriteByte('|')
+			} else {
+				b.WriteByte(',')
+			}
+		case '[':
+			end := strings.IndexByte(pattern[i:], ']')
+			if end < 0 {
+				return false
+			}
+			b.WriteString("[" + strings.Replace(pattern[i+1:i+end], "!", "^", 1) + "]")
+			i += end
+		default:
+			end := i + 1
+			for end < len(pattern) && !strings.ContainsRune("*?{},[", rune(pattern[end])) {
+				end++
+			}
+			b.WriteString(regexp.QuoteMeta(pattern[i:end]))
+			i = end - 1
+		}
+	}
+	b.WriteString(")$")
+	re, err := regexp.Compile(b.String())
+	return err == nil && re.MatchString(text)
+}
