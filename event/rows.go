@@ -300,7 +300,7 @@ func applySettled(e ledger.Entry, rows ledger.Rows) error {
 	case e.Kind == KindDone:
 		row.State, firing.Result, firing.Error = "done", body.Result, ""
 	case e.Kind == KindRedriven:
-		row.State, firing.Error = "pending", ""
+		row.State, firing.Error, firing.Attempts = "pending", "", 0
 	case body.Dead:
 		row.State, firing.Error = "dead", body.Error
 	default:

@@ -258,7 +258,7 @@ type TriggerGitRemote struct {
 type HTTPTrigger struct {
 	URL            string             `json:"url,omitempty"`
 	Payload        []TriggerParameter `json:"payload,omitempty"`
-	TLS            map[string]any     `json:"tls,omitempty"`
+	TLS            *TLSConfig         `json:"tls,omitempty"`
 	Method         string             `json:"method,omitempty"`
 	Parameters     []TriggerParameter `json:"parameters,omitempty"`
 	Timeout        int64              `json:"timeout,omitempty"` // seconds; default 60
@@ -267,6 +267,15 @@ type HTTPTrigger struct {
 	SecureHeaders  []SecureHeader     `json:"secureHeaders,omitempty"`
 	DynamicHeaders []TriggerParameter `json:"dynamicHeaders,omitempty"`
 	Host           string             `json:"host,omitempty"`
+}
+
+// TLSConfig is what a client needs for TLS beyond the authorities that this machine trusts. A client's certificate needs
+// its key.
+type TLSConfig struct {
+	CACertSecret       *corev1.SecretKeySelector `json:"caCertSecret,omitempty"`
+	ClientCertSecret   *corev1.SecretKeySelector `json:"clientCertSecret,omitempty"`
+	ClientKeySecret    *corev1.SecretKeySelector `json:"clientKeySecret,omitempty"`
+	InsecureSkipVerify bool                      `json:"insecureSkipVerify,omitempty"`
 }
 
 // SecureHeader is a header whose value is kept elsewhere.

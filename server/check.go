@@ -3,6 +3,8 @@ package server
 import (
 	"fmt"
 
+	"github.com/tiphys/tiphys/event/sensor"
+	"github.com/tiphys/tiphys/event/source"
 	"github.com/tiphys/tiphys/manifest"
 	"github.com/tiphys/tiphys/workflow"
 	"github.com/tiphys/tiphys/workflow/validate"
@@ -15,10 +17,10 @@ func check(o manifest.Object) []manifest.Diagnostic {
 		return append(workflow.Check(o), validate.Object(o, validate.Options{Mode: validate.Lint, Incomplete: true})...)
 	case "EventSource":
 		_, diags := manifest.LoadEventSource(o)
-		return diags
+		return append(diags, source.Check(o)...)
 	case "Sensor":
 		_, diags := manifest.LoadSensor(o)
-		return diags
+		return append(diags, sensor.CheckDefinition(o)...)
 	case "Application":
 		var a manifest.Application
 		diags := o.Into(&a)

@@ -108,17 +108,18 @@ func (f *Firing) request(h *manifest.HTTPTrigger, events map[string]event.Event)
 		f.Headers[v.Dest] = v.Text
 	}
 	if h.Payload != nil {
-		f.Payload, err = asJSON(Payload(h.Payload, events))
+		f.Payload, f.PlainPayload, err = asJSON(Payload(h.Payload, events))
 	}
 	return err
 }
 
 // asJSON keeps a body that is not JSON as a JSON string, so that a firing can be stored.
-func asJSON(body []byte, err error) (json.RawMessage, error) {
+func asJSON(body []byte, err error) (stored json.RawMessage, plain bool, _ error) {
 	if err != nil || json.Valid(body) {
-		return body, err
+		return body, false, err
 	}
-	return json.Marshal(string(body))
+	stored, err = json.Marshal(string(body))
+	return stored, true, err
 }
 
 // message handles the types that are kept as written: their parameters and payload have the same names.
@@ -156,7 +157,7 @@ func (f *Firing) message(template *manifest.TriggerTemplate, events map[string]e
 	}
 	f.Template = &next
 	if own.Payload != nil {
-		f.Payload, err = asJSON(Payload(own.Payload, events))
+		f.Payload, f.PlainPayload, err = asJSON(Payload(own.Payload, events))
 	}
 	return err
 }

@@ -69,6 +69,8 @@ type Firing struct {
 	Parameters []Value         `json:"parameters,omitempty"`
 	// Payload is the body of types that send one.
 	Payload json.RawMessage `json:"payload,omitempty"`
+	// PlainPayload says that the body is a text that is not JSON; Payload holds it as a JSON string.
+	PlainPayload bool `json:"plainPayload,omitempty"`
 	// Headers are an http trigger's dynamic headers.
 	Headers map[string]string `json:"headers,omitempty"`
 

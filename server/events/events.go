@@ -63,7 +63,7 @@ func New(o Options) *Controller {
 	}
 	return &Controller{
 		o: o, receivers: map[string]*source.Receiver{}, reloaded: make(chan struct{}),
-		work: make(chan sensor.Firing, 4096), rates: rates{next: map[string]time.Time{}},
+		work: make(chan sensor.Firing, 4096), rates: newRates(),
 	}
 }
 

@@ -1,7 +1,6 @@
 package events
 
 import (
-	"bytes"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -11,10 +10,10 @@ import (
 	"io"
 	"maps"
 	"math"
+	"math/rand/v2"
 	"net/http"
 	"slices"
 	"strconv"
-	"sync"
 	"time"
 
 	"github.com/tiphys/tiphys/event"
@@ -50,12 +49,13 @@ func (c *Controller) fireAll(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case f := <-c.work:
-			c.fire(ctx, f, 1)
+			c.fire(ctx, f)
 		}
 	}
 }
 
-// leftovers carries out firings that an earlier process left, that failed, or that found the queue full.
+// leftovers carries out firings that an earlier process left, that failed, that wait for their turn, or that found the
+// queue full.
 func (c *Controller) leftovers(ctx context.Context) {
 	for ctx.Err() == nil {
 		works, err := c.o.Ledger.Outbox().Claim(ctx, queue, 32, lease)
@@ -68,7 +68,7 @@ func (c *Controller) leftovers(ctx context.Context) {
 				c.o.Log.Error("decode firing", "key", w.Key, "error", err)
 				continue
 			}
-			c.fire(ctx, f, w.Attempt)
+			c.fire(ctx, f)
 		}
 		if len(works) > 0 {
 			continue
@@ -82,14 +82,24 @@ func (c *Controller) leftovers(ctx context.Context) {
 	}
 }
 
-// fire carries a firing out once and records how that went.
-func (c *Controller) fire(ctx context.Context, f sensor.Firing, attempt int) {
+// fire carries a firing out once and records how that went. A firing whose trigger has fired as often as it may is put
+// off: nobody waits for its turn.
+func (c *Controller) fire(ctx context.Context, f sensor.Firing) {
 	row, err := c.o.Ledger.Row(ctx, event.TableFiring, f.Key)
 	if err != nil || row.State != "pending" {
 		return // settled by another hand
 	}
-	if !c.rates.wait(ctx, f, c.o.Now) {
+	var before event.FiringRow
+	if err := json.Unmarshal(row.Body, &before); err != nil {
+		c.o.Log.Error("decode row of firing", "firing", f.Key, "error", err)
 		return
+	}
+	attempt := before.Attempts + 1
+	if attempt == 1 { // what is tried again had its turn
+		if at := c.rates.turn(f, c.o.Now()); at.After(c.o.Now()) {
+			c.write(ctx, f.Key, func(tx ledger.Tx) error { return enqueue(tx, f, at, row.Seq) })
+			return
+		}
 	}
 	result, err := c.carryOut(ctx, f, row.Seq)
 	if ctx.Err() != nil {
@@ -101,67 +111,145 @@ func (c *Controller) fire(ctx context.Context, f sensor.Firing, attempt int) {
 	var again time.Duration
 	if err != nil {
 		kind, settled.Error = event.KindFailed, err.Error()
-		again, settled.Dead = nextTry(f, attempt, err)
+		again, settled.Dead = nextTry(f, attempt, err, rand.Float64()) //nolint:gosec // a wait is no secret
 		c.o.Log.Error("firing failed", "firing", f.Key, "attempt", attempt, "dead", settled.Dead, "error", err)
 	}
-	err = c.o.Ledger.Write(ctx, func(tx ledger.Tx) error {
-		_, err := tx.Append(ledger.Draft{Actor: "sensor:" + f.Sensor, Kind: kind, Subject: "firing/" + f.Key, Cause: row.Seq, Body: settled})
-		if err != nil {
+	var letter *sensor.Firing
+	c.write(ctx, f.Key, func(tx ledger.Tx) error {
+		letter = nil
+		rec, err := tx.Append(ledger.Draft{Actor: "sensor:" + f.Sensor, Kind: kind, Subject: "firing/" + f.Key, Cause: row.Seq, Body: settled})
+		switch {
+		case err != nil:
 			return err
+		case kind == event.KindFailed && !settled.Dead:
+			return enqueue(tx, f, tx.Now().Add(again), row.Seq)
+		case settled.Dead:
+			if letter, err = deadLetter(tx, f, before.EventID, rec.Seq, lease); err != nil {
+				return err
+			}
 		}
-		if kind == event.KindDone || settled.Dead {
-			return tx.Cancel(queue, f.Key)
-		}
-		raw, err := json.Marshal(f)
-		if err != nil {
-			return err
-		}
-		return tx.Enqueue(ledger.Work{Queue: queue, Key: f.Key, Due: tx.Now().Add(again), Cause: row.Seq, Body: raw})
+		return tx.Cancel(queue, f.Key)
 	})
-	if err != nil && ctx.Err() == nil {
-		c.o.Log.Error("settle firing", "firing", f.Key, "error", err)
+	if letter != nil {
+		c.hand(*letter)
 	}
-	if settled.Dead && f.DLQ != nil {
-		c.fire(ctx, *f.DLQ, 1)
+}
+
+func (c *Controller) write(ctx context.Context, key string, do func(ledger.Tx) error) {
+	if err := c.o.Ledger.Write(ctx, do); err != nil && ctx.Err() == nil {
+		c.o.Log.Error("record firing", "firing", key, "error", err)
 	}
+}
+
+// enqueue has a firing carried out later.
+func enqueue(tx ledger.Tx, f sensor.Firing, due time.Time, cause int64) error {
+	raw, err := json.Marshal(f)
+	if err != nil {
+		return fmt.Errorf("encode firing %s: %w", f.Key, err)
+	}
+	return tx.Enqueue(ledger.Work{Queue: queue, Key: f.Key, Due: due, Cause: cause, Body: raw})
+}
+
+// deadLetter fires the dead-letter trigger of a firing that has failed for good, once. nil if it has none, or if that one
+// cannot be carried out itself.
+func deadLetter(tx ledger.Tx, f sensor.Firing, eventID string, cause int64, lease time.Duration) (*sensor.Firing, error) {
+	if f.DLQ == nil {
+		return nil, nil
+	}
+	letter := *f.DLQ
+	letter.Key = f.Key + "/dlq"
+	if _, err := tx.Get(event.TableFiring, letter.Key); !errors.Is(err, ledger.ErrNotFound) {
+		return nil, err // it was fired when this one died before
+	}
+	err := writeFiring(tx, "firing/"+letter.Key, eventID, letter, cause, lease)
+	if err != nil || letter.Problem != "" {
+		return nil, err
+	}
+	return &letter, nil
+}
+
+// writeFiring records a firing and has it carried out: by whoever holds the lease, or by the next that looks. One that
+// cannot be carried out is dead from the start, and has its dead-letter trigger fired.
+func writeFiring(tx ledger.Tx, subject, eventID string, f sensor.Firing, cause int64, lease time.Duration) error {
+	raw, err := json.Marshal(f)
+	if err != nil {
+		return fmt.Errorf("encode firing %s: %w", f.Key, err)
+	}
+	actor := "sensor:" + f.Sensor
+	fired, err := tx.Append(ledger.Draft{
+		Actor: actor, Kind: event.KindFired, Subject: subject, Cause: cause, Unique: event.FiringKey(f.Key),
+		Body: event.Fired{Key: f.Key, EventID: eventID, Sensor: f.Sensor, Trigger: f.Trigger, Number: f.Number, Events: f.Events, Firing: raw},
+	})
+	if err != nil {
+		return err
+	}
+	if f.Problem == "" {
+		return tx.Enqueue(ledger.Work{Queue: queue, Key: f.Key, Due: tx.Now(), Lease: lease, Cause: fired.Seq, Body: raw})
+	}
+	dead, err := tx.Append(ledger.Draft{Actor: actor, Kind: event.KindFailed, Subject: subject, Cause: fired.Seq,
+		Body: event.Settled{Key: f.Key, Error: f.Problem, Dead: true}})
+	if err != nil {
+		return err
+	}
+	_, err = deadLetter(tx, f, eventID, dead.Seq, 0)
+	return err
 }
 
 // errFinal marks failures that no repetition mends.
 var errFinal = errors.New("cannot be carried out")
 
-// nextTry says when a failed firing is tried again, or that it is a dead letter.
-func nextTry(f sensor.Firing, attempt int, err error) (time.Duration, bool) {
-	steps, wait, factor := backoff(f.RetryStrategy)
+// nextTry says when a failed firing is tried again, or that it is a dead letter. chance is from 0 to 1.
+func nextTry(f sensor.Firing, attempt int, err error, chance float64) (time.Duration, bool) {
+	steps, wait := backoff(f.RetryStrategy)
 	var invalid *workflow.InvalidError
 	if attempt >= steps || errors.Is(err, errFinal) || errors.As(err, &invalid) {
 		return 0, true
 	}
-	return time.Duration(float64(wait) * math.Pow(factor, float64(attempt-1))), false
+	return wait(attempt, chance), false
 }
 
-// backoff reads a retry strategy: how often, the first wait and its growth. Durations are Go's, or nanoseconds as
-// Argo Events takes bare numbers.
-func backoff(b *manifest.EventBackoff) (steps int, wait time.Duration, factor float64) {
-	steps, wait, factor = 1, time.Second, 1
-	if b == nil {
-		return steps, wait, factor
-	}
-	steps = max(int(b.Steps), 1)
-	if text := b.Duration.Text(); text != "" {
-		if d, err := time.ParseDuration(text); err == nil {
-			wait = d
-		} else if n, err := strconv.ParseInt(text, 10, 64); err == nil {
-			wait = time.Duration(n)
+// longestWait bounds a wait between two attempts.
+const longestWait = 24 * time.Hour
+
+// backoff reads a retry strategy: how often, and how long to wait after which attempt. What it does not say is as in
+// argo-events (common.Convert2WaitBackoff): 5 attempts, 1s, factor 1 and jitter 1. A wait is lengthened by up to jitter
+// times itself; a factor of 0 leaves it as it is (wait.Backoff of apimachinery). Without a strategy there is one attempt.
+func backoff(b *manifest.EventBackoff) (steps int, wait func(attempt int, chance float64) time.Duration) {
+	steps, first, factor, jitter := 1, time.Second, 1.0, 1.0
+	if b != nil {
+		if steps = int(b.Steps); steps <= 0 {
+			steps = 5
+		}
+		if text := b.Duration.Text(); text != "" {
+			if d, err := time.ParseDuration(text); err == nil {
+				first = d
+			} else if n, err := strconv.ParseInt(text, 10, 64); err == nil {
+				first = time.Duration(n) // a bare number is in nanoseconds
+			}
+		}
+		if n, err := strconv.ParseFloat(b.Factor.Text(), 64); err == nil && n > 0 {
+			factor = n
+		}
+		if n, err := strconv.ParseFloat(b.Jitter.Text(), 64); err == nil {
+			jitter = n
 		}
 	}
-	if n, err := strconv.ParseFloat(b.Factor.Text(), 64); err == nil && n >= 1 {
-		factor = n
+	return steps, func(attempt int, chance float64) time.Duration {
+		d := float64(first) * math.Pow(factor, float64(attempt-1)) * (1 + chance*max(jitter, 0))
+		return time.Duration(max(0, min(d, float64(longestWait))))
 	}
-	return steps, wait, factor
 }
 
-// Redrive sends a dead letter again.
+// Redrive sends a dead letter again, with all its attempts.
 func (c *Controller) Redrive(ctx context.Context, key, actor string) error {
+	was, err := c.o.Ledger.Row(ctx, event.TableFiring, key)
+	if err != nil {
+		return fmt.Errorf("firing %s: %w", key, err)
+	}
+	firing, err := c.fired(ctx, key, was.Seq)
+	if err != nil {
+		return err
+	}
 	return c.o.Ledger.Write(ctx, func(tx ledger.Tx) error {
 		row, err := tx.Get(event.TableFiring, key)
 		if err != nil {
@@ -170,22 +258,42 @@ func (c *Controller) Redrive(ctx context.Context, key, actor string) error {
 		if row.State != "dead" {
 			return fmt.Errorf("firing %s is %s: only a dead one can be sent again: %w", key, row.State, ledger.ErrExists)
 		}
-		var fr event.FiringRow
-		if err := json.Unmarshal(row.Body, &fr); err != nil {
-			return fmt.Errorf("decode firing %s: %w", key, err)
-		}
 		rec, err := tx.Append(ledger.Draft{Actor: actor, Kind: event.KindRedriven, Subject: "firing/" + key, Cause: row.Seq, Body: event.Settled{Key: key}})
 		if err != nil {
 			return err
 		}
-		return tx.Enqueue(ledger.Work{Queue: queue, Key: key, Due: tx.Now(), Cause: rec.Seq, Body: fr.Firing})
+		return tx.Enqueue(ledger.Work{Queue: queue, Key: key, Due: tx.Now(), Cause: rec.Seq, Body: firing})
 	})
 }
 
+// fired goes back from the entry that last changed a firing to the one that made it, and gives the whole firing. What
+// settles a firing names what was so before as its cause.
+func (c *Controller) fired(ctx context.Context, key string, seq int64) (json.RawMessage, error) {
+	for seq > 0 {
+		entry, err := c.o.Ledger.Entry(ctx, seq)
+		if err != nil {
+			return nil, fmt.Errorf("read firing %s: %w", key, err)
+		}
+		if entry.Kind != event.KindFired {
+			seq = entry.Cause
+			continue
+		}
+		body, err := ledger.Read[event.Fired](entry)
+		if err != nil || body.Key != key || len(body.Firing) == 0 {
+			return nil, fmt.Errorf("read firing %s: entry %d does not hold it (its body may have been erased): %w", key, seq, errOr(err, "not found"))
+		}
+		return body.Firing, nil
+	}
+	return nil, fmt.Errorf("read firing %s: %w", key, ledger.ErrNotFound)
+}
+
 func (c *Controller) carryOut(ctx context.Context, f sensor.Firing, cause int64) (string, error) {
-	ctx, cancel := context.WithTimeoutCause(ctx, lease/2, fmt.Errorf("the trigger took longer than %s", lease/2))
+	t, limit := f.Template, lease/2
+	if t.HTTP != nil && t.HTTP.Timeout > 0 {
+		limit = min(time.Duration(t.HTTP.Timeout)*time.Second, sensor.MaxRequest)
+	}
+	ctx, cancel := context.WithTimeoutCause(ctx, limit, fmt.Errorf("the trigger took longer than %s", limit))
 	defer cancel()
-	t := f.Template
 	switch f.Type {
 	case "argoWorkflow":
 		return c.workflow(ctx, f, t.ArgoWorkflow.Operation, t.ArgoWorkflow.Source, cause)
@@ -390,79 +498,4 @@ func get(ctx context.Context, url string) ([]byte, error) {
 		return nil, fmt.Errorf("%s answered %s", url, resp.Status)
 	}
 	return io.ReadAll(io.LimitReader(resp.Body, maxFetched))
-}
-
-// request carries out an http trigger. Unlike in Argo an answer of 400 or more is a failure unless the policy
-// allows it.
-func (c *Controller) request(ctx context.Context, f sensor.Firing) (string, error) {
-	h := f.Template.HTTP
-	method := h.Method
-	if method == "" {
-		method = http.MethodPost
-	}
-	req, err := http.NewRequestWithContext(ctx, method, h.URL, bytes.NewReader(f.Payload))
-	if err != nil {
-		return "", fmt.Errorf("make request: %w: %w", err, errFinal)
-	}
-	req.Header.Set("Content-Type", "application/json")
-	req.Header.Set("Idempotency-Key", f.Key)
-	for k, v := range h.Headers {
-		req.Header.Set(k, v)
-	}
-	for k, v := range f.Headers {
-		req.Header.Set(k, v)
-	}
-	resp, err := http.DefaultClient.Do(req)
-	if err != nil {
-		return "", err
-	}
-	defer resp.Body.Close()
-	allowed := resp.StatusCode < http.StatusBadRequest
-	if f.Policy != nil && f.Policy.Status != nil {
-		allowed = false
-		for _, code := range f.Policy.Status.Allow {
-			allowed = allowed || int(code) == resp.StatusCode
-		}
-	}
-	if !allowed {
-		return "", fmt.Errorf("%s %s answered %s", method, h.URL, resp.Status)
-	}
-	return resp.Status, nil
-}
-
-// rates keeps triggers to their rate limits.
-type rates struct {
-	mu   sync.Mutex
-	next map[string]time.Time
-}
-
-// wait returns when a firing's trigger may fire, false if ctx ended first.
-func (r *rates) wait(ctx context.Context, f sensor.Firing, now func() time.Time) bool {
-	if f.RateLimit == nil || f.RateLimit.RequestsPerUnit <= 0 {
-		return true
-	}
-	unit := map[string]time.Duration{"Minute": time.Minute, "Hour": time.Hour}[f.RateLimit.Unit]
-	if unit == 0 {
-		unit = time.Second
-	}
-	r.mu.Lock()
-	key := f.Sensor + "/" + f.Trigger
-	at := r.next[key]
-	if n := now(); at.Before(n) {
-		at = n
-	}
-	r.next[key] = at.Add(unit / time.Duration(f.RateLimit.RequestsPerUnit))
-	r.mu.Unlock()
-	d := at.Sub(now())
-	if d <= 0 {
-		return true
-	}
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-ctx.Done():
-		return false
-	case <-t.C:
-		return true
-	}
 }

@@ -17,6 +17,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 
+	"github.com/tiphys/tiphys/event/sensor"
 	"github.com/tiphys/tiphys/event/source"
 	"github.com/tiphys/tiphys/manifest"
 	"github.com/tiphys/tiphys/workflow"
@@ -143,13 +144,16 @@ func TestEveryFieldIsListed(t *testing.T) {
 	}
 }
 
-// TestLimitsAreListed compares what the engine warns of and refuses, the one list that lint, submission and the
-// conditions of runs are made of, with the page: every field that the walk of a manifest can come to.
+// TestLimitsAreListed compares what the rooms warn of and refuse, the lists that lint, submission and the conditions of
+// runs are made of, with the page: every field that the walk of a manifest can come to.
 func TestLimitsAreListed(t *testing.T) {
 	doc, limits := readCompatibility(t), workflow.Limits()
+	maps.Copy(limits, source.Limits())
+	maps.Copy(limits, sensor.Limits())
 	reached := map[reflect.Type]bool{}
 	for _, root := range []reflect.Type{
 		reflect.TypeFor[manifest.Workflow](), reflect.TypeFor[manifest.WorkflowTemplate](), reflect.TypeFor[manifest.CronWorkflow](),
+		reflect.TypeFor[manifest.EventSource](), reflect.TypeFor[manifest.Sensor](),
 	} {
 		reach(root, limits, reached)
 	}
@@ -165,7 +169,7 @@ func TestLimitsAreListed(t *testing.T) {
 				want = "refused"
 			}
 			if status != want {
-				t.Errorf("%s: %s.%s is listed as %q, and the engine has it as %q", compatibility, typ.Name(), field, status, want)
+				t.Errorf("%s: %s.%s is listed as %q, and the code has it as %q", compatibility, typ.Name(), field, status, want)
 			}
 		}
 		for _, field := range append(slices.Clone(limit.NoEffect), limit.Refused...) {
@@ -182,7 +186,7 @@ func TestLimitsAreListed(t *testing.T) {
 }
 
 // reach gathers the types below one, but for those that stand only below fields with a limit.
-func reach(t reflect.Type, limits map[string]workflow.Limit, out map[reflect.Type]bool) {
+func reach(t reflect.Type, limits map[string]manifest.Limit, out map[reflect.Type]bool) {
 	for t.Kind() == reflect.Pointer || t.Kind() == reflect.Slice || t.Kind() == reflect.Map {
 		t = t.Elem()
 	}
