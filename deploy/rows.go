@@ -79,6 +79,8 @@ type ApplicationRow struct {
 	Operation json.RawMessage `json:"operation,omitempty"`
 	Retries   int64           `json:"retries,omitempty"`
 	Heals     int64           `json:"heals,omitempty"`
+	// Requested is a sync that the definition asks for (a manifest.Operation) and that has not begun.
+	Requested json.RawMessage `json:"requested,omitempty"`
 	// SyncSeq is the entry that began the operation.
 	SyncSeq int64 `json:"syncSeq,omitempty"`
 	// Definition is the entry of the last change of the definition.

@@ -185,9 +185,10 @@ type ApplicationInfo struct {
 
 // Operation is a requested sync.
 type Operation struct {
-	Sync        *SyncOperation `json:"sync,omitempty"`
-	InitiatedBy *Initiator     `json:"initiatedBy,omitempty"`
-	Retry       *SyncRetry     `json:"retry,omitempty"`
+	Sync        *SyncOperation    `json:"sync,omitempty"`
+	InitiatedBy *Initiator        `json:"initiatedBy,omitempty"`
+	Info        []ApplicationInfo `json:"info,omitempty"`
+	Retry       *SyncRetry        `json:"retry,omitempty"`
 }
 
 // Initiator is who asked for an [Operation].
@@ -203,6 +204,26 @@ type SyncOperation struct {
 	DryRun      bool           `json:"dryRun,omitempty"`
 	Resources   []SyncResource `json:"resources,omitempty"`
 	SyncOptions []string       `json:"syncOptions,omitempty"`
+	// SyncStrategy says how objects are applied.
+	SyncStrategy *SyncStrategy `json:"syncStrategy,omitempty"`
+	// Revisions, Source, Sources and Manifests would deploy something else than the spec says.
+	Revisions []string          `json:"revisions,omitempty"`
+	Source    json.RawMessage   `json:"source,omitempty"`
+	Sources   []json.RawMessage `json:"sources,omitempty"`
+	Manifests []string          `json:"manifests,omitempty"`
+	// AutoHealAttemptsCount is Argo CD's own note.
+	AutoHealAttemptsCount int64 `json:"autoHealAttemptsCount,omitempty"`
+}
+
+// SyncStrategy is one of two: with hooks, the default, or without.
+type SyncStrategy struct {
+	Apply *SyncStrategyForce `json:"apply,omitempty"`
+	Hook  *SyncStrategyForce `json:"hook,omitempty"`
+}
+
+// SyncStrategyForce says whether objects may be made anew where they cannot be changed.
+type SyncStrategyForce struct {
+	Force bool `json:"force,omitempty"`
 }
 
 // SyncResource selects one object of a selective sync.

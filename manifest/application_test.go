@@ -20,8 +20,13 @@ func TestApplicationValidate(t *testing.T) {
 		"{metadata: {name: a}, spec: {sources: [{repoURL: x, path: .}, {repoURL: x, path: ../y}]}}":               "spec.sources[1].path: path",
 		"{metadata: {name: a}, spec: {source: {repoURL: x, path: .}, destination: {server: s, name: n}}}":         "spec.destination: a destination has",
 		"{metadata: {name: a}, spec: {}}": "spec.source: an Application needs a source",
-		"{metadata: {name: a}, spec: {source: {repoURL: x, path: .}, ignoreDifferences: [{kind: X, jsonPointers: [spec]}]}}":   "spec.ignoreDifferences[0].jsonPointers[0]",
-		"{metadata: {name: a}, spec: {source: {repoURL: x, path: ., directory: {recurse: true}, kustomize: {namePrefix: y}}}}": "spec.source: a source is a directory or",
+		"{metadata: {name: a}, spec: {source: {repoURL: x, path: .}}, operation: {sync: {prune: true, syncStrategy: {hook: {force: true}}}}}": "",
+		"{metadata: {name: a}, spec: {source: {repoURL: x, path: .}}, operation: {initiatedBy: {username: x}}}":                               "operation.sync: an operation is a sync",
+		"{metadata: {name: a}, spec: {source: {repoURL: x, path: .}}, operation: {sync: {dryRun: true}}}":                                     "operation.sync.dryRun: dryRun is not supported",
+		"{metadata: {name: a}, spec: {source: {repoURL: x, path: .}}, operation: {sync: {revision: v1}}}":                                     "operation.sync.revision: revision is not",
+		"{metadata: {name: a}, spec: {source: {repoURL: x, path: .}}, operation: {sync: {syncStrategy: {apply: {}}}}}":                        "operation.sync.syncStrategy.apply",
+		"{metadata: {name: a}, spec: {source: {repoURL: x, path: .}, ignoreDifferences: [{kind: X, jsonPointers: [spec]}]}}":                  "spec.ignoreDifferences[0].jsonPointers[0]",
+		"{metadata: {name: a}, spec: {source: {repoURL: x, path: ., directory: {recurse: true}, kustomize: {namePrefix: y}}}}":                "spec.source: a source is a directory or",
 	} {
 		var a manifest.Application
 		if err := yaml.UnmarshalStrict([]byte(text), &a); err != nil {

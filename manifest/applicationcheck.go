@@ -42,6 +42,7 @@ func (a *Application) Validate() []Diagnostic {
 		c.source(path, source)
 	}
 	c.syncPolicy(a.Spec.SyncPolicy)
+	c.operation(a.Operation)
 	for i, ignore := range a.Spec.IgnoreDifferences {
 		path := IndexPath("spec.ignoreDifferences", i)
 		if ignore.Kind == "" {
@@ -180,6 +181,42 @@ func (c *check) syncPolicy(p *SyncPolicy) {
 	}
 	if r := p.Retry; r != nil && r.Limit < -1 {
 		c.fail("spec.syncPolicy.retry.limit", "the limit is -1 or more", "")
+	}
+}
+
+// operation refuses what a requested sync cannot be: it deploys what the spec says, with its hooks.
+func (c *check) operation(o *Operation) {
+	switch {
+	case o == nil:
+		return
+	case o.Sync == nil:
+		c.fail("operation.sync", "an operation is a sync", "add sync: {}, or remove operation")
+		return
+	case o.Retry != nil:
+		c.warn("operation.retry", "the retry of one operation has no effect", "set spec.syncPolicy.retry")
+	}
+	s := o.Sync
+	for _, part := range []struct {
+		name, hint string
+		given      bool
+	}{
+		{"dryRun", "the comparison of an Application shows what a sync would do", s.DryRun},
+		{"revision", "set targetRevision of the source, or use tiphys app rollback", s.Revision != ""},
+		{"revisions", "set targetRevision of the sources", len(s.Revisions) > 0},
+		{"source", "change spec.source", len(s.Source) > 0},
+		{"sources", "change spec.sources", len(s.Sources) > 0},
+		{"manifests", "put them into the repository", len(s.Manifests) > 0},
+		{"syncStrategy.apply", "a sync runs its hooks here: use hook", s.SyncStrategy != nil && s.SyncStrategy.Apply != nil},
+	} {
+		if part.given {
+			c.fail("operation.sync."+part.name, part.name+" is not supported in an operation", part.hint)
+		}
+	}
+	for i, option := range s.SyncOptions {
+		name, _, found := strings.Cut(option, "=")
+		if !found || !slices.Contains(knownSyncOptions, name) {
+			c.warn(IndexPath("operation.sync.syncOptions", i), fmt.Sprintf("unknown sync option %q has no effect", option), "")
+		}
 	}
 }
 

@@ -435,3 +435,45 @@ func TestProjectIsAskedBeforeAnythingIsApplied(t *testing.T) {
 	w.define(strings.Replace(application(""), "destination:", "project: none\n  destination:", 1))
 	refused(`there is no AppProject "none"`)
 }
+
+// An operation in the definition is one sync, with its options and by whom it names (Argo CD's documents, "sync using
+// kubectl": the top-level field operation). Nothing follows by itself where there is no automated policy.
+func TestOperationOfTheDefinition(t *testing.T) {
+	w := newWorld(t)
+	w.commit("c1", map[string]string{"a.yaml": deployment("web", "web:1"), "b.yaml": deployment("old", "old:1")})
+	manual := strings.Replace(application(""), "automated: {prune: true, selfHeal: true}, ", "", 1)
+	asks := func(operation string) { w.define(manual + "operation: " + operation + "\n") }
+	w.define(manual)
+	w.await("it is compared", func() bool { return w.app("prod").Sync == "OutOfSync" })
+	asks("{initiatedBy: {username: ada}, sync: {syncStrategy: {hook: {}}}}")
+	w.await("it is synced", func() bool { return w.images() == "old:1 web:1" && w.app("prod").Sync == "Synced" })
+	if got := w.app("prod").Requested; len(got) > 0 {
+		t.Errorf("it is still asked for: %s", got)
+	}
+	syncs := func() (n int, actors []string) {
+		entries, err := w.ledger.Entries(t.Context(), ledger.EntryQuery{Kinds: []string{deploy.KindSyncStarted}, Bare: true})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, e := range entries {
+			actors = append(actors, e.Actor)
+		}
+		return len(entries), actors
+	}
+	if n, actors := syncs(); n != 1 || actors[0] != "user:ada (unverified)" {
+		t.Errorf("%d syncs by %v", n, actors)
+	}
+	// A new commit and a restart ask for nothing.
+	w.commit("c2", map[string]string{"a.yaml": deployment("web", "web:2")})
+	w.stop()
+	w.start()
+	w.await("the new commit is seen", func() bool { return w.app("prod").Sync == "OutOfSync" && w.app("prod").Target == "c2" })
+	if n, _ := syncs(); n != 1 {
+		t.Errorf("there are %d syncs", n)
+	}
+	asks("{sync: {prune: true}}")
+	w.await("what is no more wanted goes", func() bool { return w.images() == "web:2" && w.app("prod").Sync == "Synced" })
+	if n, _ := syncs(); n != 2 {
+		t.Errorf("there are %d syncs", n)
+	}
+}

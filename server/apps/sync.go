@@ -2,13 +2,16 @@ package apps
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
 	"github.com/tiphys/tiphys/deploy"
 	"github.com/tiphys/tiphys/deploy/plan"
+	"github.com/tiphys/tiphys/manifest"
 )
 
 func (w *worker) options(automated bool) plan.Options {
@@ -53,6 +56,32 @@ func (w *worker) begin(ctx context.Context, comparison plan.Comparison, last pla
 	}
 	w.setOperation(plan.Begin(revision, w.c.o.Now().UTC()))
 	return w.record(ctx, deploy.KindSyncStarted, w.wanted.cause, actor, nil)
+}
+
+// beginRequested starts the sync that the definition asks for, if there is one, and else what begin would. That it began
+// and is asked for no more is one entry.
+func (w *worker) beginRequested(ctx context.Context, comparison plan.Comparison, last plan.Operation) error {
+	if len(w.row.Requested) == 0 || w.asked != nil {
+		return w.begin(ctx, comparison, last)
+	}
+	requested := w.row.Requested
+	var o manifest.Operation
+	if err := json.Unmarshal(requested, &o); err != nil || o.Sync == nil {
+		return fmt.Errorf("read the operation that was asked for: %w", err)
+	}
+	r := SyncRequest{Actor: "system", Prune: o.Sync.Prune, Resources: o.Sync.Resources, SyncOptions: slices.Clone(o.Sync.SyncOptions)}
+	if by := o.InitiatedBy; by != nil && by.Username != "" {
+		r.Actor = "user:" + by.Username + " (unverified)" // anybody can write this into a definition
+	}
+	if s := o.Sync.SyncStrategy; s != nil && s.Hook != nil && s.Hook.Force {
+		r.SyncOptions = append(r.SyncOptions, "Force=true")
+	}
+	w.asked, w.row.Requested = &r, nil
+	err := w.begin(ctx, comparison, last)
+	if err != nil {
+		w.asked, w.row.Requested = nil, requested
+	}
+	return err
 }
 
 // adopt notes what is deployed where no sync is needed to have it: a new release with the same images, for instance.

@@ -138,6 +138,16 @@ func (w *worker) define(ctx context.Context, d *declared) error {
 		w.row.Sync, w.row.Health = plan.SyncUnknown, deploy.Health{Status: health.Unknown}
 		w.row.Since = w.row.Created
 	}
+	// As in Argo CD an operation asks for one sync: it is on record until that begins. The definition keeps it, so that
+	// it counts again when the definition changes.
+	w.row.Requested = nil
+	if d.Operation != nil && d.Operation.Sync != nil {
+		raw, err := json.Marshal(d.Operation)
+		if err != nil {
+			return fmt.Errorf("write operation: %w", err)
+		}
+		w.row.Requested = raw
+	}
 	if err := w.record(ctx, deploy.KindApplicationSet, d.seq, "system", nil); err != nil {
 		w.row = before
 		return err
@@ -251,7 +261,7 @@ func (w *worker) reconcile(ctx context.Context) error {
 		w.judge(live)
 		op := w.operation()
 		if op.Phase != plan.Running {
-			if err := w.begin(ctx, comparison, op); err != nil {
+			if err := w.beginRequested(ctx, comparison, op); err != nil {
 				return err
 			}
 			if op = w.operation(); op.Phase != plan.Running {
