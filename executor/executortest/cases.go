@@ -31,6 +31,8 @@ func cases() []testCase {
 		"masked": masked, "exec": execute,
 		"double start": doubleStart, "hostile names": hostileNames, "volumes": volumes, "sub paths": subPaths,
 		"several containers": severalContainers, "container set": containerSet,
+		"order of a container set": setOrder, "failures in a container set": setFailures, "retries in a container set": setRetries,
+		"end of a container set": setEnds, "outputs of a container set": setOutputs,
 		"orphans": orphans,
 	} {
 		list = append(list, testCase{name: name, test: test})
@@ -471,51 +473,6 @@ func severalContainers(b *bench) {
 	p.Pod.Spec.InitContainers = []corev1.Container{{Name: "init", Image: b.setup.Image, Command: []string{"sh", "-c", "exit 9"}}}
 	if r := b.run(p); r.Phase != executor.Error && r.Phase != executor.Failed || r.ExitCode != nil {
 		b.Errorf("after an init container that fails: %+v", r)
-	}
-}
-
-// containerSet follows Argo's containerSet templates: a container starts after those that it depends on and is left
-// out if one of them failed (examples/container-set-template), and is run again in the same pod
-// (functional/TestContainerSetRetryFail).
-func containerSet(b *bench) {
-	set := func(a, main string) executor.Pod {
-		p := b.pod(main)
-		p.Pod.Spec.Volumes = []corev1.Volume{{Name: "work", VolumeSource: corev1.VolumeSource{EmptyDir: &corev1.EmptyDirVolumeSource{}}}}
-		mounts := []corev1.VolumeMount{{Name: "work", MountPath: "/desk"}}
-		p.Pod.Spec.Containers[0].VolumeMounts = mounts
-		p.Pod.Spec.Containers = append(p.Pod.Spec.Containers, corev1.Container{
-			Name: "a", Image: b.setup.Image, VolumeMounts: mounts, Command: []string{"sh", "-c", a},
-		})
-		p.Set, p.After = []string{"a", "main"}, map[string][]string{"main": {"a"}}
-		p.Outputs = executor.Outputs{Result: true}
-		return p
-	}
-	p := set("sleep 0.1; echo of a; echo x > /desk/x", "cat /desk/x")
-	r := b.run(p)
-	b.check(r, executor.Succeeded, 0, "")
-	if deref(r.Result) != "x" {
-		b.Errorf("result %q, want that of main", deref(r.Result))
-	}
-	r = b.run(set("exit 3", "echo must not run"))
-	b.check(r, executor.Failed, 3, "a: Error (exit code 3)")
-	if len(r.Containers) != 1 {
-		b.Errorf("main was run: %+v", r.Containers)
-	}
-	again := "test -e /desk/x || { touch /desk/x; exit 1; }"
-	p = set(again, "true")
-	p.Again, p.AgainWait = 1, 10*time.Millisecond
-	b.check(b.run(p), executor.Succeeded, 0, "")
-	p = set("exit 4", "true")
-	p.Again = 2
-	b.check(b.run(p), executor.Failed, 4, "a: Error (exit code 4)")
-	// Main ends first, and the pod with the last of the set.
-	p = set("sleep 0.2; echo late > /desk/x", "true")
-	p.After = nil
-	p.Outputs.Parameters = []manifest.Parameter{{Name: "x", ValueFrom: &manifest.ValueFrom{Path: "/desk/x"}}}
-	r = b.run(p)
-	b.check(r, executor.Succeeded, 0, "")
-	if r.Parameters["x"] != "late" {
-		b.Errorf("parameters %v, want what was written last", r.Parameters)
 	}
 }
 

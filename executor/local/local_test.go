@@ -119,6 +119,11 @@ func leftovers(dir string) string {
 			left = append(left, part+"/"+f.Name())
 		}
 	}
-	groups, _ := filepath.Glob("/sys/fs/cgroup/*/tiphys-*")
-	return strings.Join(append(left, groups...), "\n")
+	// Other servers of this machine have groups, too; a pod's has its attempt's name.
+	attempts, _ := os.ReadDir(filepath.Join(dir, "done"))
+	for _, a := range attempts {
+		groups, _ := filepath.Glob("/sys/fs/cgroup/*/tiphys-" + a.Name())
+		left = append(left, groups...)
+	}
+	return strings.Join(left, "\n")
 }
