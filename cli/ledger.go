@@ -39,8 +39,9 @@ func newLedgerVerify(std IO) *cobra.Command {
 	c := &cobra.Command{
 		Use: "verify", Short: "Check every entry's hash and place", Args: cobra.NoArgs,
 		Long: `Verify walks the ledger and checks that no entry is missing and that every hash follows from the one before.
-With --since and a head that "tiphys ledger head" printed before, what came after that head is walked, and rewriting of
-the whole chain and a cut tail are found, which no ledger shows by itself.
+With --since and a head that "tiphys ledger head" printed before, the entry of that head is compared with it and what
+came after is walked: rewriting of the whole chain and a cut tail are found, which no ledger shows by itself. Bodies of
+entries before that head are not read again: leave --since out for that.
 It asks a server, or reads a ledger file (--file), which must not be in use.
 
 Exit status: 0 whole, 1 faults were found.`,
@@ -66,12 +67,36 @@ Exit status: 0 whole, 1 faults were found.`,
 			fmt.Fprintf(std.Out, "entry %d: %s\n", f.Seq, f.What)
 		}
 		if len(rep.Faults) > 0 {
-			return fmt.Errorf("the ledger is not whole: %d faults in %d entries", len(rep.Faults), rep.Entries)
+			return fmt.Errorf("the ledger is not whole: %s", faults(rep))
 		}
-		fmt.Fprintf(std.Out, "whole: %d entries checked (%d pruned), up to %d %.16s\n", rep.Entries, rep.Pruned, rep.Head.Seq, rep.Head.Hash)
+		fmt.Fprintln(std.Out, whole(rep, head))
 		return nil
 	}
 	return c
+}
+
+func faults(rep ledger.Report) string {
+	text := "1 fault"
+	if n := len(rep.Faults); n > 1 {
+		text = fmt.Sprintf("%d faults", n)
+	}
+	if rep.Entries > 0 {
+		text += fmt.Sprintf(" in %d entries", rep.Entries)
+	}
+	return text
+}
+
+// whole says what a verification without faults has shown, which with an earlier head is two things.
+func whole(rep ledger.Report, since ledger.Head) string {
+	end := fmt.Sprintf("up to %d %.16s", rep.Head.Seq, rep.Head.Hash)
+	if since.Seq == 0 {
+		return fmt.Sprintf("whole: %d entries checked (%d pruned), %s", rep.Entries, rep.Pruned, end)
+	}
+	was := fmt.Sprintf("whole: entry %d is the one of the given head, so the ledger was neither cut nor written anew before it", since.Seq)
+	if rep.Entries == 0 {
+		return was + "; nothing was recorded since"
+	}
+	return fmt.Sprintf("%s; %d entries since then checked (%d pruned), %s", was, rep.Entries, rep.Pruned, end)
 }
 
 func readHead(in io.Reader, file string) (ledger.Head, error) {
