@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"path"
+	"slices"
 	"strings"
 	"time"
 
@@ -86,6 +87,11 @@ func (c Confined) Evaluate(ctx context.Context, root, file string, input map[str
 		return nil, errors.Join(errs...)
 	}
 	return []byte(got.Manifest), nil
+}
+
+// IsProgram tells by a file's name whether it is a program, in a language that is evaluated or in another.
+func IsProgram(file string) bool {
+	return slices.Contains(strings.Fields(".ts .js .mts .cts .mjs .cjs .tsx .jsx .py .go .rb .sh .bash .rs .java .kt .cs .php .pl .lua .exs"), path.Ext(file))
 }
 
 // Evaluable tells whether a file of a repository is a program that is evaluated, by its name; if not, the *Error says what to do instead.

@@ -14,6 +14,7 @@ import (
 	targetlocal "github.com/tiphys/tiphys/deploy/target/local"
 	"github.com/tiphys/tiphys/event"
 	"github.com/tiphys/tiphys/manifest"
+	"github.com/tiphys/tiphys/pipeline"
 	"github.com/tiphys/tiphys/secret"
 	"github.com/tiphys/tiphys/server/apps"
 )
@@ -45,6 +46,29 @@ func (s *Server) repoFile(ctx context.Context, url, revision, path string) ([]by
 	return root.ReadFile(path)
 }
 
+// programs evaluates programs of repositories, a few at a time: each may use hundreds of megabytes.
+func (s *Server) programs() func(ctx context.Context, url, revision, path string, input map[string]any) ([]byte, error) {
+	const most = 2
+	slots := make(chan struct{}, most)
+	return func(ctx context.Context, url, revision, path string, input map[string]any) ([]byte, error) {
+		if err := pipeline.Evaluable(path); err != nil {
+			return nil, err
+		}
+		dir, _, release, err := s.checkout(ctx, url, revision)
+		if err != nil {
+			return nil, err
+		}
+		defer release()
+		select {
+		case slots <- struct{}{}:
+			defer func() { <-slots }()
+		case <-ctx.Done():
+			return nil, fmt.Errorf("wait for other programs: %w", context.Cause(ctx))
+		}
+		return pipeline.Confined{}.Evaluate(ctx, dir, path, input)
+	}
+}
+
 // checkoutTimeout bounds a clone of a repository elsewhere.
 const checkoutTimeout = 5 * time.Minute
 
@@ -54,19 +78,19 @@ func (s *Server) checkout(ctx context.Context, url, revision string) (dir, sha s
 	if err := os.MkdirAll(parent, 0o755); err != nil { //nolint:gosec // the renderer is another user
 		return "", "", nil, fmt.Errorf("make folder for checkouts: %w", err)
 	}
-	dir, err = os.MkdirTemp(parent, "")
+	own, err := os.MkdirTemp(parent, "")
 	if err != nil {
 		return "", "", nil, fmt.Errorf("make folder for checkout: %w", err)
 	}
-	release = func() { _ = os.RemoveAll(dir) }
-	tree := filepath.Join(dir, "tree")
+	release = func() { _ = os.RemoveAll(own) }
+	tree := filepath.Join(own, "tree")
 	if name, ok := s.remote.RepositoryOf(url); ok {
 		sha, err = s.remote.Checkout(ctx, name, revision, tree)
 	} else {
 		sha, err = clone(ctx, url, revision, tree)
 	}
 	if err == nil {
-		err = os.Chmod(dir, 0o755) //nolint:gosec // the renderer is another user
+		err = os.Chmod(own, 0o755) //nolint:gosec // the renderer is another user
 	}
 	if err != nil {
 		release()

@@ -218,7 +218,7 @@ func (s *Server) gitIdentity(r *http.Request) (string, bool, bool, error) {
 func (s *Server) openEvents(context.Context) error {
 	s.events = events.New(events.Options{
 		Ledger: s.machine.Ledger, Runs: s.machine.Runs, Definitions: s.defs, Secret: s.machine.Runs.Secret,
-		File: s.repoFile, Now: s.o.Now, Log: s.o.Log, Fault: at("events", s.o.Fault),
+		File: s.repoFile, Program: s.programs(), Now: s.o.Now, Log: s.o.Log, Fault: at("events", s.o.Fault),
 	})
 	s.crons = crons.New(crons.Options{Ledger: s.machine.Ledger, Runs: s.machine.Runs, Definitions: s.defs, Now: s.o.Now, Log: s.o.Log})
 	return nil

@@ -32,6 +32,9 @@ type Options struct {
 	Definitions *definitions.Store
 	// Secret gives one key of a Secret.
 	Secret source.Lookup
+	// Program evaluates a program of a repository at a revision, for triggers with a Git source; what is wrong with the program is
+	// a [pipeline.Error].
+	Program func(ctx context.Context, url, revision, path string, input map[string]any) ([]byte, error)
 	// File reads a file of a repository at a revision, for triggers with a Git source.
 	File func(ctx context.Context, url, revision, path string) ([]byte, error)
 	Now  func() time.Time

@@ -432,7 +432,7 @@ func (c *Controller) fetch(ctx context.Context, f sensor.Firing, src *manifest.T
 	var err error
 	switch {
 	case src.Git != nil:
-		raw, err = c.o.File(ctx, src.Git.URL, revision(src.Git), src.Git.FilePath)
+		raw, err = c.fromGit(ctx, f, src.Git)
 	case src.ConfigMap != nil:
 		raw, err = c.configMap(ctx, namespaceOf(f), src.ConfigMap.Name, src.ConfigMap.Key)
 	case src.URL != nil:
