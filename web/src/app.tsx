@@ -1,4 +1,4 @@
-import { useState } from "preact/hooks";
+import { useEffect, useRef, useState } from "preact/hooks";
 import { call, Failure, loggedOut } from "./lib/api";
 import { useListKeys } from "./lib/keys";
 import { connection, restart } from "./lib/live";
@@ -64,11 +64,14 @@ function screen(at: string) {
 
 function Top() {
   const at = path.value;
+  const bar = useRef<HTMLElement>(null);
+  // On a phone the links do not all fit; the one of this screen is brought into sight.
+  useEffect(() => { bar.current?.querySelector(".on")?.scrollIntoView({ inline: "center", block: "nearest" }); }, [at]);
   const words = { live: "Live: changes appear as they happen", connecting: "Connecting to the server", lost: "No connection: what you see may be old", idle: "" };
   return (
     <div class="top">
       <a href="/" class="brand" aria-label="Tiphys, overview"><Wheel /><span>Tiphys</span></a>
-      <nav class="nav" aria-label="Main">
+      <nav class="nav" aria-label="Main" ref={bar}>
         {nav.map(([href, name]) => <a key={href} href={href} class={at === href || at.startsWith(href + "/") ? "on" : ""} aria-current={at.startsWith(href) ? "page" : undefined}>{name}</a>)}
       </nav>
       {connection.value !== "idle" && <span class={`live ${connection.value}`} role="status" title={words[connection.value]}><i aria-hidden="true" /><span class="wide">{connection.value === "live" ? "Live" : connection.value === "lost" ? "Offline" : "…"}</span></span>}

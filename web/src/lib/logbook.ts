@@ -2,7 +2,7 @@ import { strip } from "./ansi";
 import { Failure, lines } from "./api";
 
 /** cap is how many lines a browser keeps of one log; of a longer one the start and the end are kept. */
-export const cap = 100_000;
+export const cap = 150_000;
 /** tail is how many lines of the end are read where the whole is too long. */
 export const tail = 5_000;
 

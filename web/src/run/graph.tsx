@@ -28,7 +28,7 @@ export function Graph({ nodes, chosen, select, open, toggle }: ViewProps) {
   }, [chosen, placed, scale]);
   return (
     <div class="graphwrap">
-      <div class="graph" ref={box}>
+      <div class={placed && placed.lines.length > 150 ? "graph many" : "graph"} ref={box}>
         {placed && <svg width={placed.w * scale} height={placed.h * scale} viewBox={`0 0 ${placed.w} ${placed.h}`} role="group" aria-label="Graph of the run">
           {placed.lines.map((l) => <path key={`${l.from}>${l.to}`} d={l.d} class="edge" />)}
           {drawn.items.map((i) => {
@@ -113,8 +113,12 @@ function clip(s: string, room: number): string {
   const pen = document.createElement("canvas").getContext("2d");
   if (!pen) return s.slice(0, Math.floor(room / 8));
   pen.font = `600 12.5px ${getComputedStyle(document.body).fontFamily}`;
-  if (pen.measureText(s).width <= room) return s;
-  let n = s.length;
-  while (n > 1 && pen.measureText(s.slice(0, n) + "…").width > room) n--;
-  return s.slice(0, n) + "…";
+  const fits = (t: string) => pen.measureText(t).width <= room;
+  if (fits(s)) return s;
+  // Of a member of a loop the index tells more than the name, which its neighbours share.
+  const index = /\(\d+(:.*)?\)$/s.exec(s)?.[0] ?? "";
+  const end = index && fits("abc…" + index) ? index : "";
+  let n = s.length - end.length;
+  while (n > 1 && !fits(s.slice(0, n) + "…" + end)) n--;
+  return s.slice(0, n) + "…" + end;
 }

@@ -1,5 +1,5 @@
 import dagre from "@dagrejs/dagre";
-import { byName, type Shape } from "./model";
+import { byName, type Item, type Shape } from "./model";
 
 export interface Box { x: number; y: number; w: number; h: number }
 export interface Placed { boxes: Map<string, Box>; lines: { from: string; to: string; d: string }[]; w: number; h: number }
@@ -19,14 +19,11 @@ export function layout(s: Shape, dir: Direction): Placed {
   const g = new dagre.graphlib.Graph();
   g.setGraph({ rankdir: dir, nodesep: 14, ranksep: dir === "LR" ? 44 : 34, marginx: 20, marginy: 20 });
   g.setDefaultEdgeLabel(() => ({}));
-  // dagre stands the first edge of a node lowest, so what comes first is given last.
-  const items = [...s.items].sort((a, b) => byName(b.node, a.node));
-  const rank = new Map(items.map((i, n) => [i.id, n]));
-  for (const i of items) {
+  for (const i of s.items) {
     const { w, h } = i.small ? dot : size;
     g.setNode(i.id, { width: w, height: h });
   }
-  for (const [a, b] of [...s.edges].sort((x, y) => rank.get(x[1])! - rank.get(y[1])!)) g.setEdge(a, b);
+  for (const [a, b] of s.edges) g.setEdge(a, b);
   dagre.layout(g);
   const placed = read(g, s, dir);
   if (cache.size > 20) cache.clear();
@@ -34,16 +31,35 @@ export function layout(s: Shape, dir: Direction): Placed {
   return placed;
 }
 
-function read(g: InstanceType<typeof dagre.graphlib.Graph>, s: Shape, dir: Direction): Placed {
+type Graph = InstanceType<typeof dagre.graphlib.Graph>;
+
+/** seats gives siblings that hang on the same nodes their places by name, build(0) before build(1): dagre has no opinion on it, a reader has. */
+function seats(g: Graph, s: Shape, dir: Direction): Map<string, string> {
+  const alike = new Map<string, Item[]>();
+  for (const i of s.items) {
+    const key = `${i.small}|${(g.predecessors(i.id) ?? []).sort().join()}|${(g.successors(i.id) ?? []).sort().join()}`;
+    alike.set(key, [...(alike.get(key) ?? []), i]);
+  }
+  const at = (id: string) => { const n = g.node(id) as { x: number; y: number }; return dir === "LR" ? n.y : n.x; };
+  const out = new Map<string, string>();
+  for (const group of alike.values()) {
+    const places = group.map((i) => i.id).sort((a, b) => at(a) - at(b));
+    [...group].sort((a, b) => byName(a.node, b.node)).forEach((i, n) => out.set(i.id, places[n]!));
+  }
+  return out;
+}
+
+function read(g: Graph, s: Shape, dir: Direction): Placed {
   const boxes = new Map<string, Box>();
+  const seat = seats(g, s, dir);
   let w = 0, h = 0;
   for (const i of s.items) {
-    const n = g.node(i.id) as { x: number; y: number; width: number; height: number };
+    const n = g.node(seat.get(i.id)!) as { x: number; y: number; width: number; height: number };
     boxes.set(i.id, { x: n.x - n.width / 2, y: n.y - n.height / 2, w: n.width, h: n.height });
     w = Math.max(w, n.x + n.width / 2);
     h = Math.max(h, n.y + n.height / 2);
   }
-  const lines = s.edges.map(([from, to]) => ({ from, to, d: curve(boxes.get(from)!, boxes.get(to)!, (g.edge(from, to) as { points?: { x: number; y: number }[] }).points ?? [], dir) }));
+  const lines = s.edges.map(([from, to]) => ({ from, to, d: curve(boxes.get(from)!, boxes.get(to)!, (g.edge(seat.get(from)!, seat.get(to)!) as { points?: { x: number; y: number }[] }).points ?? [], dir) }));
   return { boxes, lines, w: w + 20, h: h + 20 };
 }
 

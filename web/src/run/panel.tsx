@@ -103,7 +103,7 @@ function Top({ run, node }: { run: Run; node: Node }) {
         {node.hostNodeName && <span class="faint wide">on {node.hostNodeName}</span>}
         <a href={trailPath(`run/${run.namespace}/${run.name}`)}>trail</a>
       </div>
-      {words.map((w) => <div key={w} class={`note ${isBad(node) ? "t-bad" : `t-${toneOf(node.phase) === "good" ? "none" : toneOf(node.phase)}`}`}>{w}</div>)}
+      {words.map((w) => <div key={w} class={`note ${isBad(node) ? "t-bad" : suspended(node) ? "t-wait" : `t-${toneOf(node.phase) === "good" ? "none" : toneOf(node.phase)}`}`}>{w}</div>)}
     </div>
   );
 }

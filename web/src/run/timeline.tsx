@@ -32,7 +32,7 @@ export function Timeline({ nodes, chosen, select, open, toggle, run }: ViewProps
             <span class="tlname" style={{ paddingLeft: `${depth * 12}px` }}><Glyph state={phase} size={14} /><span class="clip">{item.members ? `${stem(label(item.node))} × ${item.members.length}` : label(item.node)}</span></span>
             <span class="track">
               {Number.isFinite(start) && <i class={`t-${toneOf(phase)} ${item.members || isLeaf(item.node) ? "bar2" : "bar2 thin"}`} style={bar(start, end)} />}
-              {Number.isFinite(start) && <em style={beside(start, end)}>{duration(end - start)}</em>}
+              {Number.isFinite(start) && phase !== "Skipped" && phase !== "Omitted" && <em style={beside(start, end)}>{duration(end - start)}</em>}
             </span>
           </button>
         );

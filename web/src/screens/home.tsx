@@ -58,7 +58,7 @@ interface Matter { state: string; href: string; what: string; why: string; since
 
 /** attention gathers what does not go on without a person, the worst first. */
 export function attention(apps: App[], running: Run[], mrs: MR[], dead: Firing[]): Matter[] {
-  const ill = apps.filter((a) => !a.deleted && (a.health?.status === "Degraded" || a.message));
+  const ill = apps.filter((a) => !a.deleted && (a.health?.status === "Degraded" || (a.message && !a.preview)));
   return [
     ...ill.sort((a, b) => Number(!!a.preview) - Number(!!b.preview)).map((a) => ({ state: "Degraded", href: appPath(a.namespace, a.name), what: a.name, why: a.message || a.health?.message || "degraded", since: a.since })),
     ...dead.map((f) => ({ state: "dead", href: "/events", what: `${f.sensor ?? "sensor"} → ${f.trigger ?? ""}`, why: f.error || f.message || "could not be delivered", since: f.time })),

@@ -76,7 +76,7 @@ function Commits({ of }: { of: Commit[] }) {
 }
 
 function Statuses({ of }: { of: CommitStatus[] }) {
-  return <div class="list flat">{of.map((s) => {
+  return <div class="list flat wraps">{of.map((s) => {
     const name = <><b>{s.context}</b>{s.description && <span class="faint"> {s.description}</span>}</>;
     // Statuses of this server's own runs link to its own screens.
     const own = s.url && s.url.startsWith(window.location.origin + "/") ? s.url.slice(window.location.origin.length) : "";

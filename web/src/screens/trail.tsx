@@ -39,20 +39,35 @@ function Chain({ of, seq }: { of: string; seq: string }) {
     const me = t.entry ?? t.up?.[0];
     const up = (t.up ?? []).filter((e) => e.seq !== me?.seq).sort((a, b) => a.seq - b.seq);
     const down = t.down ?? [];
-    const shown = steps ? down : down.filter((d, i) => !d.entry.kind.startsWith("node.") || (down[i + 1]?.depth ?? 0) > d.depth);
+    const shown = indented(down, (d, i) => steps || !(d.entry.kind === "object.changed" || (d.entry.kind.startsWith("node.") && (down[i + 1]?.depth ?? 0) <= d.depth)));
     return (
       <>
         {up.length > 0 && me && <nav class="hchain" aria-label="The chain in short">{[...up, me].map((e) => <a key={e.seq} href={seqPath(e.seq)} class={e.seq === me.seq ? "on" : ""} title={e.subject}><Icon kind={e.kind} /><span>{e.kind}</span></a>)}</nav>}
         {up.length > 0 && <section><h2>Why</h2><div class="chain">{up.map((e) => <Line key={e.seq} e={e} />)}</div></section>}
         {me && <section><h2>This</h2><div class="chain"><Line e={me} here /></div></section>}
         <section><h2>What it led to <span class="count">{down.length}{t.truncated ? "+" : ""}</span></h2>
-          {(steps || shown.length < down.length) && <label class="check"><input type="checkbox" checked={steps} onChange={(e) => setSteps(e.currentTarget.checked)} /> also each change of a step ({down.filter((d) => d.entry.kind.startsWith("node.")).length})</label>}
-          {down.length ? <div class="chain">{shown.map((d) => <Line key={d.entry.seq} e={d.entry} depth={Math.max(0, d.depth - 1)} />)}</div> : <p class="quiet">Nothing yet.</p>}
+          {(steps || shown.length < down.length) && <label class="check"><input type="checkbox" checked={steps} onChange={(e) => setSteps(e.currentTarget.checked)} /> also each change of a step or object ({down.filter((d) => d.entry.kind.startsWith("node.") || d.entry.kind === "object.changed").length})</label>}
+          {down.length ? <div class="chain">{shown.map((d) => <Line key={d.entry.seq} e={d.entry} depth={d.depth} />)}</div> : <p class="quiet">Nothing yet.</p>}
           {t.truncated && <p class="quiet">There is more than is shown here. Open an entry further down to go on from it.</p>}
         </section>
       </>
     );
   }}</Wait>;
+}
+
+type Down = NonNullable<Trail["down"]>;
+
+/** indented leaves entries out and sets the others as deep as those above them that are shown. */
+function indented(down: Down, keep: (d: Down[number], i: number) => boolean): Down {
+  const above: { depth: number; shown: boolean }[] = [];
+  const out: Down = [];
+  down.forEach((d, i) => {
+    while (above.length && above[above.length - 1]!.depth >= d.depth) above.pop();
+    const shown = keep(d, i);
+    if (shown) out.push({ ...d, depth: above.filter((a) => a.shown).length });
+    above.push({ depth: d.depth, shown });
+  });
+  return out;
 }
 
 /** whole reads the trail of a thing from its first entry in the chain: the latest (say, that a run ended) leads to nothing. */
@@ -79,12 +94,10 @@ function brief(body: unknown): string {
 }
 
 function Latest() {
-  const head = useLoad("head", (s) => get<LedgerHead>("/ledger/head", {}, s));
-  return <Wait of={head}>{(h) => <Entries after={Math.max(0, h.seq - 50)} />}</Wait>;
-}
-
-function Entries({ after }: { after: number }) {
-  const entries = useLoad(`entries${after}`, (s) => get<{ items?: Entry[] }>("/entries", { after, limit: 50 }, s));
+  const entries = useLoad("entries", async (s) => {
+    const head = await get<LedgerHead>("/ledger/head", {}, s);
+    return get<{ items?: Entry[] }>("/entries", { after: Math.max(0, head.seq - 50), limit: 50 }, s);
+  }, { tables: ["run", "event", "application", "mr", "definition"] });
   return <Wait of={entries}>{(p) => (p.items?.length
     ? <section><h2>Latest entries</h2><div class="chain">{[...p.items].sort((a, b) => b.seq - a.seq).map((e) => <Line key={e.seq} e={e} />)}</div></section>
     : <Empty title="The ledger is empty"><p>It fills with the first push, run or deployment.</p></Empty>)}</Wait>;
@@ -94,7 +107,7 @@ function Line({ e, depth = 0, here }: { e: Entry; depth?: number; here?: boolean
   const [open, setOpen] = useState(false);
   const to = thing(e.subject);
   return (
-    <div class={here ? "entry here" : "entry"} style={{ marginLeft: `${Math.min(depth, 10) * 22}px` }}>
+    <div class={here ? "entry here" : "entry"} style={{ "--depth": Math.min(depth, 10) }}>
       <Icon kind={e.kind} />
       <div class="grow">
         <div class="entryline"><b>{e.kind}</b>{to ? <a href={to}>{e.subject}</a> : <span class="subject">{e.subject}</span>}<span class="faint">{brief(e.body)}</span></div>

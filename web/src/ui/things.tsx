@@ -102,12 +102,12 @@ export function AppCard({ app }: { app: App }) {
       {app.preview?.title && <div class="ptitle">{app.preview.title}</div>}
       <div class="meta">
         {v && <b>{v}</b>}
-        <Sha of={app.commit || app.revision} />
+        {(app.commit || app.revision) && <Sha of={app.commit || app.revision} />}
         <MRRef repo={app.preview?.repo} number={app.mr} />
         <span>{app.preview && !v ? "opened" : "deployed"} <Ago t={app.since} /></span>
       </div>
       {app.health?.message && app.health.status !== "Healthy" && <p class={`why t-${toneOf(app.health.status)} word`}>{app.health.message}</p>}
-      {app.message && <p class="why t-bad word">{app.message}</p>}
+      {app.message && app.message !== app.health?.message && <p class="why t-bad word">{app.message}</p>}
       {!!app.urls?.length && <div class="urls">{app.urls.map((u) => <Out key={u} href={u} />)}</div>}
       {images.length > 0 && <div class="images">{images.map(([name, image]) => <span key={name} title={image}>{name} <Sha of={image} /></span>)}</div>}
     </article>
