@@ -149,6 +149,9 @@ type Document struct {
 // Read makes a document of an event. The event must not be changed while the document is used.
 func Read(e event.Event) *Document { return &Document{event: &e} }
 
+// ReadRecorded makes a document of an event of the ledger, whose data is valid JSON: it was looked through before it was recorded.
+func ReadRecorded(e event.Event) *Document { return &Document{event: &e, checked: true, valid: true} }
+
 // get is the value at a path of data that is valid.
 func (d *Document) get(path string) gjson.Result {
 	r, ok := d.values[path]

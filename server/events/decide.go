@@ -132,7 +132,7 @@ func (c *Controller) hand(f sensor.Firing) {
 
 func (c *Controller) decideOne(ctx context.Context, e event.Event, cache map[string]map[string]sensor.State) (outcome, error) {
 	out := outcome{event: e, decided: event.Decided{EventID: e.ID}}
-	doc := sensor.Read(e)
+	doc := sensor.ReadRecorded(e)
 	c.mu.RLock()
 	sensors := c.sensors
 	c.mu.RUnlock()
@@ -230,25 +230,7 @@ func writeDecided(tx ledger.Tx, e event.Event, body ledger.Encoded, firings []se
 		return err
 	}
 	for _, f := range firings {
-		actor := "sensor:" + f.Sensor
-		raw, err := json.Marshal(f)
-		if err != nil {
-			return fmt.Errorf("encode firing %s: %w", f.Key, err)
-		}
-		fired, err := tx.Append(ledger.Draft{
-			Actor: actor, Kind: event.KindFired, Subject: event.Subject(e), Cause: decided.Seq, Unique: event.FiringKey(f.Key),
-			Body: event.Fired{Key: f.Key, EventID: e.ID, Sensor: f.Sensor, Trigger: f.Trigger, Number: f.Number, Events: f.Events, Firing: raw},
-		})
-		if err != nil {
-			return err
-		}
-		if f.Problem != "" {
-			_, err = tx.Append(ledger.Draft{Actor: actor, Kind: event.KindFailed, Subject: event.Subject(e), Cause: fired.Seq,
-				Body: event.Settled{Key: f.Key, Error: f.Problem, Dead: true}})
-		} else {
-			err = tx.Enqueue(ledger.Work{Queue: queue, Key: f.Key, Due: tx.Now(), Lease: lease, Cause: fired.Seq, Body: raw})
-		}
-		if err != nil {
+		if err := writeFiring(tx, event.Subject(e), e.ID, f, decided.Seq, lease); err != nil {
 			return err
 		}
 	}
