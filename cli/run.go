@@ -202,17 +202,25 @@ func decodeFiles(ctx context.Context, std IO, files []string) ([]manifest.Object
 	var objects []manifest.Object
 	var diags []manifest.Diagnostic
 	for _, name := range files {
-		data, err := readManifest(ctx, std, name)
+		name, data, err := manifestText(ctx, std, name)
 		if err != nil {
 			return nil, nil, err
-		}
-		if kindOfFile(name) != pipeline.Manifest {
-			name += " (rendered)" // its lines are those of tiphys render
 		}
 		found, ds := manifest.Decode(name, data)
 		objects, diags = append(objects, found...), append(diags, ds...)
 	}
 	return objects, diags, manifest.FirstError(diags)
+}
+
+// manifestText reads one manifest, or runs a program that makes it, and gives the name for what is said of it.
+func manifestText(ctx context.Context, std IO, file string) (name string, data []byte, err error) {
+	if data, err = readManifest(ctx, std, file); err != nil {
+		return "", nil, err
+	}
+	if kindOfFile(file) != pipeline.Manifest {
+		file += " (rendered)" // its lines are those of tiphys render
+	}
+	return file, data, nil
 }
 
 // maxManifest bounds what is read of one file before it is looked at.

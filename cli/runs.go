@@ -3,7 +3,6 @@ package cli
 import (
 	"bufio"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -45,7 +44,7 @@ func newSubmit(std IO) *cobra.Command {
 	f.BoolVarP(&watch, "watch", "w", false, "follow the run; the exit code tells how it ended")
 	c.RunE = func(c *cobra.Command, args []string) error {
 		cl := server()
-		var body any
+		var body map[string]any
 		to := path("workflows", *ns)
 		switch {
 		case from != "" && len(args) == 0:
@@ -54,17 +53,17 @@ func newSubmit(std IO) *cobra.Command {
 				return usage(fmt.Errorf("--from %q is not of the form KIND/NAME", from))
 			}
 			to += "/submit"
-			body = map[string]any{"resourceKind": kind, "resourceName": object, "submitOptions": map[string]any{
-				"parameters": params, "entryPoint": entrypoint, "name": name, "labels": strings.Join(labels, ","),
-			}}
+			body = map[string]any{"resourceKind": kind, "resourceName": object}
 		case from == "" && len(args) == 1:
-			wf, err := workflowOf(c.Context(), std, args[0], params, entrypoint, name, labels)
-			if err != nil {
+			var err error
+			if body, err = submissionOf(c.Context(), std, args[0]); err != nil {
 				return usage(err)
 			}
-			body = map[string]any{"workflow": wf}
 		default:
 			return usage(errors.New("give a file, or --from KIND/NAME"))
+		}
+		body["submitOptions"] = map[string]any{
+			"parameters": params, "entryPoint": entrypoint, "name": name, "labels": strings.Join(labels, ","),
 		}
 		var wf struct {
 			Metadata struct{ Name, Namespace string } `json:"metadata"`
@@ -81,73 +80,29 @@ func newSubmit(std IO) *cobra.Command {
 	return c
 }
 
-// workflowOf reads a file with one Workflow and sets what the flags say.
-func workflowOf(ctx context.Context, std IO, file string, params []string, entrypoint, name string, labels []string) (map[string]any, error) {
-	objects, _, err := decodeFiles(ctx, std, []string{file})
+// submissionOf reads a file with one Workflow. The server gets it as it was written: what it finds wrong it says with
+// the user's file, line and column.
+func submissionOf(ctx context.Context, std IO, file string) (map[string]any, error) {
+	name, data, err := manifestText(ctx, std, file)
 	if err != nil {
 		return nil, err
 	}
-	var found []manifest.Object
+	objects, diags := manifest.Decode(name, data)
+	if err := manifest.FirstError(diags); err != nil {
+		return nil, err
+	}
+	found := 0
 	for _, o := range objects {
 		if o.Kind == "Workflow" {
-			found = append(found, o)
+			found++
+			continue
 		}
+		fmt.Fprintf(std.Err, "warning: %s: %s %s is not declared by submit: use tiphys apply\n", o.Position, o.Kind, o.Name)
 	}
-	if len(found) != 1 {
-		return nil, fmt.Errorf("%s has %d Workflows and one is wanted (declare templates with tiphys apply)", file, len(found))
+	if found != 1 {
+		return nil, fmt.Errorf("%s has %d Workflows and one is wanted (declare templates with tiphys apply)", file, found)
 	}
-	var wf map[string]any
-	if err := json.Unmarshal(found[0].Tree.JSON(), &wf); err != nil {
-		return nil, err
-	}
-	return wf, setWorkflow(wf, params, entrypoint, name, labels)
-}
-
-func setWorkflow(wf map[string]any, params []string, entrypoint, name string, labels []string) error {
-	values, err := parameters(params)
-	if err != nil {
-		return err
-	}
-	meta, spec := child(wf, "metadata"), child(wf, "spec")
-	if name != "" {
-		meta["name"] = name
-	}
-	if entrypoint != "" {
-		spec["entrypoint"] = entrypoint
-	}
-	marks, err := parameters(labels)
-	if err != nil {
-		return err
-	}
-	for k, v := range marks {
-		child(meta, "labels")[k] = v
-	}
-	if len(values) == 0 {
-		return nil
-	}
-	args := child(spec, "arguments")
-	list, _ := args["parameters"].([]any)
-	for _, p := range list {
-		m, _ := p.(map[string]any)
-		if v, ok := values[fmt.Sprint(m["name"])]; ok {
-			m["value"] = v
-			delete(values, fmt.Sprint(m["name"]))
-		}
-	}
-	for k, v := range values {
-		list = append(list, map[string]any{"name": k, "value": v})
-	}
-	args["parameters"] = list
-	return nil
-}
-
-func child(m map[string]any, key string) map[string]any {
-	c, ok := m[key].(map[string]any)
-	if !ok {
-		c = map[string]any{}
-		m[key] = c
-	}
-	return c
+	return map[string]any{"manifest": string(data), "file": name}, nil
 }
 
 func newList(std IO) *cobra.Command {

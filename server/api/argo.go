@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 	"time"
 
@@ -90,35 +91,53 @@ func (a *API) argoList(w http.ResponseWriter, r *http.Request) {
 	reply(w, map[string]any{"items": items, "metadata": meta})
 }
 
-// submission reads {"workflow": {...}} into a manifest's object.
-func submission(r *http.Request) (manifest.Object, error) {
+// submission reads a manifest's object: {"workflow": {...}} as Argo's clients send it, or {"manifest": "text", "file":
+// "name"} as it was written, so that errors name the user's own file, line and column. Options go with the latter.
+func submission(r *http.Request) (s runs.Submission, err error) {
 	var body struct {
 		Workflow json.RawMessage `json:"workflow"`
+		Manifest string          `json:"manifest"`
+		File     string          `json:"file"`
+		Options  submitOptions   `json:"submitOptions"`
 	}
 	if err := decode(r, &body); err != nil {
-		return manifest.Object{}, err
+		return s, err
 	}
-	objects, diags := manifest.Decode("workflow", body.Workflow)
+	name, data := "workflow", []byte(body.Workflow)
+	if body.Manifest != "" {
+		if len(body.Workflow) > 0 {
+			return s, badRequest("send a workflow or a manifest, not both")
+		}
+		name, data = "manifest", []byte(body.Manifest)
+		if body.File != "" {
+			name = body.File
+		}
+	}
+	objects, diags := manifest.Decode(name, data)
 	if err := manifest.FirstError(diags); err != nil {
-		return manifest.Object{}, &workflow.InvalidError{Diagnostics: diags}
+		return s, &workflow.InvalidError{Diagnostics: diags}
+	}
+	if body.Manifest != "" {
+		objects = slices.DeleteFunc(objects, func(o manifest.Object) bool { return o.Kind != "Workflow" })
 	}
 	if len(objects) != 1 || objects[0].Kind != "Workflow" {
-		return manifest.Object{}, badRequest(`send {"workflow": {...}} with one object of kind Workflow`)
+		return s, badRequest(`send {"workflow": {...}}, or {"manifest": "text"}, with one object of kind Workflow`)
 	}
-	return objects[0], nil
+	s.Object = objects[0]
+	return s, body.Options.into(&s)
 }
 
 func (a *API) argoCreate(w http.ResponseWriter, r *http.Request) {
-	obj, err := submission(r)
+	s, err := submission(r)
 	if err != nil {
 		fail(w, err)
 		return
 	}
-	a.submit(w, r, runs.Submission{Object: obj})
+	a.submit(w, r, s)
 }
 
 func (a *API) submit(w http.ResponseWriter, r *http.Request, s runs.Submission) {
-	s.Actor = gate.From(r.Context()).Actor
+	s.Actor = gate.From(r.Context()).String()
 	if s.Object.Namespace == "" {
 		s.Namespace = r.PathValue("namespace")
 	}
@@ -149,6 +168,22 @@ type submitOptions struct {
 	Annotations  string   `json:"annotations"`
 }
 
+// into puts the options into a submission.
+func (o submitOptions) into(s *runs.Submission) (err error) {
+	s.Name, s.Entrypoint = o.Name, o.EntryPoint
+	if o.GenerateName != "" {
+		s.Object.GenerateName = o.GenerateName
+	}
+	if s.Parameters, err = pairs(o.Parameters); err != nil {
+		return err
+	}
+	if s.Labels, err = pairs(strings.Split(o.Labels, ",")); err != nil {
+		return err
+	}
+	s.Annotations, err = pairs(strings.Split(o.Annotations, ","))
+	return err
+}
+
 func (a *API) argoSubmit(w http.ResponseWriter, r *http.Request) {
 	var body struct {
 		ResourceKind  string        `json:"resourceKind"`
@@ -164,17 +199,7 @@ func (a *API) argoSubmit(w http.ResponseWriter, r *http.Request) {
 		fail(w, err)
 		return
 	}
-	o := body.SubmitOptions
-	s.Name, s.Entrypoint = o.Name, o.EntryPoint
-	if o.GenerateName != "" {
-		s.Object.GenerateName = o.GenerateName
-	}
-	if s.Parameters, err = pairs(o.Parameters); err == nil {
-		if s.Labels, err = pairs(strings.Split(o.Labels, ",")); err == nil {
-			s.Annotations, err = pairs(strings.Split(o.Annotations, ","))
-		}
-	}
-	if err != nil {
+	if err := body.SubmitOptions.into(&s); err != nil {
 		fail(w, err)
 		return
 	}
@@ -237,16 +262,17 @@ func pairs(list []string) (map[string]string, error) {
 }
 
 func (a *API) argoLint(w http.ResponseWriter, r *http.Request) {
-	obj, err := submission(r)
+	s, err := submission(r)
 	if err != nil {
 		fail(w, err)
 		return
 	}
-	if err := a.Runs.Lint(r.Context(), runs.Submission{Object: obj, Namespace: r.PathValue("namespace")}); err != nil {
+	s.Namespace = r.PathValue("namespace")
+	if err := a.Runs.Lint(r.Context(), s); err != nil {
 		fail(w, err)
 		return
 	}
-	reply(w, obj.Tree)
+	reply(w, s.Object.Tree)
 }
 
 func (a *API) argoGet(w http.ResponseWriter, r *http.Request) {
@@ -290,7 +316,7 @@ func (a *API) argoVerb(w http.ResponseWriter, r *http.Request) {
 	}
 	ns, name := r.PathValue("namespace"), r.PathValue("name")
 	err = a.Runs.Control(r.Context(), ns, name, workflow.Control{
-		Meta: workflow.Meta{Actor: gate.From(r.Context()).Actor}, Verb: verb, Nodes: body.NodeFieldSelector, Parameters: params,
+		Meta: workflow.Meta{Actor: gate.From(r.Context()).String()}, Verb: verb, Nodes: body.NodeFieldSelector, Parameters: params,
 		Phase: workflow.Phase(body.Phase), Message: body.Message, RestartSuccessful: body.RestartSuccessful,
 	})
 	if err != nil {
@@ -301,7 +327,7 @@ func (a *API) argoVerb(w http.ResponseWriter, r *http.Request) {
 }
 
 func (a *API) argoDelete(w http.ResponseWriter, r *http.Request) {
-	if err := a.Runs.Delete(r.Context(), r.PathValue("namespace"), r.PathValue("name"), gate.From(r.Context()).Actor); err != nil {
+	if err := a.Runs.Delete(r.Context(), r.PathValue("namespace"), r.PathValue("name"), gate.From(r.Context()).String()); err != nil {
 		fail(w, err)
 		return
 	}
