@@ -29,7 +29,7 @@ export default (c) => {
 		{"deep.ts", "export default function f(): any { return [f()]; }", "calls are nested deeper"},
 		{"above.ts", `import x from "../../../etc/passwd"; export default x`, "outside of the folder"},
 		{"process.ts", `export default { kind: process.env.PATH }`, "ReferenceError: process is not defined"},
-		{"much.ts", `export default { kind: "Workflow", a: Array(100).fill("x".repeat(1 << 20)) }`, "more than 8388608"},
+		{"much.ts", `export default { kind: "Workflow", a: Array(100).fill("x".repeat(1 << 20)) }`, "ci/much.ts: the"}, // manifest has too many bytes, or program ran too long,
 		{"print.py", "print('{}')", "evaluates TypeScript and JavaScript only"},
 	}
 }
