@@ -51,9 +51,9 @@ func work(root *os.Root, body []byte) (any, error) {
 	}
 	switch task.Do {
 	case "memory":
-		var all [][]byte
-		for {
-			all = append(all, []byte(strings.Repeat("x", 1<<24)))
+		text := "x"
+		for len(text) > 0 {
+			text += text
 		}
 	case "loop":
 		for n := 0; n >= 0; n++ {
@@ -91,7 +91,13 @@ func work(root *os.Root, body []byte) (any, error) {
 	return f, nil
 }
 
-func deeper(n int) int { return deeper(n+1) + 1 }
+// deeper ends only after more calls than fit anywhere.
+func deeper(n int) int {
+	if n == 1<<40 {
+		return n
+	}
+	return deeper(n+1) + 1
+}
 
 func TestConfined(t *testing.T) {
 	if os.Geteuid() != 0 {
