@@ -323,8 +323,18 @@ type ContainerNode struct {
 
 // DataTemplate lists artifacts and transforms the list.
 type DataTemplate struct {
-	Source         map[string]any   `json:"source"`
-	Transformation []map[string]any `json:"transformation,omitempty"`
+	Source         DataSource       `json:"source"`
+	Transformation []Transformation `json:"transformation,omitempty"`
+}
+
+// DataSource is where the list comes from: the keys below an artifact's key.
+type DataSource struct {
+	ArtifactPaths *Artifact `json:"artifactPaths,omitempty"`
+}
+
+// Transformation is one step from a list to another value, an expression (expr-lang) over "data".
+type Transformation struct {
+	Expression string `json:"expression"`
 }
 
 // Arguments are given to a template or workflow.

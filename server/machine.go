@@ -186,6 +186,7 @@ func (m *Machine) prepare(o MachineOptions) {
 	}
 	m.Runs = runs.New(runs.Options{
 		Ledger: m.Ledger, Executor: m.Executor, Host: o.Host, RefuseHost: o.RefuseHost, Objects: objects, Validate: validator(objects),
+		List:  lister(m.Artifacts, o.Authorize),
 		Token: o.Token, Env: o.Env, Now: o.Now, Log: m.log, Orphan: o.Orphan, Fault: at("runs", o.Fault),
 	})
 }

@@ -160,7 +160,7 @@ func (t *turn) halt(rule func(*node) (message string, ends bool)) {
 			continue
 		}
 		switch {
-		case n.planned, n.lock == lockWaiting, n.memo, n.Type == NodeSuspend, n.Type == NodeHTTP:
+		case n.planned, n.lock == lockWaiting, n.memo, n.Type == NodeSuspend, n.asks():
 			t.finish(n, Failed, message, nil)
 		case n.need && n.open == 0:
 			t.finish(n, Failed, message, nil)
@@ -290,7 +290,7 @@ func (t *turn) got(g Got) error {
 		return t.gotRunLock(g)
 	}
 	verb, id, _ := cutKey(key)
-	if verb == "objects" {
+	if verb == "objects" || verb == "list" {
 		id, _, _ = strings.Cut(id, "/")
 	}
 	n := t.s.nodes[id]
@@ -302,6 +302,8 @@ func (t *turn) got(g Got) error {
 		t.gotObjects(n, g)
 	case "memo":
 		return t.gotMemo(n, g)
+	case "list":
+		return t.gotList(n, g)
 	case "node":
 		t.gotLock(n, g)
 	default:

@@ -20,6 +20,8 @@ import (
 // script is the file "script" of a fixture: what pods do, by display name of their node, and what persons do.
 type script struct {
 	Pods map[string]workflowtest.Outcome `json:"pods"`
+	// Keys are the artifacts of the store.
+	Keys []string `json:"keys"`
 	Do   []struct {
 		// When the node with this display name is in this phase, or after Commands commands…
 		Node  string         `json:"node"`
@@ -63,7 +65,7 @@ func runFixture(t *testing.T, file string) {
 	if err := json.Unmarshal(raw, &s); err != nil {
 		t.Fatal(err)
 	}
-	w := &workflowtest.World{Stuck: 10000}
+	w := &workflowtest.World{Stuck: 10000, Keys: s.Keys}
 	w.Outcome = func(n workflow.Node, _ executor.Pod) workflowtest.Outcome {
 		o := s.Pods[n.DisplayName]
 		o.Takes = time.Duration(o.Takes.Nanoseconds()) * time.Second // the script says seconds

@@ -10,10 +10,17 @@ import (
 	"github.com/tiphys/tiphys/workflow/expression"
 )
 
-// request asks for the request of an http template. Nobody but the engine watches over its deadline: a pod's is the
-// executor's business, and that of the whole run has a timer of its own.
+// asks reports whether a leaf waits for an answer instead of a pod. Nobody but the engine watches over its deadline: a
+// pod's is the executor's business, and that of the whole run has a timer of its own.
+func (n *node) asks() bool { return n.pod != nil && (n.Type == NodeHTTP || n.pod.Asks) }
+
+// request asks for the request of an http template.
 func (t *turn) request(n *node, typed *manifest.Template, pod *podStart) {
 	t.effect(Request{Node: n.ID, Attempt: pod.Attempt, HTTP: *typed.HTTP})
+	t.watchDeadline(n, pod)
+}
+
+func (t *turn) watchDeadline(n *node, pod *podStart) {
 	if run := t.s.deadline(); pod.Deadline != nil && (run == nil || pod.Deadline.Before(*run)) {
 		t.effect(SetTimer{Key: "node/" + n.ID, At: *pod.Deadline})
 	}

@@ -102,7 +102,7 @@ func (t *turn) invoke(v invocation) {
 		n.Strategy = rs
 		n.Type = NodeRetry
 	}
-	if v.callee.kind == "resource" || v.callee.kind == "plugin" || v.callee.kind == "data" {
+	if v.callee.kind == "resource" || v.callee.kind == "plugin" {
 		t.createDone(v, n.Type, Error, unsupported(v.callee.kind))
 		return
 	}

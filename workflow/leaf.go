@@ -48,7 +48,7 @@ func (t *turn) startPod(n *node, fresh bool, tm *template) {
 		t.refuse(n, fresh, err)
 		return
 	}
-	pod := &podStart{Attempt: t.s.attempts[n.ID], Template: raw, HTTP: n.Type == NodeHTTP}
+	pod := &podStart{Attempt: t.s.attempts[n.ID], Template: raw, HTTP: n.Type == NodeHTTP, Asks: typed.Data != nil}
 	if err := t.deadlineOf(n, typed, pod); err != nil {
 		t.refuse(n, fresh, err)
 		return
@@ -62,8 +62,12 @@ func (t *turn) startPod(n *node, fresh bool, tm *template) {
 	if n == nil || t.err != nil {
 		return
 	}
-	if n.Type == NodeHTTP {
+	switch {
+	case n.Type == NodeHTTP:
 		t.request(n, typed, pod)
+		return
+	case typed.Data != nil:
+		t.listArtifacts(n, typed.Data, pod)
 		return
 	}
 	t.effect(StartPod{Node: n.ID, Attempt: pod.Attempt})
@@ -543,7 +547,7 @@ func (t *turn) fired(key string) error {
 	}
 	switch verb {
 	case "node":
-		if n.Type == NodeHTTP && n.pod != nil {
+		if n.asks() {
 			t.finish(n, Failed, n.pod.Reason, nil)
 			return nil
 		}

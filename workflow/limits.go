@@ -30,7 +30,7 @@ func Limits() map[string]manifest.Limit {
 				"metrics", "annotations", "serviceAccountName", "automountServiceAccountToken", "executor", "nodeSelector", "affinity",
 				"tolerations", "schedulerName", "priorityClassName", "priority", "podResources",
 			},
-			Refused: []string{"resource", "data", "plugin", "resourceClaims"},
+			Refused: []string{"resource", "plugin", "resourceClaims"},
 		},
 		"RetryStrategy":    {NoEffect: []string{"affinity"}},
 		"MutexRef":         {NoEffect: []string{"database"}},
@@ -70,13 +70,13 @@ func Unsupported(kind string, tree any) []manifest.Diagnostic {
 	default:
 		return nil
 	}
-	return manifest.Support{Types: Limits(), Refuse: refusal}.Find(t, tree)
+	return append(manifest.Support{Types: Limits(), Refuse: refusal}.Find(t, tree), unlistable("", tree)...)
 }
 
 // refusal says why a field is refused, and what to do instead.
 func refusal(field string) (message, hint string) {
 	switch field {
-	case "resource", "plugin", "data":
+	case "resource", "plugin":
 		return unsupported(field), "use a container or script template"
 	case "jsonPath", "jqFilter":
 		return field + " belongs to resource templates, which need Kubernetes", "write the value to a file and take it with valueFrom.path"

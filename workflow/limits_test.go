@@ -122,7 +122,7 @@ spec:
 // where it knows no better.
 func TestRefusedAtSubmission(t *testing.T) {
 	text := strings.Replace(cronLimited[:strings.Index(cronLimited, "    hostNetwork")], "CronWorkflow", "Workflow", 1)
-	text = strings.Replace(text, "  workflowSpec:\n    entrypoint: main\n", "  entrypoint: main\n  templates:\n  - name: main\n    data: {source: {}}\n", 1)
+	text = strings.Replace(text, "  workflowSpec:\n    entrypoint: main\n", "  entrypoint: main\n  templates:\n  - name: main\n    data: {source: {artifactPaths: {git: {repo: x}}}}\n", 1)
 	text = strings.Replace(text, "  successfulJobsHistoryLimit: 3\n  schedules: [\"* * * * *\"]\n", "", 1)
 	w := &workflowtest.World{}
 	wf, positions, err := w.Load("w.yaml", []byte(text))
@@ -130,7 +130,7 @@ func TestRefusedAtSubmission(t *testing.T) {
 		t.Fatal(err)
 	}
 	_, err = w.Submit(wf, func(c *workflow.Submit) { c.Positions = positions })
-	const want = "w.yaml:7:5: needs Kubernetes: a data template cannot run on this machine (use a container or script template)"
+	const want = "w.yaml:7:5: data.source.artifactPaths: only a folder of the built-in store can be listed: give it s3 with a key and nothing else"
 	if err == nil || err.Error() != want {
 		t.Errorf("got %v, want %s", err, want)
 	}

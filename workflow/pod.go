@@ -20,7 +20,7 @@ import (
 // and environment are Argo's. Token, Resolve and Mask are the caller's to fill in.
 func Pod(s *State, nodeID string, attempt int) (executor.Pod, error) {
 	n := s.nodes[nodeID]
-	if n == nil || n.pod == nil || n.Type != NodePod {
+	if n == nil || n.pod == nil || n.Type != NodePod || n.asks() {
 		return executor.Pod{}, fmt.Errorf("make pod: run %s has no pod node %q", s.run.Name, nodeID)
 	}
 	var tm manifest.Template

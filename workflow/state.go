@@ -136,6 +136,8 @@ type podStart struct {
 	Lost int `json:"lost,omitempty"`
 	// HTTP marks a request instead of a pod.
 	HTTP bool `json:"http,omitempty"`
+	// Asks marks a question, such as a list of artifacts, instead of a pod.
+	Asks bool `json:"asks,omitempty"`
 }
 
 // Run is the summary of the run.

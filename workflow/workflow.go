@@ -90,6 +90,8 @@ type Got struct {
 	Waiting string
 	// Memo answers a Need for a memoised result: the stored outputs, nil for a miss.
 	Memo json.RawMessage
+	// Keys answers a Need for a list of artifacts, in order.
+	Keys []string
 	// Error says that the answer cannot be had.
 	Error string
 }
@@ -172,11 +174,18 @@ type CancelTimer struct {
 	Key string `json:"key"`
 }
 
-// Need asks for objects that only became known during the run, or for a memoised result.
+// Need asks for objects that only became known during the run, for a memoised result, or for a list of artifacts.
 type Need struct {
 	Key  string `json:"key"`
 	Refs []Ref  `json:"refs,omitempty"`
 	Memo *Memo  `json:"memo,omitempty"`
+	List *List  `json:"list,omitempty"`
+}
+
+// List asks for the keys below a folder of the built-in store, on behalf of a node.
+type List struct {
+	Node   string `json:"node"`
+	Folder string `json:"folder"`
 }
 
 // Memo names a memoised result.

@@ -310,9 +310,13 @@ func TestRequest(t *testing.T) {
 		{"not trusted", func(f *sensor.Firing) { f.Template.HTTP.TLS = nil }, "", "certificate"},
 		{"no certificate", func(f *sensor.Firing) { f.Template.HTTP.TLS.CACertSecret = ref("k", "bad") }, "", "holds no certificate in PEM: cannot be carried out"},
 		{"no secret", func(f *sensor.Firing) { f.Template.HTTP.BasicAuth.Password = ref("k", "none") }, "", "password: read secret ports/k key none"},
-		{"allowed", func(f *sensor.Firing) { f.Policy = &manifest.TriggerPolicy{Status: &manifest.StatusPolicy{Allow: []int32{202}}} },
+		{"allowed", func(f *sensor.Firing) {
+			f.Policy = &manifest.TriggerPolicy{Status: &manifest.StatusPolicy{Allow: []int32{202}}}
+		},
 			`PUT other.test ada:p A=1 S=sealed M=mapped D=dynamic  a "text"`, ""},
-		{"not allowed", func(f *sensor.Firing) { f.Policy = &manifest.TriggerPolicy{Status: &manifest.StatusPolicy{Allow: []int32{200}}} },
+		{"not allowed", func(f *sensor.Firing) {
+			f.Policy = &manifest.TriggerPolicy{Status: &manifest.StatusPolicy{Allow: []int32{200}}}
+		},
 			`PUT other.test ada:p A=1 S=sealed M=mapped D=dynamic  a "text"`, "answered 202 Accepted"},
 		{"slow", func(f *sensor.Firing) { f.Template.HTTP.URL += "/slow"; f.Template.HTTP.Timeout = 1 }, "", "the trigger took longer than 1s"},
 	} {

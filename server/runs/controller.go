@@ -11,6 +11,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/tiphys/tiphys/artifact"
 	"github.com/tiphys/tiphys/executor"
 	"github.com/tiphys/tiphys/ledger"
 	"github.com/tiphys/tiphys/manifest"
@@ -50,6 +51,8 @@ type Options struct {
 	// reason allows it, and nil allows it to all.
 	RefuseHost func(ctx context.Context, s Submission) (reason, hint string)
 	Objects    Objects
+	// List gives the keys below a folder of the built-in store, on behalf of a run's node, or refuses it; nil has none.
+	List func(ctx context.Context, caller artifact.Caller, folder string) ([]string, error)
 	// Token makes the step's own token for an attempt; nil for none.
 	Token func(run workflow.Run, id executor.ID) secret.Value
 	// Env is added to every step.

@@ -8,8 +8,10 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"path"
 	"time"
 
+	"github.com/tiphys/tiphys/artifact"
 	"github.com/tiphys/tiphys/ledger"
 	"github.com/tiphys/tiphys/workflow"
 )
@@ -27,6 +29,13 @@ func (c *Controller) need(ctx context.Context, key string, e workflow.Need) {
 		}
 		got.Memo = memo
 	}
+	if e.List != nil {
+		keys, err := c.list(ctx, key, *e.List)
+		if err != nil {
+			got.Error = err.Error()
+		}
+		got.Keys = keys
+	}
 	if len(e.Refs) > 0 {
 		objects, err := c.objects(ctx, e.Refs)
 		if err != nil {
@@ -35,6 +44,34 @@ func (c *Controller) need(ctx context.Context, key string, e workflow.Need) {
 		got.Objects = objects
 	}
 	c.command(ctx, key, got, workKey{queueEffects, effectKey(key, e)})
+}
+
+// maxListed bounds a list of artifacts: it becomes a result, and as a rule a loop.
+const maxListed = 100_000
+
+// list gives the keys below a folder of the store.
+func (c *Controller) list(ctx context.Context, key string, l workflow.List) ([]string, error) {
+	if c.o.List == nil {
+		return nil, errors.New("there is no store of artifacts here")
+	}
+	uid := ""
+	err := c.with(key, func(r *live) error {
+		if r.state == nil {
+			if err := c.take(ctx, r); err != nil {
+				return err
+			}
+		}
+		uid = r.state.Run().UID
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	keys, err := c.o.List(ctx, artifact.Caller{Namespace: path.Dir(key), Owner: uid, Node: l.Node}, l.Folder)
+	if err == nil && len(keys) > maxListed {
+		return nil, fmt.Errorf("%s has %d artifacts, and a list takes at most %d: name a folder below it", l.Folder, len(keys), maxListed)
+	}
+	return keys, err
 }
 
 // objects looks objects up; one that does not exist is nil.

@@ -62,6 +62,8 @@ type World struct {
 	NoReplay bool
 	// Defaults are Argo's workflowDefaults.
 	Defaults json.RawMessage
+	// Keys are the artifacts that exist in the built-in store.
+	Keys []string
 	// Stuck is how many commands a run may take before it counts as stuck; 0 means a million.
 	Stuck int
 
@@ -405,6 +407,16 @@ func (r *Run) need(e workflow.Need) {
 	g := workflow.Got{Key: e.Key}
 	if e.Memo != nil {
 		g.Memo = r.World.memos[e.Memo.Cache+"/"+e.Memo.Key]
+	}
+	if e.List != nil {
+		for _, k := range r.World.Keys {
+			if strings.HasPrefix(k, e.List.Folder+"/") {
+				g.Keys = append(g.Keys, k)
+			}
+		}
+		if len(g.Keys) == 0 {
+			g.Error = "nothing is in " + e.List.Folder // so that a test can see a fault
+		}
 	}
 	if len(e.Refs) > 0 {
 		g.Objects = map[workflow.Ref]json.RawMessage{}
