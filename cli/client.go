@@ -9,10 +9,13 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"os/exec"
 	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
+
+	"github.com/tiphys/tiphys/server/gate"
 )
 
 // client speaks to a server.
@@ -20,6 +23,8 @@ type client struct {
 	base  string
 	token string
 	http  *http.Client
+	// user says who acts, where no token does.
+	user func(context.Context) string
 }
 
 // clientFlags adds the flags that every command which speaks to a server has.
@@ -36,8 +41,26 @@ func clientFlags(c *cobra.Command, std IO) func() *client {
 		if !strings.Contains(b, "://") {
 			b = "http://" + b
 		}
-		return &client{base: strings.TrimRight(b, "/"), token: std.Getenv("TIPHYS_TOKEN"), http: &http.Client{}}
+		return &client{base: strings.TrimRight(b, "/"), token: std.Getenv("TIPHYS_TOKEN"), http: &http.Client{},
+			user: func(ctx context.Context) string { return committerName(ctx, std) }}
 	}
+}
+
+// committerName is who Git would say commits here, or else the user of this machine.
+func committerName(ctx context.Context, std IO) string {
+	name := std.Getenv("GIT_COMMITTER_NAME")
+	if name == "" {
+		ctx, cancel := context.WithTimeout(ctx, time.Second)
+		defer cancel()
+		out, err := exec.CommandContext(ctx, "git", "config", "--get", "user.name").Output()
+		if err == nil {
+			name = string(out)
+		}
+	}
+	if name = strings.Join(strings.Fields(name), " "); name == "" {
+		return userName(std)
+	}
+	return name
 }
 
 // callTimeout bounds a request that does not stream.
@@ -81,6 +104,8 @@ func (c *client) send(ctx context.Context, method, path string, body any) (*http
 	}
 	if c.token != "" {
 		req.Header.Set("Authorization", "Bearer "+c.token)
+	} else if c.user != nil && method != http.MethodGet {
+		req.Header.Set(gate.ClaimHeader, c.user(ctx))
 	}
 	resp, err := c.http.Do(req)
 	if err != nil {

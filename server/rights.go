@@ -156,7 +156,7 @@ func (s *Server) imagePushed(ctx context.Context, repo, ref, digest string) erro
 	}
 	id := gate.From(ctx)
 	body := map[string]string{"name": repo, "ref": ref, "digest": digest}
-	draft := ledger.Draft{Actor: id.Actor, Kind: steps.KindImage, Subject: "image/" + repo + "@" + digest, Body: body}
+	draft := ledger.Draft{Actor: id.String(), Kind: steps.KindImage, Subject: "image/" + repo + "@" + digest, Body: body}
 	if id.Step != nil {
 		body["run"], body["node"] = id.Step.Run, id.Step.Node
 		row, err := s.machine.Ledger.Row(ctx, "node", id.Step.Run+"/"+id.Step.Node)

@@ -206,7 +206,7 @@ func (a *API) getApp(w http.ResponseWriter, r *http.Request) {
 
 func (a *API) appVerb(w http.ResponseWriter, r *http.Request) {
 	key := r.PathValue("namespace") + "/" + r.PathValue("name")
-	actor := gate.From(r.Context()).Actor
+	actor := gate.From(r.Context()).String()
 	var body struct {
 		Prune     bool   `json:"prune"`
 		Confirmed bool   `json:"confirmed"`

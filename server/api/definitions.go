@@ -94,7 +94,7 @@ func (a *API) applyDefinitions(w http.ResponseWriter, r *http.Request) {
 		fail(w, &workflow.InvalidError{Diagnostics: diags})
 		return
 	}
-	ch, err := a.Definitions.Apply(r.Context(), gate.From(r.Context()).Actor, definitions.OriginAPI, objects)
+	ch, err := a.Definitions.Apply(r.Context(), gate.From(r.Context()).String(), definitions.OriginAPI, objects)
 	if manifest.Failed(ch.Diagnostics) {
 		err = &workflow.InvalidError{Diagnostics: ch.Diagnostics}
 	}
@@ -106,7 +106,7 @@ func (a *API) applyDefinitions(w http.ResponseWriter, r *http.Request) {
 }
 
 func (a *API) deleteDefinition(w http.ResponseWriter, r *http.Request) {
-	err := a.Definitions.Delete(r.Context(), gate.From(r.Context()).Actor, definitions.OriginAPI,
+	err := a.Definitions.Delete(r.Context(), gate.From(r.Context()).String(), definitions.OriginAPI,
 		r.PathValue("kind"), r.PathValue("namespace"), r.PathValue("name"))
 	if err != nil {
 		fail(w, err)

@@ -19,6 +19,14 @@ func person(r *http.Request) builtin.Actor {
 	return builtin.Actor{Name: id.Actor, Verified: id.Verified}
 }
 
+// committer is a person, or nobody where the caller neither proved nor claimed to be somebody: then the commits say who.
+func committer(r *http.Request) builtin.Actor {
+	if id := gate.From(r.Context()); !id.Verified && !id.Claimed {
+		return builtin.Actor{}
+	}
+	return person(r)
+}
+
 func (a *API) listRepos(w http.ResponseWriter, r *http.Request) {
 	repos, err := a.Remote.Repositories(r.Context())
 	if err != nil {
@@ -54,7 +62,7 @@ func (a *API) createRepo(w http.ResponseWriter, r *http.Request) {
 func mr(m builtin.MergeRequest) map[string]any {
 	out := map[string]any{
 		"repo": m.Repo, "number": m.Number, "title": m.Title, "description": m.Body, "url": m.URL, "state": m.State, "draft": m.Draft,
-		"source": m.Source, "target": m.Target, "headSHA": m.HeadSHA, "mergeSHA": m.MergeSHA, "author": m.Author, "verified": m.Verified,
+		"source": m.Source, "target": m.Target, "headSHA": m.HeadSHA, "mergeSHA": m.MergeSHA, "author": builtin.Actor{Name: m.Author, Verified: m.Verified}.String(), "verified": m.Verified,
 		"labels": m.Labels, "mergedBy": m.MergedBy, "createdAt": m.Created, "updatedAt": m.Updated,
 	}
 	if m.State == "merged" {
@@ -146,7 +154,7 @@ func (a *API) openMR(w http.ResponseWriter, r *http.Request) {
 		fail(w, err)
 		return
 	}
-	m, err := a.Remote.OpenMR(r.Context(), person(r), builtin.NewMR{
+	m, err := a.Remote.OpenMR(r.Context(), committer(r), builtin.NewMR{
 		Repo: r.PathValue("repo"), Source: body.Source, Target: body.Target, Title: body.Title, Body: body.Description, Labels: body.Labels, Draft: body.Draft,
 	})
 	answer(w, mr(m), err)

@@ -164,7 +164,7 @@ func (a *API) replayEvent(w http.ResponseWriter, r *http.Request) {
 		answer(w, map[string]any{"decisions": ds}, err)
 		return
 	}
-	e, err := a.Events.Replay(r.Context(), r.PathValue("id"), gate.From(r.Context()).Actor)
+	e, err := a.Events.Replay(r.Context(), r.PathValue("id"), gate.From(r.Context()).String())
 	answer(w, e, err)
 }
 
@@ -204,7 +204,7 @@ func (a *API) firings(ctx context.Context, q ledger.Query) ([]firing, string, er
 }
 
 func (a *API) redrive(w http.ResponseWriter, r *http.Request) {
-	err := a.Events.Redrive(r.Context(), r.PathValue("key"), gate.From(r.Context()).Actor)
+	err := a.Events.Redrive(r.Context(), r.PathValue("key"), gate.From(r.Context()).String())
 	answer(w, struct{}{}, err)
 }
 

@@ -16,6 +16,7 @@ import (
 	"net/url"
 	"strings"
 	"time"
+	"unicode"
 
 	"github.com/tiphys/tiphys/secret"
 	"github.com/tiphys/tiphys/server/steptoken"
@@ -53,11 +54,20 @@ type Route struct {
 type Identity struct {
 	// Actor is the ledger's actor: "user:admin", "step:default/run/node".
 	Actor string
-	// Verified says that the identity was proved, not claimed.
-	Verified bool
-	Admin    bool
+	// Verified says that the identity was proved. Claimed says that a caller who proves nothing gave the name; otherwise
+	// it is that of whoever runs the server.
+	Verified, Claimed bool
+	Admin             bool
 	// Step is the token of a step; nil for people.
 	Step *steptoken.Claims
+}
+
+// String is the actor as the ledger keeps and the screens show it: one who proved nothing is marked.
+func (i Identity) String() string {
+	if i.Verified || i.Actor == "" {
+		return i.Actor
+	}
+	return i.Actor + " (unverified)"
 }
 
 type identityKey struct{}
@@ -215,7 +225,30 @@ func (g *Gate) onLoopback(req *http.Request) (Identity, error) {
 	if !sameSite(req) {
 		return Identity{}, errOrigin
 	}
+	if name := claim(req); name != "" {
+		return Identity{Actor: "user:" + name, Claimed: true, Admin: true}, nil
+	}
 	return Identity{Actor: "user:" + g.local, Admin: true}, nil
+}
+
+// ClaimHeader is where a client of a server without authentication says who acts, as Git does with a committer's name. It is
+// worth what the caller's word is.
+const ClaimHeader = "Tiphys-User"
+
+// maxClaim is the most of a name that is kept, in bytes.
+const maxClaim = 100
+
+// claim is the name that a caller gives, on one line.
+func claim(req *http.Request) string {
+	name := req.Header.Get(ClaimHeader)
+	if name == "" {
+		name, _, _ = req.BasicAuth()
+	}
+	name = strings.Join(strings.FieldsFunc(name, func(r rune) bool { return unicode.IsSpace(r) || !unicode.IsPrint(r) }), " ")
+	if len(name) > maxClaim {
+		name = strings.ToValidUTF8(name[:maxClaim], "")
+	}
+	return strings.TrimSpace(strings.TrimSuffix(name, "(unverified)"))
 }
 
 func sameSite(req *http.Request) bool {

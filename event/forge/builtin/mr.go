@@ -238,7 +238,8 @@ type NewMR struct {
 	Draft, RemoveSource, Squash       bool
 }
 
-// OpenMR opens a merge request. There is at most one open for the same two branches.
+// OpenMR opens a merge request. There is at most one open for the same two branches. An actor without a name is the one that
+// the newest commit names.
 func (r *Remote) OpenMR(ctx context.Context, actor Actor, n NewMR) (MergeRequest, error) {
 	unlock, err := r.lock(ctx, n.Repo)
 	if err != nil {
@@ -264,7 +265,18 @@ func (r *Remote) OpenMR(ctx context.Context, actor Actor, n NewMR) (MergeRequest
 		return MergeRequest{}, err
 	}
 	b := r.newBatch(repo)
-	m, err := r.opened(ctx, b, actor, event.Person{}, n, refs["refs/heads/"+n.Source], refs["refs/heads/"+n.Target], repo.LastMR+1, causeOf(ctx))
+	var claim event.Person
+	if actor.Name == "" {
+		list, err := r.commits(ctx, n.Repo, 1, refs["refs/heads/"+n.Source])
+		if err != nil {
+			return MergeRequest{}, err
+		}
+		if len(list) == 1 {
+			claim = list[0].committer
+			actor = claimed(claim)
+		}
+	}
+	m, err := r.opened(ctx, b, actor, claim, n, refs["refs/heads/"+n.Source], refs["refs/heads/"+n.Target], repo.LastMR+1, causeOf(ctx))
 	if err != nil {
 		return MergeRequest{}, err
 	}

@@ -194,6 +194,24 @@ func TestMergedByHandAndFastForward(t *testing.T) {
 	}
 }
 
+// The design: "without authentication it is the committer's claim, shown as unverified".
+func TestOpenedByNobodyIsTheCommitters(t *testing.T) {
+	w := newWorld(t)
+	dir := w.open("harbour")
+	w.git(dir, "checkout", "-q", "-b", "two")
+	w.commit(dir, "z", "1")
+	w.git(dir, "push", "-q", "origin", "two")
+	m, err := w.remote.OpenMR(t.Context(), Actor{}, NewMR{Repo: "harbour", Source: "two"})
+	if err != nil || m.Author != "user:Ada" || m.Verified {
+		t.Fatalf("opened by %q (verified %t), %v", m.Author, m.Verified, err)
+	}
+	list := w.events()
+	e := list[len(list)-1]
+	if e.Actor != "user:Ada (unverified)" || e.Verified != "none" || e.Git.Sender.Email != "ada@example.com" || e.Git.PR.Author != "Ada" {
+		t.Errorf("its event is of %q (%s), sender %+v, author %q", e.Actor, e.Verified, e.Git.Sender, e.Git.PR.Author)
+	}
+}
+
 func TestCloseReopenAndDeletedBranch(t *testing.T) {
 	w := newWorld(t)
 	dir := w.open("harbour")
