@@ -51,13 +51,17 @@ func (t *turn) gotList(n *node, g Got) error {
 	if err := json.Unmarshal(n.pod.Template, &typed); err != nil || typed.Data == nil {
 		return fmt.Errorf("read recorded template of node %s: it is not a data template: %w", n.ID, err)
 	}
-	result, err := t.transform(typed.Data.Transformation, g.Keys)
+	t.finishData(n, typed.Data, g.Keys)
+	return nil
+}
+
+func (t *turn) finishData(n *node, d *manifest.DataTemplate, keys []string) {
+	result, err := t.transform(d.Transformation, keys)
 	if err != nil {
 		t.finish(n, Error, "unable to process data transformation: "+err.Error(), nil)
-		return nil
+		return
 	}
 	t.finish(n, Succeeded, "", &manifest.Outputs{Result: &result})
-	return nil
 }
 
 func (t *turn) transform(steps []manifest.Transformation, keys []string) (string, error) {
