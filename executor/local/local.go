@@ -91,7 +91,8 @@ type Options struct {
 	Now func() time.Time
 	// Log takes what is nobody's report; discarded if nil.
 	Log *slog.Logger
-	// Fault is called at named points, for crash tests: "pod-record" (on record, nothing begun), "shim-start" (prepared),
+	// Fault is called at named points, for crash tests: "pod-record" (on record, nothing begun),
+	// "network-lease" (a pair of interfaces is made and not on record), "shim-start" (prepared),
 	// "shim-order" (the shim waits for its order), "shim-launch" (it has it), "exit-record" (the pod has ended),
 	// "artifacts-saved", "report-record" (the final report is kept), and "acknowledge", "acknowledge-half", "acknowledged".
 	Fault func(point string)
@@ -152,7 +153,7 @@ func New(o Options) (*Executor, error) {
 	ctx, cancel := context.WithCancel(context.Background())
 	e := &Executor{
 		o: o, lock: lock, host: host, hidden: outermost(append([]string{o.Dir, o.Scratch}, o.Hide...)), ctx: ctx, cancel: cancel, reports: newQueue(),
-		trash: newTrash(filepath.Join(o.Dir, "trash"), o.Log), attempts: map[executor.ID]*attempt{}, cgroups: findCgroups(""), network: newNetwork(o.Network, o.Log),
+		trash: newTrash(filepath.Join(o.Dir, "trash"), o.Log), attempts: map[executor.ID]*attempt{}, cgroups: findCgroups(""), network: newNetwork(o.Network, o.Log, o.Fault),
 	}
 	if o.Bound {
 		e.keeper = &keeper{program: o.Init, dir: o.Dir}

@@ -1,6 +1,7 @@
 package local
 
 import (
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -42,6 +43,7 @@ type Network struct {
 type network struct {
 	o       Network
 	log     *slog.Logger
+	fault   func(string)
 	subnet  netip.Prefix
 	invalid error
 
@@ -53,17 +55,17 @@ type network struct {
 
 type lease struct {
 	addr  netip.Addr
-	index int // of the interface on this machine's side
+	index int // of the interface on this machine's side; 0 on record before it is made
 }
 
-func newNetwork(o Network, log *slog.Logger) *network {
+func newNetwork(o Network, log *slog.Logger, fault func(string)) *network {
 	if o.Bridge == "" {
 		o.Bridge = defaultBridge
 	}
 	if o.Subnet == "" {
 		o.Subnet = defaultSubnet
 	}
-	n := &network{o: o, log: log, leases: map[string]lease{}}
+	n := &network{o: o, log: log, fault: fault, leases: map[string]lease{}}
 	prefix, err := netip.ParsePrefix(o.Subnet)
 	switch {
 	case o.Disabled:
@@ -103,6 +105,8 @@ func (n *network) up() error {
 	}
 	attrs := netlink.NewLinkAttrs()
 	attrs.Name = n.o.Bridge
+	// Without one of its own it has the lowest of those connected, and another each time that a pod comes or goes.
+	attrs.HardwareAddr = hardware(n.gatewayAddr())
 	if err := netlink.LinkAdd(&netlink.Bridge{LinkAttrs: attrs}); err != nil && !errors.Is(err, unix.EEXIST) {
 		return fmt.Errorf("make bridge %s: %w", n.o.Bridge, err)
 	}
@@ -112,6 +116,11 @@ func (n *network) up() error {
 	}
 	if link.Type() != "bridge" {
 		return fmt.Errorf("interface %s is there and is no bridge: name another one", n.o.Bridge)
+	}
+	if link.Attrs().HardwareAddr.String() != attrs.HardwareAddr.String() {
+		if err := netlink.LinkSetHardwareAddr(link, attrs.HardwareAddr); err != nil {
+			return fmt.Errorf("hardware address of bridge %s: %w", n.o.Bridge, err)
+		}
 	}
 	if err := netlink.AddrReplace(link, &netlink.Addr{IPNet: n.ipNet(n.gatewayAddr())}); err != nil {
 		return fmt.Errorf("address of bridge %s: %w", n.o.Bridge, err)
@@ -142,8 +151,22 @@ func interfaceName(prefix string, a netip.Addr) string {
 	return fmt.Sprintf("%s%02x%02x%02x%02x", prefix, b[0], b[1], b[2], b[3])
 }
 
+// hardware is the hardware address that goes with an address. Whoever has the address next has the same one: neighbours
+// remember the pair for half a minute and more.
+func hardware(a netip.Addr) net.HardwareAddr {
+	b := a.As4()
+	return net.HardwareAddr{0x0a, 0x58, b[0], b[1], b[2], b[3]}
+}
+
+// mark is the hardware address of this machine's side of an attempt's pair of interfaces, by which it is known as the
+// attempt's own.
+func mark(dir string) net.HardwareAddr {
+	sum := sha256.Sum256([]byte(dir))
+	return append(net.HardwareAddr{0x0a}, sum[:5]...)
+}
+
 // lease takes a free address for an attempt: whoever makes the pair of interfaces that is named after an
-// address has it.
+// address has it. What is about to be made is on record before, so that a later executor knows it for its own.
 func (n *network) lease(name, dir string) (string, error) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -164,15 +187,19 @@ func (n *network) lease(name, dir string) (string, error) {
 		if !n.subnet.Contains(addr.Next()) {
 			continue // the broadcast address
 		}
+		if err := writeLease(dir, lease{addr: addr}); err != nil {
+			return "", err
+		}
 		attrs := netlink.NewLinkAttrs()
-		attrs.Name, attrs.MasterIndex = interfaceName("tv", addr), bridge.Attrs().Index
-		err := netlink.LinkAdd(&netlink.Veth{LinkAttrs: attrs, PeerName: interfaceName("tp", addr)})
+		attrs.Name, attrs.MasterIndex, attrs.HardwareAddr = interfaceName("tv", addr), bridge.Attrs().Index, mark(dir)
+		err := netlink.LinkAdd(&netlink.Veth{LinkAttrs: attrs, PeerName: interfaceName("tp", addr), PeerHardwareAddr: hardware(addr)})
 		if errors.Is(err, unix.EEXIST) {
 			continue
 		}
 		if err != nil {
 			return "", fmt.Errorf("make interface: %w", err)
 		}
+		n.fault("network-lease")
 		link, err := netlink.LinkByName(attrs.Name)
 		if err != nil {
 			return "", fmt.Errorf("find interface: %w", err)
@@ -180,9 +207,13 @@ func (n *network) lease(name, dir string) (string, error) {
 		n.last = addr
 		l := lease{addr, link.Attrs().Index}
 		n.leases[name] = l
-		return addr.String(), os.WriteFile(filepath.Join(dir, addressFile), fmt.Appendf(nil, "%s %d\n", l.addr, l.index), 0o600)
+		return addr.String(), writeLease(dir, l)
 	}
 	return "", fmt.Errorf("no address is free in %s", n.subnet)
+}
+
+func writeLease(dir string, l lease) error {
+	return os.WriteFile(filepath.Join(dir, addressFile), fmt.Appendf(nil, "%s %d\n", l.addr, l.index), 0o600)
 }
 
 // join moves a leased interface into the network of a pod's first process.
@@ -250,6 +281,13 @@ func (n *network) recall(name, dir string) string {
 	}
 	if l.addr, err = netip.ParseAddr(text); err != nil {
 		return ""
+	}
+	if l.index == 0 {
+		link, err := netlink.LinkByName(interfaceName("tv", l.addr))
+		if err != nil || link.Attrs().HardwareAddr.String() != mark(dir).String() {
+			return "" // nothing was made, or somebody else has that address
+		}
+		l.index = link.Attrs().Index
 	}
 	n.mu.Lock()
 	defer n.mu.Unlock()

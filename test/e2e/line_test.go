@@ -416,6 +416,9 @@ func entries() map[string]int {
 	}
 }
 
+// longestPause is the most time in which nothing happens: a server that is back goes on at once.
+const longestPause = 10 * time.Second
+
 // record reads the ledger of a server that has ended: it is whole, says everything once, and all that was made is gone.
 func (l *line) record(ctx context.Context) error {
 	led, err := sqlite.Open(ctx, sqlite.Options{Path: filepath.Join(l.w.Data, "ledger.db")})
@@ -429,12 +432,19 @@ func (l *line) record(ctx context.Context) error {
 	}
 	seen, last := map[string][]string{}, map[string]string{}
 	var after int64
+	var before ledger.Entry
+	var errs []error
 	for {
 		found, err := led.Entries(ctx, ledger.EntryQuery{After: after, Limit: 1000})
 		if err != nil {
 			return err
 		}
 		for _, e := range found {
+			if pause := e.Time.Sub(before.Time); before.Seq > 0 && pause > longestPause {
+				errs = append(errs, fmt.Errorf("nothing happened for %s between entry %d (%s of %s) and %d (%s of %s)",
+					pause.Round(time.Millisecond), before.Seq, before.Kind, before.Subject, e.Seq, e.Kind, e.Subject))
+			}
+			before = e
 			seen[e.Kind] = append(seen[e.Kind], fmt.Sprintf("%d of %s: %.200s", e.Seq, e.Subject, e.Body))
 			last[e.Subject], after = e.Kind, e.Seq
 		}
@@ -442,7 +452,6 @@ func (l *line) record(ctx context.Context) error {
 			break
 		}
 	}
-	var errs []error
 	for subject, kind := range last {
 		if strings.HasPrefix(subject, "object/") && kind != "object.deleted" {
 			errs = append(errs, fmt.Errorf("%s was made and is gone: the last of it is %s", subject, kind))

@@ -47,6 +47,7 @@ func Points() []Point {
 		{"runs/shim-launch", "a step is decided on and the executor was not asked"},
 		{"runs/acknowledge", "a step's end is on record and the executor was not told"},
 		{"executor/pod-record", "an attempt has its folder and nothing else"},
+		{"executor/network-lease", "a pod's interfaces are there and not on record"},
 		{"executor/shim-start", "a pod is prepared: images, volumes, inputs"},
 		{"executor/shim-order", "a shim runs and has no order"},
 		{"executor/shim-launch", "a shim has its order"},
