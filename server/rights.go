@@ -149,7 +149,7 @@ func (s *Server) authorizeImage(r *http.Request, repo string, write bool) error 
 	return nil
 }
 
-// imagePushed records an image.
+// imagePushed records an image. A step that pushes it again, because the answer was lost, says nothing new.
 func (s *Server) imagePushed(ctx context.Context, repo, ref, digest string) error {
 	if s.o.Fault != nil {
 		s.o.Fault("registry/image-stored")
@@ -164,9 +164,13 @@ func (s *Server) imagePushed(ctx context.Context, repo, ref, digest string) erro
 			return fmt.Errorf("record image: %w", err)
 		}
 		draft.Cause = row.Seq
+		draft.Unique = fmt.Sprintf("image-pushed/%s/%s/%d/%s:%s@%s", id.Step.Run, id.Step.Node, id.Step.Attempt, repo, ref, digest)
 	}
 	return s.machine.Ledger.Write(ctx, func(tx ledger.Tx) error {
 		_, err := tx.Append(draft)
+		if errors.Is(err, ledger.ErrExists) {
+			return nil
+		}
 		return err
 	})
 }
