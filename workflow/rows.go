@@ -108,6 +108,21 @@ func (p projector) put(n Node) error {
 	return p.rows.Put(row)
 }
 
+// KindRemoved is the kind of entries that take a node away; [Removed] gives the key of its row.
+const KindRemoved = kindRemoved
+
+// Removed gives the key of the row of table "node" that an entry of [KindRemoved] takes away, and the run that had it.
+func Removed(e ledger.Entry) (key, run string, err error) {
+	var b struct {
+		ID string `json:"id"`
+	}
+	if err := json.Unmarshal(e.Body, &b); err != nil {
+		return "", "", fmt.Errorf("decode %s: %w", e.Kind, err)
+	}
+	run = strings.TrimPrefix(e.Subject, "run/")
+	return run + "/" + b.ID, run, nil
+}
+
 func (p projector) node(kind string, b *nodeChange) error {
 	if b.Ended != nil {
 		if err := p.attempt(b.Ended); err != nil {

@@ -4,11 +4,9 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"net/http"
 	"strconv"
 	"strings"
-	"time"
 
 	"github.com/tiphys/tiphys/deploy"
 	"github.com/tiphys/tiphys/event"
@@ -158,107 +156,4 @@ func (a *API) ledgerVerify(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	reply(w, rep)
-}
-
-// streamRow is one row in the live feed.
-type streamRow struct {
-	ledger.Row
-	Deleted bool `json:"deleted,omitempty"`
-}
-
-// heartbeat keeps proxies from closing a quiet stream.
-const heartbeat = 20 * time.Second
-
-// stream sends rows as they change, from the sequence that the client has seen.
-func (a *API) stream(w http.ResponseWriter, r *http.Request) {
-	tables := strings.Split(r.URL.Query().Get("tables"), ",")
-	owner := r.URL.Query().Get("owner")
-	since, err := a.since(r)
-	if err != nil {
-		fail(w, err)
-		return
-	}
-	w.Header().Set("Content-Type", "text/event-stream")
-	w.Header().Set("Cache-Control", "no-store")
-	flush := http.NewResponseController(w)
-	fmt.Fprintf(w, ": from %d\n\n", since)
-	_ = flush.Flush()
-	beat := time.NewTicker(heartbeat)
-	defer beat.Stop()
-	for {
-		changed := a.Ledger.Changed()
-		next, err := a.send(r.Context(), w, tables, owner, since)
-		if err != nil {
-			return
-		}
-		since = next
-		_ = flush.Flush()
-		select {
-		case <-r.Context().Done():
-			return
-		case <-changed:
-		case <-beat.C:
-			if _, err := fmt.Fprint(w, ": \n\n"); err != nil {
-				return
-			}
-		}
-	}
-}
-
-func (a *API) since(r *http.Request) (int64, error) {
-	for _, s := range []string{r.Header.Get("Last-Event-ID"), r.URL.Query().Get("since")} {
-		if s != "" {
-			n, err := strconv.ParseInt(s, 10, 64)
-			if err != nil {
-				return 0, badRequest("since %q is not a sequence", s)
-			}
-			return n, nil
-		}
-	}
-	head, err := a.Ledger.Head(r.Context())
-	return head.Seq, err
-}
-
-// streamBatch is how many rows are read at a time.
-const streamBatch = 500
-
-func (a *API) send(ctx context.Context, w http.ResponseWriter, tables []string, owner string, since int64) (int64, error) {
-	head, err := a.Ledger.Head(ctx)
-	if err != nil {
-		return since, err
-	}
-	for _, table := range tables {
-		if err := a.sendTable(ctx, w, ledger.Query{Table: table, Owner: owner, ChangedAfter: since, Limit: streamBatch}); err != nil {
-			return since, err
-		}
-	}
-	return max(since, head.Seq), nil
-}
-
-func (a *API) sendTable(ctx context.Context, w http.ResponseWriter, q ledger.Query) error {
-	if q.Table == "" {
-		return errors.New("no table")
-	}
-	if q.ChangedAfter == 0 {
-		q.ChangedAfter = -1
-	}
-	for {
-		rows, err := a.Ledger.List(ctx, q)
-		if err != nil {
-			return err
-		}
-		for _, row := range rows {
-			raw, err := json.Marshal(streamRow{Row: row})
-			if err != nil {
-				return err
-			}
-			if _, err := fmt.Fprintf(w, "id: %d\ndata: %s\n\n", row.Seq, raw); err != nil {
-				return err
-			}
-			q.ChangedAfter = row.Seq
-		}
-		if len(rows) < q.Limit {
-			return nil
-		}
-	}
 }

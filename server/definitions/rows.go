@@ -13,11 +13,11 @@ import (
 type Projection struct{}
 
 // Wants implements ledger.Projection.
-func (Projection) Wants(kind string) bool { return kind == kindSet || kind == kindDeleted }
+func (Projection) Wants(kind string) bool { return kind == kindSet || kind == KindDeleted }
 
 // Apply implements ledger.Projection.
 func (Projection) Apply(e ledger.Entry, rows ledger.Rows) error {
-	if e.Kind == kindDeleted {
+	if e.Kind == KindDeleted {
 		return rows.Delete(table, strings.TrimPrefix(e.Subject, "definition/"))
 	}
 	var d Definition

@@ -31,8 +31,9 @@ const table = "definition"
 
 // The kinds of entries.
 const (
-	kindSet     = "definition.set"
-	kindDeleted = "definition.deleted"
+	kindSet = "definition.set"
+	// KindDeleted is the kind of entries that take a definition away: "definition/" and the row's key are the subject.
+	KindDeleted = "definition.deleted"
 )
 
 // ErrOrigin says that a definition belongs to another origin.
@@ -257,7 +258,7 @@ func (s *Store) prune(tx ledger.Tx, actor, origin string, defs map[string]Defini
 }
 
 func remove(tx ledger.Tx, actor, key string) error {
-	_, err := tx.Append(ledger.Draft{Actor: actor, Kind: kindDeleted, Subject: "definition/" + key, Body: struct{}{}})
+	_, err := tx.Append(ledger.Draft{Actor: actor, Kind: KindDeleted, Subject: "definition/" + key, Body: struct{}{}})
 	return err
 }
 

@@ -135,7 +135,7 @@ func (c *Controller) replay(ctx context.Context, key string) (*workflow.State, i
 		}
 		for _, e := range es {
 			after = e.Seq
-			if e.Kind == kindDeleted {
+			if e.Kind == KindDeleted {
 				state, root = workflow.NewState(), 0
 				continue
 			}

@@ -14,11 +14,11 @@ const kindMemo = "memo.stored"
 type Projection struct{}
 
 // Wants implements ledger.Projection.
-func (Projection) Wants(kind string) bool { return kind == kindMemo || kind == kindDeleted }
+func (Projection) Wants(kind string) bool { return kind == kindMemo || kind == KindDeleted }
 
 // Apply implements ledger.Projection.
 func (Projection) Apply(e ledger.Entry, rows ledger.Rows) error {
-	if e.Kind == kindDeleted {
+	if e.Kind == KindDeleted {
 		return applyDeleted(e, rows)
 	}
 	var m memoEntry
@@ -28,12 +28,21 @@ func (Projection) Apply(e ledger.Entry, rows ledger.Rows) error {
 	return rows.Put(ledger.Row{Table: tableMemo, Key: m.Cache + "/" + m.Key, Owner: m.Run, Time: e.Time, Body: e.Body})
 }
 
-func applyDeleted(e ledger.Entry, rows ledger.Rows) error {
+// Deleted gives the keys of the rows that an entry of [KindDeleted] takes away, by table.
+func Deleted(e ledger.Entry) (map[string][]string, error) {
 	var d deletedRows
 	if err := json.Unmarshal(e.Body, &d); err != nil {
-		return fmt.Errorf("decode deletion of %s: %w", e.Subject, err)
+		return nil, fmt.Errorf("decode deletion of %s: %w", e.Subject, err)
 	}
-	for table, keys := range d.Tables {
+	return d.Tables, nil
+}
+
+func applyDeleted(e ledger.Entry, rows ledger.Rows) error {
+	tables, err := Deleted(e)
+	if err != nil {
+		return err
+	}
+	for table, keys := range tables {
 		for _, key := range keys {
 			if err := rows.Delete(table, key); err != nil {
 				return err

@@ -278,8 +278,8 @@ func (c *Controller) Lint(ctx context.Context, s Submission) error {
 	return fmt.Errorf("lint %s: it still needs objects after %d rounds of look-ups: %w", cmd.Name, submitTries, err)
 }
 
-// kindDeleted takes a run and some of its rows out of lists; its entries stay.
-const kindDeleted = "history.deleted"
+// KindDeleted is the kind of entries that take a run and some of its rows out of lists; its entries stay.
+const KindDeleted = "history.deleted"
 
 // deletedRows is the body of run.deleted: the rows that go.
 type deletedRows struct {
@@ -305,7 +305,7 @@ func deleteRun(tx ledger.Tx, key, actor string) error {
 		return fmt.Errorf("delete run %s: it is %s, stop or terminate it first: %w", key, row.State, ErrRunning)
 	}
 	hide := func(body deletedRows) error {
-		_, err := tx.Append(ledger.Draft{Actor: actor, Kind: kindDeleted, Subject: subject(key), Cause: row.Seq, Body: body})
+		_, err := tx.Append(ledger.Draft{Actor: actor, Kind: KindDeleted, Subject: subject(key), Cause: row.Seq, Body: body})
 		return err
 	}
 	for _, table := range []string{tableNode, tableAttempt} {

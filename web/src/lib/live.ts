@@ -47,6 +47,8 @@ async function connect(): Promise<void> {
   source = es;
   es.onopen = () => { connection.value = "live"; retry = 500; };
   es.onmessage = (e) => receive(e);
+  // Rows come table by table: the place to go on from is told when all of them have come.
+  es.addEventListener("at", (e) => { seen = Math.max(seen, Number((e as MessageEvent<string>).data) || 0); });
   es.onerror = () => {
     if (es !== source) return;
     // A closed stream is one the server refused; the browser retries by itself in the other case.
@@ -67,7 +69,6 @@ function lost(): void {
 function receive(e: MessageEvent<string>): void {
   let row: Row;
   try { row = JSON.parse(e.data) as Row; } catch { return; }
-  seen = Math.max(seen, row.seq || Number(e.lastEventId) || 0);
   batch.push(row);
   if (!flushTimer) flushTimer = window.setTimeout(flush, 120);
 }

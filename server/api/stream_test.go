@@ -1,0 +1,161 @@
+package api
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/tiphys/tiphys/deploy"
+	"github.com/tiphys/tiphys/ledger"
+	"github.com/tiphys/tiphys/ledger/sqlite"
+	"github.com/tiphys/tiphys/server/definitions"
+	"github.com/tiphys/tiphys/server/runs"
+)
+
+// streamLedger is a ledger with the tables of the rooms whose rows go away.
+func streamLedger(t *testing.T) ledger.Ledger {
+	t.Helper()
+	l, err := sqlite.Open(context.Background(), sqlite.Options{
+		Path: filepath.Join(t.TempDir(), "ledger.db"), Synchronous: sqlite.Off,
+		Projections: []ledger.Projection{runs.Projection{}, definitions.Projection{}, deploy.Projection()},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = l.Close() })
+	return l
+}
+
+func appendEntry(t *testing.T, l ledger.Ledger, kind, subject string, body any) int64 {
+	t.Helper()
+	var seq int64
+	err := l.Write(context.Background(), func(tx ledger.Tx) error {
+		e, err := tx.Append(ledger.Draft{Actor: "test", Kind: kind, Subject: subject, Body: body})
+		seq = e.Seq
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return seq
+}
+
+// reader reads a stream's rows, as "table key", with a minus before those that are gone, and "at SEQ".
+type reader struct {
+	t     *testing.T
+	lines *bufio.Scanner
+}
+
+func openStream(t *testing.T, l ledger.Ledger, query string) reader {
+	t.Helper()
+	a := &API{Ledger: l}
+	s := httptest.NewServer(http.HandlerFunc(a.stream))
+	t.Cleanup(s.Close)
+	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	t.Cleanup(cancel)
+	r, err := http.NewRequestWithContext(ctx, http.MethodGet, s.URL+"?"+query, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp, err := http.DefaultClient.Do(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = resp.Body.Close() })
+	return reader{t, bufio.NewScanner(resp.Body)}
+}
+
+// untilAt gives what comes up to the next place.
+func (r reader) untilAt() []string {
+	r.t.Helper()
+	var got []string
+	for r.lines.Scan() {
+		line := r.lines.Text()
+		if at, ok := strings.CutPrefix(line, "id: "); ok {
+			return append(got, "at "+at)
+		}
+		data, ok := strings.CutPrefix(line, "data: {")
+		if !ok {
+			continue
+		}
+		var row streamRow
+		if err := json.Unmarshal([]byte("{"+data), &row); err != nil {
+			r.t.Fatal(err)
+		}
+		word := row.Table + " " + row.Key
+		if row.Deleted {
+			word = "-" + word
+		}
+		got = append(got, word)
+	}
+	r.t.Fatalf("the stream ended after %v: %v", got, r.lines.Err())
+	return nil
+}
+
+func setDefinition(t *testing.T, l ledger.Ledger, name string) int64 {
+	return appendEntry(t, l, "definition.set", "definition/ConfigMap/default/"+name, map[string]string{
+		"kind": "ConfigMap", "namespace": "default", "name": name, "origin": "api",
+	})
+}
+
+// What is deleted while somebody looks, and while their connection was away, is told; what is there again stays.
+func TestStreamTellsOfDeletions(t *testing.T) {
+	l := streamLedger(t)
+	setDefinition(t, l, "one")
+	start := setDefinition(t, l, "two")
+	live := openStream(t, l, "tables=definition,run,node,application")
+	gone := appendEntry(t, l, definitions.KindDeleted, "definition/ConfigMap/default/one", struct{}{})
+	want := []string{"-definition ConfigMap/default/one", fmt.Sprint("at ", gone)}
+	if diff := cmp.Diff(want, live.untilAt()); diff != "" {
+		t.Error(diff)
+	}
+	appendEntry(t, l, definitions.KindDeleted, "definition/ConfigMap/default/two", struct{}{})
+	last := setDefinition(t, l, "two") // deleted and declared again
+	late := openStream(t, l, fmt.Sprint("tables=definition&since=", start))
+	want = []string{
+		"-definition ConfigMap/default/one", "-definition ConfigMap/default/two", "definition ConfigMap/default/two", fmt.Sprint("at ", last),
+	}
+	if diff := cmp.Diff(want, late.untilAt()); diff != "" {
+		t.Error(diff)
+	}
+	fresh := openStream(t, l, "tables=definition&since=0")
+	if diff := cmp.Diff([]string{"definition ConfigMap/default/two", fmt.Sprint("at ", last)}, fresh.untilAt()); diff != "" {
+		t.Error(diff)
+	}
+}
+
+// Runs go with their nodes and attempts, applications and objects alone; a stream tells of the tables that it was asked for.
+func TestStreamTellsWhoseRowsAreGone(t *testing.T) {
+	l := streamLedger(t)
+	start := setDefinition(t, l, "one")
+	application := deploy.ApplicationRow{Namespace: "default", Name: "harbour"}
+	appendEntry(t, l, deploy.KindApplicationSet, "application/"+application.Key(), deploy.ApplicationEntry{Application: application})
+	appendEntry(t, l, runs.KindDeleted, "run/default/w", map[string]any{"tables": map[string]any{"node": []string{"default/w/w-1"}}})
+	appendEntry(t, l, runs.KindDeleted, "run/default/w", map[string]any{"tables": map[string]any{"run": []string{"default/w"}}})
+	appendEntry(t, l, "node.removed", "run/default/v", map[string]string{"id": "v-1"})
+	appendEntry(t, l, deploy.KindObjectDeleted, "object/v1/ConfigMap/default/x", struct{}{})
+	last := appendEntry(t, l, deploy.KindApplicationDeleted, "application/"+application.Key(), struct{}{})
+	at := fmt.Sprint("at ", last)
+	for query, want := range map[string][]string{
+		"tables=run,node":                  {"-node default/w/w-1", "-run default/w", "-node default/v/v-1", at},
+		"tables=node&owner=default/v":      {"-node default/v/v-1", at},
+		"tables=application,object":        {"-object v1/ConfigMap/default/x", "-application " + application.Key(), at},
+		"tables=run&owner=nobody,x":        {"-run default/w", at},
+		"tables=run,node&owner=default/w":  {"-node default/w/w-1", "-run default/w", at},
+		"tables=definition,run,attempt,mr": {"-run default/w", at},
+	} {
+		got := openStream(t, l, fmt.Sprint(query, "&since=", start)).untilAt()
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Errorf("%s: %s", query, diff)
+		}
+	}
+}
