@@ -1,11 +1,9 @@
 package pipeline_test
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
-	"os"
 	"strings"
 	"testing"
 	"testing/fstest"
@@ -13,7 +11,6 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"github.com/tiphys/tiphys/manifest"
 	"github.com/tiphys/tiphys/pipeline"
 )
 
@@ -21,32 +18,6 @@ func evaluate(t *testing.T, code string, files fstest.MapFS, input map[string]an
 	t.Helper()
 	out, err := pipeline.Evaluate(t.Context(), pipeline.Source{File: "ci/main.ts", Code: []byte(code), FS: files, Input: input})
 	return string(out), err
-}
-
-// TestExample compares the example with its manifest, whose fields are those of Argo's API reference.
-func TestExample(t *testing.T) {
-	code, err := os.ReadFile("../examples/pipeline.ts")
-	if err != nil {
-		t.Fatal(err)
-	}
-	want, err := os.ReadFile("testdata/example.json")
-	if err != nil {
-		t.Fatal(err)
-	}
-	got, err := evaluate(t, string(code), nil, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	var indented bytes.Buffer
-	if err := json.Indent(&indented, []byte(got), "", "  "); err != nil {
-		t.Fatal(err)
-	}
-	if diff := cmp.Diff(string(want), indented.String()); diff != "" {
-		t.Error(diff)
-	}
-	if _, diags := manifest.Decode("example.json", []byte(got)); len(diags) > 0 {
-		t.Errorf("the manifest is not faultless: %v", diags)
-	}
 }
 
 // TestValues shows the canonical form, and what a program may compute from.

@@ -24,8 +24,14 @@ var update = flag.Bool("update", false, "write the declaration file anew")
 // TestSameManifest renders each pipeline in three languages. What they must give was written by hand after Argo Workflows' fields.md
 // (DAGTask, WorkflowStep, Inputs, Outputs, RetryStrategy, LifecycleHook, CronWorkflowSpec) and Kubernetes' API reference (Container).
 func TestSameManifest(t *testing.T) {
-	for _, name := range []string{"build", "letters", "nightly"} {
-		raw, err := os.ReadFile(filepath.Join("testdata", name, "want.json"))
+	for name, dir := range map[string]string{
+		"build": "testdata/build", "letters": "testdata/letters", "nightly": "testdata/nightly", "example": "../examples/pipeline-",
+	} {
+		file := filepath.Join(dir, "want.json")
+		if name == "example" {
+			file = "testdata/example.json"
+		}
+		raw, err := os.ReadFile(file)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -35,7 +41,11 @@ func TestSameManifest(t *testing.T) {
 		}
 		for _, language := range []string{"ts", "py", "go"} {
 			t.Run(name+"/"+language, func(t *testing.T) {
-				got := render(t, language, filepath.Join("testdata", name))
+				in := dir
+				if name == "example" {
+					in += map[string]string{"ts": "ts", "py": "python", "go": "go"}[language]
+				}
+				got := render(t, language, in)
 				if diff := cmp.Diff(want, tree(t, got)); diff != "" {
 					t.Errorf("want (-) got (+):\n%s", diff)
 				}
@@ -206,7 +216,7 @@ func TestDeclarations(t *testing.T) {
 	}
 	write(t, filepath.Join(dir, "tiphys.d.ts"), want)
 	files := []string{"--noEmit", "--strict", "--target", "es2022", "--lib", "es2022", "--module", "esnext", "--moduleResolution", "bundler", filepath.Join(dir, "tiphys.d.ts")}
-	for _, pattern := range []string{"testdata/*/pipeline.ts", "../examples/pipeline.ts", "../examples/pipeline-ts/*.ts"} {
+	for _, pattern := range []string{"testdata/*/pipeline.ts", "../examples/pipeline-ts/*.ts"} {
 		found, err := filepath.Glob(pattern)
 		if err != nil {
 			t.Fatal(err)
