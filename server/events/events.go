@@ -168,7 +168,11 @@ func (c *Controller) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	seq, id, err := c.Record(r.Context(), e, 0)
 	if err != nil {
 		c.o.Log.Error("record event", "path", r.URL.Path, "error", err)
-		gate.Fail(w, http.StatusServiceUnavailable, errors.New("the event could not be recorded; send it again"))
+		text := "the event could not be recorded; send it again"
+		if errors.Is(err, ledger.ErrNoSpace) {
+			text = "the event could not be recorded, because this server's disk is full; send it again when there is room"
+		}
+		gate.Fail(w, http.StatusServiceUnavailable, errors.New(text))
 		return
 	}
 	w.Header().Set("Content-Type", "application/json")

@@ -416,20 +416,32 @@ func entries() map[string]int {
 	}
 }
 
+// whole opens the ledger of a server that has ended, and checks it; the caller closes it.
+func whole(ctx context.Context, w *story.World) (*sqlite.Ledger, error) {
+	led, err := sqlite.Open(ctx, sqlite.Options{Path: filepath.Join(w.Data, "ledger.db")})
+	if err != nil {
+		return nil, err
+	}
+	report, err := led.Verify(ctx, ledger.Head{})
+	if err == nil && len(report.Faults) > 0 {
+		err = fmt.Errorf("the ledger is whole: %+v", report.Faults)
+	}
+	if err != nil {
+		return nil, errors.Join(err, led.Close())
+	}
+	return led, nil
+}
+
 // longestPause is the most time in which nothing happens: a server that is back goes on at once.
 const longestPause = 10 * time.Second
 
 // record reads the ledger of a server that has ended: it is whole, says everything once, and all that was made is gone.
 func (l *line) record(ctx context.Context) error {
-	led, err := sqlite.Open(ctx, sqlite.Options{Path: filepath.Join(l.w.Data, "ledger.db")})
+	led, err := whole(ctx, l.w)
 	if err != nil {
 		return err
 	}
 	defer led.Close()
-	report, err := led.Verify(ctx, ledger.Head{})
-	if err != nil || len(report.Faults) > 0 {
-		return fmt.Errorf("the ledger is whole: %w %+v", err, report.Faults)
-	}
 	seen, last := map[string][]string{}, map[string]string{}
 	var after int64
 	var before ledger.Entry

@@ -65,22 +65,20 @@ func (w *World) Leftovers() Leftovers {
 	return l
 }
 
-// groups finds the control groups of this world's pods, by their names.
+// groups finds the control groups of this world's pods: they are named after the folders of their attempts, which stay
+// when the attempts are over.
 func (w *World) groups(l Leftovers) {
-	n := w.o.Names
-	ours := func(name string) bool {
-		for _, pod := range []string{n.Repo, n.API, n.Web, n.Worker, "tide-tables"} {
-			if strings.HasPrefix(name, "tiphys-"+pod+"-") {
-				return true
-			}
-		}
-		return false
-	}
 	for _, pattern := range []string{"/sys/fs/cgroup/*", "/sys/fs/cgroup/*/*", "/sys/fs/cgroup/*/*/*"} {
 		found, _ := filepath.Glob(pattern)
 		for _, dir := range found {
-			if ours(filepath.Base(dir)) {
-				l.Cgroups[dir] = true
+			attempt, ours := strings.CutPrefix(filepath.Base(dir), "tiphys-")
+			if !ours {
+				continue
+			}
+			for _, state := range []string{"live", "done"} {
+				if _, err := os.Stat(filepath.Join(w.Data, "executor", state, attempt)); err == nil {
+					l.Cgroups[dir] = true
+				}
 			}
 		}
 	}
