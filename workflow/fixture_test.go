@@ -100,6 +100,7 @@ func runFixture(t *testing.T, file string) {
 	if err := r.Finish(); err != nil {
 		t.Fatalf("%v\n%s", err, dump(r))
 	}
+	checkShape(t, r, wf)
 	if got, want := trimLines(outline(r)), trimLines(string(parts["want"])); got != want {
 		t.Errorf("got\n%s\nwant\n%s", got, want)
 	}

@@ -3,6 +3,7 @@ package workflow
 import (
 	"encoding/json"
 	"sort"
+	"strings"
 	"time"
 
 	"github.com/tiphys/tiphys/manifest"
@@ -55,10 +56,13 @@ func View(r Run, nodes []Node) StatusView {
 func Link(nodes []Node) []Node {
 	out := append([]Node(nil), nodes...)
 	sort.SliceStable(out, func(i, j int) bool { return out[i].Order < out[j].Order })
-	l := &linker{nodes: out, index: make(map[string]int, len(out)), below: map[string][]int{}, done: map[int][]string{}}
+	l := &linker{nodes: out, index: make(map[string]int, len(out)), names: map[string]int{}, below: map[string][]int{}, done: map[int][]string{}}
 	for i := range out {
 		out[i].Children, out[i].OutboundNodes = nil, nil
 		l.index[out[i].ID] = i
+		if out[i].Parent == "" {
+			l.names[out[i].Name] = i
+		}
 		if out[i].Parent != "" {
 			l.below[out[i].Parent] = append(l.below[out[i].Parent], i)
 		}
@@ -78,6 +82,7 @@ func Link(nodes []Node) []Node {
 type linker struct {
 	nodes []Node
 	index map[string]int
+	names map[string]int // of nodes that are part of no other
 	below map[string][]int
 	done  map[int][]string
 }
@@ -105,7 +110,14 @@ func (l *linker) connect(i int) {
 	if linked {
 		return
 	}
-	if p, ok := l.index[n.Parent]; ok {
+	p, ok := l.index[n.Parent]
+	if !ok && n.NodeFlag != nil && n.NodeFlag.Hooked {
+		// The run's own hooks, but for its exit handler, are children of its first node (hooks.go of Argo's controller).
+		name, _, hook := strings.Cut(n.Name, ".hooks.")
+		p, ok = l.names[name]
+		ok = ok && hook
+	}
+	if ok {
 		l.nodes[p].Children = append(l.nodes[p].Children, n.ID)
 	}
 }
