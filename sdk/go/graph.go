@@ -239,10 +239,10 @@ func (t *Task) wait() {
 	if t.graph.kind != "tasks" || raw || older {
 		return
 	}
-	used := text([]any{t.fields["arguments"], t.fields["when"], t.fields["withParam"]})
+	used := text([]any{t.fields["arguments"], t.fields["when"], t.fields["withParam"], t.fields["withSequence"]})
 	for _, b := range before {
 		name := regexp.QuoteMeta(b.name)
-		named := regexp.MustCompile(`tasks(\.` + name + `\.|\[\\?["']` + name + `\\?["']\])`)
+		named := regexp.MustCompile(`\{\{[^}]*\btasks(\.` + name + `\.|\[\\?["']` + name + `\\?["']\])`)
 		known := slices.ContainsFunc(t.depends, func(d string) bool { return d == b.name || strings.HasPrefix(d, b.name+".") })
 		if !known && named.MatchString(used) {
 			t.depends = append(t.depends, b.name)

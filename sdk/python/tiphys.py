@@ -443,9 +443,9 @@ class Task:
             self._depends.append(text)
         if self._kind != "tasks" or "depends" in self._fields or "dependencies" in self._fields:
             return
-        used = _json([self.args, self._fields.get("when"), self._fields.get("withParam")])
+        used = _json([self.args, self._fields.get("when"), self._fields.get("withParam"), self._fields.get("withSequence")])
         for t in before:
-            named = r"tasks(\.%s\.|\[\\?[\"']%s\\?[\"']\])" % (re.escape(t.name), re.escape(t.name))
+            named = r"\{\{[^}]*\btasks(\.%s\.|\[\\?[\"']%s\\?[\"']\])" % (re.escape(t.name), re.escape(t.name))
             if re.search(named, used) and all(d.split(".")[0] != t.name for d in self._depends):
                 self._depends.append(t.name)
 

@@ -338,7 +338,7 @@ export class Task {
   private readonly arguments?: Raw;
 
   constructor(private readonly kind: string, readonly name: string, readonly template: Template | TemplateRef | string, readonly options: TaskOptions, before: Task[]) {
-    const { after, beside, args, when, withParam } = options;
+    const { after, beside, args, when, withParam, withSequence } = options;
     if (kind === "steps" && after !== undefined) throw new Error(`task ${name} has "after", and steps run one after another anyway: use "beside", or a dag`);
     if (kind === "tasks" && beside !== undefined) throw new Error(`task ${name} has "beside", and tasks of a dag run side by side anyway: use "after", or steps`);
     if (beside !== undefined && !before.includes(beside)) throw new Error(`task ${name} is beside ${beside.name}, which is not a task before it`);
@@ -349,10 +349,10 @@ export class Task {
       this.depends.push(text);
     }
     if (args) this.arguments = this.pass(args);
-    const used = JSON.stringify([args, when, withParam]) ?? "";
+    const used = JSON.stringify([args, when, withParam, withSequence]) ?? "";
     if (kind !== "tasks" || options.depends !== undefined || options.dependencies !== undefined) return;
     for (const t of before) {
-      const named = new RegExp(`tasks(\\.${escape(t.name)}\\.|\\[\\\\?["']${escape(t.name)}\\\\?["']\\])`);
+      const named = new RegExp(`\\{\\{[^}]*\\btasks(\\.${escape(t.name)}\\.|\\[\\\\?["']${escape(t.name)}\\\\?["']\\])`);
       if (named.test(used) && !this.depends.some((d) => d.split(".")[0] === t.name)) this.depends.push(t.name);
     }
   }

@@ -36,7 +36,7 @@ func main() {
 	})
 	wrote := letters.Task("write", write, tiphys.TaskOptions{Args: tiphys.Map{{"to", tiphys.Parameter("to")}}})
 	posted := letters.Task("post", post, tiphys.TaskOptions{Args: tiphys.Map{{"letter", wrote.Artifact("letter")}}})
-	letters.Task("each", say, tiphys.TaskOptions{Args: text("ahoy " + tiphys.Item()), WithParam: wrote.Output("crew")})
+	letters.Task("each", say, tiphys.TaskOptions{Args: text("ahoy " + tiphys.Item() + " /tasks.post.html"), WithParam: wrote.Output("crew")})
 	letters.Task("both", say, tiphys.TaskOptions{
 		Args: text(tiphys.Item("greeting") + " " + tiphys.Item("name")), After: tiphys.All(posted.Succeeded()),
 		WithItems: []any{map[string]string{"greeting": "hail", "name": "Argo"}},

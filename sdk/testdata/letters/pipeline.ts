@@ -22,7 +22,7 @@ count.output("answer", one.result);
 const letters = workflow("letters", { parameters: { to: "reader" }, onExit: script(image, "echo the end", { name: "end" }), arguments: { artifacts: [] } });
 const wrote = letters.task("write", write, { args: { to: parameter("to") } });
 const posted = letters.task("post", post, { args: { letter: wrote.artifact("letter") } });
-letters.task("each", say, { args: { text: `ahoy ${item()}` }, withParam: wrote.output("crew") });
+letters.task("each", say, { args: { text: `ahoy ${item()} /tasks.post.html` }, withParam: wrote.output("crew") });
 letters.task("both", say, { args: { text: `${item("greeting")} ${item("name")}` }, withItems: [{ greeting: "hail", name: "Argo" }], after: posted.succeeded });
 const counted = letters.task("count", count);
 letters.task("answer", say, { args: { text: `${counted.output("answer")}, ${posted.output("said")}` } });
