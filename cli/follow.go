@@ -72,8 +72,20 @@ func (f *follower) follow(ctx context.Context, run workflow.Run) (workflow.Run, 
 	f.logs.Wait()
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	f.link()
 	printTree(f.out, run, f.nodes, f.order)
 	return run, nil
+}
+
+// link completes nodes that came one after another with their children, and orders them by their creation.
+func (f *follower) link() {
+	nodes := make([]workflow.Node, 0, len(f.order))
+	for _, id := range f.order {
+		nodes = append(nodes, f.nodes[id])
+	}
+	for i, n := range workflow.Link(nodes) {
+		f.nodes[n.ID], f.order[i] = n, n.ID
+	}
 }
 
 func (f *follower) node(ctx context.Context, run workflow.Run, n workflow.Node) {

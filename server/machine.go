@@ -3,11 +3,11 @@ package server
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"log/slog"
+	"math"
 	"os"
 	"path/filepath"
 	"sync"
@@ -223,28 +223,9 @@ func (m *Machine) Close() error {
 	return errors.Join(errs...)
 }
 
-// Nodes gives a run's nodes that changed after a sequence, and the latest sequence among them.
+// Nodes gives a run's nodes that changed after a sequence, and the sequence to ask after next.
 func (m *Machine) Nodes(ctx context.Context, namespace, name string, after int64) ([]workflow.Node, int64, error) {
-	var nodes []workflow.Node
-	q := ledger.Query{Table: "node", Owner: runs.Key(namespace, name), ChangedAfter: max(after, 1), Limit: 1000}
-	for {
-		rows, err := m.Ledger.List(ctx, q)
-		if err != nil {
-			return nil, 0, fmt.Errorf("read nodes of %s/%s: %w", namespace, name, err)
-		}
-		for _, row := range rows {
-			var n workflow.Node
-			if err := json.Unmarshal(row.Body, &n); err != nil {
-				return nil, 0, fmt.Errorf("decode node %s: %w", row.Key, err)
-			}
-			nodes = append(nodes, n)
-			after = max(after, row.Seq)
-		}
-		if len(rows) < q.Limit {
-			return nodes, after, nil
-		}
-		q.ChangedAfter = after
-	}
+	return runs.Nodes(ctx, m.Ledger, runs.Key(namespace, name), after, math.MaxInt)
 }
 
 // Run gives a run's summary.

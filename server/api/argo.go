@@ -342,8 +342,7 @@ func (a *API) argoLog(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	q := r.URL.Query()
-	var seq int64
-	nodes, err := a.nodes(r, runs.Key(run.Namespace, run.Name), &seq)
+	nodes, _, err := runs.Nodes(r.Context(), a.Ledger, runs.Key(run.Namespace, run.Name), 0, maxNodes)
 	if err != nil {
 		fail(w, err)
 		return
@@ -353,7 +352,7 @@ func (a *API) argoLog(w http.ResponseWriter, r *http.Request) {
 		container = "main"
 	}
 	w.Header().Set("Content-Type", "application/json")
-	for _, n := range nodes {
+	for _, n := range workflow.Link(nodes) {
 		if n.Type != workflow.NodePod || q.Get("podName") != "" && q.Get("podName") != n.ID && !strings.HasSuffix(q.Get("podName"), suffixOf(n.ID)) {
 			continue
 		}

@@ -7,6 +7,7 @@ import (
 	"slices"
 
 	"github.com/tiphys/tiphys/ledger"
+	"github.com/tiphys/tiphys/server/runs"
 	"github.com/tiphys/tiphys/workflow"
 )
 
@@ -66,13 +67,7 @@ func (a *API) someNodes(ctx context.Context, run string, states []string) ([]wor
 	if err != nil {
 		return nil, err
 	}
-	nodes := make([]workflow.Node, len(rows))
-	for i, row := range rows {
-		if err := json.Unmarshal(row.Body, &nodes[i]); err != nil {
-			return nil, fmt.Errorf("decode node %s: %w", row.Key, err)
-		}
-	}
-	return nodes, nil
+	return runs.DecodeNodes(rows)
 }
 
 // failureOf chooses among failed nodes the step that failed the run: one with nothing failed inside, and no attempt of a

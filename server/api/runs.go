@@ -59,54 +59,25 @@ func (a *API) getRun(w http.ResponseWriter, r *http.Request) {
 		fail(w, missingRun(err, ns, name))
 		return
 	}
-	seq := row.Seq
-	nodes, err := a.nodes(r, row.Key, &seq)
+	nodes, seq, err := runs.Nodes(r.Context(), a.Ledger, row.Key, 0, maxNodes)
 	if err != nil {
 		fail(w, err)
 		return
 	}
-	attempts, err := a.owned(r, "attempt", row.Key, &seq)
+	attempts, _, err := runs.Rows(r.Context(), a.Ledger, "attempt", row.Key, 0, maxNodes)
 	if err != nil {
 		fail(w, err)
 		return
 	}
-	reply(w, map[string]any{"run": row.Body, "nodes": nodes, "attempts": attempts, "seq": seq})
+	reply(w, map[string]any{"run": row.Body, "nodes": workflow.Link(nodes), "attempts": bodies(attempts), "seq": seq})
 }
 
-// nodes gives a run's nodes with their children, which the rows leave out.
-func (a *API) nodes(r *http.Request, run string, seq *int64) ([]workflow.Node, error) {
-	rows, err := a.owned(r, "node", run, seq)
-	if err != nil {
-		return nil, err
+func bodies(rows []ledger.Row) []json.RawMessage {
+	out := make([]json.RawMessage, len(rows))
+	for i, row := range rows {
+		out[i] = row.Body
 	}
-	nodes := make([]workflow.Node, len(rows))
-	for i, raw := range rows {
-		if err := json.Unmarshal(raw, &nodes[i]); err != nil {
-			return nil, fmt.Errorf("decode node: %w", err)
-		}
-	}
-	return workflow.Link(nodes), nil
-}
-
-// owned gives every row that a run owns, oldest first, and raises seq to the latest change among them.
-func (a *API) owned(r *http.Request, table, owner string, seq *int64) ([]json.RawMessage, error) {
-	out := []json.RawMessage{}
-	q := ledger.Query{Table: table, Owner: owner, Oldest: true, Limit: 1000}
-	for len(out) < maxNodes {
-		rows, err := a.Ledger.List(r.Context(), q)
-		if err != nil {
-			return nil, err
-		}
-		for _, row := range rows {
-			out = append(out, row.Body)
-			*seq = max(*seq, row.Seq)
-		}
-		if len(rows) < q.Limit {
-			break
-		}
-		q.After = &ledger.Cursor{Time: rows[len(rows)-1].Time, Key: rows[len(rows)-1].Key}
-	}
-	return out, nil
+	return out
 }
 
 func (a *API) getManifest(w http.ResponseWriter, r *http.Request) {

@@ -112,8 +112,9 @@ func (f *feed) sendTable(ctx context.Context, q ledger.Query) error {
 	if q.Table == "" {
 		return errors.New("no table")
 	}
-	if q.ChangedAfter == 0 {
-		q.ChangedAfter = -1
+	all := q.ChangedAfter <= 0
+	if all {
+		q.ChangedAfter, q.Oldest = 0, true
 	}
 	for {
 		rows, err := f.ledger.List(ctx, q)
@@ -124,10 +125,14 @@ func (f *feed) sendTable(ctx context.Context, q ledger.Query) error {
 			if err := f.row(streamRow{Row: row}); err != nil {
 				return err
 			}
-			q.ChangedAfter = row.Seq
 		}
 		if len(rows) < q.Limit {
 			return nil
+		}
+		if last := rows[len(rows)-1]; all {
+			q.After = &ledger.Cursor{Time: last.Time, Key: last.Key}
+		} else {
+			q.ChangedAfter = last.Seq
 		}
 	}
 }
