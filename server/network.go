@@ -179,7 +179,7 @@ func freeSubnet(subnet, bridge string) error {
 			other := netip.PrefixFrom(ip, ones).Masked()
 			for _, r := range ranges {
 				if r.Overlaps(other) {
-					return fmt.Errorf("%s of interface %s lies within %s", other, link.Attrs().Name, r)
+					return fmt.Errorf("%s of interface %s overlaps %s", other, link.Attrs().Name, r)
 				}
 			}
 		}

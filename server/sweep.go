@@ -28,7 +28,7 @@ const (
 	keepContents = 24 * time.Hour
 	// keepLayers is for unpacked layers after their last use.
 	keepLayers = 7 * 24 * time.Hour
-	// keepDeliveries is design.md's "kept 30 days": after that a delivery with the same id is a new one.
+	// keepDeliveries is as long as docs/ledger.md says: after that a delivery with the same id is a new one.
 	keepDeliveries = 30 * 24 * time.Hour
 	keepCheckouts  = 24 * time.Hour
 )

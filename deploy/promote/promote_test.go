@@ -22,7 +22,7 @@ func release(number int64, branch string, mr int, commit string, images ...strin
 var releases = []deploy.Release{release(1, "main", 0, "c1", "api", "web"), release(2, "main", 0, "c2", "api", "web"),
 	release(3, "topic", 0, "c3", "api", "web"), release(4, "topic", 7, "c4", "api", "web"), release(5, "topic", 7, "c5", "api")}
 
-// The rules are design.md section 5, Deploy.
+// The rules are those of the documentation of the package and of docs/architecture.md.
 func TestChoose(t *testing.T) {
 	for name, c := range map[string]struct {
 		annotations map[string]string

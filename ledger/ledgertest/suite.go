@@ -1,5 +1,5 @@
 // Package ledgertest is the suite that every implementation of [ledger.Ledger] runs. What it expects is written
-// from the interface's documentation and from design.md sections 4 and 5.
+// from the interface's documentation and from docs/ledger.md.
 package ledgertest
 
 import (

@@ -23,7 +23,7 @@ var long = flag.Bool("long", false, "run benchmarks on a million rows")
 
 const (
 	benchWriters = 64
-	benchBody    = 400 // bytes of each body; design.md section 7
+	benchBody    = 400 // bytes of each body
 )
 
 var benchPadding = strings.Repeat("x", benchBody-30)

@@ -244,7 +244,7 @@ func TestLogIsBounded(t *testing.T) {
 }
 
 // TestDriverVersions holds modernc.org/libc to the version that modernc.org/sqlite was built with: another one may
-// corrupt memory (reference/field.md C.3).
+// corrupt memory.
 func TestDriverVersions(t *testing.T) {
 	t.Parallel()
 	info, ok := debug.ReadBuildInfo()

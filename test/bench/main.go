@@ -190,7 +190,7 @@ func startServer(ctx context.Context, program, data, config string) (*server, ti
 	}
 	s := &server{url: "http://127.0.0.1:" + strconv.Itoa(port), done: make(chan error, 1), log: &bytes.Buffer{}}
 	args := []string{"serve", "--data", data, "--listen", "127.0.0.1:" + strconv.Itoa(port), "--executor", "host", "--host-repos", "*",
-		"--bridge", "tiphysbench", "--subnet", "10.217.0.0/16"}
+		"--bridge", "tiphysbench", "--subnet", "10.215.0.0/16"}
 	if config != "" {
 		args = append(args, "--config", config)
 	}

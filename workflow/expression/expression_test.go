@@ -224,7 +224,7 @@ func TestExpressionsAreBounded(t *testing.T) {
 	}
 }
 
-// The rows are those that reference/argo-workflows.md 1.3 and 1.10 state for when.
+// The rows follow "Conditionals" and "Variables" of the Argo Workflows documentation.
 func TestEvalWhen(t *testing.T) {
 	for when, want := range map[string]bool{
 		"":                             true,
