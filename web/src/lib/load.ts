@@ -44,6 +44,8 @@ export function useLoad<T>(key: string, read: (signal: AbortSignal) => Promise<T
         if (gone || mine.signal.aborted) return;
         const error = e instanceof Failure ? e : new Failure(0, String(e));
         setState((old) => ({ key, data: old.key === key ? old.data : undefined, error }));
+        // No answer at all: a network that was away for a moment, or a server that is being started again.
+        if (error.code === 0 && !timer) timer = window.setTimeout(() => void load(), 2000);
       }
     };
     const soon = () => {

@@ -87,7 +87,7 @@ export interface Decision {
 
 export interface Firing {
   key?: string; state?: string; sensor?: string; trigger?: string; number?: number; attempt?: number; error?: string;
-  message?: string; result?: string; run?: string; subject?: string; time?: string;
+  message?: string; result?: string; run?: string; subject?: string; firedAt?: string;
 }
 
 export interface EventDetail { event: Event; decisions?: Decision[]; firings?: Firing[]; unheard?: Decision[] }

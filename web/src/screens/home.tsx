@@ -61,7 +61,7 @@ export function attention(apps: App[], running: Run[], mrs: MR[], dead: Firing[]
   const ill = apps.filter((a) => !a.deleted && (a.health?.status === "Degraded" || (a.message && !a.preview)));
   return [
     ...ill.sort((a, b) => Number(!!a.preview) - Number(!!b.preview)).map((a) => ({ state: "Degraded", href: appPath(a.namespace, a.name), what: a.name, why: a.message || a.health?.message || "degraded", since: a.since })),
-    ...dead.map((f) => ({ state: "dead", href: "/events", what: `${f.sensor ?? "sensor"} → ${f.trigger ?? ""}`, why: f.error || f.message || "could not be delivered", since: f.time })),
+    ...dead.map((f) => ({ state: "dead", href: "/events", what: `${f.sensor ?? "sensor"} → ${f.trigger ?? ""}`, why: f.error || f.message || "could not be delivered", since: f.firedAt })),
     ...running.filter((r) => r.waitsFor || r.suspended).map((r) => ({ state: "Suspended", href: runPath(r.namespace, r.name), what: r.name, why: r.waitsFor ? `${r.waitsFor.name} waits for somebody to let it go on` : "is suspended", since: r.startedAt })),
     ...mrs.filter((m) => m.conflicts).map((m) => ({ state: "Missing", href: mrPath(m.repo, m.number), what: `${m.repo} !${m.number}`, why: `has conflicts with ${m.target}`, since: m.updatedAt })),
   ];
