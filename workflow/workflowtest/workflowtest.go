@@ -62,6 +62,8 @@ type World struct {
 	NoReplay bool
 	// Defaults are Argo's workflowDefaults.
 	Defaults json.RawMessage
+	// Memoised counts how often a result was stored, by key.
+	Memoised map[string]int
 	// Keys are the artifacts that exist in the built-in store.
 	Keys []string
 	// Stuck is how many commands a run may take before it counts as stuck; 0 means a million.
@@ -149,7 +151,7 @@ func (w *World) Load(file string, data []byte) (wf json.RawMessage, positions ma
 // Submit begins a run of a Workflow given as JSON. Objects that the run turns out to need are found in the World.
 func (w *World) Submit(wf json.RawMessage, edit func(*workflow.Submit)) (*Run, error) {
 	if w.locks == nil {
-		w.locks, w.memos = lock.NewMemory(), map[string]json.RawMessage{}
+		w.locks, w.memos, w.Memoised = lock.NewMemory(), map[string]json.RawMessage{}, map[string]int{}
 	}
 	if w.Start.IsZero() {
 		w.Start = time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
@@ -283,6 +285,7 @@ func (r *Run) effect(e workflow.Effect) error {
 		r.need(e)
 	case workflow.PutMemo:
 		r.World.memos[e.Cache+"/"+e.Key] = e.Outputs
+		r.World.Memoised[e.Key]++
 	case workflow.Acquire:
 		return r.acquire(e)
 	case workflow.Release:
