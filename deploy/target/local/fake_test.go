@@ -2,6 +2,7 @@ package local_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -16,8 +17,9 @@ import (
 
 // inProcess is an executor whose pods are HTTP servers of this process, each on a loopback address of its own. An
 // image says how the server behaves: "app:v1" answers its image's name; "broken" is never ready; "crash" ends at
-// once; "noimage" cannot be pulled; "task" succeeds at once; "badtask" fails. Like a real pod it goes on when the
-// target is closed, and it breaks off what it is doing when it is stopped.
+// once; "noimage" cannot be pulled; "task" succeeds at once; "badtask" fails; "refused" and "unlaunched" are not started
+// while refuse says so, with an error or on record only. Like a real pod it goes on when the target is closed, and it breaks off what
+// it is doing when it is stopped.
 type inProcess struct {
 	t       testing.TB
 	mu      sync.Mutex
@@ -27,6 +29,8 @@ type inProcess struct {
 	final   map[executor.ID]executor.Report
 	next    int
 	orders  map[executor.ID]executor.Pod
+	refuse  bool
+	idle    map[executor.ID]bool // on record, and not launched
 }
 
 type inPod struct {
@@ -36,7 +40,7 @@ type inPod struct {
 
 func newInProcess(t testing.TB) *inProcess {
 	e := &inProcess{t: t, reports: make(chan executor.Report, 4096), pods: map[executor.ID]*inPod{}, starts: map[executor.ID]int{},
-		final: map[executor.ID]executor.Report{}, orders: map[executor.ID]executor.Pod{}}
+		final: map[executor.ID]executor.Report{}, orders: map[executor.ID]executor.Pod{}, idle: map[executor.ID]bool{}}
 	t.Cleanup(func() {
 		e.mu.Lock()
 		defer e.mu.Unlock()
@@ -69,6 +73,14 @@ func (e *inProcess) Start(_ context.Context, p executor.Pod) error {
 		r.ExitCode = &code
 		e.final[p.ID] = r
 		e.reports <- r
+		return nil
+	}
+	if e.refuse && image == "refused" {
+		return errors.New("the disk is full")
+	}
+	if delete(e.idle, p.ID); e.refuse && image == "unlaunched" {
+		e.idle[p.ID] = true
+		e.reports <- executor.Report{ID: p.ID, Phase: executor.Pending, Reason: executor.ReasonNotLaunched, Message: "it was not launched"}
 		return nil
 	}
 	switch image {
@@ -108,6 +120,13 @@ func (e *inProcess) Start(_ context.Context, p executor.Pod) error {
 func (e *inProcess) Stop(_ context.Context, id executor.ID, _ time.Duration) error {
 	e.mu.Lock()
 	defer e.mu.Unlock()
+	if e.idle[id] {
+		delete(e.idle, id)
+		r := executor.Report{ID: id, Phase: executor.Failed, Reason: executor.ReasonStopped, FinishedAt: time.Now()}
+		e.final[id] = r
+		e.reports <- r
+		return nil
+	}
 	p := e.pods[id]
 	if p == nil {
 		return nil

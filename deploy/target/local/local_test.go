@@ -324,6 +324,7 @@ func TestBrokenRolloutKeepsTheOldPods(t *testing.T) {
 func TestCrashBacksOff(t *testing.T) {
 	m := newMachine(t)
 	m.apply("{apiVersion: v1, kind: Pod, metadata: {name: p, namespace: prod}, spec: {containers: [{name: c, image: crash}]}}")
+	m.await("it backs off", func() bool { return strings.Contains(toText(m.get("Pod", "p")), "CrashLoopBackOff") })
 	m.awaitHealth("Pod", "p", health.Degraded)
 	statuses, _, _ := unstructured.NestedSlice(m.get("Pod", "p").Object, "status", "containerStatuses")
 	if s := toText(&unstructured.Unstructured{Object: map[string]any{"apiVersion": "v1", "kind": "X", "s": statuses}}); !strings.Contains(s, "CrashLoopBackOff") || !strings.Contains(s, `"restartCount":2`) {

@@ -30,6 +30,10 @@ type pod struct {
 	// known says that the executor has the attempt on record.
 	known   bool
 	running bool
+	// failures counts how often in a row the present attempt was begun and nothing ran; hurried says that it was begun
+	// again at once.
+	failures int
+	hurried  bool
 	// stopping says that the attempt was asked to end, to be restarted.
 	stopping  bool
 	leaving   bool
@@ -130,11 +134,55 @@ func (t *Target) begin(p *pod) {
 	})
 }
 
-// cannotStart has the same attempt tried again: it is not on record, so nothing was started.
+// cannotStart has the same attempt tried again: nothing of it ran. The waits are those of crashes.
 func (t *Target) cannotStart(p *pod, err error) {
-	p.waiting = &corev1.ContainerStateWaiting{Reason: "CreateContainerError", Message: err.Error()}
-	p.RestartAt = t.o.Now().Add(firstBackoff)
+	p.failures++
+	wait := backoff(p.failures - 1)
+	p.waiting = &corev1.ContainerStateWaiting{Reason: "CreateContainerError", Message: fmt.Sprintf("back-off %s starting the pod: %v", wait, err)}
+	p.RestartAt = t.o.Now().Add(wait)
 	t.at(p.RestartAt)
+}
+
+// backoff is the wait before a repetition: 10 s for the first, doubling to 5 min.
+func backoff(before int) time.Duration {
+	wait := firstBackoff
+	for range min(max(before, 0), 10) {
+		wait = min(wait*2, maxBackoff)
+	}
+	return wait
+}
+
+// notLaunched begins again what the executor has on record and did not launch: a server that went away in between is no
+// fault of the pod's, so the first time at once. t.mu is held.
+func (t *Target) notLaunched(p *pod, r executor.Report) {
+	if begun := p.begun; begun != nil {
+		select {
+		case <-begun:
+		default: // the executor speaks before it has answered
+			t.spawn(func(ctx context.Context) {
+				select {
+				case <-begun:
+				case <-ctx.Done():
+					return
+				}
+				t.mu.Lock()
+				defer t.mu.Unlock()
+				if p.begun == begun && !p.running && !p.deleting() {
+					t.notLaunched(p, r)
+				}
+			})
+			return
+		}
+	}
+	p.begun = nil
+	if p.hurried {
+		t.cannotStart(p, errors.New(r.Message))
+	} else {
+		p.hurried = true
+		p.waiting = &corev1.ContainerStateWaiting{Reason: "ContainerCreating", Message: r.Message}
+		p.RestartAt = t.o.Now()
+	}
+	t.poke()
 }
 
 // order is the pod as the executor needs it.
@@ -191,8 +239,11 @@ func (t *Target) report(r executor.Report) {
 	defer t.mu.Unlock()
 	p := t.pods[uid]
 	if p == nil || r.ID.Attempt < p.Attempt || p.Ended {
-		if r.Phase.Done() {
+		switch {
+		case r.Phase.Done():
 			t.acknowledge(r.ID)
+		case r.Reason == executor.ReasonNotLaunched:
+			t.forget(r.ID)
 		}
 		return
 	}
@@ -204,6 +255,10 @@ func (t *Target) report(r executor.Report) {
 		t.ended(p, r)
 		return
 	}
+	if r.Reason == executor.ReasonNotLaunched && !p.running && !p.deleting() {
+		t.notLaunched(p, r)
+		return
+	}
 	if r.IP != "" {
 		p.ip = r.IP
 	}
@@ -211,6 +266,7 @@ func (t *Target) report(r executor.Report) {
 		p.state = r.Containers
 	}
 	if r.Phase == executor.Running {
+		p.failures, p.hurried, p.waiting = 0, false, nil
 		if p.startedAt.IsZero() {
 			p.startedAt = r.StartedAt
 		}
@@ -266,6 +322,15 @@ func (t *Target) unready(p *pod) {
 	}
 }
 
+// forget has an attempt that nobody wants end, which was never launched: its end is acknowledged when it is reported.
+func (t *Target) forget(id executor.ID) {
+	t.spawn(func(ctx context.Context) {
+		if err := t.o.Executor.Stop(ctx, id, 0); err != nil && ctx.Err() == nil {
+			t.o.Log.Error("pod that was not launched could not be stopped", "pod", id.Node, "error", err)
+		}
+	})
+}
+
 func (t *Target) acknowledge(id executor.ID) {
 	t.spawn(func(ctx context.Context) {
 		if err := t.o.Executor.Acknowledge(ctx, id); err != nil && ctx.Err() == nil {
@@ -280,6 +345,7 @@ func (t *Target) ended(p *pod, r executor.Report) {
 	id := p.id()
 	t.unready(p)
 	p.running, p.known, p.begun, p.stopping = false, false, nil, false
+	p.failures, p.hurried = 0, false
 	if p.deleting() {
 		if t.remove(p) {
 			t.acknowledge(id)
@@ -321,10 +387,7 @@ func (t *Target) backOff(p *pod, r executor.Report, now time.Time) {
 	if p.Crashes == 1 && r.Phase != executor.Error || r.Reason == executor.ReasonLost {
 		return
 	}
-	wait := firstBackoff
-	for range min(max(p.Crashes-2, 0), 10) {
-		wait = min(wait*2, maxBackoff)
-	}
+	wait := backoff(p.Crashes - 2)
 	p.RestartAt = now.Add(wait)
 	p.waiting = &corev1.ContainerStateWaiting{Reason: "CrashLoopBackOff", Message: fmt.Sprintf("back-off %s restarting the pod: %s", wait, r.Message)}
 	switch r.Reason {
@@ -348,7 +411,7 @@ func (t *Target) terminate(p *pod) {
 		p.probes()
 		p.probes = nil
 	}
-	if p.Ended || (begun == nil && !p.RestartAt.IsZero()) {
+	if p.Ended || (begun == nil && !p.known && !p.RestartAt.IsZero()) {
 		t.remove(p)
 		return
 	}
