@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -142,12 +143,7 @@ func open(t *testing.T) *browser {
 	if err != nil {
 		t.Fatal(err)
 	}
-	// The browser writes for a moment after it was told to end.
-	t.Cleanup(func() {
-		for began := time.Now(); os.RemoveAll(profile) != nil && time.Since(began) < 5*time.Second; {
-			continue
-		}
-	})
+	t.Cleanup(func() { _ = os.RemoveAll(profile) })
 	address := freeAddress(t)
 	_, port, _ := net.SplitHostPort(address)
 	cmd := exec.CommandContext(t.Context(), driver, "--port="+port)
@@ -165,16 +161,30 @@ func open(t *testing.T) *browser {
 	want := map[string]any{"capabilities": map[string]any{"alwaysMatch": match}}
 	for until := time.Now().Add(patience); time.Now().Before(until); {
 		var made struct {
-			SessionID string `json:"sessionId"`
+			SessionID    string `json:"sessionId"`
+			Capabilities struct {
+				Process int `json:"goog:processID"`
+			} `json:"capabilities"`
 		}
 		if b.call(http.MethodPost, "", want, &made) == nil && made.SessionID != "" {
 			b.session += "/" + made.SessionID
-			t.Cleanup(func() { _ = b.call(http.MethodDelete, "", nil, nil) })
+			t.Cleanup(func() { b.end(made.Capabilities.Process) })
 			return b
 		}
 	}
 	t.Fatal("the browser does not start")
 	return nil
+}
+
+// end closes the browser. It writes into its profile for a moment after it was told to; one that does not end is killed.
+func (b *browser) end(pid int) {
+	_ = b.call(http.MethodDelete, "", nil, nil)
+	for began := time.Now(); pid > 0 && syscall.Kill(pid, 0) == nil; {
+		if time.Since(began) > 5*time.Second {
+			_ = syscall.Kill(pid, syscall.SIGKILL)
+			return
+		}
+	}
 }
 
 func (b *browser) call(method, path string, body, out any) error {
