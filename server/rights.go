@@ -96,7 +96,8 @@ func (s *Server) authorizeArtifact(ctx context.Context, key string, _ bool) erro
 	if caller.Owner == "" {
 		return nil
 	}
-	rest, ok := strings.CutPrefix(key, steps.ArtifactPrefix)
+	// A key may be a folder's, which is then fetched whole.
+	rest, ok := strings.CutPrefix(strings.TrimSuffix(key, "/")+"/", steps.ArtifactPrefix)
 	if !ok {
 		return s.ownerOfKey(ctx, caller, key)
 	}
@@ -107,12 +108,9 @@ func (s *Server) authorizeArtifact(ctx context.Context, key string, _ bool) erro
 	return nil
 }
 
-// ownerOfKey refuses a key that begins with another run's name, as the default key format has it.
+// ownerOfKey refuses a key that begins with another run's name, as the default key format has it, or is it.
 func (s *Server) ownerOfKey(ctx context.Context, caller artifact.Caller, key string) error {
-	first, _, ok := strings.Cut(key, "/")
-	if !ok {
-		return nil
-	}
+	first, _, _ := strings.Cut(key, "/")
 	run, err := s.machine.Runs.Summary(ctx, caller.Namespace, first)
 	if errors.Is(err, runs.ErrNotFound) {
 		return nil
