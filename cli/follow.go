@@ -45,7 +45,7 @@ func (f *follower) follow(ctx context.Context, run workflow.Run) (workflow.Run, 
 	}
 	var seq int64
 	for {
-		changed := f.src.Changed()
+		changed, over := f.src.Changed(), run.Phase.Done()
 		nodes, last, err := f.src.Nodes(ctx, run.Namespace, run.Name, seq)
 		if err != nil {
 			return run, err
@@ -54,11 +54,11 @@ func (f *follower) follow(ctx context.Context, run workflow.Run) (workflow.Run, 
 		for _, n := range nodes {
 			f.node(ctx, run, n)
 		}
+		if over {
+			break // these were read after the end
+		}
 		if run, err = f.src.Run(ctx, run.Namespace, run.Name); err != nil {
 			return run, err
-		}
-		if run.Phase.Done() && len(nodes) == 0 {
-			break
 		}
 		if run.Phase.Done() {
 			continue

@@ -173,15 +173,13 @@ func (r *remote) Run(ctx context.Context, namespace, name string) (workflow.Run,
 func (r *remote) Changed() <-chan struct{} { return r.changed }
 
 func (r *remote) Log(ctx context.Context, run workflow.Run, n workflow.Node, container string, o executor.LogOptions) (io.ReadCloser, error) {
-	q := url.Values{"container": {container}, "from": {fmt.Sprint(o.FromLine)}}
-	if o.Follow {
-		q.Set("follow", "1")
-	}
-	resp, err := r.c.send(ctx, http.MethodGet, path("runs", run.Namespace, run.Name, "log", n.ID)+"?"+q.Encode(), nil)
-	if err != nil {
+	l := newRemoteLog(r.c, run.Namespace, run.Name, n.ID, container, o)
+	if err := l.open(ctx); err != nil {
 		return nil, err
 	}
-	return resp.Body, nil
+	read, write := io.Pipe()
+	go func() { _ = write.CloseWithError(l.copy(ctx, write)) }()
+	return read, nil
 }
 
 // watch reads the server's feed of a run and wakes the follower at each change, until ctx ends.
@@ -262,20 +260,19 @@ func newLogs(std IO) *cobra.Command {
 		if err := cl.call(c.Context(), http.MethodGet, path("runs", *ns, args[0]), nil, &a); err != nil {
 			return err
 		}
-		q := url.Values{"container": {container}, "from": {fmt.Sprint(-tail)}}
-		if follow {
-			q.Set("follow", "1")
-		}
-		if stamps {
-			q.Set("timestamps", "1")
-		}
+		o := executor.LogOptions{FromLine: -tail, Follow: follow, Timestamps: stamps}
 		shown := 0
 		for _, n := range a.Nodes {
 			if n.Type != workflow.NodePod || len(args) == 2 && args[1] != n.ID && args[1] != n.Name && args[1] != n.DisplayName {
 				continue
 			}
 			shown++
-			if err := cl.stream(c.Context(), path("runs", *ns, args[0], "log", n.ID)+"?"+q.Encode(), std.Out); err != nil && len(args) == 2 {
+			l := newRemoteLog(cl, *ns, args[0], n.ID, container, o)
+			err := l.open(c.Context())
+			if err == nil {
+				err = l.copy(c.Context(), std.Out)
+			}
+			if err != nil && (len(args) == 2 || c.Context().Err() != nil) {
 				return err
 			}
 		}

@@ -124,9 +124,10 @@ func (a *API) runLog(w http.ResponseWriter, r *http.Request) {
 	if container == "" {
 		container = "main"
 	}
-	log, err := a.Logs.Log(r.Context(), run, node, container, executor.LogOptions{
+	o := executor.LogOptions{
 		FromLine: from, Follow: q.Get("follow") == "1" || q.Get("follow") == "true", Timestamps: q.Get("timestamps") == "1",
-	})
+	}
+	log, err := a.Logs.Log(r.Context(), run, node, container, o)
 	if err != nil {
 		fail(w, err)
 		return
@@ -135,7 +136,34 @@ func (a *API) runLog(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
 	w.Header().Set("X-Content-Type-Options", "nosniff")
 	w.Header().Set("Content-Security-Policy", "sandbox")
+	if at, ok := log.(interface{ First() uint64 }); ok {
+		w.Header().Set(LogLine, strconv.FormatUint(at.First(), 10))
+	}
+	w.Header().Set(LogAttempt, strconv.Itoa(node.Attempt))
+	w.Header().Set("Trailer", LogEnd)
 	copyFlushing(w, log)
+	w.Header().Set(LogEnd, a.logEnd(r, run, node, o.Follow))
+}
+
+// Headers of a log: the attempt that it is of, the number of its first line, and, as a trailer, what comes after: "yes" if
+// that was all, "next" if there is another attempt, nothing if the server only stopped sending.
+const (
+	LogAttempt = "Tiphys-Log-Attempt"
+	LogLine    = "Tiphys-Log-Line"
+	LogEnd     = "Tiphys-Log-End"
+)
+
+func (a *API) logEnd(r *http.Request, run workflow.Run, read workflow.Node, follow bool) string {
+	now, err := a.node(r, run, read.ID)
+	switch {
+	case err != nil:
+		return ""
+	case now.Attempt > read.Attempt:
+		return "next"
+	case now.Phase.Done() || !follow:
+		return "yes"
+	}
+	return ""
 }
 
 func (a *API) node(r *http.Request, run workflow.Run, id string) (workflow.Node, error) {

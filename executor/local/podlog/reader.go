@@ -43,6 +43,7 @@ type Reader struct {
 	offset   int64 // of the next record
 	base     time.Time
 	skip     uint64 // lines to pass over
+	first    uint64 // the line that the text begins with
 	midLine  bool
 	opened   bool
 	closed   atomic.Bool
@@ -58,6 +59,8 @@ func Open(ctx context.Context, dir, name string, o Options) (*Reader, error) {
 	r := &Reader{ctx: ctx, o: o, dir: dir, name: name}
 	err := r.begin()
 	if errors.Is(err, fs.ErrNotExist) && o.Follow {
+		r.o.FromLine = max(o.FromLine, 0) // counted back from the end of nothing
+		r.first = uint64(r.o.FromLine)
 		return r, err
 	}
 	if err != nil {
@@ -66,12 +69,17 @@ func Open(ctx context.Context, dir, name string, o Options) (*Reader, error) {
 	return r, nil
 }
 
+// First is the number of the line that the text begins with, from 0. Who counts lines from there can go on reading
+// behind any of them later.
+func (r *Reader) First() uint64 { return r.first }
+
 // begin finds the place to start at.
 func (r *Reader) begin() error {
 	line, err := r.firstLine()
 	if err != nil {
 		return err
 	}
+	r.first = line
 	entries, err := r.index()
 	if err != nil {
 		return err
