@@ -188,11 +188,11 @@ files are known; references to others are passed over.
 Exit status: 0 no faults (there may be warnings), 2 faults.`,
 		Args: cobra.MinimumNArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {
-			objects, diags, err := decodeFiles(c.Context(), std, args)
+			objects, diags, made, err := decodeFiles(c.Context(), std, args)
 			if err != nil && !manifest.Failed(diags) {
 				return usage(err)
 			}
-			diags = append(diags, server.Lint(objects)...)
+			diags = append(diags, made.placeAll(server.Lint(objects))...)
 			for _, d := range diags {
 				fmt.Fprintf(std.Err, "%s: %s\n", d.Severity, d.Error())
 			}

@@ -1,20 +1,18 @@
 package cli
 
 import (
-	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
 	"os"
 	"os/signal"
 	"path/filepath"
-	"strings"
 	"syscall"
 
 	"github.com/spf13/cobra"
 
+	"github.com/tiphys/tiphys/manifest"
 	"github.com/tiphys/tiphys/pipeline"
 	"github.com/tiphys/tiphys/sdk"
 )
@@ -120,33 +118,59 @@ func kindOfFile(name string) pipeline.Kind {
 	return pipeline.KindOf(name, info.Mode())
 }
 
-// readManifest reads a file; of a program, it gives what it makes, JSON indented, so that a fault in it has a line.
+// readManifest reads a file; of a program, it gives what it makes.
 func readManifest(ctx context.Context, std IO, name string) ([]byte, error) {
-	var made []byte
-	var err error
+	made, err := makeManifest(ctx, std, name)
+	return made.Text, err
+}
+
+// makeManifest reads a file; of a program, it gives what it makes and where in the program that was.
+func makeManifest(ctx context.Context, std IO, name string) (pipeline.Made, error) {
 	switch kindOfFile(name) {
 	case pipeline.Evaluated:
-		made, err = evaluate(ctx, std, name)
+		return evaluate(ctx, std, name)
 	case pipeline.Printed:
 		if _, err := os.Stat(name); err != nil {
-			return nil, fmt.Errorf("read program: %w", err)
+			return pipeline.Made{}, fmt.Errorf("read program: %w", err)
 		}
 		ctx, stop := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
 		defer stop()
-		made, err = pipeline.Printer{Env: os.Environ(), Said: std.Err}.Print(ctx, name)
+		return pipeline.Printer{Env: os.Environ(), Said: std.Err}.Print(ctx, name)
 	case pipeline.Manifest:
-		return readFile(std.In, name)
 	}
-	if err != nil {
-		return nil, err
-	}
-	return indented(made), nil
+	data, err := readFile(std.In, name)
+	return pipeline.Made{Text: data}, err
 }
 
-func evaluate(ctx context.Context, std IO, name string) ([]byte, error) {
+// makers know where in their programs manifests were made, by the file names of the manifests' positions.
+type makers map[string]pipeline.Made
+
+// place gives a diagnostic the place in the program that made what is wrong, and keeps the line of what it made.
+func (m makers) place(d manifest.Diagnostic) manifest.Diagnostic {
+	made, ok := m[d.Position.File]
+	if !ok {
+		return d
+	}
+	file, at, ok := made.At(d.Position.Line)
+	if !ok {
+		return d
+	}
+	d.Message += fmt.Sprintf(" (line %d of what tiphys render prints)", d.Position.Line)
+	d.Position = manifest.Position{File: file, Line: at[0], Column: max(at[1], 1)}
+	return d
+}
+
+func (m makers) placeAll(diags []manifest.Diagnostic) []manifest.Diagnostic {
+	for i, d := range diags {
+		diags[i] = m.place(d)
+	}
+	return diags
+}
+
+func evaluate(ctx context.Context, std IO, name string) (pipeline.Made, error) {
 	data, err := readFile(std.In, name)
 	if err != nil {
-		return nil, err
+		return pipeline.Made{}, err
 	}
 	dir, file := ".", name
 	if !filepath.IsLocal(name) {
@@ -154,23 +178,8 @@ func evaluate(ctx context.Context, std IO, name string) ([]byte, error) {
 	}
 	root, err := os.OpenRoot(dir)
 	if err != nil {
-		return nil, fmt.Errorf("open the program's folder: %w", err)
+		return pipeline.Made{}, fmt.Errorf("open the program's folder: %w", err)
 	}
 	defer root.Close()
-	return pipeline.Evaluate(ctx, pipeline.Source{File: filepath.ToSlash(file), Code: data, FS: root.FS()})
-}
-
-// indented is JSON with a line for each value, and anything else as it is.
-func indented(data []byte) []byte {
-	var b bytes.Buffer
-	for i, object := range strings.Split(string(data), "\n"+pipeline.Separator) {
-		if i > 0 {
-			b.WriteString(pipeline.Separator)
-		}
-		if err := json.Indent(&b, []byte(strings.TrimSpace(object)), "", "  "); err != nil {
-			return data
-		}
-		b.WriteByte('\n')
-	}
-	return b.Bytes()
+	return pipeline.Arrange(ctx, pipeline.Source{File: filepath.ToSlash(file), Code: data, FS: root.FS()})
 }

@@ -86,7 +86,7 @@ func runRun(ctx context.Context, std IO, o runOptions, files []string) error {
 	default:
 		return usage(fmt.Errorf("executor %q: use container or host", o.executor))
 	}
-	objects, diags, err := decodeFiles(ctx, std, files)
+	objects, diags, made, err := decodeFiles(ctx, std, files)
 	if err != nil {
 		return usage(err)
 	}
@@ -106,7 +106,12 @@ func runRun(ctx context.Context, std IO, o runOptions, files []string) error {
 	}
 	ctx, stop := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	return runAll(ctx, std, o, objects, params)
+	err = runAll(ctx, std, o, objects, params)
+	var invalid *workflow.InvalidError
+	if errors.As(err, &invalid) {
+		made.placeAll(invalid.Diagnostics)
+	}
+	return err
 }
 
 // runAll runs every Workflow, one after another.
@@ -197,30 +202,37 @@ func runOne(ctx context.Context, std IO, o runOptions, m *server.Machine, s runs
 	return newFollower(std.Out, m, o.quiet).follow(follow, run)
 }
 
-// decodeFiles reads manifests, and runs programs that make some; an error in one of them is the returned error.
-func decodeFiles(ctx context.Context, std IO, files []string) ([]manifest.Object, []manifest.Diagnostic, error) {
-	var objects []manifest.Object
-	var diags []manifest.Diagnostic
-	for _, name := range files {
-		name, data, err := manifestText(ctx, std, name)
+// decodeFiles reads manifests, and runs programs that make some; an error in one of them is the returned error. What is found in the
+// objects later is given its place by made.
+func decodeFiles(ctx context.Context, std IO, files []string) (objects []manifest.Object, diags []manifest.Diagnostic, made makers, err error) {
+	made = makers{}
+	for _, file := range files {
+		m, err := makeManifest(ctx, std, file)
 		if err != nil {
-			return nil, nil, err
+			return nil, nil, nil, err
 		}
-		found, ds := manifest.Decode(name, data)
-		objects, diags = append(objects, found...), append(diags, ds...)
+		name := manifestName(file)
+		if name != file {
+			made[name] = m
+		}
+		found, ds := manifest.Decode(name, m.Text)
+		objects, diags = append(objects, found...), append(diags, made.placeAll(ds)...)
 	}
-	return objects, diags, manifest.FirstError(diags)
+	return objects, diags, made, manifest.FirstError(diags)
 }
 
 // manifestText reads one manifest, or runs a program that makes it, and gives the name for what is said of it.
 func manifestText(ctx context.Context, std IO, file string) (name string, data []byte, err error) {
-	if data, err = readManifest(ctx, std, file); err != nil {
-		return "", nil, err
-	}
+	data, err = readManifest(ctx, std, file)
+	return manifestName(file), data, err
+}
+
+// manifestName is a manifest's name for what is said of it: of one that a program makes, the lines are those of tiphys render.
+func manifestName(file string) string {
 	if kindOfFile(file) != pipeline.Manifest {
-		file += " (rendered)" // its lines are those of tiphys render
+		return file + " (rendered)"
 	}
-	return file, data, nil
+	return file
 }
 
 // maxManifest bounds what is read of one file before it is looked at.

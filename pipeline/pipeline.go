@@ -68,6 +68,34 @@ func (e *Error) Error() string {
 // It runs in this process, without a limit of memory, and a single call of a built-in function is not interrupted: programs of
 // strangers need a process of their own around it, see [Confined].
 func Evaluate(ctx context.Context, src Source) ([]byte, error) {
+	objects, err := evaluate(ctx, src)
+	if err != nil {
+		return nil, err
+	}
+	var b bytes.Buffer
+	for i, o := range objects {
+		if i > 0 {
+			b.WriteString(Separator)
+		}
+		e := json.NewEncoder(&b)
+		e.SetEscapeHTML(false)
+		if err := e.Encode(bare(o)); err != nil {
+			return nil, fmt.Errorf("write manifest of %s: %w", src.File, err)
+		}
+	}
+	return b.Bytes(), nil
+}
+
+// Arrange evaluates a program as [Evaluate] does, and gives the same with a line for each value.
+func Arrange(ctx context.Context, src Source) (Made, error) {
+	objects, err := evaluate(ctx, src)
+	if err != nil {
+		return Made{}, err
+	}
+	return arrange(objects)
+}
+
+func evaluate(ctx context.Context, src Source) ([]any, error) {
 	src.File = path.Clean(src.File)
 	now, err := clock(src.Input)
 	if err != nil {
@@ -90,7 +118,7 @@ func Evaluate(ctx context.Context, src Source) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	return canonical(src.File, out)
+	return objectsOf(src.File, out)
 }
 
 func tooLong(limit time.Duration) error {
@@ -118,8 +146,8 @@ func kinds() []string {
 	return []string{"Workflow", "WorkflowTemplate", "ClusterWorkflowTemplate", "CronWorkflow"}
 }
 
-// canonical checks that JSON is what a program may make, or a list of it, and writes it in the one way.
-func canonical(file, text string) ([]byte, error) {
+// objectsOf checks that JSON is what a program may make, or a list of it.
+func objectsOf(file, text string) ([]any, error) {
 	d := json.NewDecoder(strings.NewReader(text))
 	d.UseNumber()
 	var value any
@@ -133,8 +161,7 @@ func canonical(file, text string) ([]byte, error) {
 	if len(objects) == 0 {
 		return nil, &Error{File: file, Message: "the default export is an empty list: export a Workflow, or a function that returns one"}
 	}
-	var b bytes.Buffer
-	for i, o := range objects {
+	for _, o := range objects {
 		object, ok := o.(map[string]any)
 		if !ok {
 			return nil, &Error{File: file, Message: "the default export is not an object: export a Workflow, or a function that returns one"}
@@ -142,14 +169,6 @@ func canonical(file, text string) ([]byte, error) {
 		if kind, _ := object["kind"].(string); !slices.Contains(kinds(), kind) {
 			return nil, &Error{File: file, Message: fmt.Sprintf("the default export has the kind %v, not Workflow: make it with workflow(…) of the module \"tiphys\"", object["kind"])}
 		}
-		if i > 0 {
-			b.WriteString(Separator)
-		}
-		e := json.NewEncoder(&b)
-		e.SetEscapeHTML(false)
-		if err := e.Encode(object); err != nil {
-			return nil, fmt.Errorf("write manifest of %s: %w", file, err)
-		}
 	}
-	return b.Bytes(), nil
+	return objects, nil
 }

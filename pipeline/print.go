@@ -64,13 +64,13 @@ type Printer struct {
 	Time time.Duration
 }
 
-// Print runs a program in the current folder and gives what it printed, JSON or YAML: a file that ends in .py by python3, with the
+// Print runs a program in the current folder and gives what it printed, JSON or YAML; JSON is written anew with a line for each value: a file that ends in .py by python3, with the
 // module tiphys; one that ends in .go is compiled, with the package of the sdk if its module has no other; any other file is executed.
 // What is wrong with the program is an *Error with what it said.
-func (p Printer) Print(ctx context.Context, file string) ([]byte, error) {
+func (p Printer) Print(ctx context.Context, file string) (Made, error) {
 	dir, err := os.MkdirTemp("", "tiphys-program-")
 	if err != nil {
-		return nil, fmt.Errorf("make a folder for the program: %w", err)
+		return Made{}, fmt.Errorf("make a folder for the program: %w", err)
 	}
 	defer func() { _ = os.RemoveAll(dir) }() // what is left of it is in the folder for temporary files
 	var command []string
@@ -78,28 +78,29 @@ func (p Printer) Print(ctx context.Context, file string) ([]byte, error) {
 	case ".py":
 		command = []string{"python3", file}
 		if err := os.WriteFile(filepath.Join(dir, "tiphys.py"), []byte(sdk.Python()), 0o600); err != nil {
-			return nil, fmt.Errorf("write the module tiphys: %w", err)
+			return Made{}, fmt.Errorf("write the module tiphys: %w", err)
 		}
 		p.Env = with(p.Env, "PYTHONPATH", dir)
 	case ".go":
 		if command, err = p.compile(ctx, file, dir); err != nil {
-			return nil, err
+			return Made{}, err
 		}
 	default:
 		path, err := filepath.Abs(file)
 		if err != nil {
-			return nil, fmt.Errorf("find %s: %w", file, err)
+			return Made{}, fmt.Errorf("find %s: %w", file, err)
 		}
 		command = []string{path}
 	}
 	if p.Time == 0 {
 		p.Time = printTime
 	}
+	p.Env = append(append([]string{}, p.Env...), "TIPHYS_PLACES=1")
 	out, err := p.run(ctx, file, "", p.Time, command...)
 	if err == nil && len(bytes.TrimSpace(out)) == 0 {
-		return nil, &Error{File: file, Message: "the program printed nothing: let it print its Workflow as JSON or YAML"}
+		return Made{}, &Error{File: file, Message: "the program printed nothing: let it print its Workflow as JSON or YAML"}
 	}
-	return out, err
+	return arranged(out), err
 }
 
 // with adds a folder to a list of folders in the environment, behind those that are there.

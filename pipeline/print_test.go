@@ -28,8 +28,8 @@ func TestPrint(t *testing.T) {
 	var said bytes.Buffer
 	p := pipeline.Printer{Env: []string{"WORD=hello", "PATH=" + os.Getenv("PATH")}, Said: &said}
 	out, err := p.Print(t.Context(), executable(t, `echo "kind: $WORD"; echo a word >&2`))
-	if err != nil || string(out) != "kind: hello\n" || said.String() != "a word\n" {
-		t.Errorf("got %q, %q, %v", out, said.String(), err)
+	if err != nil || string(out.Text) != "kind: hello\n" || said.String() != "a word\n" {
+		t.Errorf("got %q, %q, %v", out.Text, said.String(), err)
 	}
 }
 
@@ -54,7 +54,7 @@ func TestPrintEnds(t *testing.T) {
 			out, err := pipeline.Printer{Env: os.Environ(), Time: time.Second}.Print(t.Context(), file)
 			var place *pipeline.Error
 			if !errors.As(err, &place) || !strings.Contains(err.Error(), c.want) {
-				t.Fatalf("got %.100q, %.300v; want an error with %q", out, err, c.want)
+				t.Fatalf("got %.100q, %.300v; want an error with %q", out.Text, err, c.want)
 			}
 			if len(err.Error()) > 20<<10 || time.Since(started) > 10*time.Second {
 				t.Errorf("%d bytes after %s", len(err.Error()), time.Since(started))

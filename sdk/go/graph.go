@@ -66,7 +66,7 @@ type TaskOptions struct {
 
 // Task adds a task that runs a template.
 func (g *Graph) Task(name string, template AnyTemplate, options ...TaskOptions) *Task {
-	t := &Task{graph: g, name: name, template: template, o: one(options)}
+	t := &Task{graph: g, name: name, template: template, o: one(options), at: place()}
 	switch {
 	case name == "":
 		g.bad.add("a task needs a name")
@@ -130,6 +130,7 @@ type Task struct {
 	o        TaskOptions
 	fields   Raw
 	depends  []string
+	at       string
 }
 
 func (t *Task) dependency() string { return t.name }
@@ -251,7 +252,7 @@ func (t *Task) wait() {
 }
 
 func (t *Task) render(names func(AnyTemplate) string) Raw {
-	made := merge(t.fields, Raw{"name": t.name})
+	made := placed(merge(t.fields, Raw{"name": t.name}), t.at)
 	if len(t.depends) > 0 {
 		made["depends"] = strings.Join(t.depends, " && ")
 	}

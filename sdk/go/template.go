@@ -29,6 +29,7 @@ type Template struct {
 	name   string
 	claims []*Volume
 	fields Raw
+	at     string
 	bad    mistakes
 }
 
@@ -120,7 +121,7 @@ func Object(fields Raw) *Template {
 }
 
 func newTemplate(o TemplateOptions, mounts []Mount) *Template {
-	t := &Template{name: o.Name, fields: merge(o.More)}
+	t := &Template{name: o.Name, fields: merge(o.More), at: place()}
 	volumes := []Raw{}
 	for _, v := range o.Volumes {
 		volumes = append(volumes, v.fields)
@@ -244,7 +245,7 @@ type written interface {
 
 // render is Argo's object, with an input for each argument that somebody gives it.
 func render(w written, name string, given []string, names func(AnyTemplate) string) Raw {
-	made := merge(w.body(names), Raw{"name": name})
+	made := placed(merge(w.body(names), Raw{"name": name}), w.book().at)
 	inputs := rawOf(made["inputs"])
 	list := slices.Clone(listOf(inputs["parameters"]))
 	for _, g := range given {

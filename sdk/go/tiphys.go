@@ -131,6 +131,14 @@ func place() string {
 	}
 }
 
+// placed adds the place in the program, if whoever runs it asks for it to say where a mistake in the manifest was made.
+func placed(made Raw, place string) Raw {
+	if os.Getenv("TIPHYS_PLACES") != "" && place != "" {
+		made["//"] = strings.TrimSuffix(place, ": ")
+	}
+	return made
+}
+
 func short(file string) string {
 	here, err := os.Getwd()
 	if err != nil {

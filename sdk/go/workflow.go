@@ -30,11 +30,12 @@ type Workflow struct {
 	graph      *Graph
 	added      []AnyTemplate
 	cron       Raw
+	at         string
 }
 
 // NewWorkflow is a workflow. A name that ends with "-" is the beginning of one that is generated for each run.
 func NewWorkflow(name string, options ...WorkflowOptions) *Workflow {
-	w := &Workflow{kind: "Workflow", name: name, o: one(options), graph: Dag("main")}
+	w := &Workflow{kind: "Workflow", name: name, o: one(options), graph: Dag("main"), at: place()}
 	if name == "" {
 		w.graph.bad.add("a workflow needs a name")
 	}
@@ -96,7 +97,7 @@ func (w *Workflow) Render() ([]byte, error) {
 	if w.cron != nil {
 		spec = merge(w.cron, Raw{"workflowSpec": spec})
 	}
-	made, err := encode(Raw{"apiVersion": "argoproj.io/v1alpha1", "kind": w.kind, "metadata": meta, "spec": spec})
+	made, err := encode(placed(Raw{"apiVersion": "argoproj.io/v1alpha1", "kind": w.kind, "metadata": meta, "spec": spec}, w.at))
 	if err != nil {
 		return nil, fmt.Errorf("write workflow %s: %w", w.name, err)
 	}

@@ -63,6 +63,13 @@ def _place() -> str:
     return "%s:%d: " % (name if relative.startswith("..") else relative, frame.f_lineno)
 
 
+def _placed(made: "Raw", place: str) -> "Raw":
+    """Adds the place in the program, if whoever runs it asks for it to say where a mistake in the manifest was made."""
+    if os.environ.get("TIPHYS_PLACES") and place:
+        made["//"] = place[:-2]
+    return made
+
+
 # References: what they give are tags, which Argo replaces when the run gets there.
 
 
@@ -155,6 +162,7 @@ class Template:
     ) -> None:
         rest = dict(fields)
         self.name: Optional[str] = rest.pop("name", None)
+        self._place = _place()
         self.claims: List[Volume] = []
         inputs, outputs, retry = rest.pop("inputs", None), rest.pop("outputs", None), rest.pop("retry", None)
         labels, annotations = rest.pop("labels", None), rest.pop("annotations", None)
@@ -186,7 +194,7 @@ class Template:
 
     def render(self, name: str, given: Sequence[str], names: Callable[[AnyTemplate], str]) -> Raw:
         """Argo's object, with an input for each argument that somebody gives it."""
-        made = dict(self._fields, name=name)
+        made = _placed(dict(self._fields, name=name), self._place)
         missing = [{"name": g} for g in given if not self.declares("inputs", "parameters", g)]
         if missing:
             inputs = made.get("inputs") or {}
@@ -364,6 +372,7 @@ class Task:
         self.on_exit = on_exit
         self._kind = kind
         self._fields = fields
+        self._place = _place()
         self._depends: List[str] = []
         self._arguments = None if args is None else self._pass(args)
 
@@ -415,7 +424,7 @@ class Task:
     def render(self, names: Callable[[AnyTemplate], str]) -> Raw:
         """Argo's object."""
         made: Raw = {"depends": " && ".join(self._depends)} if self._depends else {}
-        made.update(self._fields, name=self.name)
+        _placed(made, self._place).update(self._fields, name=self.name)
         if isinstance(self.template, TemplateRef):
             made["templateRef"] = self.template.fields
         else:
@@ -506,6 +515,7 @@ class Workflow:
         self._cron = cron
         self._graph = Graph("tasks", {"name": "main"}, {})
         self._added: List[Template] = []
+        self._place = _place()
         self.task = self._graph.task  # to the workflow's own graph, a dag with the name main
 
     def add(self, template: Template) -> Template:
@@ -525,7 +535,7 @@ class Workflow:
         spec = self._spec(rest)
         if self._cron is not None:
             spec = dict(self._cron, workflowSpec=spec)
-        return {"apiVersion": "argoproj.io/v1alpha1", "kind": self._kind, "metadata": _clean(meta), "spec": spec}
+        return _placed({"apiVersion": "argoproj.io/v1alpha1", "kind": self._kind, "metadata": _clean(meta), "spec": spec}, self._place)
 
     def __str__(self) -> str:
         return _json(self.to_json())

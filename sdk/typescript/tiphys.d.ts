@@ -235,6 +235,7 @@ declare module "tiphys" {
     readonly template: Template | TemplateRef | string;
     readonly options: TaskOptions;
     private readonly depends;
+    private readonly place;
     private readonly arguments?;
     constructor(kind: string, name: string, template: Template | TemplateRef | string, options: TaskOptions, before: Task[]);
     /** An output parameter; of a loop, the JSON list of all. */
@@ -269,6 +270,7 @@ declare module "tiphys" {
     private readonly cron?;
     private readonly graph;
     private readonly added;
+    private readonly place;
     constructor(kind: string, name: string, options: WorkflowOptions, cron?: Raw | undefined);
     /** Adds a task to the workflow's own graph, a dag with the name main. */
     task(name: string, template: AnyTemplate, options?: TaskOptions): Task;

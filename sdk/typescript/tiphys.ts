@@ -209,6 +209,8 @@ export class Template {
   readonly name?: string;
   readonly claims: Volume[] = [];
   protected readonly fields: Raw;
+  /** @internal */
+  readonly place = here();
 
   constructor(options: TemplateOptions, mounts: Mount[] = []) {
     const { name, inputs, outputs, retry, labels, annotations, volumes = [], ...rest } = options;
@@ -243,9 +245,10 @@ export class Template {
   render(name: string, given: string[], names: (t: AnyTemplate) => string): Raw {
     void names;
     const missing = given.filter((g) => !this.declares("inputs", "parameters", g)).map((g) => ({ name: g }));
-    if (missing.length === 0) return { ...this.fields, name };
+    const made = { ...this.fields, name, "//": this.place };
+    if (missing.length === 0) return made;
     const inputs = (this.fields.inputs as Raw | undefined) ?? {};
-    return { ...this.fields, name, inputs: { ...inputs, parameters: [...((inputs.parameters as Raw[]) ?? []), ...missing] } };
+    return { ...made, inputs: { ...inputs, parameters: [...((inputs.parameters as Raw[]) ?? []), ...missing] } };
   }
 }
 
@@ -335,6 +338,7 @@ export class Graph extends Template {
 /** A task of a graph. What it gives are references for the arguments and conditions of later tasks. */
 export class Task {
   private readonly depends: string[] = [];
+  private readonly place = here();
   private readonly arguments?: Raw;
 
   constructor(private readonly kind: string, readonly name: string, readonly template: Template | TemplateRef | string, readonly options: TaskOptions, before: Task[]) {
@@ -408,6 +412,7 @@ export class Task {
       ...(this.depends.length > 0 && { depends: this.depends.join(" && ") }),
       ...rest,
       name: this.name,
+      "//": this.place,
       ...(this.template instanceof TemplateRef ? { templateRef: this.template.fields } : { template: names(this.template) }),
       arguments: this.arguments ?? rest.arguments,
       withParam: typeof withParam === "object" ? JSON.stringify(withParam) : withParam,
@@ -463,6 +468,7 @@ export function cronWorkflow(name: string, schedule: string | string[], options:
 export class Workflow {
   private readonly graph = new Graph("tasks", { name: "main" });
   private readonly added: Template[] = [];
+  private readonly place = here();
 
   constructor(private readonly kind: string, private readonly name: string, private readonly options: WorkflowOptions, private readonly cron?: Raw) {
     if (typeof name !== "string" || name === "") throw new Error("a workflow needs a name");
@@ -493,6 +499,7 @@ export class Workflow {
     return {
       apiVersion: "argoproj.io/v1alpha1",
       kind: this.kind,
+      "//": this.place,
       metadata: clean({ ...(this.name.endsWith("-") ? { generateName: this.name } : { name: this.name }), namespace, labels, annotations }),
       spec: this.cron ? { ...this.cron, workflowSpec: made } : made,
     };
@@ -617,6 +624,18 @@ function isArtifact(value: unknown): value is string {
 
 function escape(name: string): string {
   return name.replace(/[^A-Za-z0-9_-]/g, "\\$&");
+}
+
+/**
+ * Where the program called this module, as file:line:column. Who evaluates the program takes it out of the field "//" again, to say where
+ * a mistake in the manifest was made.
+ */
+function here(): string | undefined {
+  for (const frame of (new Error().stack ?? "").split("\n")) {
+    const found = /program:(.+?:[0-9]+:[0-9]+)\(/.exec(frame);
+    if (found) return found[1];
+  }
+  return undefined;
 }
 
 /** An object without the fields that are not set. */

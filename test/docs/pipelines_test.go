@@ -52,11 +52,11 @@ func TestPipelines(t *testing.T) {
 func printed(t *testing.T, language, code string) ([]byte, bool) {
 	t.Helper()
 	if language == "ts" {
-		made, err := pipeline.Evaluate(t.Context(), pipeline.Source{File: "docs.ts", Code: []byte(code), Input: map[string]any{"git": map[string]any{"branch": "main"}}})
+		made, err := pipeline.Arrange(t.Context(), pipeline.Source{File: "docs.ts", Code: []byte(code), Input: map[string]any{"git": map[string]any{"branch": "main"}}})
 		if err != nil {
 			t.Errorf("%v in\n%s", err, code)
 		}
-		return made, err == nil
+		return made.Text, err == nil
 	}
 	tool, ending := "python3", ".py"
 	if language == "go" {
@@ -74,5 +74,5 @@ func printed(t *testing.T, language, code string) ([]byte, bool) {
 	if err != nil {
 		t.Errorf("%v in\n%s", err, code)
 	}
-	return made, err == nil
+	return made.Text, err == nil
 }
