@@ -26,6 +26,8 @@ type Writer struct {
 	written int64
 	dropped int64
 	cut     bool
+	looked  int64 // bytes written when the disk's room was last looked at
+	room    func(*os.File) (free, size int64)
 	broken  error
 	line    uint64 // lines completed, over both streams
 	next    uint64 // the line at which the next index entry is due
@@ -34,9 +36,17 @@ type Writer struct {
 	pending [2][]byte
 }
 
+// A log leaves some room on its disk: without it the server, whose ledger may be there too, could record nothing more,
+// not even the end of the step that wrote the log. Short logs are not concerned.
+const (
+	lookEvery   = 1 << 20  // bytes of output between two looks
+	reserve     = 64 << 20 // bytes
+	reservePart = 16       // of a small disk
+)
+
 // Create begins the log of a container. At most limit bytes of output are kept; 0 for no limit.
 func Create(dir, name string, limit int64, now func() time.Time) (*Writer, error) {
-	w := &Writer{dir: dir, name: name, limit: limit, keep: ChunkSize, now: now}
+	w := &Writer{dir: dir, name: name, limit: limit, keep: ChunkSize, now: now, room: diskRoom}
 	// The first line is where every log begins; only a long log needs an index.
 	w.next = indexEvery
 	if err := w.begin(now()); err != nil {
@@ -137,6 +147,15 @@ func (w *Writer) record(n int, flags byte, line []byte, t time.Time) {
 		w.dropped += size
 		w.put(flagNotice, fmt.Appendf(nil, "log cut here: the limit of %d bytes is reached, what follows is dropped", w.limit), t)
 		return
+	}
+	if w.written+size-w.looked >= lookEvery {
+		w.looked = w.written + size
+		if free, disk := w.room(w.file); free < min(reserve, disk/reservePart) {
+			w.cut = true
+			w.dropped += size
+			w.put(flagNotice, fmt.Appendf(nil, "log cut here: the disk is almost full (%d MiB are left for the server), what follows is dropped", free>>20), t)
+			return
+		}
 	}
 	w.written += size
 	if n == 1 {
