@@ -109,6 +109,7 @@ func (p Phase) Done() bool { return p == Succeeded || p == Failed || p == Error 
 const (
 	ReasonDeadline = "DeadlineExceeded" // stopped at its Deadline
 	ReasonStopped  = "Stopped"          // stopped by Stop
+	ReasonEvicted  = "Evicted"          // it used more ephemeral storage than its limit
 	ReasonLost     = "Lost"             // shim or machine went away without a record
 	ReasonImage    = "ImagePullFailed"
 	ReasonInput    = "InputFailed"

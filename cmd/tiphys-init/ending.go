@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"os"
 	"path/filepath"
 	"syscall"
@@ -106,12 +107,20 @@ func (s *shim) writeRecord() {
 	}
 }
 
-// store writes the record. A full disk may have room again soon, so it is tried for a while.
+// store writes the record. On a full disk it takes what was set aside for it; should that not do, there may be room
+// again soon, so it is tried for a while.
 func (s *shim) store(data []byte) error {
 	var err error
 	for wait := 10 * time.Millisecond; wait < time.Minute; wait *= 2 {
 		if err = wire.WriteFile(s.path(wire.RecordFile), data, !s.spec.NoSync); err == nil {
 			return nil
+		}
+		if errors.Is(err, syscall.ENOSPC) && s.claimed > 0 {
+			err = os.Truncate(s.path(wire.ShimFile), s.claimed)
+			s.claimed = 0
+			if err == nil {
+				continue
+			}
 		}
 		<-time.After(wait)
 	}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -21,6 +22,7 @@ import (
 type shim struct {
 	spec    wire.Spec
 	dir     string // the attempt's folder
+	claimed int64  // the length of the shim's file without what is set aside in it
 	hidden  *mask.Set
 	spares  *spares // first processes that wait for a pod; nil if this shim has one pod only
 	pid     int     // the pod's first process, in this shim's namespace
@@ -120,6 +122,8 @@ func (s *shim) claim() error {
 	if err != nil {
 		return err
 	}
+	s.claimed = int64(len(data))
+	data = append(data, bytes.Repeat([]byte(" "), wire.Reserve)...)
 	return wire.CreateFile(s.path(wire.ShimFile), data, !s.spec.NoSync)
 }
 

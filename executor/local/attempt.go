@@ -257,6 +257,7 @@ func (a *attempt) conclude(r executor.Report) {
 		a.setGone()
 	}
 	a.e.network.release(a.name)
+	a.discard()
 	a.e.reports.put(r)
 }
 

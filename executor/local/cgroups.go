@@ -20,6 +20,8 @@ import (
 type limits struct {
 	memory int64 // bytes
 	milli  int64 // thousandths of a processor
+	// storage is what the pod writes into its own files and logs, in bytes; no cgroup limits it.
+	storage int64
 }
 
 // limits adds up the containers' limits. As in Kubernetes the pod as a whole is limited only if every one of
@@ -48,6 +50,8 @@ func podLimits(spec *corev1.PodSpec) limits {
 	return limits{
 		memory: sum(corev1.ResourceMemory, func(q resource.Quantity) int64 { return q.Value() }),
 		milli:  sum(corev1.ResourceCPU, func(q resource.Quantity) int64 { return q.MilliValue() }),
+
+		storage: sum(corev1.ResourceEphemeralStorage, func(q resource.Quantity) int64 { return q.Value() }),
 	}
 }
 

@@ -152,6 +152,8 @@ func (a *attempt) failedMessage(record wire.Record) string {
 	switch record.Reason {
 	case executor.ReasonDeadline:
 		return "Pod was active on the node longer than the specified deadline"
+	case executor.ReasonEvicted:
+		return evictedMessage(podLimits(&a.pod.Pod.Spec).storage)
 	case executor.ReasonStopped:
 		if record.Code == nil {
 			return "stopped before it ran"
@@ -320,10 +322,9 @@ func (e *Executor) Acknowledge(ctx context.Context, id executor.ID) error {
 	if e.attempts[id] != a {
 		return nil
 	}
-	trash := filepath.Join(e.o.Dir, "trash", a.name)
 	if e.o.Scratch != "" {
-		trash = a.workFolder()
-	} else if err := os.Rename(a.workFolder(), trash); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		e.trash.add(a.gone, a.workFolder())
+	} else if err := a.moveWork(); err != nil {
 		return fmt.Errorf("acknowledge pod %s: %w", id.Node, err)
 	}
 	e.o.Fault("acknowledge-half")
@@ -332,6 +333,5 @@ func (e *Executor) Acknowledge(ctx context.Context, id executor.ID) error {
 	}
 	e.o.Fault("acknowledged")
 	delete(e.attempts, id)
-	e.trash.add(a.gone, trash)
 	return nil
 }

@@ -123,6 +123,9 @@ func (a *attempt) connectNetwork(in *json.Decoder) error {
 
 // follow takes in what the shim says until it hangs up, and concludes the attempt.
 func (a *attempt) follow(in *json.Decoder) {
+	if limit := podLimits(&a.pod.Pod.Spec).storage; limit > 0 {
+		a.e.spawn(func() { a.watchStorage(limit) })
+	}
 	for {
 		var e wire.Event
 		if err := in.Decode(&e); err != nil {

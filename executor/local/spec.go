@@ -52,7 +52,7 @@ func (a *attempt) prepare(ctx context.Context) (*wire.Spec, error) {
 		order.Dir = a.dir
 	}
 	if a.e.o.Scratch != "" {
-		order.LogSpill, order.LogKeep = filepath.Join(a.e.o.Scratch, "logs", a.name), a.e.logKeep()
+		order.LogSpill, order.LogKeep = a.spillFolder(), a.e.logKeep()
 	}
 	if g := b.spec.TerminationGracePeriodSeconds; g != nil {
 		order.Grace = time.Duration(*g) * time.Second

@@ -80,6 +80,29 @@ func (a *attempt) setAside() error {
 	return nil
 }
 
+// discard gives the disk back what a pod that has ended wrote, whether or not its end can be put on record yet: a full
+// disk may be what keeps it from that.
+func (a *attempt) discard() {
+	if a.e.o.Scratch != "" {
+		return
+	}
+	if err := a.moveWork(); err != nil {
+		a.e.o.Log.Warn("discard working files", "attempt", a.name, "error", err) // the acknowledgement tries again
+	}
+}
+
+// moveWork moves the working files to the trash, if they are still with the attempt.
+func (a *attempt) moveWork() error {
+	to := filepath.Join(a.e.trash.dir, a.name)
+	if err := os.Rename(a.workFolder(), to); errors.Is(err, fs.ErrNotExist) {
+		return nil
+	} else if err != nil {
+		return err
+	}
+	a.e.trash.add(a.gone, to)
+	return nil
+}
+
 func (t *trash) later() {
 	t.mu.Lock()
 	t.timer = nil

@@ -20,6 +20,10 @@ const (
 // output parameter may hold, in bytes.
 const ResultLimit = 256 << 10
 
+// Reserve is how much of the disk an attempt sets aside in its [ShimFile], in bytes: a step that fills the disk must not keep
+// the record of its end from being written. Spaces after the JSON make it up.
+const Reserve = 16 << 10
+
 // ExecLimit is the most that is kept of the output of a command run in a container, in bytes.
 const ExecLimit = 64 << 10
 
