@@ -156,8 +156,7 @@ func TestFullDisk(t *testing.T) {
 	if d := ended(ctx, t, l.w, "late"); d.Run.Phase != "Succeeded" {
 		t.Errorf("%+v", d)
 	}
-	hogs(ctx, t, l.w)
-	for _, act := range []func(context.Context) error{l.mergeRequest, l.merge, l.tearDown} {
+	for _, act := range []func(context.Context) error{l.mergeRequest, l.merge, func(ctx context.Context) error { return hogs(ctx, t, l.w) }, l.tearDown} {
 		if err := act(ctx); err != nil {
 			t.Fatal(err)
 		}
@@ -167,7 +166,7 @@ func TestFullDisk(t *testing.T) {
 
 // hogs are steps that take all of the disk: with files of their own, and with their logs. The server must get room again
 // without anybody's help.
-func hogs(ctx context.Context, t *testing.T, w *story.World) {
+func hogs(ctx context.Context, t *testing.T, w *story.World) error {
 	t.Helper()
 	for _, hog := range []struct{ name, command, phase, log string }{
 		{"files", "dd if=/dev/zero of=/big bs=1M count=1000", "Failed", "No space left on device"},
@@ -177,10 +176,10 @@ func hogs(ctx context.Context, t *testing.T, w *story.World) {
 		text := fmt.Sprintf("{apiVersion: argoproj.io/v1alpha1, kind: Workflow, metadata: {name: %s}, spec: {entrypoint: m, templates: [{name: m, script: "+
 			"{image: 'docker.io/library/alpine:3', command: [sh, -e], source: %q}}]}}", hog.name, hog.command)
 		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
-			t.Fatal(err)
+			return err
 		}
 		if _, err := w.Tiphys(ctx, "submit", path); err != nil {
-			t.Fatal(err)
+			return err
 		}
 		if d := ended(ctx, t, w, hog.name); d.Run.Phase != hog.phase {
 			t.Errorf("a step that takes the whole disk for its %s is %s: %+v", hog.name, hog.phase, d)
@@ -190,9 +189,10 @@ func hogs(ctx context.Context, t *testing.T, w *story.World) {
 		}
 		err := w.Within(ctx, limit, "there is room again", func(ctx context.Context) error { return submitted(ctx, w, "after-"+hog.name) })
 		if err != nil {
-			t.Fatal(err)
+			return err
 		}
 	}
+	return nil
 }
 
 // closing stops a server that is not to have ended before, and looks at what it leaves.
