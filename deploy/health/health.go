@@ -45,7 +45,7 @@ type rule func(o *unstructured.Unstructured) deploy.Health
 // Of judges one object. The bool is false where the kind has no health of its own; it then counts as
 // Healthy once it is there. An Application has none by Argo CD's default; see [OfApplication].
 func Of(o *unstructured.Unstructured) (deploy.Health, bool) {
-	if o.GetDeletionTimestamp() != nil && o.GetAnnotations()[HookAnnotation] == "" {
+	if deleting(o) {
 		return deploy.Health{Status: Progressing, Message: "Pending deletion"}, true
 	}
 	check := ruleFor(o)
@@ -53,6 +53,10 @@ func Of(o *unstructured.Unstructured) (deploy.Health, bool) {
 		return deploy.Health{}, false
 	}
 	return check(o), true
+}
+
+func deleting(o *unstructured.Unstructured) bool {
+	return o.GetDeletionTimestamp() != nil && o.GetAnnotations()[HookAnnotation] == ""
 }
 
 func ruleFor(o *unstructured.Unstructured) rule {
@@ -124,7 +128,10 @@ type Judged struct {
 
 // Aggregate is the health of an application: the worst of its managed objects, with the message of the first that
 // is that bad. Without objects it is Healthy.
-func Aggregate(objects []Judged) deploy.Health {
+func Aggregate(objects []Judged) deploy.Health { return Rules{}.Aggregate(objects) }
+
+// Aggregate is [Aggregate] with the operator's rules.
+func (r Rules) Aggregate(objects []Judged) deploy.Health {
 	worst := deploy.Health{Status: Healthy}
 	for _, o := range objects {
 		if o.Hook {
@@ -140,7 +147,7 @@ func Aggregate(objects []Judged) deploy.Health {
 			h = OfApplication(o.Live)
 		default:
 			var known bool
-			if h, known = Of(o.Live); !known {
+			if h, known = r.Of(o.Live); !known {
 				continue
 			}
 		}

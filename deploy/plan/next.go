@@ -92,6 +92,8 @@ type Input struct {
 	// Newest is the revision that should be deployed now; if it is another than the operation's, the operation
 	// ends at the next safe point.
 	Newest string
+	// Health are the operator's rules beside the built-in ones.
+	Health health.Rules
 	Now    time.Time
 }
 
@@ -272,7 +274,7 @@ func (p *planner) update(tasks []Task, multi bool) {
 }
 
 func (p *planner) judge(t Task, live *unstructured.Unstructured, r *TaskResult) {
-	h, known := health.Of(live)
+	h, known := p.in.Health.Of(live)
 	if t.Hook {
 		end := r.At.Add(deadline(p.in.Options.HookDeadline, DefaultHookDeadline))
 		if !p.in.Now.Before(end) {

@@ -14,13 +14,10 @@ import (
 	"github.com/tiphys/tiphys/manifest"
 )
 
-// Steps that one jq program or Lua script may take. They are counted, so that a replay decides the same.
-const (
-	maxJQSteps  = 2_000_000
-	maxLuaSteps = 1_000_000
-)
+// maxJQSteps is what one jq program may take. Steps are counted, and not time, so that a replay decides the same.
+const maxJQSteps = 2_000_000
 
-// counted is a context that ends after a number of looks at it. Both interpreters look once per instruction.
+// counted is a context that ends after a number of looks at it; the interpreter looks once per instruction.
 type counted struct {
 	context.Context
 	left int

@@ -9,7 +9,6 @@ import (
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
 	"github.com/tiphys/tiphys/deploy"
-	"github.com/tiphys/tiphys/deploy/health"
 	"github.com/tiphys/tiphys/ledger"
 )
 
@@ -32,10 +31,11 @@ func (a *API) resources(ctx context.Context, application string) ([]resource, er
 	for _, o := range list {
 		byUID[string(o.GetUID())] = deploy.KeyOf(o).String()
 	}
+	rules := a.Apps.Health()
 	out := make([]resource, 0, len(list))
 	for _, o := range list {
 		r := resource{Key: deploy.KeyOf(o), CreatedAt: o.GetCreationTimestamp().Time, Images: imagesOf(o), Info: info(o)}
-		if h, ok := health.Of(o); ok {
+		if h, ok := rules.Of(o); ok {
 			r.Health = h
 		}
 		for _, ref := range o.GetOwnerReferences() {

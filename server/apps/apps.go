@@ -12,9 +12,11 @@ import (
 	"fmt"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/tiphys/tiphys/deploy"
+	"github.com/tiphys/tiphys/deploy/health"
 	"github.com/tiphys/tiphys/deploy/render"
 	"github.com/tiphys/tiphys/event"
 	"github.com/tiphys/tiphys/ledger"
@@ -68,6 +70,9 @@ type Controller struct {
 	o       Options
 	kick    chan struct{}
 	renders chan struct{} // a token for each rendering at a time
+
+	health     atomic.Pointer[health.Rules]
+	customized string // which definition they were read from; Run's goroutine alone has it
 
 	mu      sync.Mutex
 	workers map[string]*worker
@@ -144,6 +149,7 @@ func (c *Controller) Run(ctx context.Context) error {
 		case <-poll.C:
 			c.poke()
 		case <-c.kick:
+			c.customize(ctx)
 			c.definitions(ctx)
 			c.wakeAll()
 		}

@@ -477,3 +477,26 @@ func TestOperationOfTheDefinition(t *testing.T) {
 		t.Errorf("there are %d syncs", n)
 	}
 }
+
+// The ConfigMap argocd-cm says how kinds are judged, before the built-in rules, and counts at once when it changes.
+func TestHealthByTheOperatorsRules(t *testing.T) {
+	w := newWorld(t)
+	w.commit("c1", map[string]string{"a.yaml": deployment("web", "web:1")})
+	w.define(application(""))
+	healthy := func() bool { return w.app("prod").Health.Status == "Healthy" }
+	w.await("it is healthy by the built-in rules", healthy)
+	rule := func(script string) {
+		w.define("{apiVersion: v1, kind: ConfigMap, metadata: {name: argocd-cm}, data: {resource.customizations.health.apps_Deployment: '" + script + "'}}")
+	}
+	rule(`return {status = "Degraded", message = obj.metadata.name .. " is out of date"}`)
+	w.await("it is judged by the rule", func() bool {
+		return w.app("prod").Health == deploy.Health{Status: "Degraded", Message: "Deployment web: web is out of date"}
+	})
+	rule(`while true do end`)
+	w.await("a rule that does not end is told of", func() bool {
+		h := w.app("prod").Health
+		return h.Status == "Unknown" && strings.Contains(h.Message, "took more steps")
+	})
+	rule("")
+	w.await("without a rule it is as before", healthy)
+}

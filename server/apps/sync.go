@@ -99,7 +99,7 @@ func (w *worker) adopt(ctx context.Context, comparison plan.Comparison) error {
 func (w *worker) advance(ctx context.Context, op plan.Operation, live []*unstructured.Unstructured, comparison plan.Comparison) (bool, error) {
 	automated := w.asked == nil
 	step := plan.Next(plan.Input{Desired: w.wanted.objects, Live: live, OutOfSync: comparison.OutOfSync(), Options: w.options(automated),
-		Operation: op, Newest: w.wanted.revision, Now: w.c.o.Now().UTC()})
+		Operation: op, Newest: w.wanted.revision, Health: w.c.Health(), Now: w.c.o.Now().UTC()})
 	op = step.Operation
 	if op.Done() {
 		return true, w.finish(ctx, op)

@@ -330,7 +330,7 @@ func (w *worker) judge(live []*unstructured.Unstructured) {
 			objects = append(objects, health.Judged{Key: key, Live: there[key], Hook: plan.IsHook(o)})
 		}
 	}
-	h := health.Aggregate(objects)
+	h := w.c.Health().Aggregate(objects)
 	if len(objects) == 0 && w.wanted != nil && w.wanted.problem != "" {
 		h = deploy.Health{Status: health.Missing, Message: w.wanted.problem}
 	}

@@ -1,0 +1,358 @@
+// Package script runs small programs of users where they can reach nothing: no files, no processes, no clock, no chance,
+// and bounds on the steps they take and the text they make. It is pure: the same program and value give the same result.
+package script
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"math"
+	"reflect"
+	"slices"
+	"strings"
+
+	lua "github.com/yuin/gopher-lua"
+	"github.com/yuin/gopher-lua/ast"
+	"github.com/yuin/gopher-lua/parse"
+)
+
+// Names that a script cannot write, for the functions that take the place of unbounded operators.
+const (
+	luaConcat = "\x00concat"
+	luaKey    = "\x00key"
+)
+
+const (
+	maxLuaText  = 16 << 20 // bytes of strings that a script may make in all
+	maxLuaIndex = 100_000  // largest number that may be an index: the table fills the gap
+	// maxLuaMatch bounds length^(quantifiers+1) of one pattern match: patterns backtrack.
+	maxLuaMatch = 1e9
+	maxLuaDepth = 100
+	// maxLuaSteps bounds the instructions of one program.
+	maxLuaSteps = 1_000_000
+)
+
+// Lua runs a Lua program with one global variable and gives what it returns, as JSON would have it. value is what JSON decodes to,
+// integers allowed. The libraries are base, table, string and math, as far as they are pure.
+func Lua(source, name string, value any) (result any, err error) {
+	defer func() {
+		if r := recover(); r != nil {
+			err = fmt.Errorf("script failed: %v", r)
+		}
+	}()
+	chunk, err := parse.Parse(strings.NewReader(source), "script")
+	if err != nil {
+		return nil, errors.New(oneLine(err))
+	}
+	bound(reflect.ValueOf(chunk))
+	proto, err := lua.Compile(chunk, "script")
+	if err != nil {
+		return nil, errors.New(oneLine(err))
+	}
+	l := lua.NewState(lua.Options{SkipOpenLibs: true, CallStackSize: 200, RegistrySize: 1024, RegistryMaxSize: 64 * 1024, RegistryGrowStep: 4096})
+	defer l.Close()
+	openLua(l)
+	l.SetContext(count(maxLuaSteps))
+	l.SetGlobal(name, toLua(l, value))
+	l.Push(l.NewFunctionFromProto(proto))
+	if err := l.PCall(0, 1, nil); err != nil {
+		message, _, _ := strings.Cut(err.Error(), "\nstack traceback")
+		return nil, errors.New(strings.Join(strings.Fields(message), " "))
+	}
+	return fromLua(l.Get(-1), 0)
+}
+
+// bound replaces concatenation, and the keys of tables, in a parsed script by calls that count.
+func bound(v reflect.Value) {
+	switch v.Kind() {
+	case reflect.Slice:
+		for i := range v.Len() {
+			bound(v.Index(i))
+		}
+	case reflect.Pointer:
+		if !v.IsNil() {
+			bound(v.Elem())
+		}
+	case reflect.Struct:
+		for i := range v.NumField() {
+			if v.Type().Field(i).IsExported() {
+				bound(v.Field(i))
+			}
+		}
+		if v.CanAddr() {
+			boundKeys(v.Addr().Interface())
+		}
+	case reflect.Interface:
+		if v.IsNil() {
+			return
+		}
+		bound(v.Elem())
+		if c, ok := v.Interface().(*ast.StringConcatOpExpr); ok && v.CanSet() {
+			v.Set(reflect.ValueOf(boundCall(luaConcat, c.Line(), c.Lhs, c.Rhs)))
+		}
+	}
+}
+
+func boundKeys(node any) {
+	wrap := func(key ast.Expr) ast.Expr {
+		if _, constant := key.(*ast.StringExpr); constant || key == nil {
+			return key
+		}
+		return boundCall(luaKey, key.Line(), key)
+	}
+	switch n := node.(type) {
+	case *ast.AttrGetExpr:
+		n.Key = wrap(n.Key)
+	case *ast.Field:
+		n.Key = wrap(n.Key)
+	}
+}
+
+func boundCall(name string, line int, args ...ast.Expr) ast.Expr {
+	function := &ast.IdentExpr{Value: name}
+	function.SetLine(line)
+	call := &ast.FuncCallExpr{Func: function, Args: args, AdjustRet: true}
+	call.SetLine(line)
+	call.SetLastLine(line)
+	return call
+}
+
+// openLua gives the script the libraries that are pure: no files, processes, clock, random numbers or loading.
+func openLua(l *lua.LState) {
+	for _, open := range []lua.LGFunction{lua.OpenBase, lua.OpenTable, lua.OpenString, lua.OpenMath} {
+		l.Push(l.NewFunction(open))
+		l.Call(0, 0)
+	}
+	for _, name := range []string{"dofile", "loadfile", "load", "loadstring", "require", "module", "print", "collectgarbage",
+		"newproxy", "getfenv", "setfenv", "rawset", "_printregs"} {
+		l.SetGlobal(name, lua.LNil)
+	}
+	text := 0
+	spend := func(l *lua.LState, n int) {
+		if n < 0 || n > maxLuaText-text {
+			text = maxLuaText
+			l.RaiseError("script makes more than %d bytes of text", maxLuaText)
+		}
+		text += n
+	}
+	l.SetGlobal(luaConcat, l.NewFunction(func(l *lua.LState) int {
+		a, b := l.Get(1), l.Get(2)
+		if !lua.LVCanConvToString(a) || !lua.LVCanConvToString(b) {
+			l.RaiseError("attempt to concatenate a %s and a %s value", a.Type(), b.Type())
+		}
+		left, right := lua.LVAsString(a), lua.LVAsString(b)
+		spend(l, len(left)+len(right))
+		l.Push(lua.LString(left + right))
+		return 1
+	}))
+	l.SetGlobal(luaKey, l.NewFunction(func(l *lua.LState) int {
+		if n, ok := l.Get(1).(lua.LNumber); ok && float64(n) > maxLuaIndex {
+			l.RaiseError("index %v is larger than %d", n, maxLuaIndex)
+		}
+		l.Push(l.Get(1))
+		return 1
+	}))
+	boundLibraries(l, spend)
+}
+
+func boundLibraries(l *lua.LState, spend func(*lua.LState, int)) {
+	wrap(l, "string", "rep", func(l *lua.LState) {
+		n := l.CheckInt(2)
+		if n > 0 && len(l.CheckString(1)) > maxLuaText/n {
+			spend(l, maxLuaText+1)
+		}
+		spend(l, max(n, 0)*len(l.CheckString(1)))
+	})
+	wrap(l, "string", "format", func(l *lua.LState) {
+		size := len(l.CheckString(1))
+		// A width such as %999999d makes text of its own.
+		for digits := 0; size >= 0; digits++ {
+			if digits >= len(l.CheckString(1)) {
+				break
+			}
+			if run := digitRun(l.CheckString(1)[digits:]); run > 3 {
+				l.RaiseError("format width is too large")
+			}
+		}
+		for i := 2; i <= l.GetTop(); i++ {
+			size += 2*len(lua.LVAsString(l.Get(i))) + 1024
+		}
+		spend(l, size)
+	})
+	wrap(l, "table", "concat", func(l *lua.LState) {
+		t, size := l.CheckTable(1), 0
+		separator := len(l.OptString(2, ""))
+		for i := l.OptInt(3, 1); i <= l.OptInt(4, t.Len()) && i <= maxLuaIndex; i++ {
+			size += len(lua.LVAsString(t.RawGetInt(i))) + separator
+		}
+		spend(l, size)
+	})
+	wrap(l, "table", "insert", func(l *lua.LState) {
+		if l.GetTop() == 3 && l.CheckInt(2) > maxLuaIndex {
+			l.RaiseError("index is larger than %d", maxLuaIndex)
+		}
+	})
+	for _, name := range []string{"find", "match", "gmatch", "gsub"} {
+		wrap(l, "string", name, func(l *lua.LState) {
+			subject, pattern := l.CheckString(1), l.CheckString(2)
+			quantifiers := strings.Count(pattern, "*") + strings.Count(pattern, "+") + strings.Count(pattern, "-") + strings.Count(pattern, "?")
+			if math.Pow(float64(len(subject)+1), float64(quantifiers+1)) > maxLuaMatch {
+				l.RaiseError("pattern %q may take too long on %d bytes", pattern, len(subject))
+			}
+			growth := len(subject)
+			if name == "gsub" {
+				if replacement, ok := l.Get(3).(lua.LString); ok {
+					growth += (len(subject) + 1) * (len(replacement) + strings.Count(string(replacement), "%")*len(subject))
+				}
+			}
+			spend(l, growth)
+		})
+	}
+	for _, name := range []string{"lower", "upper", "reverse"} {
+		wrap(l, "string", name, func(l *lua.LState) { spend(l, len(l.CheckString(1))) })
+	}
+	if lib, ok := l.GetGlobal("math").(*lua.LTable); ok {
+		lib.RawSetString("random", lua.LNil)
+		lib.RawSetString("randomseed", lua.LNil)
+	}
+	if lib, ok := l.GetGlobal("string").(*lua.LTable); ok {
+		lib.RawSetString("dump", lua.LNil)
+	}
+}
+
+func digitRun(s string) int {
+	n := 0
+	for n < len(s) && s[n] >= '0' && s[n] <= '9' {
+		n++
+	}
+	return n
+}
+
+// wrap calls check before a library's function.
+func wrap(l *lua.LState, table, name string, check func(*lua.LState)) {
+	lib, ok := l.GetGlobal(table).(*lua.LTable)
+	if !ok {
+		return
+	}
+	original := lib.RawGetString(name)
+	lib.RawSetString(name, l.NewFunction(func(l *lua.LState) int {
+		check(l)
+		n := l.GetTop()
+		l.Push(original)
+		for i := 1; i <= n; i++ {
+			l.Push(l.Get(i))
+		}
+		l.Call(n, lua.MultRet)
+		return l.GetTop() - n
+	}))
+}
+
+func toLua(l *lua.LState, value any) lua.LValue {
+	switch v := value.(type) {
+	case bool:
+		return lua.LBool(v)
+	case float64:
+		return lua.LNumber(v)
+	case int64:
+		return lua.LNumber(v)
+	case string:
+		return lua.LString(v)
+	case []any:
+		t := l.CreateTable(len(v), 0)
+		for _, item := range v {
+			t.Append(toLua(l, item))
+		}
+		l.SetMetatable(t, listMark(l))
+		return t
+	case map[string]any:
+		t := l.CreateTable(0, len(v))
+		for _, key := range slices.Sorted(maps.Keys(v)) {
+			t.RawSetString(key, toLua(l, v[key]))
+		}
+		return t
+	}
+	return lua.LNil
+}
+
+// listMark is how a script, too, says that an empty table is a list.
+func listMark(l *lua.LState) *lua.LTable {
+	mark := l.CreateTable(0, 1)
+	mark.RawSetString("__is_array", lua.LTrue)
+	return mark
+}
+
+func fromLua(value lua.LValue, depth int) (any, error) {
+	if depth > maxLuaDepth {
+		return nil, fmt.Errorf("result is nested more than %d deep", maxLuaDepth)
+	}
+	switch v := value.(type) {
+	case *lua.LNilType:
+		return nil, nil
+	case lua.LBool:
+		return bool(v), nil
+	case lua.LNumber:
+		return float64(v), nil
+	case lua.LString:
+		return string(v), nil
+	case *lua.LTable:
+		return fromTable(v, depth)
+	}
+	return nil, fmt.Errorf("a %s cannot be part of the result", value.Type())
+}
+
+func fromTable(t *lua.LTable, depth int) (any, error) {
+	mark, _ := t.Metatable.(*lua.LTable)
+	marked := mark != nil && lua.LVAsBool(mark.RawGetString("__is_array"))
+	if n := t.MaxN(); n > 0 || marked {
+		list := make([]any, 0, n)
+		for i := 1; i <= n; i++ {
+			item, err := fromLua(t.RawGetInt(i), depth+1)
+			if err != nil {
+				return nil, err
+			}
+			list = append(list, item)
+		}
+		return list, nil
+	}
+	m := map[string]any{}
+	var failed error
+	t.ForEach(func(key, value lua.LValue) {
+		item, err := fromLua(value, depth+1)
+		if err != nil && failed == nil {
+			failed = err
+		}
+		m[lua.LVAsString(key)] = item
+	})
+	return m, failed
+}
+
+// counted is a context that ends after a number of looks at it: the interpreter looks once per instruction.
+type counted struct {
+	context.Context
+	left int
+	over chan struct{}
+}
+
+func count(steps int) *counted {
+	return &counted{Context: context.Background(), left: steps, over: make(chan struct{})}
+}
+
+// Done implements [context.Context].
+func (c *counted) Done() <-chan struct{} {
+	if c.left--; c.left == 0 {
+		close(c.over)
+	}
+	return c.over
+}
+
+// Err implements [context.Context].
+func (c *counted) Err() error {
+	if c.left <= 0 {
+		return errors.New("took more steps than allowed")
+	}
+	return nil
+}
+
+// oneLine keeps an interpreter's message readable in a reason.
+func oneLine(err error) string { return strings.Join(strings.Fields(err.Error()), " ") }
