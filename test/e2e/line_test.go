@@ -132,7 +132,13 @@ func (l *line) push(ctx context.Context) (err error) {
 	if err := l.ran(ctx, l.first); err != nil {
 		return err
 	}
-	return l.runs(ctx, "prod", l.first, "1")
+	if err := l.runs(ctx, "prod", l.first, "1"); err != nil {
+		return err
+	}
+	if left := l.w.Leftovers(); len(left.Processes) == 0 || len(left.Interfaces) == 0 {
+		return fmt.Errorf("who looks for leftovers sees production's pod and the bridge: they see %s", left)
+	}
+	return nil
 }
 
 func (l *line) mergeRequest(ctx context.Context) (err error) {
