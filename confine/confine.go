@@ -58,6 +58,9 @@ type request struct {
 	Body json.RawMessage `json:"body"`
 }
 
+// unconfined is what a process says first that could not give up what it must.
+const unconfined = "confine process"
+
 const (
 	// maxRequest bounds a request, maxComplaints what is kept of the process's complaints, in bytes.
 	maxRequest    = 64 << 20
@@ -139,6 +142,9 @@ func (c Child) run(ctx context.Context, root *os.File, input []byte, isolate boo
 // ended says why a process ended early, from what the Go runtime wrote last.
 func (c Child) ended(err error, said string) error {
 	first, _, _ := strings.Cut(strings.TrimSpace(said), "\n")
+	if strings.Contains(first, unconfined) {
+		return errors.New(first) // it did no work, so the work is not to blame
+	}
 	reason := fmt.Sprintf("the process ended early, most likely at its limit of %d MiB of memory: %s: %v", c.Memory>>20, first, err)
 	var exit *exec.ExitError
 	if errors.As(err, &exit) {
@@ -182,7 +188,7 @@ func Main(stdin io.Reader, stdout io.Writer, work func(root *os.Root, body []byt
 	}
 	defer func() { _ = root.Close() }() // it was only read
 	if err := confine(r); err != nil {
-		return fmt.Errorf("confine process: %w", err)
+		return fmt.Errorf(unconfined+": %w", err)
 	}
 	answer, err := work(root, r.Body)
 	if err != nil {
