@@ -2,12 +2,15 @@ package api
 
 import (
 	"bufio"
+	"context"
 	"encoding/json"
 	"fmt"
 	"io"
 	"net/http"
+	"strings"
 
 	"github.com/tiphys/tiphys/ledger"
+	"github.com/tiphys/tiphys/server/runs"
 	"github.com/tiphys/tiphys/workflow"
 )
 
@@ -27,7 +30,7 @@ func argoLines(w http.ResponseWriter, pod string, log io.Reader) {
 	}
 }
 
-// argoWatch sends runs as they change, without their nodes.
+// argoWatch sends runs as they change or are deleted, without their nodes.
 func (a *API) argoWatch(w http.ResponseWriter, r *http.Request) {
 	prefix := ""
 	if ns := r.PathValue("namespace"); ns != "" && ns != "-" {
@@ -44,26 +47,84 @@ func (a *API) argoWatch(w http.ResponseWriter, r *http.Request) {
 	seen := map[string]bool{}
 	for {
 		changed := a.Ledger.Changed()
-		rows, err := a.Ledger.List(r.Context(), ledger.Query{Table: "run", KeyPrefix: prefix, ChangedAfter: max(since, 1), Limit: streamBatch})
-		if err != nil {
+		if since, err = a.sendArgoEvents(r.Context(), w, prefix, since, seen); err != nil {
 			return
 		}
-		for _, row := range rows {
-			since = row.Seq
-			if sendArgoEvent(w, row, seen) != nil {
-				return
-			}
-		}
 		_ = flush.Flush()
-		if len(rows) == streamBatch {
-			continue
-		}
 		select {
 		case <-r.Context().Done():
 			return
 		case <-changed:
 		}
 	}
+}
+
+// sendArgoEvents sends what happened to runs after since, and gives where to go on.
+func (a *API) sendArgoEvents(ctx context.Context, w io.Writer, prefix string, since int64, seen map[string]bool) (int64, error) {
+	head, err := a.Ledger.Head(ctx)
+	if err != nil {
+		return since, err
+	}
+	if err := a.sendArgoDeletions(ctx, w, prefix, since, seen); err != nil {
+		return since, err
+	}
+	q := ledger.Query{Table: "run", KeyPrefix: prefix, ChangedAfter: max(since, 1), Limit: streamBatch}
+	for {
+		rows, err := a.Ledger.List(ctx, q)
+		if err != nil {
+			return since, err
+		}
+		for _, row := range rows {
+			q.ChangedAfter = row.Seq
+			if err := sendArgoEvent(w, row, seen); err != nil {
+				return since, err
+			}
+		}
+		if len(rows) < streamBatch {
+			return max(since, head.Seq), nil // what came meanwhile comes again
+		}
+	}
+}
+
+func (a *API) sendArgoDeletions(ctx context.Context, w io.Writer, prefix string, since int64, seen map[string]bool) error {
+	q := ledger.EntryQuery{After: max(since, 1), Kinds: []string{runs.KindDeleted}, Limit: streamBatch}
+	for {
+		gone, err := a.Ledger.Entries(ctx, q)
+		if err != nil {
+			return err
+		}
+		for _, e := range gone {
+			q.After = e.Seq
+			tables, err := runs.Deleted(e)
+			if err != nil {
+				return err
+			}
+			for _, key := range tables["run"] {
+				if !strings.HasPrefix(key, prefix) {
+					continue
+				}
+				delete(seen, key)
+				if err := sendArgoDeleted(w, key); err != nil {
+					return err
+				}
+			}
+		}
+		if len(gone) < q.Limit {
+			return nil
+		}
+	}
+}
+
+func sendArgoDeleted(w io.Writer, key string) error {
+	namespace, name, _ := strings.Cut(key, "/")
+	raw, err := json.Marshal(map[string]any{"result": map[string]any{"type": "DELETED", "object": map[string]any{
+		"apiVersion": manifestVersion, "kind": "Workflow", "metadata": map[string]string{"name": name, "namespace": namespace},
+	}}})
+	if err != nil {
+		return err
+	}
+	_, err = fmt.Fprintf(w, "data: %s\n\n", raw)
+	return err
 }
 
 func sendArgoEvent(w io.Writer, row ledger.Row, seen map[string]bool) error {

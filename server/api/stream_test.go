@@ -58,7 +58,11 @@ type reader struct {
 func openStream(t *testing.T, l ledger.Ledger, query string) reader {
 	t.Helper()
 	a := &API{Ledger: l}
-	s := httptest.NewServer(http.HandlerFunc(a.stream))
+	handle := a.stream
+	if strings.HasPrefix(query, "argo&") {
+		handle = a.argoWatch
+	}
+	s := httptest.NewServer(http.HandlerFunc(handle))
 	t.Cleanup(s.Close)
 	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
 	t.Cleanup(cancel)
@@ -158,4 +162,24 @@ func TestStreamTellsWhoseRowsAreGone(t *testing.T) {
 			t.Errorf("%s: %s", query, diff)
 		}
 	}
+}
+
+// Argo's watch says DELETED of a run that is taken out of the lists, as a Kubernetes watch does.
+func TestArgoWatchTellsOfDeletions(t *testing.T) {
+	l := streamLedger(t)
+	start := setDefinition(t, l, "one")
+	appendEntry(t, l, runs.KindDeleted, "run/default/w", map[string]any{"tables": map[string]any{"node": []string{"default/w/w-1"}}})
+	appendEntry(t, l, runs.KindDeleted, "run/default/w", map[string]any{"tables": map[string]any{"run": []string{"default/w"}}})
+	stream := openStream(t, l, fmt.Sprint("argo&since=", start))
+	for stream.lines.Scan() {
+		if stream.lines.Text() == "" {
+			continue
+		}
+		want := `data: {"result":{"object":{"apiVersion":"argoproj.io/v1alpha1","kind":"Workflow","metadata":{"name":"w","namespace":"default"}},"type":"DELETED"}}`
+		if diff := cmp.Diff(want, stream.lines.Text()); diff != "" {
+			t.Error(diff)
+		}
+		return
+	}
+	t.Fatal("the stream ended")
 }
