@@ -109,17 +109,9 @@ func (a *API) listed(ctx context.Context, row ledger.Row) (listedEvent, error) {
 }
 
 func (a *API) getEvent(w http.ResponseWriter, r *http.Request) {
-	id := r.PathValue("id")
-	if seq, err := strconv.ParseInt(id, 10, 64); err == nil {
-		if e, err := a.Ledger.Entry(r.Context(), seq); err == nil && e.Kind == event.KindReceived {
-			if ev, err := event.FromEntry(e); err == nil {
-				id = ev.ID
-			}
-		}
-	}
-	e, err := a.Events.Event(r.Context(), id)
+	e, err := a.Events.Event(r.Context(), a.eventID(r))
 	if err != nil {
-		fail(w, missing(err, "tiphys events shows the numbers of those that were received", "event %s", r.PathValue("id")))
+		fail(w, noEvent(r, err))
 		return
 	}
 	decided, err := a.decided(r.Context(), e.ID)
@@ -159,13 +151,31 @@ func (a *API) decided(ctx context.Context, id string) ([]event.Decision, error) 
 }
 
 func (a *API) replayEvent(w http.ResponseWriter, r *http.Request) {
+	id := a.eventID(r)
 	if r.URL.Query().Get("dryRun") != "" {
-		ds, err := a.Events.DryRun(r.Context(), r.PathValue("id"))
-		answer(w, map[string]any{"decisions": ds}, err)
+		ds, err := a.Events.DryRun(r.Context(), id)
+		answer(w, map[string]any{"decisions": ds}, noEvent(r, err))
 		return
 	}
-	e, err := a.Events.Replay(r.Context(), r.PathValue("id"), gate.From(r.Context()).String())
-	answer(w, e, err)
+	e, err := a.Events.Replay(r.Context(), id, gate.From(r.Context()).String())
+	answer(w, e, noEvent(r, err))
+}
+
+// eventID reads the event that a request names: by its id, or by its number in the ledger.
+func (a *API) eventID(r *http.Request) string {
+	id := r.PathValue("id")
+	if seq, err := strconv.ParseInt(id, 10, 64); err == nil {
+		if e, err := a.Ledger.Entry(r.Context(), seq); err == nil && e.Kind == event.KindReceived {
+			if ev, err := event.FromEntry(e); err == nil {
+				return ev.ID
+			}
+		}
+	}
+	return id
+}
+
+func noEvent(r *http.Request, err error) error {
+	return missing(err, "tiphys events shows the numbers of those that were received", "event %s", r.PathValue("id"))
 }
 
 func (a *API) listFirings(w http.ResponseWriter, r *http.Request) {

@@ -56,12 +56,34 @@ func (w *World) ending(ctx context.Context) error {
 	}); err != nil {
 		return err
 	}
+	if err := w.endRuns(ctx); err != nil {
+		return err
+	}
 	w.Stop()
 	if err := w.Clean(ctx, 20*time.Second); err != nil {
 		return err
 	}
 	w.tell(began, "", "the definitions are taken away: all that they made is gone, and the server has stopped")
 	return nil
+}
+
+// endRuns ends what a visitor started and left: steps outlive the server, which is stopped next.
+func (w *World) endRuns(ctx context.Context) error {
+	return w.Within(ctx, time.Minute, "the runs that were left are ended", func(ctx context.Context) error {
+		var found items[runPart]
+		if err := w.Get(ctx, "", "/api/v1/runs?state=Running&state=Pending", &found); err != nil {
+			return err
+		}
+		for _, r := range found.Items {
+			if _, err := w.Tiphys(ctx, "terminate", r.Name); err != nil {
+				return err
+			}
+		}
+		if len(found.Items) > 0 {
+			return fmt.Errorf("%s is still going", found.Items[0].Name)
+		}
+		return nil
+	})
 }
 
 // inNamespace tells whether a process is a pod of a Kubernetes namespace, by its shim's arguments or folder.
