@@ -8,6 +8,8 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"regexp"
+	"strconv"
 	"syscall"
 
 	"github.com/spf13/cobra"
@@ -158,6 +160,46 @@ func (m makers) place(d manifest.Diagnostic) manifest.Diagnostic {
 	d.Message += fmt.Sprintf(" (line %d of what tiphys render prints)", d.Position.Line)
 	d.Position = manifest.Position{File: file, Line: at[0], Column: max(at[1], 1)}
 	return d
+}
+
+// add keeps what a file is, if a program made it.
+func (m makers) add(file string, made pipeline.Made) {
+	if name := manifestName(file); name != file {
+		m[name] = made
+	}
+}
+
+// placedError is an error of the server whose text names places in the user's program.
+type placedError struct {
+	text string
+	error
+}
+
+func (e *placedError) Error() string { return e.text }
+
+func (e *placedError) Unwrap() error { return e.error }
+
+// placeError gives the places that an error of the server names their places in the program.
+func (m makers) placeError(err error) error {
+	text := err.Error()
+	for name := range m {
+		named := regexp.MustCompile(regexp.QuoteMeta(name) + `:([0-9]+):[0-9]+`)
+		text = named.ReplaceAllStringFunc(text, func(found string) string {
+			line, err := strconv.Atoi(named.FindStringSubmatch(found)[1])
+			if err != nil {
+				return found
+			}
+			d := m.place(manifest.Diagnostic{Position: manifest.Position{File: name, Line: line}})
+			if d.Position.File == name {
+				return found // it is not known
+			}
+			return d.Position.String()
+		})
+	}
+	if text == err.Error() {
+		return err
+	}
+	return &placedError{text: text, error: err}
 }
 
 func (m makers) placeAll(diags []manifest.Diagnostic) []manifest.Diagnostic {

@@ -211,20 +211,11 @@ func decodeFiles(ctx context.Context, std IO, files []string) (objects []manifes
 		if err != nil {
 			return nil, nil, nil, err
 		}
-		name := manifestName(file)
-		if name != file {
-			made[name] = m
-		}
-		found, ds := manifest.Decode(name, m.Text)
+		made.add(file, m)
+		found, ds := manifest.Decode(manifestName(file), m.Text)
 		objects, diags = append(objects, found...), append(diags, made.placeAll(ds)...)
 	}
 	return objects, diags, made, manifest.FirstError(diags)
-}
-
-// manifestText reads one manifest, or runs a program that makes it, and gives the name for what is said of it.
-func manifestText(ctx context.Context, std IO, file string) (name string, data []byte, err error) {
-	data, err = readManifest(ctx, std, file)
-	return manifestName(file), data, err
 }
 
 // manifestName is a manifest's name for what is said of it: of one that a program makes, the lines are those of tiphys render.

@@ -45,6 +45,7 @@ func newSubmit(std IO) *cobra.Command {
 	c.RunE = func(c *cobra.Command, args []string) error {
 		cl := server()
 		var body map[string]any
+		var made makers
 		to := path("workflows", *ns)
 		switch {
 		case from != "" && len(args) == 0:
@@ -56,7 +57,7 @@ func newSubmit(std IO) *cobra.Command {
 			body = map[string]any{"resourceKind": kind, "resourceName": object}
 		case from == "" && len(args) == 1:
 			var err error
-			if body, err = submissionOf(c.Context(), std, args[0]); err != nil {
+			if body, made, err = submissionOf(c.Context(), std, args[0]); err != nil {
 				return usage(err)
 			}
 		default:
@@ -69,7 +70,7 @@ func newSubmit(std IO) *cobra.Command {
 			Metadata struct{ Name, Namespace string } `json:"metadata"`
 		}
 		if err := cl.call(c.Context(), http.MethodPost, to, body, &wf); err != nil {
-			return err
+			return made.placeError(err)
 		}
 		fmt.Fprintf(std.Out, "%s submitted: %s/runs/%s/%s\n", wf.Metadata.Name, cl.base, wf.Metadata.Namespace, wf.Metadata.Name)
 		if !watch {
@@ -81,15 +82,17 @@ func newSubmit(std IO) *cobra.Command {
 }
 
 // submissionOf reads a file with one Workflow. The server gets it as it was written: what it finds wrong it says with
-// the user's file, line and column.
-func submissionOf(ctx context.Context, std IO, file string) (map[string]any, error) {
-	name, data, err := manifestText(ctx, std, file)
+// the user's file, line and column. Of what a program makes, the makers know where in the program that was.
+func submissionOf(ctx context.Context, std IO, file string) (map[string]any, makers, error) {
+	m, err := makeManifest(ctx, std, file)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	objects, diags := manifest.Decode(name, data)
-	if err := manifest.FirstError(diags); err != nil {
-		return nil, err
+	name, made := manifestName(file), makers{}
+	made.add(file, m)
+	objects, diags := manifest.Decode(name, m.Text)
+	if err := manifest.FirstError(made.placeAll(diags)); err != nil {
+		return nil, nil, err
 	}
 	found := 0
 	for _, o := range objects {
@@ -100,9 +103,9 @@ func submissionOf(ctx context.Context, std IO, file string) (map[string]any, err
 		fmt.Fprintf(std.Err, "warning: %s: %s %s is not declared by submit: use tiphys apply\n", o.Position, o.Kind, o.Name)
 	}
 	if found != 1 {
-		return nil, fmt.Errorf("%s has %d Workflows and one is wanted (declare templates with tiphys apply)", file, found)
+		return nil, nil, fmt.Errorf("%s has %d Workflows and one is wanted (declare templates with tiphys apply)", file, found)
 	}
-	return map[string]any{"manifest": string(data), "file": name}, nil
+	return map[string]any{"manifest": string(m.Text), "file": name}, made, nil
 }
 
 func newList(std IO) *cobra.Command {

@@ -99,6 +99,14 @@ spec:
 			}
 		}
 	}
+	wrong := filepath.Join(w.Dir, "wrong.ts")
+	if err := os.WriteFile(wrong, []byte("import { container, workflow } from \"tiphys\";\nconst ci = workflow(\"ci-\");\n"+
+		"ci.task(\"a\", container({ image: \"i\" }), { args: { t: \"{{tasks.nowhere.outputs.result}}\" } });\nexport default ci;\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if out, err := w.Tiphys(t.Context(), "submit", wrong); err == nil || !strings.Contains(err.Error(), "wrong.ts:3:") {
+		t.Errorf("the server's error names the place in the program: %s %v", out, err)
+	}
 	lives(t, w)
 	if left, err := filepath.Glob(filepath.Join(w.Dir, "data", "checkouts", "*")); err != nil || len(left) > 0 {
 		t.Errorf("checkouts are left: %v %v", left, err)
