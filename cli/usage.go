@@ -8,7 +8,6 @@ import (
 	"strings"
 
 	"github.com/spf13/cobra"
-	"github.com/spf13/pflag"
 )
 
 // sections are the headings of the help, each with its commands.
@@ -50,7 +49,7 @@ func strict(c *cobra.Command) {
 	}
 	run := c.RunE
 	c.RunE = func(c *cobra.Command, args []string) error {
-		if err := knownOutput(output); err != nil {
+		if err := knownOutput(output.Value.String(), output.Usage); err != nil {
 			return err
 		}
 		return run(c, args)
@@ -77,15 +76,16 @@ func knownCommand(c *cobra.Command, args []string) error {
 	return usage(fmt.Errorf("there is no command %q (%s)", c.CommandPath()+" "+args[0], next))
 }
 
-func knownOutput(f *pflag.Flag) error {
+// knownOutput checks a format against those that the flag's help names.
+func knownOutput(format, help string) error {
 	var known []string
-	for _, format := range []string{"json", "yaml"} {
-		if strings.Contains(f.Usage, format) {
-			known = append(known, format)
+	for _, f := range []string{"json", "yaml"} {
+		if strings.Contains(help, f) {
+			known = append(known, f)
 		}
 	}
-	if v := f.Value.String(); v != "" && !slices.Contains(known, v) {
-		return usage(fmt.Errorf("--output %s is not known: use %s, or leave it out", v, strings.Join(known, " or ")))
+	if format != "" && !slices.Contains(known, format) {
+		return usage(fmt.Errorf("--output %s is not known: use %s, or leave it out", format, strings.Join(known, " or ")))
 	}
 	return nil
 }

@@ -85,7 +85,7 @@ func newWalk(t *testing.T, n int) *walk {
 	return w
 }
 
-// leave takes the applications away, so that nothing of them outlives the server, and stops it.
+// leave takes the applications away and ends the runs, so that nothing of them outlives the server, and stops it.
 func (w *walk) leave(t *testing.T) {
 	if w.server == nil {
 		return
@@ -94,7 +94,7 @@ func (w *walk) leave(t *testing.T) {
 		_ = os.Remove(filepath.Join(w.dir, "definitions", f))
 	}
 	for began := time.Now(); time.Since(began) < patience; {
-		out, err := w.bash(context.Background(), "bin/tiphys apps")
+		out, err := w.bash(context.Background(), "bin/tiphys apps; bin/tiphys list --state Running --state Pending | sed 1d | sed 's/^default.//; s/ .*//' | tee /dev/stderr | xargs -r bin/tiphys terminate")
 		if err == nil && !strings.Contains(out, "harbour-") {
 			break
 		}
