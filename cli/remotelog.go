@@ -50,7 +50,7 @@ func newRemoteLog(c *client, namespace, run, node, container string, o executor.
 
 // open asks for the log.
 func (l *remoteLog) open(ctx context.Context) error {
-	resp, err := l.c.send(ctx, http.MethodGet, l.path+"?"+l.query.Encode(), nil)
+	resp, err := l.c.send(ctx, http.MethodGet, l.path+"?"+l.query.Encode(), nil) //nolint:bodyclose // copy closes it
 	if err != nil {
 		return err
 	}

@@ -36,7 +36,7 @@ type logServer struct {
 	addr   string
 
 	mu     sync.Mutex
-	ended  bool
+	ended  int // attempts that are over
 	server *httptest.Server
 }
 
@@ -50,7 +50,12 @@ func (s *logServer) Log(ctx context.Context, _ workflow.Run, n workflow.Node, co
 		Ended: func() bool {
 			s.mu.Lock()
 			defer s.mu.Unlock()
-			return s.ended || s.server != server
+			return n.Attempt < s.ended
+		},
+		Stopped: func() bool {
+			s.mu.Lock()
+			defer s.mu.Unlock()
+			return s.server != server
 		},
 	})
 }
@@ -113,6 +118,13 @@ func (s *logServer) put(attempt int, phase workflow.Phase) {
 	if err != nil {
 		s.t.Fatal(err)
 	}
+}
+
+// end says that so many attempts are over.
+func (s *logServer) end(attempts int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.ended = attempts
 }
 
 func newLogServer(t *testing.T) *logServer {
@@ -199,11 +211,10 @@ func TestLogsFollowOverRestarts(t *testing.T) {
 			next, again := s.writer(1)
 			again("again")
 			s.put(1, workflow.Running)
-			s.mu.Lock()
-			s.ended = true
-			s.mu.Unlock()
+			s.end(1)
 			out.await(t, "again 0\n")
 			again("last")
+			s.end(2)
 			s.put(1, workflow.Succeeded)
 			if err := <-done; err != nil {
 				t.Fatal(err)

@@ -27,12 +27,13 @@ func (e *Executor) Logs(ctx context.Context, id executor.ID, container string, o
 		ended = func() bool {
 			a.mu.Lock()
 			defer a.mu.Unlock()
-			return a.final != nil || a.e.ctx.Err() != nil
+			return a.final != nil
 		}
 	}
 	r, err := podlog.Open(ctx, filepath.Join(dir, wire.LogFolder), container, podlog.Options{
 		FromLine: o.FromLine, Follow: o.Follow, Timestamps: o.Timestamps, Ended: ended,
-		Moved: filepath.Join(e.o.Dir, "done", name, wire.LogFolder),
+		Stopped: func() bool { return e.ctx.Err() != nil },
+		Moved:   filepath.Join(e.o.Dir, "done", name, wire.LogFolder),
 	})
 	if errors.Is(err, fs.ErrNotExist) {
 		if a != nil && o.Follow {

@@ -251,7 +251,7 @@ func (a *API) appLog(w http.ResponseWriter, r *http.Request) {
 	defer log.Close()
 	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
 	w.Header().Set("Content-Security-Policy", "sandbox")
-	copyFlushing(w, log)
+	_ = copyFlushing(w, log) // whoever reads sees where it ends
 }
 
 func (a *API) listReleases(w http.ResponseWriter, r *http.Request) {

@@ -2,6 +2,7 @@ package api
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -141,8 +142,9 @@ func (a *API) runLog(w http.ResponseWriter, r *http.Request) {
 	}
 	w.Header().Set(LogAttempt, strconv.Itoa(node.Attempt))
 	w.Header().Set("Trailer", LogEnd)
-	copyFlushing(w, log)
-	w.Header().Set(LogEnd, a.logEnd(r, run, node, o.Follow))
+	if err := copyFlushing(w, log); err == nil {
+		w.Header().Set(LogEnd, a.logEnd(r, run, node, o.Follow))
+	}
 }
 
 // Headers of a log: the attempt that it is of, the number of its first line, and, as a trailer, what comes after: "yes" if
@@ -179,19 +181,22 @@ func (a *API) node(r *http.Request, run workflow.Run, id string) (workflow.Node,
 }
 
 // copyFlushing copies what comes as it comes.
-func copyFlushing(w http.ResponseWriter, r io.Reader) {
+func copyFlushing(w http.ResponseWriter, r io.Reader) error {
 	flush := http.NewResponseController(w)
 	buf := make([]byte, 32<<10)
 	for {
 		n, err := r.Read(buf)
 		if n > 0 {
 			if _, werr := w.Write(buf[:n]); werr != nil {
-				return
+				return werr
 			}
 			_ = flush.Flush()
 		}
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
 		if err != nil {
-			return
+			return err
 		}
 	}
 }

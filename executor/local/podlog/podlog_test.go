@@ -216,3 +216,29 @@ func TestSpill(t *testing.T) {
 		t.Errorf("first chunk: %v %v", st, err)
 	}
 }
+
+// Who stops reading a log that goes on is not told that it ended.
+func TestStopped(t *testing.T) {
+	dir := t.TempDir()
+	w, err := Create(dir, "main", 0, clock())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _, _ = w.Close() }()
+	if _, err := io.WriteString(w.Stream(0), "one\n"); err != nil {
+		t.Fatal(err)
+	}
+	going := func() bool { return false }
+	r, err := Open(context.Background(), dir, "main", Options{Follow: true, Ended: going, Stopped: func() bool { return true }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = r.Close() }()
+	if data, err := io.ReadAll(r); string(data) != "one\n" || !errors.Is(err, ErrStopped) {
+		t.Errorf("%q %v", data, err)
+	}
+	if r, err = Open(context.Background(), dir, "main", Options{FromLine: -1}); err != nil || r.First() != 0 {
+		t.Errorf("first line %d, %v", r.First(), err)
+	}
+	_ = r.Close()
+}

@@ -27,9 +27,14 @@ type Options struct {
 	Timestamps bool
 	// Ended says that nothing more will be written; nil for always.
 	Ended func() bool
+	// Stopped ends following with [ErrStopped], although more may be written; nil for never.
+	Stopped func() bool
 	// Moved is where the log's folder may be moved while it is read; may be empty.
 	Moved string
 }
+
+// ErrStopped says that a log was not read to its end.
+var ErrStopped = errors.New("reading the log was stopped")
 
 // Reader reads a log as text.
 type Reader struct {
@@ -306,6 +311,9 @@ func (r *Reader) Read(p []byte) (int, error) {
 		}
 		if !r.o.Follow || ended {
 			return 0, io.EOF
+		}
+		if r.o.Stopped != nil && r.o.Stopped() {
+			return 0, ErrStopped
 		}
 		t := time.NewTimer(pollInterval)
 		select {
