@@ -205,6 +205,11 @@ func (g *argoGraph) outbound(n workflow.Node) []string {
 		}
 	case workflow.NodeDAG:
 		targets := g.targets(n)
+		for _, name := range targets {
+			if _, made := g.byName[n.Name+"."+name]; !made {
+				return n.OutboundNodes // of a graph that failed fast; Argo gives none at all, and what follows no parent
+			}
+		}
 		for _, m := range members {
 			if _, _, own := g.place(m.Name); slices.Contains(targets, own) {
 				out = append(out, g.outbound(m)...)
