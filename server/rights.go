@@ -63,7 +63,51 @@ func (s *Server) claims(ctx context.Context, run workflow.Run) (steptoken.Claims
 			c.Protected = c.Ref == "refs/heads/"+repo.DefaultBranch
 		}
 	}
+	if c.Protected && run.Event != 0 {
+		others, err := withMergeRequest(ctx, s.machine.Ledger, c.Run)
+		if err != nil {
+			return c, err
+		}
+		c.Protected = !others
+	}
 	return c, nil
+}
+
+// withMergeRequest tells whether a merge request is among the events that a condition put together for a run. What it says may
+// have come into the run, so that the run has no more rights than it.
+func withMergeRequest(ctx context.Context, l ledger.Reader, run string) (bool, error) {
+	made, err := l.Entries(ctx, ledger.EntryQuery{Subject: "run/" + run, Kinds: []string{workflow.KindSubmitted}, Newest: true, Limit: 1, Bare: true})
+	if err != nil || len(made) == 0 {
+		return false, err
+	}
+	// Between the firing and the run may stand attempts that failed.
+	fired := ledger.Entry{Cause: made[0].Cause}
+	for fired.Kind != event.KindFired {
+		if fired.Cause == 0 {
+			return false, nil // nobody fired it
+		}
+		if fired, err = l.Entry(ctx, fired.Cause); err != nil {
+			return false, err
+		}
+	}
+	firing, err := ledger.Read[event.Fired](fired)
+	if err != nil {
+		return false, err
+	}
+	for _, seq := range firing.Events {
+		entry, err := l.Entry(ctx, seq)
+		if err != nil {
+			return false, err
+		}
+		e, err := event.FromEntry(entry)
+		if err != nil {
+			return false, err
+		}
+		if e.Git != nil && e.Git.PR != nil {
+			return true, nil
+		}
+	}
+	return false, nil
 }
 
 func gitClaims(g *event.Git, c *steptoken.Claims) {

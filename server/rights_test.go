@@ -1,11 +1,16 @@
 package server
 
 import (
+	"errors"
+	"fmt"
 	"testing"
 
 	"github.com/tiphys/tiphys/artifact"
+	"github.com/tiphys/tiphys/event"
+	"github.com/tiphys/tiphys/ledger"
 	"github.com/tiphys/tiphys/manifest"
 	"github.com/tiphys/tiphys/server/runs"
+	"github.com/tiphys/tiphys/workflow"
 )
 
 // TestArtifactsOfOthers: a step reads neither what another run keeps, nor the folder that it is in, by its name or by
@@ -31,5 +36,50 @@ spec:
 		if err := s.authorizeArtifact(ctx, key, false); (err == nil) != allowed {
 			t.Errorf("key %s: %v, allowed should be %v", key, err, allowed)
 		}
+	}
+}
+
+// TestRightsOfACondition: a run of several events has no more rights than the least of them, also where the firing was tried again.
+func TestRightsOfACondition(t *testing.T) {
+	s := opened(t, Options{})
+	push := &event.Git{Kind: "push", Ref: "refs/heads/main"}
+	merge := &event.Git{Kind: "pull_request", PR: &event.PullRequest{Number: 1, Fork: true}}
+	for i, c := range []struct {
+		name   string
+		events []*event.Git
+		want   bool
+	}{
+		{"pushes", []*event.Git{push, push}, false},
+		{"a merge request first", []*event.Git{merge, push}, true},
+		{"no repository at all", []*event.Git{nil, push}, false},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			run := fmt.Sprint("default/r", i)
+			err := s.machine.Ledger.Write(t.Context(), func(tx ledger.Tx) error {
+				fired := event.Fired{Key: run, Events: map[string]int64{}}
+				cause := int64(0)
+				add := func(kind, subject string, body any) error {
+					e, err := tx.Append(ledger.Draft{Actor: "system", Kind: kind, Subject: subject, Cause: cause, Body: body})
+					cause = e.Seq
+					return err
+				}
+				for n, g := range c.events {
+					cause = 0
+					if err := add(event.KindReceived, "event/x", event.Received{Event: event.Event{ID: fmt.Sprint(run, n), Git: g}}); err != nil {
+						return err
+					}
+					fired.Events[fmt.Sprint(n)] = cause
+				}
+				return errors.Join(add(event.KindFired, "event/x", fired), add(event.KindFailed, "firing/"+run, event.Settled{Key: run}),
+					add(workflow.KindSubmitted, "run/"+run, nil))
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+			got, err := withMergeRequest(t.Context(), s.machine.Ledger, run)
+			if err != nil || got != c.want {
+				t.Errorf("%t %v, want %t", got, err, c.want)
+			}
+		})
 	}
 }

@@ -11,7 +11,9 @@ import (
 
 // The kinds of a run's entries. The body of each kind is one of the types below.
 const (
-	kindSubmitted = "run.submitted"
+	// KindSubmitted begins a run; the entry's cause is what led to it.
+	KindSubmitted = "run.submitted"
+
 	kindPinned    = "run.pinned" // objects that became known later
 	kindRunStart  = "run.started"
 	kindRunEnd    = "run.finished"
@@ -152,7 +154,7 @@ type Attempt struct {
 func DecodeEntry(kind, node string, body json.RawMessage) (Entry, error) {
 	e := Entry{Kind: kind, Node: node}
 	switch {
-	case kind == kindSubmitted:
+	case kind == KindSubmitted:
 		e.Body = &submitted{}
 	case kind == kindCreated:
 		e.Body = &nodeCreated{}

@@ -44,7 +44,7 @@ func (t *turn) submit(c Submit) error {
 	if spec["synchronization"] != nil && m.failure == "" {
 		b.Waiting = lockWaiting
 	}
-	t.emit(kindSubmitted, "", b)
+	t.emit(KindSubmitted, "", b)
 	if t.err != nil {
 		return t.err
 	}
