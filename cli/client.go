@@ -134,6 +134,9 @@ func serverError(resp *http.Response) error {
 	if json.Unmarshal(raw, &e) != nil || e.Message == "" {
 		e.Message = strings.TrimSpace(resp.Status + " " + string(raw))
 	}
+	if resp.StatusCode == http.StatusUnauthorized {
+		e.Hint = "set TIPHYS_TOKEN to the server's admin token"
+	}
 	if e.Hint != "" {
 		e.Message += " (" + e.Hint + ")"
 	}

@@ -140,6 +140,8 @@ func (g *Gate) Wrap(r Route) http.Handler {
 			code := http.StatusUnauthorized
 			if errors.Is(err, errOrigin) || errors.Is(err, errStep) {
 				code = http.StatusForbidden
+			} else {
+				challenge(w, req)
 			}
 			Fail(w, code, err)
 			return
@@ -299,6 +301,14 @@ const (
 	sessionLife = 12 * time.Hour
 )
 
+// challenge says how to prove who one is. The screens have a form for it: at Basic a browser would ask by itself, and
+// keep the answer to the screens waiting. Git and the registry's clients know nothing else.
+func challenge(w http.ResponseWriter, req *http.Request) {
+	if strings.HasPrefix(req.URL.Path, "/api/") {
+		w.Header().Set("WWW-Authenticate", `Bearer realm="tiphys"`)
+	}
+}
+
 // Login answers POST /api/v1/login: the admin token for a session cookie.
 func (g *Gate) Login(w http.ResponseWriter, req *http.Request) {
 	var body struct {
@@ -309,6 +319,7 @@ func (g *Gate) Login(w http.ResponseWriter, req *http.Request) {
 		return
 	}
 	if g.token.IsZero() || !same(body.Token, g.token.Reveal()) {
+		challenge(w, req)
 		Fail(w, http.StatusUnauthorized, errBadToken)
 		return
 	}
@@ -352,7 +363,7 @@ func Fail(w http.ResponseWriter, code int, err error) {
 	}
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("X-Content-Type-Options", "nosniff")
-	if code == http.StatusUnauthorized {
+	if code == http.StatusUnauthorized && w.Header().Get("WWW-Authenticate") == "" {
 		w.Header().Set("WWW-Authenticate", `Basic realm="tiphys"`)
 	}
 	w.WriteHeader(code)
