@@ -24,6 +24,7 @@ const (
 	placeInline
 	placeContents
 	placeErased
+	placePacked
 )
 
 var errNoRows = sql.ErrNoRows
@@ -164,6 +165,9 @@ func (b *batch) insertEntry(p *pending) error {
 		}
 	default:
 		where, body = placeInline, e.Body
+		if packed := b.w.pack(e.Body); packed != nil {
+			where, body = placePacked, packed
+		}
 	}
 	err := b.s.exec("INSERT INTO entries (seq, time, actor, kind, subject, cause, place, digest, hash, body) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
 		e.Seq, e.Time.UnixMicro(), e.Actor, e.Kind, e.Subject, e.Cause, where, p.digest[:], e.Hash[:], body)

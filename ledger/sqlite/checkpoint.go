@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"os"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -19,9 +20,8 @@ const (
 	maxLogBytes = 128 << 20
 	// checkLogEvery is the number of commits between two looks at the size of the log.
 	checkLogEvery = 256
-	// maxPasses bounds how often the copier goes on with what was written while it copied: at the end of a pass that leaves nothing
-	// the log begins anew.
-	maxPasses = 4
+	// longLogPages of log are begun anew when there is a moment for it: right after a commit when all has been copied.
+	longLogPages = 6000
 	// passTimeout bounds one pass.
 	passTimeout = time.Minute
 )
@@ -34,6 +34,8 @@ type copier struct {
 	done chan struct{}
 	// one is held by whoever copies: SQLite refuses a second one at a time.
 	one sync.Mutex
+	// long says that the log has been copied but for what was written meanwhile, and is long.
+	long atomic.Bool
 }
 
 func startCopier(path string, s Synchronous) (*copier, error) {
@@ -55,24 +57,21 @@ func (c *copier) loop(ctx context.Context) {
 			return
 		case <-c.wake:
 		}
-		for range maxPasses {
-			if ctx.Err() != nil || c.pass(ctx) {
-				break
-			}
-		}
+		c.pass(ctx)
 	}
 }
 
-// pass copies what may be copied without anybody waiting, and says whether that was all. What fails is tried again at the next wake,
-// and by SQLite itself when the log has grown.
-func (c *copier) pass(ctx context.Context) bool {
+// pass copies what may be copied without anybody waiting. What fails is tried again at the next wake, and by SQLite itself when the
+// log has grown.
+func (c *copier) pass(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, passTimeout)
 	defer cancel()
 	c.one.Lock()
 	defer c.one.Unlock()
 	var busy, pages, copied int
-	err := c.db.QueryRowContext(ctx, "PRAGMA wal_checkpoint(PASSIVE)").Scan(&busy, &pages, &copied)
-	return err != nil || copied == pages
+	if err := c.db.QueryRowContext(ctx, "PRAGMA wal_checkpoint(PASSIVE)").Scan(&busy, &pages, &copied); err == nil && pages >= longLogPages {
+		c.long.Store(true)
+	}
 }
 
 func (c *copier) close() error {
@@ -92,6 +91,13 @@ func (w *writer) checkpoint(bytes int) {
 			default:
 			}
 		}
+		if c.long.Load() && c.one.TryLock() {
+			// What is left is little. Nothing is written after it before the next transaction, which finds all copied and begins
+			// the log anew.
+			c.long.Store(false)
+			w.copyLog("PASSIVE")
+			c.one.Unlock()
+		}
 	}
 	if w.commits%checkLogEvery != 0 {
 		return
@@ -108,6 +114,10 @@ func (w *writer) truncateLog() {
 		c.one.Lock()
 		defer c.one.Unlock()
 	}
+	w.copyLog("TRUNCATE")
+}
+
+func (w *writer) copyLog(mode string) {
 	var busy, pages, copied int
-	_ = w.session.conn.QueryRowContext(context.Background(), "PRAGMA wal_checkpoint(TRUNCATE)").Scan(&busy, &pages, &copied)
+	_ = w.session.conn.QueryRowContext(context.Background(), "PRAGMA wal_checkpoint("+mode+")").Scan(&busy, &pages, &copied)
 }

@@ -91,6 +91,11 @@ func scanEntry(r *sql.Rows) (e ledger.Entry, err error) {
 	e.Time = fromMicros(micros)
 	copy(e.Hash[:], hash)
 	e.Pruned = where == placeErased
+	if where == placePacked && len(body) > 0 {
+		if body, err = unpack(body); err != nil {
+			return e, fmt.Errorf("entry %d: %w", e.Seq, err)
+		}
+	}
 	if len(body) > 0 {
 		e.Body = body
 	}

@@ -4,8 +4,10 @@ import (
 	"bytes"
 	"context"
 	"database/sql"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"runtime/debug"
@@ -272,5 +274,74 @@ func TestSchema(t *testing.T) {
 	err = db.QueryRow("SELECT group_concat(name) FROM (SELECT name FROM sqlite_master WHERE type = 'table' ORDER BY name)").Scan(&names)
 	if want := "contents,counters,entries,outbox,projected,projected_labels,unique_keys"; err != nil || names != want {
 		t.Errorf("tables are %s (%v), want %s", names, err, want)
+	}
+}
+
+// TestPackedBodies: a body that says the same again and again takes less room, is read as it was written, and where its bytes were
+// changed nobody takes something else for it.
+func TestPackedBodies(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "ledger.db")
+	l := open(t, sqlite.Options{Path: path})
+	ctx := context.Background()
+	chance := rand.New(rand.NewPCG(1, 2))
+	noise := make([]byte, 6000)
+	for i := range noise {
+		noise[i] = byte('a' + chance.IntN(26))
+	}
+	bodies := []string{"short", strings.Repeat("sensor/main filtered ", 300), string(noise), strings.Repeat("large ", 10_000), strings.Repeat("x", 1<<10)}
+	for _, body := range bodies {
+		if err := note(l, body); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for i, want := range bodies {
+		e, err := l.Entry(ctx, int64(i+1))
+		var got string
+		if err = errors.Join(err, json.Unmarshal(e.Body, &got)); err != nil || got != want {
+			t.Errorf("entry %d is read as %.20q… (%v)", i+1, got, err)
+		}
+	}
+	var places, size int
+	query(t, path, "SELECT count(*) FROM entries WHERE place = 4", &places)
+	query(t, path, "SELECT length(body) FROM entries WHERE seq = 2", &size)
+	if places != 2 || size > 1000 {
+		t.Errorf("%d bodies are packed, want 2; the second has %d bytes of %d", places, size, len(bodies[1]))
+	}
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
+	change(t, path, "UPDATE entries SET body = substr(body, 1, length(body) - 1) WHERE seq = 2")
+	l = open(t, sqlite.Options{Path: path})
+	if _, err := l.Entry(ctx, 2); err == nil || !strings.Contains(err.Error(), "entry 2: the packed body is damaged") {
+		t.Errorf("a damaged body is read: %v", err)
+	}
+	r, err := l.Verify(ctx, ledger.Head{})
+	if err != nil || len(r.Faults) != 1 || r.Faults[0].Seq != 2 {
+		t.Errorf("verification finds %v %v, want a fault in entry 2", r.Faults, err)
+	}
+}
+
+func database(t *testing.T, path string) *sql.DB {
+	t.Helper()
+	db, err := sql.Open("sqlite", path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = db.Close() })
+	return db
+}
+
+func query(t *testing.T, path, text string, into any) {
+	t.Helper()
+	if err := database(t, path).QueryRowContext(t.Context(), text).Scan(into); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func change(t *testing.T, path, text string) {
+	t.Helper()
+	if _, err := database(t, path).ExecContext(t.Context(), text); err != nil {
+		t.Fatal(err)
 	}
 }

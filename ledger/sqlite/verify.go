@@ -152,6 +152,9 @@ func readStored(ctx context.Context, from queryer, after, until int64) ([]stored
 		}
 		s.Time = fromMicros(micros)
 		s.Pruned = s.place == placeErased
+		if s.place == placePacked {
+			s.body, _ = unpack(s.body) // without it the digest does not match
+		}
 		copy(s.digest[:], digest)
 		copy(s.Hash[:], hash)
 		if len(s.body) > 0 && !s.Pruned {

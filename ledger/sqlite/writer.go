@@ -59,6 +59,7 @@ type writer struct {
 	wants    map[string][]ledger.Projection
 	commits  int
 	uncopied int // bytes since the copier was woken
+	packed   []byte
 }
 
 // place is the end of the ledger: what the next entry is chained to.

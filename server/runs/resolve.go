@@ -136,7 +136,10 @@ func (c *Controller) data(ctx context.Context, ref workflow.Ref) (map[string]sec
 	}
 	out := map[string]secret.Value{}
 	if ref.Kind == "Secret" {
-		var s corev1.Secret
+		var s struct { // of corev1.Secret what is wanted here: a webhook's secret is read at every delivery
+			Data       map[string][]byte `json:"data"`
+			StringData map[string]string `json:"stringData"`
+		}
 		if err := json.Unmarshal(raw, &s); err != nil {
 			return nil, fmt.Errorf("decode: %w", err)
 		}

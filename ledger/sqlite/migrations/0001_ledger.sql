@@ -2,7 +2,8 @@
 -- In PostgreSQL: INTEGER PRIMARY KEY is BIGINT PRIMARY KEY, BLOB is BYTEA, TEXT has COLLATE "C" (keys sort
 -- by their bytes), WITHOUT ROWID goes. Everything else is the same.
 
--- One row per entry. place says where the body is: 0 there is none, 1 in this row, 2 in contents, 3 erased.
+-- One row per entry. place says where the body is: 0 there is none, 1 in this row, 2 in contents, 3 erased, 4 in this row and
+-- packed (a block of S2).
 CREATE TABLE entries (
     seq     INTEGER PRIMARY KEY,
     time    BIGINT   NOT NULL,
