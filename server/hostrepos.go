@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
+	"path"
 	"strings"
 
 	"github.com/tiphys/tiphys/event"
@@ -50,13 +51,18 @@ func (h HostRepos) all() bool {
 	return false
 }
 
-// allows tells whether a repository was opted in. Names are compared without regard to case, as forges do.
+// allows tells whether a repository was opted in. Names are compared without regard to case, as forges do. A name that
+// whoever fetches may read as another repository's (team/../other) is covered by "*" alone.
 func (h HostRepos) allows(name string) bool {
 	name = strings.ToLower(name)
+	plain := path.Clean(name) == name && !strings.ContainsAny(name, "?#%@\\ ")
 	for _, p := range h {
 		p = strings.ToLower(p)
 		below, group := strings.CutSuffix(p, "*")
-		if p == "*" || p == name || group && strings.HasPrefix(name, below) && len(name) > len(below) {
+		if p == "*" {
+			return true
+		}
+		if plain && (p == name || group && strings.HasPrefix(name, below) && len(name) > len(below)) {
 			return true
 		}
 	}
@@ -135,20 +141,20 @@ func eventRepo(g *event.Git) string {
 	return host + "/" + g.Repo.FullName
 }
 
-// sourceName names the repository of a URL as --host-repos does.
+// sourceName names the repository of a URL as --host-repos does, without a password in it.
 func (s *Server) sourceName(raw string) string {
 	if name, ok := s.remote.RepositoryOf(raw); ok {
 		return name
 	}
-	rest := raw
-	if _, after, ok := strings.Cut(raw, "://"); ok {
-		rest = after
-	} else if host, path, ok := strings.Cut(raw, ":"); ok { // git@host:path
-		rest = host + "/" + path
-	}
-	host, path, _ := strings.Cut(rest, "/")
-	if i := strings.LastIndex(host, "@"); i >= 0 {
-		host = host[i+1:]
+	host, path := "", raw
+	if strings.Contains(raw, "://") {
+		u, err := url.Parse(raw)
+		if err != nil {
+			return "?" // the error may show a password, and nothing covers this name
+		}
+		host, path = u.Host, u.Path
+	} else if h, rest, ok := strings.Cut(raw, ":"); ok { // git@host:path
+		host, path = h[strings.LastIndex(h, "@")+1:], rest
 	}
 	return host + "/" + strings.TrimSuffix(strings.Trim(path, "/"), ".git")
 }

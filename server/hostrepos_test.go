@@ -62,6 +62,11 @@ func TestHostReposCover(t *testing.T) {
 		{"team/*", "teams/harbour", false},
 		{"gitlab.example.org/*", "gitlab.example.org/a/b", true},
 		{"*", "anything/at/all", true},
+		{"*", "team/../other", true},
+		{"team/*", "team/../other", false}, // these a server may read as another repository's
+		{"team/*", "team/%2e%2e/other", false},
+		{"team/*", "team//other", false},
+		{"team/*", "team/x?of=other", false},
 		{"a, b", "b", true},
 	} {
 		h, err := ParseHostRepos([]string{c.patterns})
@@ -116,7 +121,7 @@ func received(t *testing.T, s *Server, e event.Event) int64 {
 }
 
 // The host executor is for repositories that were opted in, never for forks, and the refusal stands at submission with its place
-// and what to write (the design: "opt-in per repository, refused for forks").
+// and what to write (docs/security.md).
 func TestHostExecutorIsOptIn(t *testing.T) {
 	s := opened(t, Options{Host: true, HostRepos: HostRepos{"harbour", "gitlab.example.org/team/*"}})
 	push := func(forge, instance, repo, verified string, pr *event.PullRequest) int64 {
@@ -158,6 +163,10 @@ func TestHostExecutorIsOptIn(t *testing.T) {
 		{what: "a namesake elsewhere", sub: runs.Submission{Event: namesake}, want: "--host-repos gitlab.example.org/harbour"},
 		{what: "its manifest from another repository", sub: runs.Submission{Event: harbour, Source: "http://tiphys.localhost/git/fort.git"}, want: "--host-repos fort"},
 		{what: "its manifest from elsewhere", sub: runs.Submission{Source: "git@gitlab.example.org:other/x.git"}, want: "--host-repos gitlab.example.org/other/x"},
+		{what: "its manifest from a folder above", sub: runs.Submission{Source: "https://gitlab.example.org/team/../fort.git"}, want: "was not given them"},
+		{what: "its manifest from a folder above, escaped", sub: runs.Submission{Source: "https://gitlab.example.org/team/%2e%2e/fort.git"}, want: "was not given them"},
+		{what: "its manifest from a host that looks like another", sub: runs.Submission{Source: "https://evil.example#@gitlab.example.org/team/x"}, want: "was not given them"},
+		{what: "its manifest from no URL", sub: runs.Submission{Source: "https://ada:pw@gitlab.example.org:port/team/x"}, want: "was not given them"},
 		{what: "its manifest from an opted-in one", sub: runs.Submission{Source: "https://ada:pw@gitlab.example.org/team/x.git"}},
 	} {
 		t.Run(c.what, func(t *testing.T) {

@@ -153,7 +153,7 @@ func removed(t *testing.T, s *Server) map[string]float64 {
 	return got
 }
 
-// A delivery's id counts once for 30 days (the design: "kept 30 days"); what guards a firing, a slot or a push does for ever.
+// A delivery's id counts once for 30 days; what guards a firing, a slot or a push does for ever.
 func TestSweepOfDeliveries(t *testing.T) {
 	s, c := sweptServer(t)
 	base := event.Event{Namespace: "default", Source: "gitlab", Subject: "tides", Delivery: "https://gitlab.example.org/d1"}

@@ -95,6 +95,9 @@ func (a *API) sendArgoDeletions(ctx context.Context, w io.Writer, prefix string,
 		}
 		for _, e := range gone {
 			q.After = e.Seq
+			if e.Pruned {
+				continue
+			}
 			tables, err := runs.Deleted(e)
 			if err != nil {
 				return err

@@ -7,11 +7,9 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"maps"
 	"math"
 	"math/rand/v2"
-	"net/http"
 	"slices"
 	"strconv"
 	"time"
@@ -310,12 +308,13 @@ func (c *Controller) carryOut(ctx context.Context, f sensor.Firing, cause int64)
 
 // workflow makes a run of the trigger's object, once however often it is tried.
 func (c *Controller) workflow(ctx context.Context, f sensor.Firing, operation string, src *manifest.TriggerSource, cause int64) (string, error) {
-	raw := f.Resource
+	raw, source := f.Resource, ""
 	if raw == nil {
 		var err error
 		if raw, err = c.fetch(ctx, f, src); err != nil {
 			return "", err
 		}
+		source = sourceURL(src)
 	}
 	objects, diags := manifest.Decode("trigger "+f.Trigger, raw)
 	if manifest.Failed(diags) || len(objects) != 1 {
@@ -324,14 +323,18 @@ func (c *Controller) workflow(ctx context.Context, f sensor.Firing, operation st
 	if operation != "" && operation != "create" && operation != "submit" {
 		return "", fmt.Errorf("operation %q is understood but not run by this version (use submit or create): %w", operation, errFinal)
 	}
-	if objects[0].Kind != "Workflow" {
-		return c.define(ctx, f, objects)
+	// What lies elsewhere is written by others than the sensor, and does not choose whose Secrets it may use.
+	if ns := objects[0].Namespace; source != "" && ns != "" && ns != namespaceOf(f) {
+		return "", fmt.Errorf("the trigger's object is for namespace %q, and what this sensor fetches may only be for its own, %q: leave metadata.namespace out: %w",
+			ns, namespaceOf(f), errFinal)
 	}
-	source := ""
-	if f.Resource == nil && src.Git != nil {
-		source = src.Git.URL
+	if objects[0].Kind == "Workflow" {
+		return c.submit(ctx, f, objects[0], src, source, cause)
 	}
-	return c.submit(ctx, f, objects[0], source, cause)
+	if f.Type == "argoWorkflow" {
+		return "", fmt.Errorf("an argoWorkflow trigger submits a Workflow, and its object is a %s (a k8s trigger declares one): %w", objects[0].Kind, errFinal)
+	}
+	return c.define(ctx, f, objects)
 }
 
 func errOr(err error, text string) error {
@@ -349,7 +352,7 @@ func (c *Controller) define(ctx context.Context, f sensor.Firing, objects []mani
 	return fmt.Sprint(append(ch.Set, ch.Unchanged...)), nil
 }
 
-func (c *Controller) submit(ctx context.Context, f sensor.Firing, obj manifest.Object, source string, cause int64) (string, error) {
+func (c *Controller) submit(ctx context.Context, f sensor.Firing, obj manifest.Object, src *manifest.TriggerSource, source string, cause int64) (string, error) {
 	sum := sha256.Sum256([]byte(f.Key))
 	mark := hex.EncodeToString(sum[:8])
 	labels, seq, err := c.labels(ctx, f)
@@ -357,9 +360,13 @@ func (c *Controller) submit(ctx context.Context, f sensor.Firing, obj manifest.O
 		return "", err
 	}
 	labels[labelFiring] = mark
+	origin, err := c.origin(ctx, f, src)
+	if err != nil {
+		return "", err
+	}
 	run, err := c.o.Runs.Submit(ctx, runs.Submission{
 		Object: obj, Namespace: namespaceOf(f), Labels: labels, Actor: "sensor:" + f.Sensor, Cause: cause, Event: seq,
-		Events: slices.Sorted(maps.Values(f.Events)), Source: source, Unique: "run-of/" + f.Key,
+		Events: slices.Sorted(maps.Values(f.Events)), Source: source, Origin: origin, Unique: "run-of/" + f.Key,
 	})
 	if errors.Is(err, ledger.ErrExists) {
 		rows, lerr := c.o.Ledger.List(ctx, ledger.Query{Table: "run", Labels: map[string]string{labelFiring: mark}, Limit: 1})
@@ -421,81 +428,4 @@ func gitLabels(g *event.Git, out map[string]string) {
 		set(LabelBranch, g.PR.SourceBranch)
 		set(LabelCommit, g.PR.HeadSHA)
 	}
-}
-
-// fetch reads the trigger's object from where its source says, and puts the parameters in.
-func (c *Controller) fetch(ctx context.Context, f sensor.Firing, src *manifest.TriggerSource) ([]byte, error) {
-	if src == nil {
-		return nil, fmt.Errorf("the trigger has no source: %w", errFinal)
-	}
-	var raw []byte
-	var err error
-	switch {
-	case src.Git != nil:
-		raw, err = c.fromGit(ctx, f, src.Git)
-	case src.ConfigMap != nil:
-		raw, err = c.configMap(ctx, namespaceOf(f), src.ConfigMap.Name, src.ConfigMap.Key)
-	case src.URL != nil:
-		raw, err = get(ctx, src.URL.Path)
-	default:
-		return nil, fmt.Errorf("this source of a trigger's object is understood but not run by this version (use resource, inline, git, configmap or url): %w", errFinal)
-	}
-	if err != nil {
-		return nil, fmt.Errorf("read the trigger's object: %w", err)
-	}
-	objects, diags := manifest.Decode("trigger "+f.Trigger, raw)
-	if err := manifest.FirstError(diags); err != nil || len(objects) != 1 {
-		return nil, fmt.Errorf("the trigger's object: %w: %w", errOr(err, "it is not one object"), errFinal)
-	}
-	return sensor.Apply(objects[0].Tree.JSON(), f.Parameters)
-}
-
-// revision is where a Git source points: a commit or ref, a tag, a branch, or the default branch.
-func revision(g *manifest.TriggerGit) string {
-	switch {
-	case g.Ref != "":
-		return g.Ref
-	case g.Tag != "":
-		return "refs/tags/" + g.Tag
-	case g.Branch != "":
-		return "refs/heads/" + g.Branch
-	}
-	return "HEAD"
-}
-
-func (c *Controller) configMap(ctx context.Context, namespace, name, key string) ([]byte, error) {
-	d, err := c.o.Definitions.Get(ctx, "ConfigMap", namespace, name)
-	if err != nil {
-		return nil, err
-	}
-	var cm struct {
-		Data map[string]string `json:"data"`
-	}
-	if err := json.Unmarshal(d.Object, &cm); err != nil {
-		return nil, fmt.Errorf("decode ConfigMap %s: %w", name, err)
-	}
-	text, ok := cm.Data[key]
-	if !ok {
-		return nil, fmt.Errorf("ConfigMap %s has no key %q", name, key)
-	}
-	return []byte(text), nil
-}
-
-// maxFetched bounds what is read over HTTP, in bytes.
-const maxFetched = 4 << 20
-
-func get(ctx context.Context, url string) ([]byte, error) {
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
-	if err != nil {
-		return nil, err
-	}
-	resp, err := http.DefaultClient.Do(req)
-	if err != nil {
-		return nil, err
-	}
-	defer resp.Body.Close()
-	if resp.StatusCode != http.StatusOK {
-		return nil, fmt.Errorf("%s answered %s", url, resp.Status)
-	}
-	return io.ReadAll(io.LimitReader(resp.Body, maxFetched))
 }

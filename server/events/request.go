@@ -44,7 +44,7 @@ func (c *Controller) request(ctx context.Context, f sensor.Firing) (string, erro
 		if cause := context.Cause(ctx); cause != nil {
 			err = cause
 		}
-		return "", fmt.Errorf("%s %s: %w", req.Method, h.URL, err)
+		return "", fmt.Errorf("%s %s: %w", req.Method, req.URL.Redacted(), err)
 	}
 	defer resp.Body.Close()
 	allowed := resp.StatusCode < http.StatusBadRequest
@@ -55,7 +55,7 @@ func (c *Controller) request(ctx context.Context, f sensor.Firing) (string, erro
 		}
 	}
 	if !allowed {
-		return "", fmt.Errorf("%s %s answered %s", req.Method, h.URL, resp.Status)
+		return "", fmt.Errorf("%s %s answered %s", req.Method, req.URL.Redacted(), resp.Status)
 	}
 	return resp.Status, nil
 }

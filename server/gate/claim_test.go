@@ -10,7 +10,7 @@ import (
 	"github.com/tiphys/tiphys/server/gate"
 )
 
-// The design: "the actor is the authenticated user; without authentication it is the committer's claim, shown as unverified".
+// The actor is the authenticated user; without authentication it is the caller's claim, shown as unverified.
 func TestActors(t *testing.T) {
 	for _, c := range []struct {
 		what, token string

@@ -180,15 +180,15 @@ func (c *Controller) fetch(ctx context.Context, key string, e workflow.Request) 
 		if errors.Is(context.Cause(ctx), why) {
 			err = why
 		}
-		return workflow.Response{}, fmt.Errorf("request %s: %w", e.HTTP.URL, err)
+		return workflow.Response{}, fmt.Errorf("request %s: %w", req.URL.Redacted(), err)
 	}
 	defer resp.Body.Close()
 	b, err := io.ReadAll(io.LimitReader(resp.Body, maxResponse+1))
 	if err != nil {
-		return workflow.Response{}, fmt.Errorf("read response of %s: %w", e.HTTP.URL, err)
+		return workflow.Response{}, fmt.Errorf("read response of %s: %w", req.URL.Redacted(), err)
 	}
 	if len(b) > maxResponse {
-		return workflow.Response{}, fmt.Errorf("the response of %s is larger than %d bytes: fetch it in a container step", e.HTTP.URL, maxResponse)
+		return workflow.Response{}, fmt.Errorf("the response of %s is larger than %d bytes: fetch it in a container step", req.URL.Redacted(), maxResponse)
 	}
 	return workflow.Response{Status: resp.StatusCode, Headers: resp.Header, Body: string(b)}, nil
 }

@@ -194,7 +194,7 @@ func TestMergedByHandAndFastForward(t *testing.T) {
 	}
 }
 
-// The design: "without authentication it is the committer's claim, shown as unverified".
+// Without authentication the actor is the committer's claim, shown as unverified.
 func TestOpenedByNobodyIsTheCommitters(t *testing.T) {
 	w := newWorld(t)
 	dir := w.open("harbour")

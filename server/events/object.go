@@ -1,0 +1,131 @@
+package events
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"strings"
+
+	"github.com/tiphys/tiphys/event/sensor"
+	"github.com/tiphys/tiphys/ledger"
+	"github.com/tiphys/tiphys/manifest"
+	"github.com/tiphys/tiphys/server/definitions"
+)
+
+// sourceURL is where a trigger's object was fetched from; empty if it is of this server.
+func sourceURL(src *manifest.TriggerSource) string {
+	switch {
+	case src.Git != nil:
+		return src.Git.URL
+	case src.URL != nil:
+		return src.URL.Path
+	}
+	return ""
+}
+
+// origin is who declared what a run is made of: the sensor, or the ConfigMap that its object is in, if that is another's.
+// One that is declared no more is as if a stranger had declared it.
+func (c *Controller) origin(ctx context.Context, f sensor.Firing, src *manifest.TriggerSource) (string, error) {
+	namespace := namespaceOf(f)
+	parts := [][2]string{{"Sensor", strings.TrimPrefix(f.Sensor, namespace+"/")}}
+	if f.Resource == nil && src.ConfigMap != nil {
+		parts = append(parts, [2]string{"ConfigMap", src.ConfigMap.Name})
+	}
+	origin := ""
+	for _, p := range parts {
+		d, err := c.o.Definitions.Get(ctx, p[0], namespace, p[1])
+		switch {
+		case errors.Is(err, ledger.ErrNotFound):
+			return "a " + p[0] + " that is gone", nil
+		case err != nil:
+			return "", err
+		case origin == "" || d.Origin != definitions.OriginFolder && d.Origin != definitions.OriginAPI:
+			origin = d.Origin
+		}
+	}
+	return origin, nil
+}
+
+// fetch reads the trigger's object from where its source says, and puts the parameters in.
+func (c *Controller) fetch(ctx context.Context, f sensor.Firing, src *manifest.TriggerSource) ([]byte, error) {
+	if src == nil {
+		return nil, fmt.Errorf("the trigger has no source: %w", errFinal)
+	}
+	var raw []byte
+	var err error
+	switch {
+	case src.Git != nil:
+		raw, err = c.fromGit(ctx, f, src.Git)
+	case src.ConfigMap != nil:
+		raw, err = c.configMap(ctx, namespaceOf(f), src.ConfigMap.Name, src.ConfigMap.Key)
+	case src.URL != nil:
+		raw, err = get(ctx, src.URL.Path)
+	default:
+		return nil, fmt.Errorf("this source of a trigger's object is understood but not run by this version (use resource, inline, git, configmap or url): %w", errFinal)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read the trigger's object: %w", err)
+	}
+	objects, diags := manifest.Decode("trigger "+f.Trigger, raw)
+	if err := manifest.FirstError(diags); err != nil || len(objects) != 1 {
+		return nil, fmt.Errorf("the trigger's object: %w: %w", errOr(err, "it is not one object"), errFinal)
+	}
+	return sensor.Apply(objects[0].Tree.JSON(), f.Parameters)
+}
+
+// revision is where a Git source points: a commit or ref, a tag, a branch, or the default branch.
+func revision(g *manifest.TriggerGit) string {
+	switch {
+	case g.Ref != "":
+		return g.Ref
+	case g.Tag != "":
+		return "refs/tags/" + g.Tag
+	case g.Branch != "":
+		return "refs/heads/" + g.Branch
+	}
+	return "HEAD"
+}
+
+func (c *Controller) configMap(ctx context.Context, namespace, name, key string) ([]byte, error) {
+	d, err := c.o.Definitions.Get(ctx, "ConfigMap", namespace, name)
+	if err != nil {
+		return nil, err
+	}
+	var cm struct {
+		Data map[string]string `json:"data"`
+	}
+	if err := json.Unmarshal(d.Object, &cm); err != nil {
+		return nil, fmt.Errorf("decode ConfigMap %s: %w", name, err)
+	}
+	text, ok := cm.Data[key]
+	if !ok {
+		return nil, fmt.Errorf("ConfigMap %s has no key %q", name, key)
+	}
+	return []byte(text), nil
+}
+
+// maxFetched bounds what is read over HTTP, in bytes.
+const maxFetched = 4 << 20
+
+func get(ctx context.Context, url string) ([]byte, error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+	if err != nil {
+		return nil, err
+	}
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return nil, err
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode != http.StatusOK {
+		return nil, fmt.Errorf("%s answered %s", req.URL.Redacted(), resp.Status)
+	}
+	raw, err := io.ReadAll(io.LimitReader(resp.Body, maxFetched+1))
+	if err == nil && len(raw) > maxFetched {
+		return nil, fmt.Errorf("%s has more than %d bytes: %w", req.URL.Redacted(), maxFetched, errFinal)
+	}
+	return raw, err
+}

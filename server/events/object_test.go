@@ -1,0 +1,106 @@
+package events
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+
+	"github.com/tiphys/tiphys/event/sensor"
+	"github.com/tiphys/tiphys/manifest"
+	"github.com/tiphys/tiphys/server/definitions"
+)
+
+// What a repository holds is written by whoever may push there. It says neither whose Secrets its run may use nor what
+// this server listens to; a sensor that wants to declare what it fetches says so by the type of its trigger.
+func TestFetchedObjectsStayWithinTheirSensor(t *testing.T) {
+	for _, c := range []struct {
+		what, kind, namespace, text, want string
+	}{
+		{what: "another namespace", kind: "argoWorkflow", text: `{"apiVersion":"argoproj.io/v1alpha1","kind":"Workflow","metadata":{"name":"w","namespace":"safe"}}`, want: `is for namespace "safe"`},
+		{what: "another namespace, declared", kind: "k8s", text: `{"apiVersion":"argoproj.io/v1alpha1","kind":"WorkflowTemplate","metadata":{"name":"w","namespace":"safe"}}`, want: `is for namespace "safe"`},
+		{what: "a sensor for a workflow", kind: "argoWorkflow", text: `{"apiVersion":"argoproj.io/v1alpha1","kind":"Sensor","metadata":{"name":"s"}}`, want: "submits a Workflow, and its object is a Sensor"},
+	} {
+		t.Run(c.what, func(t *testing.T) {
+			r := newRoom(t, nil)
+			r.o.File = func(context.Context, string, string, string) ([]byte, error) { return []byte(c.text), nil }
+			src := &manifest.TriggerSource{Git: &manifest.TriggerGit{URL: "u", FilePath: "ci.yaml"}}
+			_, err := r.workflow(t.Context(), sensor.Firing{Key: "k", Sensor: "ports/s", Trigger: "t", Type: c.kind}, "", src, 0)
+			if !errors.Is(err, errFinal) || !strings.Contains(err.Error(), c.want) {
+				t.Errorf("got %v, want %q", err, c.want)
+			}
+			if defs, err := r.o.Definitions.List(t.Context(), "", ""); err != nil || len(defs) > 0 {
+				t.Errorf("it was declared: %v %v", defs, err)
+			}
+		})
+	}
+}
+
+// The host executor asks who declared what a run is made of.
+func TestOriginOfAFiring(t *testing.T) {
+	r := newRoom(t, nil)
+	declare := func(origin, kind, name string) {
+		t.Helper()
+		objects, diags := manifest.Decode("x.yaml", []byte("{apiVersion: v1, kind: "+kind+", metadata: {namespace: ports, name: "+name+"}}"))
+		if manifest.Failed(diags) {
+			t.Fatal(diags)
+		}
+		if _, err := r.o.Definitions.Apply(t.Context(), "test", origin, objects); err != nil {
+			t.Fatal(err)
+		}
+	}
+	declare(definitions.OriginFolder, "Sensor", "ours")
+	declare("sensor:ports/other", "Sensor", "theirs")
+	declare(definitions.OriginAPI, "ConfigMap", "ours")
+	declare("sensor:ports/other", "ConfigMap", "theirs")
+	from := func(name string) *manifest.TriggerSource {
+		src := &manifest.TriggerSource{}
+		if err := json.Unmarshal([]byte(`{"configmap":{"name":"`+name+`","key":"k"}}`), src); err != nil || src.ConfigMap == nil {
+			t.Fatal(err)
+		}
+		return src
+	}
+	for _, c := range []struct {
+		sensor string
+		src    *manifest.TriggerSource
+		want   string
+	}{
+		{"ours", &manifest.TriggerSource{}, "folder"},
+		{"ours", from("ours"), "folder"},
+		{"ours", from("theirs"), "sensor:ports/other"},
+		{"theirs", &manifest.TriggerSource{}, "sensor:ports/other"},
+		{"theirs", from("ours"), "sensor:ports/other"},
+		{"gone", &manifest.TriggerSource{}, "a Sensor that is gone"},
+	} {
+		got, err := r.origin(t.Context(), sensor.Firing{Sensor: "ports/" + c.sensor}, c.src)
+		if err != nil || got != c.want {
+			t.Errorf("%s: %q, want %q (%v)", c.sensor, got, c.want, err)
+		}
+	}
+}
+
+// Passwords in URLs do not reach the errors, which everybody sees; what is too long is not taken for the whole.
+func TestFetchedByURL(t *testing.T) {
+	size := maxFetched
+	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/none" {
+			http.NotFound(w, r)
+			return
+		}
+		_, _ = w.Write([]byte(strings.Repeat("x", size)))
+	}))
+	defer srv.Close()
+	base := strings.Replace(srv.URL, "//", "//ada:hunter2@", 1)
+	if raw, err := get(t.Context(), base+"/all"); err != nil || len(raw) != maxFetched {
+		t.Errorf("%d bytes, %v", len(raw), err)
+	}
+	size++
+	for _, path := range []string{"/all", "/none"} {
+		if _, err := get(t.Context(), base+path); err == nil || strings.Contains(err.Error(), "hunter2") {
+			t.Errorf("%s: %v", path, err)
+		}
+	}
+}
