@@ -81,6 +81,8 @@ type ApplicationRow struct {
 	Heals     int64           `json:"heals,omitempty"`
 	// Requested is a sync that the definition asks for (a manifest.Operation) and that has not begun.
 	Requested json.RawMessage `json:"requested,omitempty"`
+	// Asked is the sync that somebody asked for, while it runs or waits for its turn; nil where the policy alone decides.
+	Asked *SyncRequest `json:"asked,omitempty"`
 	// SyncSeq is the entry that began the operation.
 	SyncSeq int64 `json:"syncSeq,omitempty"`
 	// Definition is the entry of the last change of the definition.
@@ -89,6 +91,16 @@ type ApplicationRow struct {
 	Pinned string `json:"pinned,omitempty"`
 	// Current is the key of its open row of the "deployment" table.
 	Current string `json:"current,omitempty"`
+}
+
+// SyncRequest is a sync that somebody asks for. What a sync would do the comparison shows, so that there is no dry run.
+type SyncRequest struct {
+	Actor       string                  `json:"actor"`
+	Prune       bool                    `json:"prune,omitempty"`
+	Resources   []manifest.SyncResource `json:"resources,omitempty"`
+	SyncOptions []string                `json:"syncOptions,omitempty"`
+	// Confirmed approves prunes that wait for it.
+	Confirmed bool `json:"confirmed,omitempty"`
 }
 
 // Key is namespace/name.

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/url"
 	"regexp"
+	"slices"
 	"strings"
 
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
@@ -31,6 +32,23 @@ func PermitApplication(p manifest.AppProject, a manifest.ApplicationSpec) error 
 			p.Name, ClusterServer, a.Destination.Namespace)
 	}
 	return nil
+}
+
+// PermitNamespace says why a project, declared in one namespace, does not take an Application of another. As in Argo CD
+// (docs, "Applications in any namespace") its own are always welcome, others if spec.sourceNamespaces has theirs: globs,
+// or regular expressions between slashes.
+func PermitNamespace(p manifest.AppProject, home, application string) error {
+	if application == home || slices.ContainsFunc(p.Spec.SourceNamespaces, func(pattern string) bool {
+		if n := len(pattern); n > 2 && pattern[0] == '/' && pattern[n-1] == '/' {
+			re, err := regexp.Compile(pattern[1 : n-1])
+			return err == nil && re.MatchString(application)
+		}
+		return glob(pattern, application, false)
+	}) {
+		return nil
+	}
+	return fmt.Errorf("project %s is declared in namespace %q and takes no Applications of namespace %q: add it to spec.sourceNamespaces, or use another project",
+		p.Name, home, application)
 }
 
 // maxRefused is how many objects one refusal names.

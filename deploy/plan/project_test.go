@@ -149,3 +149,32 @@ func FuzzGlob(f *testing.F) {
 		}
 	})
 }
+
+// Argo CD's documents, "Applications in any namespace": the control plane's namespace is always permitted, which here is the
+// project's own; other namespaces are where spec.sourceNamespaces has them, by globs or /regular expressions/.
+func TestProjectNamespaces(t *testing.T) {
+	for _, c := range []struct {
+		namespaces, home, application string
+		want                          bool
+	}{
+		{`[]`, "argocd", "argocd", true},
+		{`[]`, "argocd", "team-a", false},
+		{`["team-a"]`, "argocd", "team-a", true},
+		{`["team-a"]`, "argocd", "argocd", true},
+		{`["team-*"]`, "argocd", "team-a", true},
+		{`["team-*"]`, "argocd", "a-team-a", false},
+		{`["*"]`, "argocd", "anything", true},
+		{`["/^(red|blue)-team$/"]`, "argocd", "blue-team", true},
+		{`["/^(red|blue)-team$/"]`, "argocd", "green-team", false},
+		{`["/(/"]`, "argocd", "team-a", false},
+	} {
+		p := project(t, `{sourceNamespaces: `+c.namespaces+`}`)
+		err := PermitNamespace(p, c.home, c.application)
+		if (err == nil) != c.want {
+			t.Errorf("%s, %s in %s: %v, want %t", c.namespaces, c.application, c.home, err, c.want)
+		}
+		if err != nil && !strings.Contains(err.Error(), "spec.sourceNamespaces") {
+			t.Errorf("the refusal does not say what to write: %v", err)
+		}
+	}
+}

@@ -286,16 +286,8 @@ func (c *Controller) Refresh(key string) {
 	c.wake(key, true)
 }
 
-// SyncRequest is a sync that a person asks for.
-type SyncRequest struct {
-	Actor string
-	Prune bool
-	// DryRun is not among them: the comparison shows what a sync would do.
-	Resources   []manifest.SyncResource
-	SyncOptions []string
-	// Confirmed approves prunes that wait for it.
-	Confirmed bool
-}
+// SyncRequest is a sync that somebody asks for.
+type SyncRequest = deploy.SyncRequest
 
 // Sync begins a sync of an Application now; it returns when the sync is on record.
 func (c *Controller) Sync(ctx context.Context, key string, r SyncRequest) error {

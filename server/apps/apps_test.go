@@ -158,7 +158,7 @@ func deployment(name, image string) string {
 func (w *world) define(text string) {
 	var head struct {
 		Kind     string
-		Metadata struct{ Name string }
+		Metadata struct{ Name, Namespace string }
 	}
 	raw, err := yaml.YAMLToJSON([]byte(text))
 	if err == nil {
@@ -167,8 +167,11 @@ func (w *world) define(text string) {
 	if err != nil {
 		w.t.Fatal(err)
 	}
+	if head.Metadata.Namespace == "" {
+		head.Metadata.Namespace = "default"
+	}
 	w.mu.Lock()
-	w.definitions[head.Kind+head.Metadata.Name] = apps.Definition{Kind: head.Kind, Namespace: "default", Name: head.Metadata.Name, Origin: "api", Digest: string(raw), Object: raw}
+	w.definitions[head.Kind+head.Metadata.Name] = apps.Definition{Kind: head.Kind, Namespace: head.Metadata.Namespace, Name: head.Metadata.Name, Origin: "api", Digest: string(raw), Object: raw}
 	w.mu.Unlock()
 	w.c.Refresh("")
 }
@@ -432,6 +435,9 @@ func TestProjectIsAskedBeforeAnythingIsApplied(t *testing.T) {
 	w.define("{apiVersion: argoproj.io/v1alpha1, kind: AppProject, metadata: {name: team}, spec: {sourceRepos: ['*'], destinations: [{name: in-cluster, namespace: test}]}}")
 	w.define(strings.Replace(application(""), "destination:", "project: team\n  destination:", 1))
 	refused(`project team does not allow the destination https://kubernetes.default.svc, namespace "prod"`)
+	w.define("{apiVersion: argoproj.io/v1alpha1, kind: AppProject, metadata: {namespace: elsewhere, name: far}, spec: {sourceRepos: ['*'], destinations: [{server: '*', namespace: '*'}]}}")
+	w.define(strings.Replace(application(""), "destination:", "project: far\n  destination:", 1))
+	refused(`project far is declared in namespace "elsewhere" and takes no Applications of namespace "default"`)
 	w.define(strings.Replace(application(""), "destination:", "project: none\n  destination:", 1))
 	refused(`there is no AppProject "none"`)
 }
@@ -475,6 +481,44 @@ func TestOperationOfTheDefinition(t *testing.T) {
 	w.await("what is no more wanted goes", func() bool { return w.images() == "web:2" && w.app("prod").Sync == "Synced" })
 	if n, _ := syncs(); n != 2 {
 		t.Errorf("there are %d syncs", n)
+	}
+}
+
+// A sync that somebody asked for goes on after a restart as it was asked for: theirs, and with what they chose.
+func TestRestartWithinASyncThatWasAskedFor(t *testing.T) {
+	w := newWorld(t)
+	w.commit("c1", map[string]string{"a.yaml": deployment("web", "web:1"), "b.yaml": deployment("old", "old:1")})
+	w.define(strings.Replace(application(""), "automated: {prune: true, selfHeal: true}, ", "", 1))
+	w.await("it is compared", func() bool { return w.app("prod").Sync == "OutOfSync" })
+	ask := func(r apps.SyncRequest) {
+		t.Helper()
+		if err := w.c.Sync(t.Context(), "default/prod", r); err != nil {
+			t.Fatal(err)
+		}
+	}
+	ask(apps.SyncRequest{Actor: "user:grace"})
+	w.await("it is synced", func() bool { return w.images() == "old:1 web:1" && w.app("prod").Sync == "Synced" && w.app("prod").Asked == nil })
+	rule := func(text string) {
+		w.define("{apiVersion: v1, kind: ConfigMap, metadata: {name: argocd-cm}, data: {resource.customizations.health.apps_Deployment: '" + text + "'}}")
+	}
+	rule(`return {status = "Progressing"}`) // so that the sync waits
+	w.await("it is judged by the rule", func() bool { return w.app("prod").Health.Status == "Progressing" })
+	w.commit("c2", map[string]string{"a.yaml": deployment("web", "web:2")})
+	ask(apps.SyncRequest{Actor: "user:ada", Prune: true})
+	w.await("it is in the middle", func() bool { return strings.Contains(w.images(), "web:2") })
+	w.stop()
+	want := &apps.SyncRequest{Actor: "user:ada", Prune: true}
+	if diff := cmp.Diff(want, w.app("prod").Asked); diff != "" {
+		t.Errorf("what was asked for is not on record: %s", diff)
+	}
+	w.start()
+	rule("")
+	w.await("it ends as it was asked for", func() bool {
+		return w.images() == "web:2" && w.app("prod").Sync == "Synced" && w.app("prod").Asked == nil
+	})
+	ends, err := w.ledger.Entries(t.Context(), ledger.EntryQuery{Kinds: []string{deploy.KindSyncFinished}, Newest: true, Limit: 1, Bare: true})
+	if err != nil || len(ends) != 1 || ends[0].Actor != "user:ada" {
+		t.Errorf("it ended as %v, %v", ends, err)
 	}
 }
 

@@ -22,7 +22,7 @@ func (w *worker) options(automated bool) plan.Options {
 			o.Prune, o.AllowEmpty = p.Automated.Prune, p.Automated.AllowEmpty
 		}
 	}
-	if r := w.asked; r != nil && !automated {
+	if r := w.row.Asked; r != nil && !automated {
 		o.Prune, o.Resources, o.Confirmed = r.Prune, r.Resources, r.Confirmed
 		o = o.WithSyncOptions(r.SyncOptions)
 	}
@@ -31,10 +31,9 @@ func (w *worker) options(automated bool) plan.Options {
 
 // begin starts a sync if one was asked for or the policy wants one.
 func (w *worker) begin(ctx context.Context, comparison plan.Comparison, last plan.Operation) error {
-	revision := w.wanted.revision
-	actor := "system"
-	if w.asked != nil {
-		actor = w.asked.Actor
+	before, revision, actor := w.row, w.wanted.revision, "system"
+	if w.row.Asked != nil {
+		actor = w.row.Asked.Actor
 		w.row.Retries = 0
 	} else {
 		v := plan.Auto(plan.AutoInput{Policy: w.row.Spec.SyncPolicy, Comparison: comparison, Revision: revision, Last: last,
@@ -55,13 +54,17 @@ func (w *worker) begin(ctx context.Context, comparison plan.Comparison, last pla
 		}
 	}
 	w.setOperation(plan.Begin(revision, w.c.o.Now().UTC()))
-	return w.record(ctx, deploy.KindSyncStarted, w.wanted.cause, actor, nil)
+	if err := w.record(ctx, deploy.KindSyncStarted, w.wanted.cause, actor, nil); err != nil {
+		w.row = before // what is not on record has not begun
+		return err
+	}
+	return nil
 }
 
 // beginRequested starts the sync that the definition asks for, if there is one, and else what begin would. That it began
 // and is asked for no more is one entry.
 func (w *worker) beginRequested(ctx context.Context, comparison plan.Comparison, last plan.Operation) error {
-	if len(w.row.Requested) == 0 || w.asked != nil {
+	if len(w.row.Requested) == 0 || w.row.Asked != nil {
 		return w.begin(ctx, comparison, last)
 	}
 	requested := w.row.Requested
@@ -76,10 +79,10 @@ func (w *worker) beginRequested(ctx context.Context, comparison plan.Comparison,
 	if s := o.Sync.SyncStrategy; s != nil && s.Hook != nil && s.Hook.Force {
 		r.SyncOptions = append(r.SyncOptions, "Force=true")
 	}
-	w.asked, w.row.Requested = &r, nil
+	w.row.Asked, w.row.Requested = &r, nil
 	err := w.begin(ctx, comparison, last)
 	if err != nil {
-		w.asked, w.row.Requested = nil, requested
+		w.row.Asked, w.row.Requested = nil, requested
 	}
 	return err
 }
@@ -97,7 +100,7 @@ func (w *worker) adopt(ctx context.Context, comparison plan.Comparison) error {
 
 // advance carries out the next step of the running sync; true if there may be another at once.
 func (w *worker) advance(ctx context.Context, op plan.Operation, live []*unstructured.Unstructured, comparison plan.Comparison) (bool, error) {
-	automated := w.asked == nil
+	automated := w.row.Asked == nil
 	step := plan.Next(plan.Input{Desired: w.wanted.objects, Live: live, OutOfSync: comparison.OutOfSync(), Options: w.options(automated),
 		Operation: op, Newest: w.wanted.revision, Health: w.c.Health(), Now: w.c.o.Now().UTC()})
 	op = step.Operation
@@ -134,11 +137,11 @@ func (w *worker) do(ctx context.Context, a plan.Action) error {
 func (w *worker) finish(ctx context.Context, op plan.Operation) error {
 	w.setOperation(op)
 	actor := "system"
-	if w.asked != nil {
-		actor = w.asked.Actor
+	if w.row.Asked != nil {
+		actor = w.row.Asked.Actor
 	}
-	partial := w.asked != nil && len(w.asked.Resources) > 0
-	w.asked = nil
+	partial := w.row.Asked != nil && len(w.row.Asked.Resources) > 0
+	w.row.Asked = nil
 	if op.Phase != plan.Succeeded || partial {
 		return w.record(ctx, deploy.KindSyncFinished, w.row.SyncSeq, actor, nil)
 	}
@@ -171,10 +174,10 @@ func (w *worker) syncNow(ctx context.Context, r SyncRequest) error {
 		}
 		return fmt.Errorf("nothing can be synced: %s", problem)
 	}
-	w.asked = &r
+	w.row.Asked = &r
 	err := w.begin(ctx, plan.Comparison{}, w.operation())
 	if err != nil {
-		w.asked = nil
+		w.row.Asked = nil
 	}
 	return err
 }
@@ -183,6 +186,9 @@ func (w *worker) syncNow(ctx context.Context, r SyncRequest) error {
 func (w *worker) pin(ctx context.Context, to, actor string) error {
 	before := w.row
 	w.row.Pinned, w.wanted = to, nil
+	if w.operation().Phase != plan.Running && !w.row.Spec.SyncPolicy.IsAutomated() {
+		w.row.Asked = &SyncRequest{Actor: actor, Prune: true}
+	}
 	w.resolve(ctx)
 	if w.wanted == nil || (to != "" && w.wanted.problem != "") {
 		problem := "it has not been read yet"
@@ -195,9 +201,6 @@ func (w *worker) pin(ctx context.Context, to, actor string) error {
 	if err := w.record(ctx, deploy.KindApplicationSet, 0, actor, nil); err != nil {
 		w.row, w.wanted = before, nil
 		return err
-	}
-	if w.operation().Phase != plan.Running && !w.row.Spec.SyncPolicy.IsAutomated() {
-		w.asked = &SyncRequest{Actor: actor, Prune: true}
 	}
 	return nil
 }

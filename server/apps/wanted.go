@@ -251,6 +251,9 @@ func (w *worker) allowed(ctx context.Context) (*manifest.AppProject, error) {
 		if err := json.Unmarshal(definition.Object, &p); err != nil {
 			return nil, fmt.Errorf("read project %s: %w", definition.Name, err)
 		}
+		if err := plan.PermitNamespace(p, definition.Namespace, w.row.Namespace); err != nil {
+			return nil, err
+		}
 		return &p, plan.PermitApplication(p, w.row.Spec)
 	}
 	if name == defaultProject {

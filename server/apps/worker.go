@@ -41,7 +41,6 @@ type worker struct {
 	recorded []byte
 	wanted   *wanted
 	at       time.Time
-	asked    *SyncRequest
 }
 
 func (w *worker) wake(refresh bool) {
