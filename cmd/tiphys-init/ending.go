@@ -20,21 +20,23 @@ func (s *shim) await() {
 	s.ending = true
 	s.mu.Unlock()
 	s.closeLogs()
-	s.writeRecord()
-	if s.spec.Hold && s.pid != 0 {
-		<-s.released
+	if !s.gaveBack {
+		s.writeRecord()
+		if s.spec.Hold && s.pid != 0 {
+			<-s.released
+		}
 	}
-	if s.control != nil {
+	if s.first != nil {
 		_ = s.order(wire.Request{Op: wire.OpQuit})
 	}
 	s.reapInit()
 	s.removeCgroups()
 	_ = os.Remove(s.path(wire.SocketFile))
-	if s.control != nil {
-		_ = s.control.Close()
+	if s.gaveBack {
+		_ = os.Remove(s.path(wire.ShimFile))
 	}
-	for _, l := range s.logs {
-		l.close()
+	if s.first != nil {
+		s.first.close()
 	}
 }
 

@@ -17,8 +17,8 @@ type first struct {
 // podSpaces are the namespaces that every pod has of its own.
 const podSpaces = syscall.CLONE_NEWPID | syscall.CLONE_NEWNS | syscall.CLONE_NEWUTS | syscall.CLONE_NEWIPC
 
-// first starts the pod's first process, or takes one that waits for a pod.
-func (s *shim) first() (*first, error) {
+// takeFirst starts the pod's first process, or takes one that waits for a pod.
+func (s *shim) takeFirst() (*first, error) {
 	if s.spec.Network {
 		return startFirst(podSpaces|syscall.CLONE_NEWNET, len(s.spec.Containers))
 	}

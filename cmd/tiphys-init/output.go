@@ -83,9 +83,6 @@ func (l *containerLog) end(limit <-chan time.Time) (dropped int64, result []byte
 	return dropped, l.tail.bytes()
 }
 
-// close lets go of the pipes.
-func (l *containerLog) close() { _, _ = l.read[0].Close(), l.read[1].Close() }
-
 // tail keeps the last bytes of what is written.
 type tail struct {
 	limit int

@@ -73,6 +73,9 @@ func (s *shim) serve(p *peer, bound bool) {
 		s.mu.Lock()
 		delete(s.subscribers, p)
 		s.mu.Unlock()
+		if p == s.orderer {
+			s.giveBack()
+		}
 		_ = p.file.Close()
 		if bound {
 			s.stop(wire.ReasonStopped, 0)
@@ -85,6 +88,8 @@ func (s *shim) serve(p *peer, bound bool) {
 			return
 		}
 		switch r.Op {
+		case wire.OpGo:
+			s.goOn()
 		case wire.OpAttach:
 			s.attach(p)
 		case wire.OpStop:

@@ -24,9 +24,10 @@ type shim struct {
 	dir     string // the attempt's folder
 	claimed int64  // the length of the shim's file without what is set aside in it
 	hidden  *mask.Set
+	orderer *peer
 	spares  *spares // first processes that wait for a pod; nil if this shim has one pod only
 	pid     int     // the pod's first process, in this shim's namespace
-	control *os.File
+	first   *first
 	toInit  *json.Encoder
 	orderMu sync.Mutex
 	logs    []*containerLog
@@ -37,6 +38,8 @@ type shim struct {
 	ended       bool // the record is on disk
 	ending      bool // nothing more is waited for
 	stopping    bool
+	awaiting    bool // nothing runs before the server says so
+	gaveBack    bool // it went away instead
 	nextExec    int
 	execs       map[int]func(wire.Event)
 	subscribers map[*peer]bool
@@ -80,7 +83,7 @@ func runShim(orderer *peer, spares *spares) int {
 		return 1
 	}
 	s := &shim{
-		spec: *order.Spec, dir: order.Spec.Dir, spares: spares, hidden: mask.New(order.Spec.Mask),
+		spec: *order.Spec, dir: order.Spec.Dir, orderer: orderer, spares: spares, hidden: mask.New(order.Spec.Mask),
 		execs: map[int]func(wire.Event){}, subscribers: map[*peer]bool{},
 		mainsDone: make(chan struct{}), allDone: make(chan struct{}), released: make(chan struct{}),
 	}
@@ -97,14 +100,11 @@ func runShim(orderer *peer, spares *spares) int {
 		s.state = append(s.state, containerState{ContainerRecord: wire.ContainerRecord{Name: c.Name}})
 	}
 	if err := s.launch(orderer); err != nil {
-		if errors.Is(err, errGaveBack) {
-			return 1
-		}
 		s.fail(wire.ReasonStart, err.Error())
 	} else {
 		go s.follow()
-		go s.serve(orderer, s.spec.Bound)
 	}
+	go s.serve(orderer, s.spec.Bound)
 	s.await()
 	return 0
 }
@@ -127,11 +127,8 @@ func (s *shim) claim() error {
 	return wire.CreateFile(s.path(wire.ShimFile), data, !s.spec.NoSync)
 }
 
-// errGaveBack says that the orderer went away before anything was executed.
-var errGaveBack = errors.New("the server went away before the pod ran")
-
 func (s *shim) launch(orderer *peer) error {
-	s.record.StartedAt = time.Now()
+	s.record.StartedAt, s.awaiting = time.Now(), s.spec.AwaitGo
 	if s.spares == nil {
 		// A pod that ends with its orderer is nobody else's to speak to.
 		if err := s.listen(); err != nil {
@@ -146,16 +143,6 @@ func (s *shim) launch(orderer *peer) error {
 	}
 	if s.spec.AwaitGo || s.spec.Hold {
 		orderer.send(wire.Event{Event: wire.EventPID, PID: s.pid})
-	}
-	if s.spec.AwaitGo {
-		var r wire.Request
-		if err := orderer.in.Decode(&r); err != nil || r.Op != wire.OpGo {
-			s.giveBack()
-			return errGaveBack
-		}
-		if err := s.order(wire.Request{Op: wire.OpGo}); err != nil {
-			return fmt.Errorf("order pod: %w", err)
-		}
 	}
 	if !s.spec.Deadline.IsZero() {
 		time.AfterFunc(max(time.Until(s.spec.Deadline), 0), func() { s.stop(wire.ReasonDeadline, s.spec.Grace) })
@@ -173,13 +160,26 @@ func (s *shim) launch(orderer *peer) error {
 	return nil
 }
 
-// giveBack ends a pod of which nothing has run, and leaves the attempt to whoever starts it next.
+// goOn lets a pod run whose network is there. A first process that has ended says why to who follows it.
+func (s *shim) goOn() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.awaiting && s.toInit != nil {
+		s.awaiting = false
+		_ = s.order(wire.Request{Op: wire.OpGo})
+	}
+}
+
+// giveBack ends a pod that its orderer left before anything of it ran: whoever starts the attempt next has it.
 func (s *shim) giveBack() {
-	_ = syscall.Kill(s.pid, syscall.SIGKILL)
-	s.reapInit()
-	s.removeCgroups()
-	_ = os.Remove(s.path(wire.SocketFile))
-	_ = os.Remove(s.path(wire.ShimFile))
+	s.mu.Lock()
+	s.gaveBack = s.awaiting && s.pid > 0 && !s.ending && s.record.Reason == "" && s.record.Message == ""
+	gaveBack := s.gaveBack
+	s.mu.Unlock()
+	if gaveBack {
+		_ = syscall.Kill(s.pid, syscall.SIGKILL)
+		s.fail("", "the server went away before the pod ran")
+	}
 }
 
 // startInit gives the pod its first process, in namespaces of its own.
@@ -187,13 +187,25 @@ func (s *shim) startInit() error {
 	if err := os.MkdirAll(s.path(wire.LogFolder), 0o700); err != nil {
 		return err
 	}
-	f, err := s.first()
+	f, err := s.takeFirst()
 	if err != nil {
 		return err
 	}
-	s.pid, s.control, s.toInit = f.pid, f.control, json.NewEncoder(f.control)
+	s.first, s.pid, s.toInit = f, f.pid, json.NewEncoder(f.control)
+	err = s.equip()
+	for _, l := range s.logs {
+		l.begin()
+	}
+	if err != nil {
+		_ = syscall.Kill(s.pid, syscall.SIGKILL) // it holds the logs open, and has no order
+	}
+	return err
+}
+
+// equip gives the pod its logs and its place among the cgroups.
+func (s *shim) equip() error {
 	for i, c := range s.spec.Containers {
-		l, err := newContainerLog(s.path(wire.LogFolder), s.spec, c, s.hidden, f.outputs[i])
+		l, err := newContainerLog(s.path(wire.LogFolder), s.spec, c, s.hidden, s.first.outputs[i])
 		if err != nil {
 			return err
 		}
@@ -204,15 +216,12 @@ func (s *shim) startInit() error {
 			return fmt.Errorf("join cgroup: %w", err)
 		}
 	}
-	for _, l := range s.logs {
-		l.begin()
-	}
 	return nil
 }
 
 // follow takes in what the pod's first process says.
 func (s *shim) follow() {
-	in := json.NewDecoder(s.control)
+	in := json.NewDecoder(s.first.control)
 	for {
 		var e wire.Event
 		if err := in.Decode(&e); err != nil {
@@ -339,7 +348,7 @@ func (s *shim) stop(reason string, grace time.Duration) {
 		time.AfterFunc(5*time.Second, func() {
 			s.mu.Lock()
 			defer s.mu.Unlock()
-			if !s.ending {
+			if !s.ending && s.pid > 0 {
 				_ = syscall.Kill(s.pid, syscall.SIGKILL)
 			}
 		})

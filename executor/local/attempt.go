@@ -38,11 +38,14 @@ type attempt struct {
 	cancel   context.CancelFunc // of the preparation
 	conn     io.ReadWriteCloser
 	enc      *json.Encoder
+	forget   func() bool // the connection need not be closed with the executor any more
 	initPID  int
 	ip       string
 	final    *executor.Report
 	nextExec int
 	execs    map[int]chan wire.Event
+	refused  string    // why a shim did not take the attempt
+	watched  sync.Once // its storage
 
 	concluded chan struct{} // final is set
 	gone      chan struct{} // the shim has ended
@@ -263,12 +266,36 @@ func (a *attempt) conclude(r executor.Report) {
 
 func (a *attempt) setGone() { a.goneOnce.Do(func() { close(a.gone) }) }
 
-// hangUp closes the connection to the shim, which goes on without.
-func (a *attempt) hangUp() {
+// speakOver makes conn the connection to the shim. When the executor is closed it is, too, and the shim goes on without;
+// one whose pod has ended is ending, and is waited for, because what it leaves goes with it. What is said first comes
+// before what others say.
+func (a *attempt) speakOver(conn net.Conn, first ...wire.Request) error {
+	forget := context.AfterFunc(a.e.ctx, func() {
+		select {
+		case <-a.concluded:
+			_ = conn.SetReadDeadline(time.Now().Add(acknowledgeWait))
+		default:
+			_ = conn.Close()
+		}
+	})
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.conn, a.enc, a.forget = conn, json.NewEncoder(conn), forget
+	for _, r := range first {
+		if err := a.sendLocked(r); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// letGo closes the connection to the shim.
+func (a *attempt) letGo() {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if a.conn != nil {
 		_ = a.conn.Close()
+		a.forget()
 	}
 }
 
@@ -299,8 +326,5 @@ func (a *attempt) connect(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	a.mu.Lock()
-	a.conn, a.enc = c, json.NewEncoder(c)
-	a.mu.Unlock()
-	return nil
+	return a.speakOver(c)
 }

@@ -46,8 +46,7 @@ func (a *attempt) settle() {
 	a.e.o.Fault("exit-record")
 	record, err := a.record()
 	if err != nil {
-		a.e.cgroups.remove(a.name)
-		a.finish(a.report(executor.Error, executor.ReasonLost, "the pod was lost: its shim or the machine went away without leaving a record"))
+		a.unrecorded()
 		return
 	}
 	r := a.fromRecord(record)
@@ -68,6 +67,20 @@ func (a *attempt) settle() {
 	a.keep(r)
 	_ = a.send(wire.Request{Op: wire.OpRelease})
 	a.conclude(r)
+}
+
+// unrecorded concludes an attempt whose end is not on record.
+func (a *attempt) unrecorded() {
+	_ = a.send(wire.Request{Op: wire.OpRelease}) // to a shim that could not write and holds the pod
+	a.e.cgroups.remove(a.name)
+	a.mu.Lock()
+	refused := a.refused
+	a.mu.Unlock()
+	if refused != "" {
+		a.finish(a.report(executor.Error, executor.ReasonStart, "start pod: "+refused))
+		return
+	}
+	a.finish(a.report(executor.Error, executor.ReasonLost, "the pod was lost: its shim or the machine went away without leaving a record"))
 }
 
 func (a *attempt) record() (wire.Record, error) {
@@ -286,7 +299,7 @@ func (e *Executor) Stop(_ context.Context, id executor.ID, grace time.Duration) 
 	if a.idle {
 		a.idle = false
 		r := a.report(executor.Failed, executor.ReasonStopped, "stopped before it ran")
-		go a.finish(r)
+		go e.spawn(func() { a.finish(r) }) // apart: it takes the lock that is held here
 		return nil
 	}
 	if a.conn != nil {

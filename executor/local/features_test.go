@@ -202,12 +202,12 @@ func beyond(t *testing.T) string {
 		}
 	}
 	attrs := netlink.NewLinkAttrs()
-	attrs.Name = "tiphysout0"
+	attrs.Name = fmt.Sprint("tyout", os.Getpid())
 	check(netlink.LinkAdd(&netlink.Veth{LinkAttrs: attrs, PeerName: "tiphysout1", PeerNamespace: netlink.NsPid(cmd.Process.Pid)}))
 	here, err := netlink.LinkByName(attrs.Name)
 	check(err)
 	t.Cleanup(func() { _ = netlink.LinkDel(here) })
-	address, err := netlink.ParseAddr("10.213.78.1/24")
+	address, err := netlink.ParseAddr(testAddress(129) + "/25")
 	check(err)
 	check(netlink.AddrAdd(here, address))
 	check(netlink.LinkSetUp(here))
@@ -219,11 +219,11 @@ func beyond(t *testing.T) string {
 	defer h.Close()
 	there, err := h.LinkByName("tiphysout1")
 	check(err)
-	address, err = netlink.ParseAddr("10.213.78.2/24")
+	address, err = netlink.ParseAddr(testAddress(130) + "/25")
 	check(err)
 	check(h.AddrAdd(there, address))
 	check(h.LinkSetUp(there))
-	return "10.213.78.2"
+	return testAddress(130)
 }
 
 func TestPodsReachBeyond(t *testing.T) {

@@ -86,7 +86,9 @@ func (k *keeper) connect() (net.Conn, error) {
 		}
 		// It ended at this moment: the next one serves.
 		_ = k.socket.Close()
-		<-k.ended
+		if !k.awaitEnd() {
+			return nil, err
+		}
 	}
 	return nil, errors.New("the keeper of pods does not run")
 }
@@ -118,11 +120,18 @@ func (k *keeper) close() {
 		return
 	}
 	_ = k.socket.Close()
+	k.awaitEnd()
+}
+
+// awaitEnd waits for the process to end, and reports whether it has.
+func (k *keeper) awaitEnd() bool {
 	limit := time.NewTimer(acknowledgeWait)
 	defer limit.Stop()
 	select {
 	case <-k.ended:
+		return true
 	case <-limit.C:
+		return false
 	}
 }
 

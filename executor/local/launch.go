@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"net"
 	"os"
@@ -20,10 +21,28 @@ import (
 	"github.com/tiphys/tiphys/executor/local/wire"
 )
 
-// launch starts the shim, gives it its order, and follows it.
+const (
+	// launches is how often a pod is ordered whose keeper went away before it took the order.
+	launches = 3
+	// launchWait is how long a shim may take to start a pod's first process.
+	launchWait = time.Minute
+)
+
+// launch has the pod run, and follows it to its end.
 func (a *attempt) launch(ctx context.Context, spec *wire.Spec) error {
+	for range launches {
+		if again, err := a.order(ctx, spec); !again {
+			return err
+		}
+	}
+	return errors.New("start pod: the keeper of pods goes away")
+}
+
+// order starts the shim, gives it its order, and follows it. It reports whether the order reached nobody: a keeper that
+// is ending may still be handed a pod.
+func (a *attempt) order(ctx context.Context, spec *wire.Spec) (again bool, err error) {
 	if err := ctx.Err(); err != nil {
-		return err
+		return false, err
 	}
 	a.e.o.Fault("shim-start")
 	start := a.startShim
@@ -32,24 +51,35 @@ func (a *attempt) launch(ctx context.Context, spec *wire.Spec) error {
 	}
 	conn, err := start()
 	if err != nil {
-		return fmt.Errorf("start shim: %w", err)
+		return false, fmt.Errorf("start shim: %w", err)
 	}
 	a.e.o.Fault("shim-order")
-	a.mu.Lock()
-	a.conn, a.enc = conn, json.NewEncoder(conn)
-	a.mu.Unlock()
-	if err := a.send(wire.Request{Op: wire.OpSpec, Spec: spec}); err != nil {
+	in := json.NewDecoder(conn)
+	if err := a.begun(conn, in, spec); err != nil {
+		again = a.untaken()
+		a.withdraw(conn)
+		if _, unread := a.record(); unread == nil {
+			a.settle() // it says better what went wrong
+			return false, nil
+		}
+		return again, err
+	}
+	a.follow(in)
+	return a.untaken(), nil
+}
+
+// begun sends the order and sees the pod off.
+func (a *attempt) begun(conn net.Conn, in *json.Decoder, spec *wire.Spec) error {
+	if err := a.speakOver(conn, wire.Request{Op: wire.OpSpec, Spec: spec}); err != nil {
 		return fmt.Errorf("order pod: %w", err)
 	}
 	a.e.o.Fault("shim-launch")
-	in := json.NewDecoder(conn)
 	if spec.AwaitGo {
+		_ = conn.SetReadDeadline(time.Now().Add(launchWait))
 		if err := a.connectNetwork(in); err != nil {
-			a.hangUp()
-			<-a.gone
-			a.forget()
 			return err
 		}
+		_ = conn.SetReadDeadline(time.Time{})
 	}
 	a.mu.Lock()
 	stopped := a.stopped
@@ -57,11 +87,32 @@ func (a *attempt) launch(ctx context.Context, spec *wire.Spec) error {
 	if stopped {
 		_ = a.send(wire.Request{Op: wire.OpStop})
 	}
-	a.follow(in)
 	return nil
 }
 
-func (a *attempt) forget() {
+// untaken says that the keeper went away without a claim to the attempt, so that nothing of it has run and nothing will.
+func (a *attempt) untaken() bool {
+	if a.e.keeper == nil || a.e.ctx.Err() != nil {
+		return false
+	}
+	a.mu.Lock()
+	settled := a.final != nil || a.refused != ""
+	a.mu.Unlock()
+	if settled {
+		return false // and acknowledged, maybe: its folder is elsewhere
+	}
+	_, err := os.Lstat(filepath.Join(a.dir, wire.ShimFile))
+	return errors.Is(err, fs.ErrNotExist)
+}
+
+// withdraw takes back an order of which nothing has run, and waits until the shim has let go of it.
+func (a *attempt) withdraw(conn net.Conn) {
+	_ = conn.SetReadDeadline(time.Now().Add(acknowledgeWait))
+	if c, ok := conn.(*net.UnixConn); ok {
+		_ = c.CloseWrite()
+	}
+	_, _ = io.Copy(io.Discard, conn)
+	a.letGo()
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.conn, a.enc = nil, nil
@@ -70,13 +121,11 @@ func (a *attempt) forget() {
 // startShim starts the shim in a session of its own, with the attempt's folder as its working folder and a
 // socket as its standard input: orders hold secrets, so they are never in an argument or in a file.
 func (a *attempt) startShim() (net.Conn, error) {
-	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	ours, theirs, err := socketPair()
 	if err != nil {
 		return nil, err
 	}
-	theirs := os.NewFile(uintptr(pair[1]), "shim")
 	defer func() { _ = theirs.Close() }()
-	ours := os.NewFile(uintptr(pair[0]), "shim")
 	conn, err := net.FileConn(ours)
 	_ = ours.Close()
 	if err != nil {
@@ -109,7 +158,12 @@ func (a *attempt) connectNetwork(in *json.Decoder) error {
 	if err := in.Decode(&e); err != nil {
 		return fmt.Errorf("start pod: the shim went away: %w", err)
 	}
-	if e.Event != wire.EventPID {
+	switch e.Event {
+	case wire.EventPID:
+	case wire.EventEnded:
+		a.settle()
+		return nil
+	default:
 		return fmt.Errorf("start pod: %s", e.Message)
 	}
 	if err := a.e.network.join(a.name, e.PID); err != nil {
@@ -124,7 +178,7 @@ func (a *attempt) connectNetwork(in *json.Decoder) error {
 // follow takes in what the shim says until it hangs up, and concludes the attempt.
 func (a *attempt) follow(in *json.Decoder) {
 	if limit := podLimits(&a.pod.Pod.Spec).storage; limit > 0 {
-		a.e.spawn(func() { a.watchStorage(limit) })
+		a.watched.Do(func() { a.e.spawn(func() { a.watchStorage(limit) }) })
 	}
 	for {
 		var e wire.Event
@@ -151,6 +205,11 @@ func (a *attempt) follow(in *json.Decoder) {
 		case wire.EventFailed:
 			// Only a shim that found the attempt taken, or could not take it, says this.
 			a.e.o.Log.Error("shim refused", "attempt", a.name, "error", e.Message)
+			if e.Reason != wire.EventAborted {
+				a.mu.Lock()
+				a.refused = e.Message
+				a.mu.Unlock()
+			}
 		}
 	}
 	a.hungUp()
@@ -173,6 +232,7 @@ func (a *attempt) noteStarted(e wire.Event) {
 
 // hungUp finds out what the end of the connection means.
 func (a *attempt) hungUp() {
+	a.letGo()
 	a.mu.Lock()
 	done := a.final != nil
 	for n, answer := range a.execs {
@@ -181,6 +241,9 @@ func (a *attempt) hungUp() {
 	}
 	a.mu.Unlock()
 	if a.e.keeper != nil {
+		if a.untaken() {
+			return // it is ordered again
+		}
 		a.setGone() // the keeper hangs up when nothing of the pod is left
 		if !done && a.e.ctx.Err() == nil {
 			a.settle()

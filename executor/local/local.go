@@ -245,15 +245,8 @@ func (e *Executor) Close() error {
 		return nil
 	}
 	e.closed = true
-	var live []*attempt
-	for _, a := range e.attempts {
-		live = append(live, a)
-	}
 	e.mu.Unlock()
-	e.cancel()
-	for _, a := range live {
-		a.hangUp()
-	}
+	e.cancel() // and hang up on all shims
 	e.work.Wait()
 	if e.keeper != nil {
 		e.keeper.close()

@@ -3,6 +3,7 @@ package local_test
 import (
 	"context"
 	"fmt"
+	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -75,9 +76,19 @@ func (rootImages) Rootfs(context.Context, string, corev1.PullPolicy, []secret.Va
 	return local.Image{Layers: []string{"/"}, Env: []string{"PATH=/usr/bin:/bin", "FROM_IMAGE=yes"}, WorkingDir: "/work"}, nil
 }
 
+// testAddress is one of 256 addresses of this process: tests that run beside these on one machine have others.
+func testAddress(n int) string {
+	pid := os.Getpid()
+	return fmt.Sprintf("10.%d.%d.%d", 128+pid>>8&63, pid&255, n)
+}
+
+func testNetwork() local.Network {
+	return local.Network{Bridge: fmt.Sprint("tytest", os.Getpid()), Subnet: testAddress(0) + "/25"}
+}
+
 func withImages(o *local.Options) {
 	o.Images = rootImages{}
-	o.Network = local.Network{Bridge: "tiphystest0", Subnet: "10.213.77.0/24"}
+	o.Network = testNetwork()
 }
 
 func TestContainerConformance(t *testing.T) {
@@ -89,8 +100,11 @@ func TestContainerConformance(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	own := testNetwork()
+	subnet := netip.MustParsePrefix(own.Subnet).Addr().As4()
+	prefix := fmt.Sprintf("tv%02x%02x%02x", subnet[0], subnet[1], subnet[2])
 	for _, l := range links {
-		if name := l.Attrs().Name; name == "tiphystest0" || strings.HasPrefix(name, "tv0ad54d") {
+		if name := l.Attrs().Name; name == own.Bridge || strings.HasPrefix(name, prefix) {
 			t.Errorf("interface %s is left", name)
 		}
 	}

@@ -175,8 +175,14 @@ func (n *network) lease(name, dir string) (string, error) {
 	}
 	bridge, err := netlink.LinkByName(n.o.Bridge)
 	if err != nil {
+		// Somebody removed it: another executor that used it, too, and is closed, or the machine's owner.
 		n.ready = false
-		return "", fmt.Errorf("find bridge %s: %w", n.o.Bridge, err)
+		if err := n.up(); err != nil {
+			return "", err
+		}
+		if bridge, err = netlink.LinkByName(n.o.Bridge); err != nil {
+			return "", fmt.Errorf("find bridge %s: %w", n.o.Bridge, err)
+		}
 	}
 	size := 1 << (32 - n.subnet.Bits())
 	addr := n.last

@@ -2,6 +2,7 @@ package local_test
 
 import (
 	"context"
+	"fmt"
 	"io"
 	"net/http"
 	"net/http/httptest"
@@ -92,18 +93,22 @@ func TestOnThisMachine(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer func() { _ = l.Close() }()
+	// Tests that run beside this one on the same machine have others.
+	pid := os.Getpid()
+	bridge, podNet := fmt.Sprint("tymach", pid), fmt.Sprintf("10.%d.%d.0/25", 192+pid>>8&63, pid&255)
+	serviceNet := fmt.Sprintf("10.%d.%d.128/25", 192+pid>>8&63, pid&255)
 	var e *executorlocal.Executor
 	m := &machine{t: t, ledger: l, executor: newInProcess(t)}
 	open := func() {
 		if e, err = executorlocal.New(executorlocal.Options{Dir: filepath.Join(dir, "pods"), Init: filepath.Join(dir, "init"), Images: oneLayer(layer), NoSync: true,
-			Network: executorlocal.Network{Bridge: "tiphystest1", Subnet: "10.213.79.0/24"}}); err != nil {
+			Network: executorlocal.Network{Bridge: bridge, Subnet: podNet}}); err != nil {
 			t.Fatal(err)
 		}
 		if _, err := e.Network(); err != nil {
 			t.Skipf("SKIPPED: this machine gives pods no network: %v", err)
 		}
 		if m.Target, err = local.Open(t.Context(), local.Options{Ledger: l, Executor: e, Names: e,
-			Addresses: local.Bridge{Interface: "tiphystest1", Prefix: netip.MustParsePrefix("10.213.80.0/24")}}); err != nil {
+			Addresses: local.Bridge{Interface: bridge, Prefix: netip.MustParsePrefix(serviceNet)}}); err != nil {
 			t.Fatal(err)
 		}
 	}
