@@ -258,15 +258,16 @@ func newAppVerb(std IO, verb string) *cobra.Command {
 	}[verb]
 	c := &cobra.Command{Use: verb + " NAME", Short: short, Args: cobra.ExactArgs(1)}
 	server, ns := clientFlags(c, std), namespaceFlag(c)
-	to, prune := new(string), new(bool)
+	to, prune, confirmed := new(string), new(bool), new(bool)
 	switch verb {
 	case "rollback":
 		to = c.Flags().String("to", "", "release (harbour#7) or commit")
 	case "sync":
 		prune = c.Flags().Bool("prune", false, "remove what Git no longer has")
+		confirmed = c.Flags().Bool("confirmed", false, "remove what asks for a confirmation (Prune=confirm), too")
 	}
 	c.RunE = func(c *cobra.Command, args []string) error {
-		return server().call(c.Context(), http.MethodPost, path("apps", *ns, args[0], verb), map[string]any{"to": *to, "prune": *prune}, nil)
+		return server().call(c.Context(), http.MethodPost, path("apps", *ns, args[0], verb), map[string]any{"to": *to, "prune": *prune, "confirmed": *confirmed}, nil)
 	}
 	return c
 }

@@ -1,6 +1,7 @@
 package server
 
 import (
+	"errors"
 	"net"
 	"net/http"
 	"strings"
@@ -41,7 +42,7 @@ func (s *Server) routes() []gate.Route {
 	}
 	a := &api.API{
 		Ledger: s.machine.Ledger, Runs: s.machine.Runs, Definitions: s.defs, Logs: s.machine, Events: s.events, Remote: s.remote,
-		Apps: s.apps, Target: s.target, Crons: s.crons, Keys: s.o.Data, Version: s.o.Version, Log: s.o.Log, Now: s.o.Now,
+		Apps: s.apps, Target: s.target, Crons: s.crons, Keys: s.o.Data, Version: s.o.Version, Trouble: s.trouble, Log: s.o.Log, Now: s.o.Now,
 	}
 	return append(table, a.Routes()...)
 }
@@ -93,6 +94,10 @@ func (s *Server) stepHandler() http.Handler {
 func (s *Server) ready(w http.ResponseWriter, r *http.Request) {
 	if _, err := s.machine.Ledger.Head(r.Context()); err != nil {
 		gate.Fail(w, http.StatusServiceUnavailable, err)
+		return
+	}
+	if t := s.trouble(); t != "" {
+		gate.Fail(w, http.StatusServiceUnavailable, errors.New(t))
 		return
 	}
 	_, _ = w.Write([]byte("ready\n"))

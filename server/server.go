@@ -76,6 +76,7 @@ type Server struct {
 	box      *secret.Box
 	registry *image.Registry
 	sweeper  *sweeper
+	room     func(dir string) (free, size uint64)
 	reports  chan executor.Report
 	closers  []func() error
 }
@@ -85,7 +86,7 @@ func Open(ctx context.Context, o Options) (_ *Server, err error) {
 	if o.Now == nil {
 		o.Now = time.Now
 	}
-	s := &Server{o: o, reports: make(chan executor.Report, 1024)}
+	s := &Server{room: diskRoom, o: o, reports: make(chan executor.Report, 1024)}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, s.Close())

@@ -39,7 +39,7 @@ type Logs interface {
 	Log(ctx context.Context, run workflow.Run, n workflow.Node, container string, o executor.LogOptions) (io.ReadCloser, error)
 }
 
-// API makes the handlers. All fields but Version are required.
+// API makes the handlers. All fields but Version and Trouble are required.
 type API struct {
 	Ledger      ledger.Ledger
 	Runs        *runs.Controller
@@ -53,6 +53,8 @@ type API struct {
 	// Keys is the folder with the key that signs ledger heads.
 	Keys    string
 	Version string
+	// Trouble says for people what keeps the server from recording anything; empty if nothing does.
+	Trouble func() string
 	Log     *slog.Logger
 	Now     func() time.Time
 }

@@ -200,7 +200,7 @@ func (a *API) getApp(w http.ResponseWriter, r *http.Request) {
 		fail(w, err)
 		return
 	}
-	resources, err := a.resources(r.Context(), key)
+	resources, err := a.resources(r.Context(), key, ar.Resources)
 	answer(w, map[string]any{"app": one, "spec": ar.Spec, "resources": resources, "history": history, "problems": ar.Problems, "operation": ar.Operation, "seq": row.Seq}, err)
 }
 

@@ -2,6 +2,7 @@ package api
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"strings"
 	"time"
@@ -9,6 +10,7 @@ import (
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
 	"github.com/tiphys/tiphys/deploy"
+	"github.com/tiphys/tiphys/deploy/plan"
 	"github.com/tiphys/tiphys/ledger"
 )
 
@@ -20,12 +22,27 @@ type resource struct {
 	Images    []string      `json:"images,omitempty"`
 	CreatedAt time.Time     `json:"createdAt"`
 	Info      string        `json:"info,omitempty"`
+	// Sync is Synced or OutOfSync by the last comparison; empty for what the application's objects made. Prune says that a
+	// sync with prune deletes it.
+	Sync  string `json:"sync,omitempty"`
+	Prune bool   `json:"prune,omitempty"`
 }
 
-func (a *API) resources(ctx context.Context, application string) ([]resource, error) {
+// resources are the live objects of an application, with what the last comparison said of them.
+func (a *API) resources(ctx context.Context, application string, comparison json.RawMessage) ([]resource, error) {
 	list, err := a.Target.List(ctx, application)
 	if err != nil {
 		return nil, err
+	}
+	compared := map[deploy.Key]plan.Resource{}
+	if len(comparison) > 0 {
+		var of []plan.Resource
+		if err := json.Unmarshal(comparison, &of); err != nil {
+			return nil, fmt.Errorf("read comparison of %s: %w", application, err)
+		}
+		for _, r := range of {
+			compared[r.Key] = r
+		}
 	}
 	byUID := map[string]string{}
 	for _, o := range list {
@@ -38,6 +55,7 @@ func (a *API) resources(ctx context.Context, application string) ([]resource, er
 		if h, ok := rules.Of(o); ok {
 			r.Health = h
 		}
+		r.Sync, r.Prune = compared[r.Key].Status, compared[r.Key].RequiresPruning
 		for _, ref := range o.GetOwnerReferences() {
 			r.Owner = byUID[string(ref.UID)]
 		}

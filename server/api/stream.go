@@ -36,12 +36,15 @@ func (a *API) stream(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Cache-Control", "no-store")
 	flush := http.NewResponseController(w)
 	fmt.Fprintf(w, ": from %d\n\n", f.since)
-	_ = flush.Flush()
+	trouble := ""
 	beat := time.NewTicker(heartbeat)
 	defer beat.Stop()
 	for {
 		changed := a.Ledger.Changed()
-		if err := f.send(r.Context()); err != nil {
+		if trouble, err = a.tellTrouble(w, trouble); err == nil {
+			err = f.send(r.Context())
+		}
+		if err != nil {
 			return
 		}
 		_ = flush.Flush()
@@ -55,6 +58,25 @@ func (a *API) stream(w http.ResponseWriter, r *http.Request) {
 			}
 		}
 	}
+}
+
+// tellTrouble sends what keeps the server from recording if it is not what was told before, and gives what is told now.
+// There is none when a stream begins.
+func (a *API) tellTrouble(w io.Writer, told string) (string, error) {
+	if a.Trouble == nil {
+		return told, nil
+	}
+	now := a.Trouble()
+	// How much is free changes all the time; that is told once.
+	if (now == "") == (told == "") {
+		return told, nil
+	}
+	raw, err := json.Marshal(now)
+	if err != nil {
+		return told, err
+	}
+	_, err = fmt.Fprintf(w, "event: trouble\ndata: %s\n\n", raw)
+	return now, err
 }
 
 func (a *API) since(r *http.Request) (int64, error) {

@@ -8,7 +8,9 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"path/filepath"
+	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -182,4 +184,47 @@ func TestArgoWatchTellsOfDeletions(t *testing.T) {
 		return
 	}
 	t.Fatal("the stream ended")
+}
+
+// A full disk is told when a stream begins and when it ends to be so, once, however much is free; a server that is well says nothing.
+func TestStreamTellsOfTrouble(t *testing.T) {
+	l := streamLedger(t)
+	var trouble atomic.Value
+	trouble.Store("the disk is full (3 KiB are free)")
+	s := httptest.NewServer(http.HandlerFunc((&API{Ledger: l, Trouble: func() string { return trouble.Load().(string) }}).stream))
+	t.Cleanup(s.Close)
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	r, err := http.NewRequestWithContext(ctx, http.MethodGet, s.URL+"?tables=definition", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp, err := http.DefaultClient.Do(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	lines := bufio.NewScanner(resp.Body)
+	next := func() string {
+		for lines.Scan() {
+			if event, ok := strings.CutPrefix(lines.Text(), "event: "); ok && lines.Scan() {
+				return event + " " + strings.TrimPrefix(lines.Text(), "data: ")
+			}
+		}
+		t.Fatal("the stream ended", lines.Err())
+		return ""
+	}
+	told := []string{next()}
+	for i, text := range []string{"the disk is full (2 KiB are free)", "", "", "the disk is full (1 KiB are free)"} {
+		trouble.Store(text)
+		setDefinition(t, l, fmt.Sprint("d", i))
+		for told = append(told, next()); !strings.HasPrefix(told[len(told)-1], "at "); {
+			told = append(told, next())
+		}
+	}
+	told = slices.DeleteFunc(told, func(s string) bool { return strings.HasPrefix(s, "at ") })
+	want := []string{`trouble "the disk is full (3 KiB are free)"`, `trouble ""`, `trouble "the disk is full (1 KiB are free)"`}
+	if diff := cmp.Diff(want, told); diff != "" {
+		t.Error(diff)
+	}
 }

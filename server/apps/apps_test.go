@@ -497,7 +497,9 @@ func TestRestartWithinASyncThatWasAskedFor(t *testing.T) {
 		}
 	}
 	ask(apps.SyncRequest{Actor: "user:grace"})
-	w.await("it is synced", func() bool { return w.images() == "old:1 web:1" && w.app("prod").Sync == "Synced" && w.app("prod").Asked == nil })
+	w.await("it is synced", func() bool {
+		return w.images() == "old:1 web:1" && w.app("prod").Sync == "Synced" && w.app("prod").Asked == nil
+	})
 	rule := func(text string) {
 		w.define("{apiVersion: v1, kind: ConfigMap, metadata: {name: argocd-cm}, data: {resource.customizations.health.apps_Deployment: '" + text + "'}}")
 	}

@@ -101,6 +101,9 @@ func TestFullDisk(t *testing.T) {
 			t.Errorf("with a full disk: %v", err)
 		}
 	}
+	if err := l.w.Get(ctx, "", "/readyz", nil); err == nil || !saysFull(err.Error()) {
+		t.Errorf("it says that it is not ready: %v", err)
+	}
 	// A step ends meanwhile.
 	if err := os.WriteFile(filepath.Join(l.witness, "go"), nil, 0o600); err != nil {
 		t.Fatal(err)

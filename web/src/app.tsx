@@ -1,7 +1,7 @@
 import { useEffect, useRef, useState } from "preact/hooks";
 import { call, Failure, loggedOut } from "./lib/api";
 import { useListKeys } from "./lib/keys";
-import { connection, restart } from "./lib/live";
+import { connection, restart, trouble } from "./lib/live";
 import { match, path } from "./lib/router";
 import { nextTheme, theme } from "./lib/theme";
 import { AppScreen } from "./screens/app";
@@ -49,6 +49,7 @@ export function App() {
     <>
       <a class="skip" href="#main">Skip to content</a>
       <Top />
+      {trouble.value && <div class="note t-bad trouble" role="alert"><strong>Nothing can be recorded.</strong> {trouble.value}</div>}
       <main id="main">{screen(path.value)}</main>
     </>
   );

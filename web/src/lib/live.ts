@@ -5,6 +5,9 @@ import type { Head, Row } from "./types";
 /** connection says whether changes arrive: "live", "connecting" or "lost"; "idle" where a screen shows nothing that changes. */
 export const connection = signal<"live" | "connecting" | "lost" | "idle">("idle");
 
+/** trouble is what keeps the server from recording anything; empty if nothing does. */
+export const trouble = signal("");
+
 interface Subscriber { tables: string[]; take: (rows: Row[]) => void }
 
 // One stream serves all subscribers: browsers allow few connections to one host, and logs need some.
@@ -45,7 +48,8 @@ async function connect(): Promise<void> {
   }
   const es = new EventSource(url("/stream", { tables, since: seen }));
   source = es;
-  es.onopen = () => { connection.value = "live"; retry = 500; };
+  es.onopen = () => { connection.value = "live"; retry = 500; trouble.value = ""; }; // what there is the stream tells first
+  es.addEventListener("trouble", (e) => { trouble.value = String(JSON.parse((e as MessageEvent<string>).data)); });
   es.onmessage = (e) => receive(e);
   // Rows come table by table: the place to go on from is told when all of them have come.
   es.addEventListener("at", (e) => { seen = Math.max(seen, Number((e as MessageEvent<string>).data) || 0); });

@@ -46,6 +46,8 @@ export interface App {
 export interface Resource {
   group?: string; kind: string; namespace?: string; name: string; sync?: string; health?: Health; owner?: string;
   images?: string[]; createdAt?: string; info?: string;
+  /** A sync with prune deletes it. */
+  prune?: boolean;
 }
 
 export interface Deployment {

@@ -18,7 +18,7 @@ export function AppScreen({ namespace, name }: { namespace: string; name: string
   });
   return <Wait of={detail}>{(d) => (
     <>
-      <Top app={d.app} reload={detail.reload} path={path}>
+      <Top app={d.app} prunes={(d.resources ?? []).filter((r) => r.prune)} reload={detail.reload} path={path}>
         <Culprits of={d.resources ?? []} />
         {d.operation && <LastSync of={d.operation} />}
       </Top>
@@ -61,7 +61,7 @@ function LastSync({ of: o }: { of: Operation }) {
   );
 }
 
-function Top({ app, path, reload, children }: { app: App; path: string; reload: () => void; children: ComponentChildren }) {
+function Top({ app, prunes, path, reload, children }: { app: App; prunes: Resource[]; path: string; reload: () => void; children: ComponentChildren }) {
   const v = versionOf(app);
   return (
     <>
@@ -74,6 +74,8 @@ function Top({ app, path, reload, children }: { app: App; path: string; reload: 
       </>}>
         <Act label="Refresh" title="Look again at what should be and what is" run={() => call("POST", `${path}/refresh`)} done={reload} />
         <Act label="Sync" kind="primary" title="Make it what the definitions say" run={() => call("POST", `${path}/sync`)} done={reload} />
+        {prunes.length > 0 && <Act label="Sync and prune" kind="danger" title="Delete what the definitions have no more, too" confirm={pruneWords(prunes)}
+          run={() => call("POST", `${path}/sync`, { prune: true, confirmed: true })} done={reload} />}
       </Head>
       {app.health?.message && app.health.status !== "Healthy" && <div class={`note t-${toneOf(app.health.status)}`}>{app.health.message}</div>}
       {children}
@@ -87,6 +89,12 @@ function Top({ app, path, reload, children }: { app: App; path: string; reload: 
       ]} />
     </>
   );
+}
+
+/** pruneWords say what a sync deletes, for whoever is asked. */
+function pruneWords(of: Resource[]): string {
+  const names = of.slice(0, 3).map((r) => `${r.kind} ${r.name}`).join(", ");
+  return `Delete ${names}${of.length > 3 ? ` and ${of.length - 3} more` : ""}`;
 }
 
 const idOf = (r: Resource) => `${r.group ?? ""}/${r.kind}:${r.namespace ?? ""}/${r.name}`;
@@ -109,7 +117,7 @@ function Resources({ of }: { of: Resource[] }) {
           <Glyph state={r.health?.status} title={r.health?.message || r.health?.status} />
           <span class="c-name"><span><span class="faint">{r.kind}</span> {r.name}</span>{r.health?.message && r.health.status !== "Healthy" && <span class="why">{r.health.message}</span>}</span>
           <span class="faint">{r.info}</span>
-          {r.sync && r.sync !== "Synced" && <Badge state={r.sync} />}
+          {r.prune ? <Badge tone="warn">to be pruned</Badge> : r.sync && r.sync !== "Synced" && <Badge state={r.sync} />}
           <span class="resend">{r.kind === "Pod" ? <><button type="button" class="small" aria-label={`Log of pod ${r.name}`} onClick={() => showLog(r.name)}>Log</button> <a class="small" href={trailPath(`pod/${r.namespace ?? ""}/${r.name}`)}>trail</a></> : <Ago t={r.createdAt} />}</span>
         </div>
       ))}

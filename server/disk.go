@@ -1,0 +1,34 @@
+package server
+
+import (
+	"fmt"
+	"math"
+
+	"golang.org/x/sys/unix"
+)
+
+// A disk is full for the server when less than this is free: nothing more can be counted on to be recorded. It is an eighth of what
+// logs leave free on theirs, so that steps alone do not make it so.
+const (
+	leastRoom     = 8 << 20 // bytes
+	leastRoomPart = 128     // of a small disk
+)
+
+// diskRoom tells how many bytes are free on a folder's disk, and how many it has. What cannot be asked has room.
+func diskRoom(dir string) (free, size uint64) {
+	var st unix.Statfs_t
+	if err := unix.Statfs(dir, &st); err != nil || st.Bsize <= 0 {
+		return math.MaxUint64, math.MaxUint64
+	}
+	return st.Bavail * uint64(st.Bsize), st.Blocks * uint64(st.Bsize)
+}
+
+// trouble says for people what keeps this server from recording anything; empty if nothing does. What runs goes on, and
+// what is there can be read.
+func (s *Server) trouble() string {
+	free, size := s.room(s.o.Data)
+	if free >= min(leastRoom, size/leastRoomPart) {
+		return ""
+	}
+	return fmt.Sprintf("the disk of the data folder is full (%d KiB are free): nothing new is recorded until there is room again", free>>10)
+}
