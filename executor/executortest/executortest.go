@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -29,6 +30,8 @@ type Setup struct {
 	Image string
 	// Bound says that pods end with their executor, so nothing is asked of one that comes after it.
 	Bound bool
+	// Only names the cases to run where another suite of the same executor has the rest; all if empty.
+	Only []string
 	// Leftovers describes what must not be there once all pods are acknowledged and the
 	// executor is closed; may be nil.
 	Leftovers func(dir string) string
@@ -36,8 +39,14 @@ type Setup struct {
 
 // Run runs the suite.
 func Run(t *testing.T, s Setup) {
-	for _, c := range cases() {
-		if s.Bound && c.outlives {
+	list := cases()
+	for _, name := range s.Only {
+		if !slices.ContainsFunc(list, func(c testCase) bool { return c.name == name }) {
+			t.Errorf("there is no case %q", name)
+		}
+	}
+	for _, c := range list {
+		if s.Bound && c.outlives || len(s.Only) > 0 && !slices.Contains(s.Only, c.name) {
 			continue
 		}
 		t.Run(c.name, func(t *testing.T) {

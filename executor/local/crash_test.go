@@ -179,6 +179,7 @@ func TestFaultPoints(t *testing.T) {
 	needRoot(t)
 	for _, point := range []string{"pod-record", "shim-start", "shim-order", "shim-launch", "exit-record", "acknowledge", "acknowledge-half", "acknowledged"} {
 		t.Run(point, func(t *testing.T) {
+			t.Parallel()
 			dir, shared := t.TempDir(), t.TempDir()
 			p := oncePod(t, shared)
 			write(t, filepath.Join(shared, "go"))

@@ -35,6 +35,7 @@ func smallDisk(t *testing.T, size int) string {
 // A step that fills the disk fails with the kernel's words in its log, its end is on record all the same, and what it
 // wrote is given back although nobody has acknowledged it: a ledger on the same disk could not.
 func TestStepFillsTheDisk(t *testing.T) {
+	t.Parallel()
 	disk := smallDisk(t, 16<<20)
 	e := open(t, filepath.Join(disk, "pods"))
 	defer func() { _ = e.Close() }()
@@ -79,6 +80,7 @@ func TestStepFillsTheDisk(t *testing.T) {
 
 // A pod whose own files, or whose log, outgrow its limit of ephemeral storage is evicted, as in Kubernetes.
 func TestEphemeralStorageLimit(t *testing.T) {
+	t.Parallel()
 	needRoot(t)
 	e := open(t, t.TempDir())
 	defer func() { _ = e.Close() }()
@@ -102,6 +104,7 @@ func TestEphemeralStorageLimit(t *testing.T) {
 
 // A gigabyte in one line, to either stream, is cut to the log's limit and costs the shim no more memory than a short one.
 func TestEndlessLine(t *testing.T) {
+	t.Parallel()
 	needRoot(t)
 	dir := t.TempDir()
 	e := open(t, dir, bound(dir), func(o *local.Options) { o.LogLimit = 1 << 20 })

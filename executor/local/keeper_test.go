@@ -6,6 +6,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -15,6 +16,7 @@ import (
 	"github.com/tiphys/tiphys/executor"
 	"github.com/tiphys/tiphys/executor/executortest"
 	"github.com/tiphys/tiphys/executor/local"
+	"github.com/tiphys/tiphys/manifest"
 )
 
 // bound is how `tiphys run` opens an executor: pods end with it, and what they write is elsewhere than its state.
@@ -29,9 +31,15 @@ func TestBoundConformance(t *testing.T) {
 	})
 }
 
+// What is in a container is the same whoever keeps it (TestContainerConformance), and so is what the keeper does with a
+// pod that runs (TestBoundConformance). What is left is how a pod with a network begins and ends.
 func TestBoundContainers(t *testing.T) {
 	needRoot(t)
 	executortest.Run(t, executortest.Setup{
+		Only: []string{
+			"exit codes", "missing command", "deadline", "stop", "stop before it runs", "stop a step that ignores SIGTERM", "exec", "double start",
+			"private writes", "sub paths", "several containers", "end of a container set", "orphans",
+		},
 		Image: "any", Bound: true, New: func(t *testing.T, dir string) executor.Executor { return open(t, dir, withImages, bound(dir)) }, Leftovers: leftovers,
 	})
 }
@@ -142,6 +150,89 @@ func TestKeeperKilled(t *testing.T) {
 	next := shell(t, true, "echo again")
 	next.ID.Attempt = 1
 	result(t, run(t, e, next), "again")
+}
+
+// A keeper that ends may still be handed a pod, which it never takes: that pod is ordered again, and runs once.
+func TestKeeperEndsBeforeItTakesAPod(t *testing.T) {
+	needRoot(t)
+	for _, host := range []bool{true, false} {
+		t.Run(fmt.Sprintf("host %v", host), func(t *testing.T) {
+			dir := t.TempDir()
+			var once sync.Once
+			e := open(t, dir, withImages, bound(dir), func(o *local.Options) {
+				o.Fault = func(point string) {
+					if point == "shim-order" {
+						once.Do(func() { killKeeper(t, dir) })
+					}
+				}
+			})
+			defer func() { _ = e.Close() }()
+			result(t, run(t, e, shell(t, host, "echo here")), "here")
+		})
+	}
+}
+
+// killKeeper kills the keeper of a state folder and waits for its end.
+func killKeeper(t *testing.T, dir string) {
+	entries, _ := os.ReadDir("/proc")
+	for _, entry := range entries {
+		path := filepath.Join("/proc", entry.Name())
+		at, _ := os.Readlink(filepath.Join(path, "cwd"))
+		line, _ := os.ReadFile(filepath.Join(path, "cmdline"))
+		pid, err := strconv.Atoi(entry.Name())
+		if err != nil || at != dir || !strings.Contains(string(line), "keeper") {
+			continue
+		}
+		if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
+			t.Error(err)
+		}
+		for limit := time.Now().Add(patience); syscall.Kill(pid, 0) == nil; <-time.After(time.Millisecond) {
+			if time.Now().After(limit) {
+				t.Error("the keeper goes on")
+				return
+			}
+		}
+		return
+	}
+	t.Error("there is no keeper")
+}
+
+// Several pods whose keeper is killed all end as lost, also those that hold their files for the artifacts.
+func TestKeeperOfSeveralKilled(t *testing.T) {
+	needRoot(t)
+	dir := t.TempDir()
+	e := open(t, dir, withImages, bound(dir))
+	for i := range 4 {
+		p := shell(t, i%2 == 0, "sleep 1000")
+		p.ID.Attempt = i
+		if i > 1 {
+			p.Outputs.Artifacts = []manifest.Artifact{key("x", "/x", "run/x.tgz")}
+		}
+		if err := e.Start(context.Background(), p); err != nil {
+			t.Fatal(err)
+		}
+		report(t, e, func(r executor.Report) bool { return r.ID == p.ID && r.Phase == executor.Running })
+	}
+	killKeeper(t, dir)
+	for range 4 {
+		r := report(t, e, done)
+		if r.Phase != executor.Error || r.Reason != executor.ReasonLost {
+			t.Errorf("%+v", r)
+		}
+		if err := e.Acknowledge(context.Background(), r.ID); err != nil {
+			t.Error(err)
+		}
+	}
+	if err := e.Close(); err != nil {
+		t.Fatal(err)
+	}
+	left := leftovers(dir)
+	for limit := time.Now().Add(patience); left != "" && time.Now().Before(limit); left = leftovers(dir) {
+		<-time.After(5 * time.Millisecond)
+	}
+	if left != "" {
+		t.Errorf("left behind:\n%s", left)
+	}
 }
 
 // The start of a log is with the attempt, which may be in memory; the rest is where there is room.
