@@ -30,6 +30,7 @@ func commands(std IO) []*cobra.Command {
 		newEvents(std),
 		newWhy(std),
 		newReplay(std),
+		newRepos(std),
 		newMR(std),
 		newApps(std),
 		newApp(std),

@@ -108,6 +108,34 @@ func submissionOf(ctx context.Context, std IO, file string) (map[string]any, mak
 	return map[string]any{"manifest": string(m.Text), "file": name}, made, nil
 }
 
+// listedRun is a run as the API lists it: with the step that failed it, or that waits for somebody.
+type listedRun struct {
+	workflow.Run
+	Failure  *listedStep `json:"failure,omitempty"`
+	WaitsFor *listedStep `json:"waitsFor,omitempty"`
+}
+
+type listedStep struct {
+	Node    string `json:"node"`
+	Name    string `json:"name"`
+	Message string `json:"message,omitempty"`
+}
+
+// words are what a person asks next of a run: a DAG that failed says nothing itself, its step does.
+func (r listedRun) words() string {
+	switch {
+	case r.Message != "":
+		return r.Message
+	case r.Failure != nil && r.Failure.Message != "":
+		return r.Failure.Name + ": " + r.Failure.Message
+	case r.Failure != nil:
+		return r.Failure.Name + " failed"
+	case r.WaitsFor != nil:
+		return strings.TrimRight("waits at "+r.WaitsFor.Name+": "+r.WaitsFor.Message, ": ")
+	}
+	return ""
+}
+
 func newList(std IO) *cobra.Command {
 	var states, labels []string
 	var output string
@@ -124,7 +152,7 @@ func newList(std IO) *cobra.Command {
 		if *ns != "" {
 			q.Set("namespace", *ns)
 		}
-		var out items[workflow.Run]
+		var out items[listedRun]
 		if err := server().call(c.Context(), http.MethodGet, "/api/v1/runs?"+q.Encode(), nil, &out); err != nil {
 			return err
 		}
@@ -135,7 +163,14 @@ func newList(std IO) *cobra.Command {
 		fmt.Fprintln(t, "NAME\tSTATUS\tAGE\tPROGRESS\tREPO\tBRANCH\tMESSAGE")
 		for _, r := range out.Items {
 			fmt.Fprintf(t, "%s/%s\t%s %s\t%s\t%s\t%s\t%s\t%s\n", r.Namespace, r.Name, glyph(r.Phase), r.Phase, duration(time.Since(r.CreatedAt)),
-				r.Progress, r.Labels["tiphys.dev/repo"], r.Labels["tiphys.dev/branch"], oneLine(r.Message))
+				r.Progress, r.Labels["tiphys.dev/repo"], r.Labels["tiphys.dev/branch"], oneLine(r.words()))
+		}
+		switch {
+		case len(out.Items) > 0:
+		case len(states) > 0 || len(labels) > 0 || *ns != "":
+			fmt.Fprintln(std.Err, "no run is like that: tiphys list without -n, -l and --state shows all")
+		default:
+			fmt.Fprintln(std.Err, "there is no run yet: start one with tiphys submit FILE, or let a sensor start it (tiphys get sensors)")
 		}
 		return t.Flush()
 	}

@@ -29,6 +29,8 @@ const (
 	// maxLuaMatch bounds length^(quantifiers+1) of one pattern match: patterns backtrack.
 	maxLuaMatch = 1e9
 	maxLuaDepth = 100
+	// maxLuaSource bounds a program, in bytes, and so how deep it is nested: it is read by functions that call themselves.
+	maxLuaSource = 64 << 10
 	// maxLuaSteps bounds the instructions of one program.
 	maxLuaSteps = 1_000_000
 )
@@ -41,6 +43,9 @@ func Lua(source, name string, value any) (result any, err error) {
 			err = fmt.Errorf("script failed: %v", r)
 		}
 	}()
+	if len(source) > maxLuaSource {
+		return nil, fmt.Errorf("script has %d bytes and may have at most %d", len(source), maxLuaSource)
+	}
 	chunk, err := parse.Parse(strings.NewReader(source), "script")
 	if err != nil {
 		return nil, errors.New(oneLine(err))
@@ -153,6 +158,7 @@ func openLua(l *lua.LState) {
 		l.Push(l.Get(1))
 		return 1
 	}))
+	l.SetGlobal("tostring", l.NewFunction(plainText))
 	boundLibraries(l, spend)
 }
 
@@ -176,6 +182,9 @@ func boundLibraries(l *lua.LState, spend func(*lua.LState, int)) {
 			}
 		}
 		for i := 2; i <= l.GetTop(); i++ {
+			if addressed(l.Get(i)) {
+				l.RaiseError("a %s cannot be formatted", l.Get(i).Type())
+			}
 			size += 2*len(lua.LVAsString(l.Get(i))) + 1024
 		}
 		spend(l, size)
@@ -219,6 +228,26 @@ func boundLibraries(l *lua.LState, spend func(*lua.LState, int)) {
 	if lib, ok := l.GetGlobal("string").(*lua.LTable); ok {
 		lib.RawSetString("dump", lua.LNil)
 	}
+}
+
+// addressed are the values whose text is where they lie in memory, which is different each time.
+func addressed(v lua.LValue) bool {
+	switch v.Type() {
+	case lua.LTTable, lua.LTFunction, lua.LTUserData, lua.LTThread, lua.LTChannel:
+		return true
+	}
+	return false
+}
+
+// plainText gives values without their address, unless they say themselves what their text is.
+func plainText(l *lua.LState) int {
+	v := l.CheckAny(1)
+	if addressed(v) && l.GetMetaField(v, "__tostring") == lua.LNil {
+		l.Push(lua.LString(v.Type().String()))
+		return 1
+	}
+	l.Push(l.ToStringMeta(v))
+	return 1
 }
 
 func digitRun(s string) int {
