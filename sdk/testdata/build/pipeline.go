@@ -9,7 +9,7 @@ func main() {
 		Env: tiphys.Map{
 			{"CGO_ENABLED", 0}, {"TOKEN", tiphys.Secret("forge", "token")}, {"LEVEL", tiphys.ConfigMap("settings", "level")}, {"VERBOSE", true},
 		},
-		Mounts: []tiphys.Mount{cache.At("/root/.cache", tiphys.Raw{"readOnly": false})},
+		Mounts: []tiphys.Mount{cache.At("/var/cache/build", tiphys.Raw{"readOnly": false})},
 		Outputs: tiphys.Outputs{
 			Parameters: tiphys.Map{{"digest", "/tmp/digest"}},
 			Artifacts:  tiphys.Map{{"app", "/tmp/app"}},

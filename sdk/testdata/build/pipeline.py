@@ -6,7 +6,7 @@ cache = tiphys.volume("cache", {"hostPath": {"path": "/var/cache/go"}})
 build = script(
     "golang:1.26", "go build -o /tmp/app . && sha256sum /tmp/app > /tmp/digest",
     env={"CGO_ENABLED": 0, "TOKEN": tiphys.secret("forge", "token"), "LEVEL": tiphys.config_map("settings", "level"), "VERBOSE": True},
-    mounts=[cache.at("/root/.cache", readOnly=False)],
+    mounts=[cache.at("/var/cache/build", readOnly=False)],
     outputs={"parameters": {"digest": "/tmp/digest"}, "artifacts": {"app": "/tmp/app"}},
     retry={"limit": 2, "retryPolicy": "Always", "backoff": {"duration": "5s", "factor": 2}},
     labels={"room": "engine"},

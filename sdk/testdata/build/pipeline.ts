@@ -4,7 +4,7 @@ const cache = volume("cache", { hostPath: { path: "/var/cache/go" } });
 
 const build = script("golang:1.26", "go build -o /tmp/app . && sha256sum /tmp/app > /tmp/digest", {
   env: { CGO_ENABLED: 0, TOKEN: secret("forge", "token"), LEVEL: configMap("settings", "level"), VERBOSE: true },
-  mounts: [cache.at("/root/.cache", { readOnly: false })],
+  mounts: [cache.at("/var/cache/build", { readOnly: false })],
   outputs: { parameters: { digest: "/tmp/digest" }, artifacts: { app: "/tmp/app" } },
   retry: { limit: 2, retryPolicy: "Always", backoff: { duration: "5s", factor: 2 } },
   labels: { room: "engine" },

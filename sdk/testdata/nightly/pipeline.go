@@ -8,10 +8,10 @@ func main() {
 
 	clean := tiphys.Steps("clean")
 	clean.Task("make", tiphys.Container(image, tiphys.ContainerOptions{
-		Command: []string{"touch", "/work/a"}, Mounts: []tiphys.Mount{work.At("/work")},
+		Command: []string{"touch", "/scratch/a"}, Mounts: []tiphys.Mount{work.At("/scratch")},
 	}))
 	clean.Task("remove", tiphys.Container(image, tiphys.ContainerOptions{
-		Command: []string{"rm", "/work/a"}, Mounts: []tiphys.Mount{work.At("/work", tiphys.Raw{"subPath": "x"})},
+		Command: []string{"rm", "/scratch/a"}, Mounts: []tiphys.Mount{work.At("/scratch", tiphys.Raw{"subPath": "x"})},
 		Env: tiphys.Map{{"RUN", tiphys.Tag("workflow.name")}},
 	}), tiphys.TaskOptions{When: tiphys.Expression("workflow.status != 'Error'")})
 

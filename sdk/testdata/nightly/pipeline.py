@@ -5,9 +5,9 @@ work = tiphys.volume_claim("work", "1Gi", storageClassName="fast")
 image = "alpine:3.22"
 
 clean = tiphys.steps("clean")
-clean.task("make", container(image, ["touch", "/work/a"], mounts=[work.at("/work")]))
+clean.task("make", container(image, ["touch", "/scratch/a"], mounts=[work.at("/scratch")]))
 clean.task(
-    "remove", container(image, ["rm", "/work/a"], mounts=[work.at("/work", subPath="x")], env={"RUN": tiphys.tag("workflow.name")}),
+    "remove", container(image, ["rm", "/scratch/a"], mounts=[work.at("/scratch", subPath="x")], env={"RUN": tiphys.tag("workflow.name")}),
     when=tiphys.expression("workflow.status != 'Error'"),
 )
 

@@ -4,8 +4,8 @@ const work = volumeClaim("work", "1Gi", { storageClassName: "fast" });
 const image = "alpine:3.22";
 
 const clean = steps("clean");
-clean.task("make", container({ image, command: ["touch", "/work/a"], mounts: [work.at("/work")] }));
-clean.task("remove", container({ image, command: ["rm", "/work/a"], mounts: [work.at("/work", { subPath: "x" })], env: { RUN: tag("workflow.name") } }), {
+clean.task("make", container({ image, command: ["touch", "/scratch/a"], mounts: [work.at("/scratch")] }));
+clean.task("remove", container({ image, command: ["rm", "/scratch/a"], mounts: [work.at("/scratch", { subPath: "x" })], env: { RUN: tag("workflow.name") } }), {
   when: expression("workflow.status != 'Error'"),
 });
 
