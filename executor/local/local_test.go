@@ -79,7 +79,7 @@ func (rootImages) Rootfs(context.Context, string, corev1.PullPolicy, []secret.Va
 // testAddress is one of 256 addresses of this process: tests that run beside these on one machine have others.
 func testAddress(n int) string {
 	pid := os.Getpid()
-	return fmt.Sprintf("10.%d.%d.%d", 128+pid>>8&63, pid&255, n)
+	return fmt.Sprintf("100.%d.%d.%d", 64+pid>>8&63, pid&255, n) // of RFC 6598
 }
 
 func testNetwork() local.Network {

@@ -93,10 +93,10 @@ func TestOnThisMachine(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer func() { _ = l.Close() }()
-	// Tests that run beside this one on the same machine have others.
+	// Tests that run beside this one on the same machine have others; the addresses are of RFC 6598.
 	pid := os.Getpid()
-	bridge, podNet := fmt.Sprint("tymach", pid), fmt.Sprintf("10.%d.%d.0/25", 192+pid>>8&63, pid&255)
-	serviceNet := fmt.Sprintf("10.%d.%d.128/25", 192+pid>>8&63, pid&255)
+	bridge, podNet := fmt.Sprint("tymach", pid), fmt.Sprintf("100.%d.%d.0/25", 64+pid>>8&63, pid&255)
+	serviceNet := fmt.Sprintf("100.%d.%d.128/25", 64+pid>>8&63, pid&255)
 	var e *executorlocal.Executor
 	m := &machine{t: t, ledger: l, executor: newInProcess(t)}
 	open := func() {
