@@ -104,3 +104,26 @@ func TestFetchedByURL(t *testing.T) {
 		}
 	}
 }
+
+// Secret headers go to the host that the trigger names and to no other.
+func TestRequestStaysAtItsHost(t *testing.T) {
+	reached := 0
+	other := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { reached++ }))
+	defer other.Close()
+	first := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		switch r.URL.Path {
+		case "/away":
+			http.Redirect(w, r, other.URL, http.StatusTemporaryRedirect)
+		case "/within":
+			http.Redirect(w, r, "/", http.StatusTemporaryRedirect)
+		}
+	}))
+	defer first.Close()
+	r := newRoom(t, nil)
+	if _, err := r.request(t.Context(), httpFiring("k", first.URL+"/away")); err == nil || !strings.Contains(err.Error(), "sent on to") || reached > 0 {
+		t.Errorf("%v, reached %d times", err, reached)
+	}
+	if _, err := r.request(t.Context(), httpFiring("k", first.URL+"/within")); err != nil {
+		t.Error(err)
+	}
+}

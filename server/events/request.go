@@ -6,6 +6,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/http"
 
@@ -30,13 +31,13 @@ func (c *Controller) request(ctx context.Context, f sensor.Firing) (string, erro
 	for k, v := range f.Headers {
 		req.Header.Set(k, v)
 	}
-	client := http.DefaultClient
+	client := &http.Client{CheckRedirect: withinHost}
 	if h.TLS != nil {
 		config, err := c.tlsConfig(ctx, namespaceOf(f), h.TLS)
 		if err != nil {
 			return "", err
 		}
-		client = &http.Client{Transport: &http.Transport{TLSClientConfig: config, Proxy: http.ProxyFromEnvironment}}
+		client.Transport = &http.Transport{TLSClientConfig: config, Proxy: http.ProxyFromEnvironment}
 		defer client.CloseIdleConnections()
 	}
 	resp, err := client.Do(req)
@@ -58,6 +59,18 @@ func (c *Controller) request(ctx context.Context, f sensor.Firing) (string, erro
 		return "", fmt.Errorf("%s %s answered %s", req.Method, req.URL.Redacted(), resp.Status)
 	}
 	return resp.Status, nil
+}
+
+// withinHost follows a request no further than its own host: net/http takes all headers along, secret ones too, but those that it
+// knows.
+func withinHost(next *http.Request, before []*http.Request) error {
+	if first := before[0].URL; next.URL.Host != first.Host || next.URL.Scheme != first.Scheme {
+		return fmt.Errorf("it was sent on to %s, and its headers are for %s: write the address that is meant", next.URL.Host, first.Host)
+	}
+	if len(before) >= 10 {
+		return errors.New("it was sent on 10 times")
+	}
+	return nil
 }
 
 // newRequest makes the request without what is secret.
