@@ -12,6 +12,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
@@ -182,6 +183,8 @@ func (s *server) awaitSource(ctx context.Context) error {
 func (s *server) load(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, loadTime+30*time.Second)
 	defer cancel()
+	// The load has one thread: idle ones would look for work on the processors that are measured.
+	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1))
 	began := time.Now()
 	until := began.Add(loadTime)
 	used := cpuTime(s.cmd.Process.Pid)
