@@ -12,6 +12,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -58,9 +59,12 @@ func ref(t *testing.T, s string) name.Reference {
 }
 
 func TestPushAndPullWithGoContainerregistry(t *testing.T) {
+	var mu sync.Mutex
 	var pushed []string
 	s := openStore(t, image.StoreOptions{})
 	_, host := serve(t, image.RegistryOptions{Store: s, OnPush: func(_ context.Context, repo, ref, digest string) error {
+		mu.Lock()
+		defer mu.Unlock()
 		pushed = append(pushed, repo+" "+ref+" "+digest)
 		return nil
 	}})
