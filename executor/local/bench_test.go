@@ -12,8 +12,8 @@ import (
 	"github.com/tiphys/tiphys/executor"
 )
 
-// BenchmarkTenSteps runs ten host pods one after another, and ten bare unshare processes beside them. The issue
-// asks for 0.3 s for a whole process that runs ten steps; the ratio says what a pod costs beyond its namespaces.
+// BenchmarkTenSteps runs ten host pods one after another, and ten bare unshare processes beside them: the ratio says what a pod
+// costs beyond its namespaces.
 func BenchmarkTenSteps(b *testing.B) {
 	needRoot(b)
 	e := open(b, b.TempDir())
