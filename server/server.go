@@ -161,6 +161,10 @@ func (s *Server) openMachine(ctx context.Context) (err error) {
 		return err
 	}
 	s.tokens = steptoken.NewIssuer(stepKey)
+	// The key that signs heads is made now: when the first head is asked for the disk may be full.
+	if _, err := ledger.LoadKey(s.o.Data); err != nil {
+		return err
+	}
 	s.machine, err = OpenMachine(ctx, MachineOptions{
 		Data: s.o.Data, Host: s.o.Host, Mirrors: s.o.Mirrors, HostFiles: s.o.Images.Files, HostCommand: s.o.Images.Command,
 		Projections: []ledger.Projection{definitions.Projection{}, event.Rows{}, builtin.Projection{}, deploy.Projection(), crons.Projection{}},
