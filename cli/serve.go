@@ -14,10 +14,10 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/tiphys/tiphys/control/runs"
 	"github.com/tiphys/tiphys/executor/local"
 	"github.com/tiphys/tiphys/secret"
 	"github.com/tiphys/tiphys/server"
-	"github.com/tiphys/tiphys/server/runs"
 )
 
 // defaultListen is loopback: nothing listens beyond it without authentication.

@@ -6,10 +6,10 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/tiphys/tiphys/control/definitions"
 	"github.com/tiphys/tiphys/ledger"
 	"github.com/tiphys/tiphys/ledger/sqlite"
 	"github.com/tiphys/tiphys/manifest"
-	"github.com/tiphys/tiphys/server/definitions"
 )
 
 const goodSource = `apiVersion: argoproj.io/v1alpha1

@@ -8,11 +8,11 @@ import (
 	"path"
 	"strings"
 
+	"github.com/tiphys/tiphys/control/definitions"
+	"github.com/tiphys/tiphys/control/runs"
 	"github.com/tiphys/tiphys/event"
 	"github.com/tiphys/tiphys/event/forge"
 	"github.com/tiphys/tiphys/ledger"
-	"github.com/tiphys/tiphys/server/definitions"
-	"github.com/tiphys/tiphys/server/runs"
 )
 
 // HostRepos are the repositories whose runs may use the host executor, which runs commands with this machine's files.

@@ -9,11 +9,11 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/tiphys/tiphys/control/runs"
 	"github.com/tiphys/tiphys/event"
 	"github.com/tiphys/tiphys/executor/local"
 	"github.com/tiphys/tiphys/ledger"
 	"github.com/tiphys/tiphys/manifest"
-	"github.com/tiphys/tiphys/server/runs"
 	"github.com/tiphys/tiphys/workflow"
 )
 

@@ -10,13 +10,13 @@ import (
 	"strings"
 	"time"
 
+	"github.com/tiphys/tiphys/control/apps"
 	"github.com/tiphys/tiphys/deploy/render"
 	targetlocal "github.com/tiphys/tiphys/deploy/target/local"
 	"github.com/tiphys/tiphys/event"
 	"github.com/tiphys/tiphys/manifest"
 	"github.com/tiphys/tiphys/pipeline"
 	"github.com/tiphys/tiphys/secret"
-	"github.com/tiphys/tiphys/server/apps"
 )
 
 // resolveRepo gives the folder of a repository of the built-in remote.

@@ -8,17 +8,17 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/tiphys/tiphys/access/steptoken"
 	"github.com/tiphys/tiphys/artifact"
 	"github.com/tiphys/tiphys/artifact/image"
+	"github.com/tiphys/tiphys/control/events"
+	"github.com/tiphys/tiphys/control/runs"
 	"github.com/tiphys/tiphys/event"
 	"github.com/tiphys/tiphys/executor"
 	"github.com/tiphys/tiphys/ledger"
 	"github.com/tiphys/tiphys/secret"
-	"github.com/tiphys/tiphys/server/events"
 	"github.com/tiphys/tiphys/server/gate"
-	"github.com/tiphys/tiphys/server/runs"
 	"github.com/tiphys/tiphys/server/steps"
-	"github.com/tiphys/tiphys/server/steptoken"
 	"github.com/tiphys/tiphys/workflow"
 )
 

@@ -14,7 +14,13 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/tiphys/tiphys/access/steptoken"
 	"github.com/tiphys/tiphys/artifact/image"
+	"github.com/tiphys/tiphys/control/apps"
+	"github.com/tiphys/tiphys/control/crons"
+	"github.com/tiphys/tiphys/control/definitions"
+	"github.com/tiphys/tiphys/control/events"
+	"github.com/tiphys/tiphys/control/runs"
 	"github.com/tiphys/tiphys/deploy"
 	targetlocal "github.com/tiphys/tiphys/deploy/target/local"
 	"github.com/tiphys/tiphys/event"
@@ -23,14 +29,8 @@ import (
 	"github.com/tiphys/tiphys/executor/local"
 	"github.com/tiphys/tiphys/ledger"
 	"github.com/tiphys/tiphys/secret"
-	"github.com/tiphys/tiphys/server/apps"
-	"github.com/tiphys/tiphys/server/crons"
-	"github.com/tiphys/tiphys/server/definitions"
-	"github.com/tiphys/tiphys/server/events"
 	"github.com/tiphys/tiphys/server/gate"
-	"github.com/tiphys/tiphys/server/runs"
 	"github.com/tiphys/tiphys/server/steps"
-	"github.com/tiphys/tiphys/server/steptoken"
 )
 
 // Options of a Server.

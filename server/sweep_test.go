@@ -30,12 +30,12 @@ import (
 
 	"github.com/tiphys/tiphys/artifact"
 	"github.com/tiphys/tiphys/artifact/image/pack"
+	"github.com/tiphys/tiphys/control/runs"
 	"github.com/tiphys/tiphys/deploy"
 	"github.com/tiphys/tiphys/event"
 	"github.com/tiphys/tiphys/executor"
 	"github.com/tiphys/tiphys/ledger"
 	"github.com/tiphys/tiphys/manifest"
-	"github.com/tiphys/tiphys/server/runs"
 )
 
 // calendar is a clock that begins now, since files have the time of the machine, and that the test moves on by days.

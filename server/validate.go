@@ -5,8 +5,8 @@ import (
 	"encoding/json"
 	"slices"
 
+	"github.com/tiphys/tiphys/control/runs"
 	"github.com/tiphys/tiphys/manifest"
-	"github.com/tiphys/tiphys/server/runs"
 	"github.com/tiphys/tiphys/workflow"
 	"github.com/tiphys/tiphys/workflow/validate"
 )

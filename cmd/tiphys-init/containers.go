@@ -12,7 +12,7 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/tiphys/tiphys/executor/local/wire"
+	"github.com/tiphys/tiphys/executor/protocol"
 )
 
 // codeCannotStart is the exit code of a container whose command cannot be started: Argo's emissary executor
@@ -30,18 +30,18 @@ func (p *pod) runContainers() {
 		ends[c.Name] = &end{over: make(chan struct{})}
 	}
 	for _, c := range p.spec.Containers {
-		if c.Kind == wire.KindMain {
+		if c.Kind == protocol.KindMain {
 			p.mains.Add(1)
 		}
 	}
 	for i, c := range p.spec.Containers {
 		p.begun[i] = true
 		switch c.Kind {
-		case wire.KindInit:
+		case protocol.KindInit:
 			if code := p.runOne(i); code != 0 {
 				return
 			}
-		case wire.KindSidecar:
+		case protocol.KindSidecar:
 			go p.runOne(i)
 		default:
 			mains.Go(func() { p.runInTurn(i, ends) })
@@ -74,7 +74,7 @@ func (p *pod) runInTurn(i int, ends map[string]*end) {
 		}
 		if !well {
 			p.closeLogs(i)
-			p.finish(i, wire.Event{Event: wire.EventSkipped, Container: c.Name})
+			p.finish(i, protocol.Event{Event: protocol.EventSkipped, Container: c.Name})
 			return
 		}
 	}
@@ -104,11 +104,11 @@ func (p *pod) runOne(i int) int {
 			p.closeLogs(i)
 		}
 		if err != nil {
-			p.finish(i, wire.Event{Event: wire.EventExited, Container: c.Name, Code: codeCannotStart, Reason: wire.ReasonStart, Message: err.Error()})
+			p.finish(i, protocol.Event{Event: protocol.EventExited, Container: c.Name, Code: codeCannotStart, Reason: protocol.ReasonStart, Message: err.Error()})
 			return codeCannotStart
 		}
 		if left == c.Again {
-			p.send(wire.Event{Event: wire.EventStarted, Container: c.Name, PID: pid})
+			p.send(protocol.Event{Event: protocol.EventStarted, Container: c.Name, PID: pid})
 		}
 		code := <-proc.ended
 		p.killRest(i)
@@ -118,17 +118,17 @@ func (p *pod) runOne(i int) int {
 		if left > 0 {
 			p.closeLogs(i)
 		}
-		p.finish(i, wire.Event{Event: wire.EventExited, Container: c.Name, Code: code})
+		p.finish(i, protocol.Event{Event: protocol.EventExited, Container: c.Name, Code: code})
 		return code
 	}
 }
 
 // finish reports the end of a container. Before that of the last main one the files are read: any container of a
 // set may have written them.
-func (p *pod) finish(i int, e wire.Event) {
-	if p.spec.Containers[i].Kind == wire.KindMain && p.mains.Add(-1) == 0 {
+func (p *pod) finish(i int, e protocol.Event) {
+	if p.spec.Containers[i].Kind == protocol.KindMain && p.mains.Add(-1) == 0 {
 		for k, c := range p.spec.Containers {
-			if c.Kind == wire.KindMain && !c.Aside {
+			if c.Kind == protocol.KindMain && !c.Aside {
 				p.readFiles(k)
 				break
 			}
@@ -206,14 +206,14 @@ func (p *pod) readFiles(i int) {
 	if len(p.spec.Files) == 0 {
 		return
 	}
-	e := wire.Event{Event: wire.EventRead, Files: map[string]string{}}
+	e := protocol.Event{Event: protocol.EventRead, Files: map[string]string{}}
 	root, err := openRoot(filepath.Join("/", p.chrootOf(i)))
 	if err != nil {
 		return
 	}
 	defer root.close()
 	for name, path := range p.spec.Files {
-		data, err := root.read(path, wire.ResultLimit)
+		data, err := root.read(path, protocol.ResultLimit)
 		switch {
 		case err == nil:
 			e.Files[name] = string(data)
@@ -373,9 +373,9 @@ func hasEnv(env []string, name string) bool {
 }
 
 // exec runs a command beside a container's own process.
-func (p *pod) exec(r wire.Request) {
+func (p *pod) exec(r protocol.Request) {
 	defer p.execs.Done()
-	answer := wire.Event{Event: wire.EventExec, Number: r.Number, Code: -1}
+	answer := protocol.Event{Event: protocol.EventExec, Number: r.Number, Code: -1}
 	defer func() { p.send(answer) }()
 	index := -1
 	for i, c := range p.spec.Containers {
@@ -401,7 +401,7 @@ func (p *pod) exec(r wire.Request) {
 		return
 	}
 	output := make(chan []byte, 1)
-	go func() { output <- readHead(read, wire.ExecLimit) }()
+	go func() { output <- readHead(read, protocol.ExecLimit) }()
 	answer.Code = <-proc.ended
 	answer.Output = <-output
 }

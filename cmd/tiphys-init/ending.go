@@ -9,7 +9,7 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/tiphys/tiphys/executor/local/wire"
+	"github.com/tiphys/tiphys/executor/protocol"
 )
 
 // await waits for the pod's end and leaves the record.
@@ -27,13 +27,13 @@ func (s *shim) await() {
 		}
 	}
 	if s.first != nil {
-		_ = s.order(wire.Request{Op: wire.OpQuit})
+		_ = s.order(protocol.Request{Op: protocol.OpQuit})
 	}
 	s.reapInit()
 	s.removeCgroups()
-	_ = os.Remove(s.path(wire.SocketFile))
+	_ = os.Remove(s.path(protocol.SocketFile))
 	if s.gaveBack {
-		_ = os.Remove(s.path(wire.ShimFile))
+		_ = os.Remove(s.path(protocol.ShimFile))
 	}
 	if s.first != nil {
 		s.first.close()
@@ -68,7 +68,7 @@ func (s *shim) closeLogs() {
 		dropped, tail := l.end(limit)
 		s.mu.Lock()
 		s.state[i].Dropped = dropped
-		if s.spec.Result && s.spec.Containers[i].Kind == wire.KindMain && !s.spec.Containers[i].Aside && s.state[i].exited {
+		if s.spec.Result && s.spec.Containers[i].Kind == protocol.KindMain && !s.spec.Containers[i].Aside && s.state[i].exited {
 			text := string(bytes.TrimSuffix(tail, []byte("\n")))
 			s.record.Result = &text
 		}
@@ -89,7 +89,7 @@ func (s *shim) writeRecord() {
 		if st.started || st.exited {
 			s.record.Containers = append(s.record.Containers, st.ContainerRecord)
 		}
-		if c.Kind == wire.KindMain && st.Code != nil && (s.record.Code == nil || *s.record.Code == 0) {
+		if c.Kind == protocol.KindMain && st.Code != nil && (s.record.Code == nil || *s.record.Code == 0) {
 			s.record.Code = st.Code
 			s.record.Message = mainMessage(s.record.Message, st)
 		}
@@ -105,7 +105,7 @@ func (s *shim) writeRecord() {
 	}
 	s.ended = true
 	for p := range s.subscribers {
-		p.send(wire.Event{Event: wire.EventEnded, Time: s.record.FinishedAt})
+		p.send(protocol.Event{Event: protocol.EventEnded, Time: s.record.FinishedAt})
 	}
 }
 
@@ -114,11 +114,11 @@ func (s *shim) writeRecord() {
 func (s *shim) store(data []byte) error {
 	var err error
 	for wait := 10 * time.Millisecond; wait < time.Minute; wait *= 2 {
-		if err = wire.WriteFile(s.path(wire.RecordFile), data, !s.spec.NoSync); err == nil {
+		if err = protocol.WriteFile(s.path(protocol.RecordFile), data, !s.spec.NoSync); err == nil {
 			return nil
 		}
 		if errors.Is(err, syscall.ENOSPC) && s.claimed > 0 {
-			err = os.Truncate(s.path(wire.ShimFile), s.claimed)
+			err = os.Truncate(s.path(protocol.ShimFile), s.claimed)
 			s.claimed = 0
 			if err == nil {
 				continue

@@ -5,7 +5,7 @@ import (
 	"path/filepath"
 	"testing"
 
-	"github.com/tiphys/tiphys/executor/local/wire"
+	"github.com/tiphys/tiphys/executor/protocol"
 )
 
 // The files are those of the kernel: memory.events of version 2 ("oom_kill: The number of processes belonging to this
@@ -30,7 +30,7 @@ func TestOOMIsToldByTheKernel(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
-			s := &shim{spec: wire.Spec{Cgroups: []string{filepath.Join(group, "other"), group}}}
+			s := &shim{spec: protocol.Spec{Cgroups: []string{filepath.Join(group, "other"), group}}}
 			if got := s.oomKilled(); got != c.want {
 				t.Errorf("got %t", got)
 			}

@@ -12,7 +12,7 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/tiphys/tiphys/executor/local/wire"
+	"github.com/tiphys/tiphys/executor/protocol"
 )
 
 // Descriptors that the shim hands to the pod's first process: the control connection, then standard output and
@@ -25,7 +25,7 @@ const (
 // pod is the first process of a pod: it makes the file systems, starts the containers, reaps what ends, and
 // stays in the namespaces so that commands can be run in them.
 type pod struct {
-	spec    wire.Spec
+	spec    protocol.Spec
 	out     *json.Encoder
 	outMu   sync.Mutex
 	base    string // a small file system in memory that holds the roots
@@ -56,8 +56,8 @@ func initMain() int {
 	syscall.CloseOnExec(controlFD)
 	in := json.NewDecoder(control)
 	p := &pod{out: json.NewEncoder(control), running: map[int]*process{}, halted: make(chan struct{})}
-	var order wire.Request
-	if err := in.Decode(&order); err != nil || order.Op != wire.OpSpec || order.Spec == nil {
+	var order protocol.Request
+	if err := in.Decode(&order); err != nil || order.Op != protocol.OpSpec || order.Spec == nil {
 		return 1
 	}
 	p.spec = *order.Spec
@@ -67,12 +67,12 @@ func initMain() int {
 		syscall.CloseOnExec(firstLogFD + 2*i + 1)
 	}
 	if err := p.prepare(); err != nil {
-		p.send(wire.Event{Event: wire.EventFailed, Reason: wire.ReasonStart, Message: err.Error()})
+		p.send(protocol.Event{Event: protocol.EventFailed, Reason: protocol.ReasonStart, Message: err.Error()})
 		return 1
 	}
 	if p.spec.AwaitGo {
-		var r wire.Request
-		if err := in.Decode(&r); err != nil || r.Op != wire.OpGo {
+		var r protocol.Request
+		if err := in.Decode(&r); err != nil || r.Op != protocol.OpGo {
 			return 1
 		}
 	}
@@ -85,7 +85,7 @@ func initMain() int {
 	return 0
 }
 
-func (p *pod) send(e wire.Event) {
+func (p *pod) send(e protocol.Event) {
 	p.outMu.Lock()
 	defer p.outMu.Unlock()
 	e.Time = time.Now()
@@ -97,17 +97,17 @@ func (p *pod) send(e wire.Event) {
 func (p *pod) obey(in *json.Decoder, quit chan struct{}) {
 	defer close(quit)
 	for {
-		var r wire.Request
+		var r protocol.Request
 		if err := in.Decode(&r); err != nil {
 			return
 		}
 		switch r.Op {
-		case wire.OpSignal:
+		case protocol.OpSignal:
 			p.signal(syscall.Signal(r.Signal))
-		case wire.OpExec:
+		case protocol.OpExec:
 			p.execs.Add(1)
 			go p.exec(r)
-		case wire.OpQuit:
+		case protocol.OpQuit:
 			return
 		}
 	}

@@ -8,7 +8,7 @@ import (
 	"strings"
 	"syscall"
 
-	"github.com/tiphys/tiphys/executor/local/wire"
+	"github.com/tiphys/tiphys/executor/protocol"
 )
 
 func mount(source, target, fstype string, flags uintptr, data string) error {
@@ -107,7 +107,7 @@ func mountAt(root folder, path, fstype string, flags uintptr, data string) error
 }
 
 // place does one of a container's mounts.
-func (p *pod) place(root folder, m wire.Mount) error {
+func (p *pod) place(root folder, m protocol.Mount) error {
 	source, err := p.source(m)
 	if err != nil {
 		return fmt.Errorf("mount at %s: %w", m.Path, err)
@@ -138,7 +138,7 @@ func (p *pod) place(root folder, m wire.Mount) error {
 }
 
 // source opens what a mount shows.
-func (p *pod) source(m wire.Mount) (int, error) {
+func (p *pod) source(m protocol.Mount) (int, error) {
 	path := m.Source
 	if m.Volume != "" {
 		var ok bool
@@ -200,7 +200,7 @@ func (p *pod) prepareVolumes(base string) error {
 	return nil
 }
 
-func writeFiles(dir string, files []wire.File, group int) error {
+func writeFiles(dir string, files []protocol.File, group int) error {
 	for _, f := range files {
 		if !filepath.IsLocal(f.Path) {
 			return fmt.Errorf("file %q leads out of the volume", f.Path)

@@ -5,8 +5,8 @@ import (
 	"os"
 	"time"
 
-	"github.com/tiphys/tiphys/executor/local/podlog"
-	"github.com/tiphys/tiphys/executor/local/wire"
+	"github.com/tiphys/tiphys/executor/podlog"
+	"github.com/tiphys/tiphys/executor/protocol"
 	"github.com/tiphys/tiphys/secret/mask"
 )
 
@@ -19,7 +19,7 @@ type containerLog struct {
 	ended  chan struct{}
 }
 
-func newContainerLog(dir string, spec wire.Spec, c wire.Container, hidden *mask.Set, read [2]*os.File) (*containerLog, error) {
+func newContainerLog(dir string, spec protocol.Spec, c protocol.Container, hidden *mask.Set, read [2]*os.File) (*containerLog, error) {
 	w, err := podlog.Create(dir, c.Name, spec.LogLimit, time.Now)
 	if err != nil {
 		return nil, err
@@ -30,8 +30,8 @@ func newContainerLog(dir string, spec wire.Spec, c wire.Container, hidden *mask.
 	l := &containerLog{writer: w, read: read, ended: make(chan struct{})}
 	for n := range l.read {
 		var out io.Writer = w.Stream(n)
-		if n == 0 && spec.Result && c.Kind == wire.KindMain {
-			l.tail = &tail{limit: wire.ResultLimit}
+		if n == 0 && spec.Result && c.Kind == protocol.KindMain {
+			l.tail = &tail{limit: protocol.ResultLimit}
 			out = io.MultiWriter(out, l.tail)
 		}
 		l.sinks[n] = hidden.Writer(out)

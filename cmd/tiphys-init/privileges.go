@@ -9,7 +9,7 @@ import (
 	"syscall"
 	"unsafe"
 
-	"github.com/tiphys/tiphys/executor/local/wire"
+	"github.com/tiphys/tiphys/executor/protocol"
 )
 
 // prctl(2) operations.
@@ -21,7 +21,7 @@ const (
 
 // confine takes from the calling thread, and so from what it starts, every capability that the container does
 // not have.
-func confine(c wire.Container) error {
+func confine(c protocol.Container) error {
 	if !c.Privileged {
 		for n := uintptr(0); n <= lastCapability; n++ {
 			if c.Capabilities&(1<<n) != 0 {

@@ -9,11 +9,11 @@ import (
 	"strings"
 	"syscall"
 
-	"github.com/tiphys/tiphys/executor/local/wire"
+	"github.com/tiphys/tiphys/executor/protocol"
 )
 
 // buildRoot mounts the root file system of container i at target.
-func (p *pod) buildRoot(i int, c wire.Container, target string) error {
+func (p *pod) buildRoot(i int, c protocol.Container, target string) error {
 	if err := os.MkdirAll(target, 0o755); err != nil {
 		return err
 	}
@@ -114,7 +114,7 @@ func (p *pod) overlayMachine(root folder, private string) error {
 		if m.overlay {
 			err = p.layer([]string{m.path}, filepath.Join(private, fmt.Sprintf("m%d", i)), proc(fd))
 		} else {
-			err = p.place(root, wire.Mount{Source: m.path, Path: m.path, ReadOnly: true})
+			err = p.place(root, protocol.Mount{Source: m.path, Path: m.path, ReadOnly: true})
 		}
 		_ = syscall.Close(fd)
 		if err != nil {
@@ -221,7 +221,7 @@ func (p *pod) freshFolders(root folder, private string) error {
 	if err := os.Chmod(dir, 0o777|os.ModeSticky); err != nil {
 		return err
 	}
-	if err := p.place(root, wire.Mount{Source: dir, Path: "/tmp"}); err != nil {
+	if err := p.place(root, protocol.Mount{Source: dir, Path: "/tmp"}); err != nil {
 		return err
 	}
 	resolv, target := p.resolvConf()
@@ -251,8 +251,8 @@ func (p *pod) resolvConf() (data []byte, target string) {
 	return data, target
 }
 
-func (p *pod) userMounts(root folder, c wire.Container) error {
-	mounts := append([]wire.Mount(nil), c.Mounts...)
+func (p *pod) userMounts(root folder, c protocol.Container) error {
+	mounts := append([]protocol.Mount(nil), c.Mounts...)
 	// A mount inside another one comes after it.
 	sort.SliceStable(mounts, func(i, j int) bool {
 		return strings.Count(filepath.Clean(mounts[i].Path), "/") < strings.Count(filepath.Clean(mounts[j].Path), "/")
@@ -266,7 +266,7 @@ func (p *pod) userMounts(root folder, c wire.Container) error {
 }
 
 // systemMounts gives a root /proc, /sys and /dev.
-func (p *pod) systemMounts(root folder, c wire.Container) error {
+func (p *pod) systemMounts(root folder, c protocol.Container) error {
 	const safe = syscall.MS_NOSUID | syscall.MS_NOEXEC | syscall.MS_NODEV
 	if err := mountAt(root, "/proc", "proc", safe, ""); err != nil {
 		return err
@@ -332,9 +332,9 @@ func deviceList() []device {
 }
 
 // devices makes a small /dev. Privileged containers see this machine's.
-func (p *pod) devices(root folder, c wire.Container) error {
+func (p *pod) devices(root folder, c protocol.Container) error {
 	if c.Privileged {
-		return p.place(root, wire.Mount{Source: "/dev", Path: "/dev"})
+		return p.place(root, protocol.Mount{Source: "/dev", Path: "/dev"})
 	}
 	if err := mountAt(root, "/dev", "tmpfs", syscall.MS_NOSUID|syscall.MS_NOEXEC, "mode=0755,size=65536k"); err != nil {
 		return err
@@ -380,5 +380,5 @@ func (p *pod) sharedMemory(root folder) error {
 		}
 		p.shm = dir
 	}
-	return p.place(root, wire.Mount{Source: p.shm, Path: "/dev/shm"})
+	return p.place(root, protocol.Mount{Source: p.shm, Path: "/dev/shm"})
 }

@@ -8,7 +8,7 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/tiphys/tiphys/executor/local/wire"
+	"github.com/tiphys/tiphys/executor/protocol"
 )
 
 // peer is a connection to a server.
@@ -27,7 +27,7 @@ func newPeer(f *os.File) *peer {
 const sendWait = 5 * time.Second
 
 // send tells the peer, if it is still there. A server that does not read must not hold up the pod.
-func (p *peer) send(e wire.Event) {
+func (p *peer) send(e protocol.Event) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	_ = p.file.SetWriteDeadline(time.Now().Add(sendWait))
@@ -41,11 +41,11 @@ func (s *shim) listen() error {
 	if err != nil {
 		return fmt.Errorf("open socket: %w", err)
 	}
-	_ = os.Remove(s.path(wire.SocketFile))
-	if err := syscall.Bind(fd, &syscall.SockaddrUnix{Name: wire.SocketFile}); err != nil {
+	_ = os.Remove(s.path(protocol.SocketFile))
+	if err := syscall.Bind(fd, &syscall.SockaddrUnix{Name: protocol.SocketFile}); err != nil {
 		return fmt.Errorf("open socket: %w", err)
 	}
-	if err := os.Chmod(wire.SocketFile, 0o600); err != nil {
+	if err := os.Chmod(protocol.SocketFile, 0o600); err != nil {
 		return fmt.Errorf("open socket: %w", err)
 	}
 	if err := syscall.Listen(fd, 16); err != nil {
@@ -78,29 +78,29 @@ func (s *shim) serve(p *peer, bound bool) {
 		}
 		_ = p.file.Close()
 		if bound {
-			s.stop(wire.ReasonStopped, 0)
+			s.stop(protocol.ReasonStopped, 0)
 			s.freeOnce.Do(func() { close(s.released) })
 		}
 	}()
 	for {
-		var r wire.Request
+		var r protocol.Request
 		if err := p.in.Decode(&r); err != nil {
 			return
 		}
 		switch r.Op {
-		case wire.OpGo:
+		case protocol.OpGo:
 			s.goOn()
-		case wire.OpAttach:
+		case protocol.OpAttach:
 			s.attach(p)
-		case wire.OpStop:
+		case protocol.OpStop:
 			reason := r.Reason
 			if reason == "" {
-				reason = wire.ReasonStopped
+				reason = protocol.ReasonStopped
 			}
 			s.stop(reason, r.Grace)
-		case wire.OpExec:
+		case protocol.OpExec:
 			s.exec(p, r)
-		case wire.OpRelease:
+		case protocol.OpRelease:
 			s.freeOnce.Do(func() { close(s.released) })
 		}
 	}
@@ -110,19 +110,19 @@ func (s *shim) serve(p *peer, bound bool) {
 func (s *shim) attach(p *peer) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	p.send(wire.Event{Event: wire.EventPID, PID: s.pid, Time: s.record.StartedAt})
+	p.send(protocol.Event{Event: protocol.EventPID, PID: s.pid, Time: s.record.StartedAt})
 	for _, c := range s.state {
 		if c.started {
-			p.send(wire.Event{Event: wire.EventStarted, Container: c.Name, Time: c.StartedAt})
+			p.send(protocol.Event{Event: protocol.EventStarted, Container: c.Name, Time: c.StartedAt})
 		}
 	}
 	if s.ended {
-		p.send(wire.Event{Event: wire.EventEnded, Time: s.record.FinishedAt})
+		p.send(protocol.Event{Event: protocol.EventEnded, Time: s.record.FinishedAt})
 	}
 	s.subscribers[p] = true
 }
 
-func (s *shim) broadcast(e wire.Event) {
+func (s *shim) broadcast(e protocol.Event) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for p := range s.subscribers {
@@ -130,16 +130,16 @@ func (s *shim) broadcast(e wire.Event) {
 	}
 }
 
-func (s *shim) exec(p *peer, r wire.Request) {
+func (s *shim) exec(p *peer, r protocol.Request) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.ending || s.toInit == nil {
-		go p.send(wire.Event{Event: wire.EventExec, Number: r.Number, Code: -1, Message: "the pod has ended"})
+		go p.send(protocol.Event{Event: protocol.EventExec, Number: r.Number, Code: -1, Message: "the pod has ended"})
 		return
 	}
 	s.nextExec++
 	number := r.Number
-	s.execs[s.nextExec] = func(e wire.Event) {
+	s.execs[s.nextExec] = func(e protocol.Event) {
 		e.Number = number
 		e.Output = []byte(s.hidden.String(string(e.Output)))
 		p.send(e)

@@ -13,14 +13,14 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/tiphys/tiphys/executor/local/wire"
+	"github.com/tiphys/tiphys/executor/protocol"
 	"github.com/tiphys/tiphys/secret/mask"
 )
 
 // shim owns one pod: it is the parent of the pod's first process, keeps its logs, and leaves the record of how
 // it ended. It is its own session and outlives the server that started it.
 type shim struct {
-	spec    wire.Spec
+	spec    protocol.Spec
 	dir     string // the attempt's folder
 	claimed int64  // the length of the shim's file without what is set aside in it
 	hidden  *mask.Set
@@ -33,7 +33,7 @@ type shim struct {
 	logs    []*containerLog
 
 	mu          sync.Mutex
-	record      wire.Record
+	record      protocol.Record
 	state       []containerState
 	ended       bool // the record is on disk
 	ending      bool // nothing more is waited for
@@ -41,7 +41,7 @@ type shim struct {
 	awaiting    bool // nothing runs before the server says so
 	gaveBack    bool // it went away instead
 	nextExec    int
-	execs       map[int]func(wire.Event)
+	execs       map[int]func(protocol.Event)
 	subscribers map[*peer]bool
 
 	mainsDone chan struct{} // what the pod's end waits for has happened
@@ -54,7 +54,7 @@ type shim struct {
 
 type containerState struct {
 	started, exited, skipped bool
-	wire.ContainerRecord
+	protocol.ContainerRecord
 }
 
 // shimMain is the shim of one pod. The attempt's folder is its working folder.
@@ -78,29 +78,29 @@ func pollable(fd int, name string) *os.File {
 
 // runShim takes one pod's order and sees the pod to its end; the result is the exit code.
 func runShim(orderer *peer, spares *spares) int {
-	var order wire.Request
-	if err := orderer.in.Decode(&order); err != nil || order.Op != wire.OpSpec || order.Spec == nil {
+	var order protocol.Request
+	if err := orderer.in.Decode(&order); err != nil || order.Op != protocol.OpSpec || order.Spec == nil {
 		return 1
 	}
 	s := &shim{
 		spec: *order.Spec, dir: order.Spec.Dir, orderer: orderer, spares: spares, hidden: mask.New(order.Spec.Mask),
-		execs: map[int]func(wire.Event){}, subscribers: map[*peer]bool{},
+		execs: map[int]func(protocol.Event){}, subscribers: map[*peer]bool{},
 		mainsDone: make(chan struct{}), allDone: make(chan struct{}), released: make(chan struct{}),
 	}
 	if err := s.claim(); err != nil {
 		reason := ""
 		if errors.Is(err, os.ErrExist) {
-			reason = wire.EventAborted
+			reason = protocol.EventAborted
 		}
-		orderer.send(wire.Event{Event: wire.EventFailed, Reason: reason, Message: err.Error()})
+		orderer.send(protocol.Event{Event: protocol.EventFailed, Reason: reason, Message: err.Error()})
 		return 1
 	}
 	s.subscribers[orderer] = true
 	for _, c := range s.spec.Containers {
-		s.state = append(s.state, containerState{ContainerRecord: wire.ContainerRecord{Name: c.Name}})
+		s.state = append(s.state, containerState{ContainerRecord: protocol.ContainerRecord{Name: c.Name}})
 	}
 	if err := s.launch(orderer); err != nil {
-		s.fail(wire.ReasonStart, err.Error())
+		s.fail(protocol.ReasonStart, err.Error())
 	} else {
 		go s.follow()
 	}
@@ -114,7 +114,7 @@ func (s *shim) path(name string) string { return filepath.Join(s.dir, name) }
 
 // claim makes this shim the one that runs the attempt. A second one finds the file and goes away.
 func (s *shim) claim() error {
-	self, err := wire.Self()
+	self, err := protocol.Self()
 	if err != nil {
 		return err
 	}
@@ -123,8 +123,8 @@ func (s *shim) claim() error {
 		return err
 	}
 	s.claimed = int64(len(data))
-	data = append(data, bytes.Repeat([]byte(" "), wire.Reserve)...)
-	return wire.CreateFile(s.path(wire.ShimFile), data, !s.spec.NoSync)
+	data = append(data, bytes.Repeat([]byte(" "), protocol.Reserve)...)
+	return protocol.CreateFile(s.path(protocol.ShimFile), data, !s.spec.NoSync)
 }
 
 func (s *shim) launch(orderer *peer) error {
@@ -138,14 +138,14 @@ func (s *shim) launch(orderer *peer) error {
 	if err := s.startInit(); err != nil {
 		return err
 	}
-	if err := s.order(wire.Request{Op: wire.OpSpec, Spec: &s.spec}); err != nil {
+	if err := s.order(protocol.Request{Op: protocol.OpSpec, Spec: &s.spec}); err != nil {
 		return fmt.Errorf("order pod: %w", err)
 	}
 	if s.spec.AwaitGo || s.spec.Hold {
-		orderer.send(wire.Event{Event: wire.EventPID, PID: s.pid})
+		orderer.send(protocol.Event{Event: protocol.EventPID, PID: s.pid})
 	}
 	if !s.spec.Deadline.IsZero() {
-		time.AfterFunc(max(time.Until(s.spec.Deadline), 0), func() { s.stop(wire.ReasonDeadline, s.spec.Grace) })
+		time.AfterFunc(max(time.Until(s.spec.Deadline), 0), func() { s.stop(protocol.ReasonDeadline, s.spec.Grace) })
 	}
 	if s.spares != nil {
 		go s.spares.fill()
@@ -166,7 +166,7 @@ func (s *shim) goOn() {
 	defer s.mu.Unlock()
 	if s.awaiting && s.toInit != nil {
 		s.awaiting = false
-		_ = s.order(wire.Request{Op: wire.OpGo})
+		_ = s.order(protocol.Request{Op: protocol.OpGo})
 	}
 }
 
@@ -184,7 +184,7 @@ func (s *shim) giveBack() {
 
 // startInit gives the pod its first process, in namespaces of its own.
 func (s *shim) startInit() error {
-	if err := os.MkdirAll(s.path(wire.LogFolder), 0o700); err != nil {
+	if err := os.MkdirAll(s.path(protocol.LogFolder), 0o700); err != nil {
 		return err
 	}
 	f, err := s.takeFirst()
@@ -205,7 +205,7 @@ func (s *shim) startInit() error {
 // equip gives the pod its logs and its place among the cgroups.
 func (s *shim) equip() error {
 	for i, c := range s.spec.Containers {
-		l, err := newContainerLog(s.path(wire.LogFolder), s.spec, c, s.hidden, s.first.outputs[i])
+		l, err := newContainerLog(s.path(protocol.LogFolder), s.spec, c, s.hidden, s.first.outputs[i])
 		if err != nil {
 			return err
 		}
@@ -223,7 +223,7 @@ func (s *shim) equip() error {
 func (s *shim) follow() {
 	in := json.NewDecoder(s.first.control)
 	for {
-		var e wire.Event
+		var e protocol.Event
 		if err := in.Decode(&e); err != nil {
 			break
 		}
@@ -232,14 +232,14 @@ func (s *shim) follow() {
 	s.fail("", "the first process of the pod ended unexpectedly")
 }
 
-func (s *shim) take(e wire.Event) {
+func (s *shim) take(e protocol.Event) {
 	switch e.Event {
-	case wire.EventFailed:
+	case protocol.EventFailed:
 		s.fail(e.Reason, e.Message)
-	case wire.EventStarted:
+	case protocol.EventStarted:
 		s.update(e, func(c *containerState) { c.started, c.StartedAt = true, e.Time })
 		s.broadcast(e)
-	case wire.EventRead:
+	case protocol.EventRead:
 		s.mu.Lock()
 		s.record.Missing, s.record.TooLarge = e.Missing, e.TooLarge
 		s.record.Files = make(map[string]string, len(e.Files))
@@ -247,7 +247,7 @@ func (s *shim) take(e wire.Event) {
 			s.record.Files[name] = s.hidden.String(text)
 		}
 		s.mu.Unlock()
-	case wire.EventExited:
+	case protocol.EventExited:
 		s.update(e, func(c *containerState) {
 			code := e.Code
 			c.exited, c.Code, c.Message, c.FinishedAt = true, &code, e.Message, e.Time
@@ -257,10 +257,10 @@ func (s *shim) take(e wire.Event) {
 		})
 		s.settle(e)
 		s.broadcast(e)
-	case wire.EventSkipped:
+	case protocol.EventSkipped:
 		s.update(e, func(c *containerState) { c.skipped = true })
 		s.settle(e)
-	case wire.EventExec:
+	case protocol.EventExec:
 		s.mu.Lock()
 		answer := s.execs[e.Number]
 		delete(s.execs, e.Number)
@@ -271,7 +271,7 @@ func (s *shim) take(e wire.Event) {
 	}
 }
 
-func (s *shim) update(e wire.Event, change func(*containerState)) {
+func (s *shim) update(e protocol.Event, change func(*containerState)) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for i := range s.state {
@@ -282,24 +282,24 @@ func (s *shim) update(e wire.Event, change func(*containerState)) {
 }
 
 // settle looks whether the pod has ended with this container.
-func (s *shim) settle(e wire.Event) {
+func (s *shim) settle(e protocol.Event) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	mains, all := true, true
 	for i, c := range s.spec.Containers {
 		st := s.state[i]
 		all = all && (st.exited || !st.started)
-		mains = mains && (st.exited || st.skipped || c.Kind != wire.KindMain)
+		mains = mains && (st.exited || st.skipped || c.Kind != protocol.KindMain)
 		if c.Name != e.Container || e.Code == 0 {
 			continue
 		}
-		if c.Kind == wire.KindSidecar {
+		if c.Kind == protocol.KindSidecar {
 			continue
 		}
 		if s.record.Reason == "" && e.Reason != "" {
 			s.record.Reason, s.record.Message = e.Reason, e.Message
 		}
-		if c.Kind == wire.KindInit {
+		if c.Kind == protocol.KindInit {
 			if s.record.Message == "" {
 				s.record.Message = fmt.Sprintf("init container %s: Error (exit code %d)", c.Name, e.Code)
 			}
@@ -359,12 +359,12 @@ func (s *shim) signal(n syscall.Signal) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.toInit != nil && !s.ending {
-		_ = s.order(wire.Request{Op: wire.OpSignal, Signal: int(n)})
+		_ = s.order(protocol.Request{Op: protocol.OpSignal, Signal: int(n)})
 	}
 }
 
 // order tells the pod's first process what to do.
-func (s *shim) order(r wire.Request) error {
+func (s *shim) order(r protocol.Request) error {
 	s.orderMu.Lock()
 	defer s.orderMu.Unlock()
 	return s.toInit.Encode(r)

@@ -20,7 +20,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/tiphys/tiphys/executor"
-	"github.com/tiphys/tiphys/executor/local/wire"
+	"github.com/tiphys/tiphys/executor/protocol"
 )
 
 // attempt is one pod: its folder, and the connection to its shim while that lives.
@@ -43,7 +43,7 @@ type attempt struct {
 	ip       string
 	final    *executor.Report
 	nextExec int
-	execs    map[int]chan wire.Event
+	execs    map[int]chan protocol.Event
 	refused  string    // why a shim did not take the attempt
 	watched  sync.Once // its storage
 
@@ -56,7 +56,7 @@ func newAttempt(e *Executor, id executor.ID, pod executor.Pod) *attempt {
 	name := folderName(id)
 	return &attempt{
 		e: e, id: id, name: name, dir: filepath.Join(e.o.Dir, "live", name), pod: pod,
-		execs: map[int]chan wire.Event{}, gone: make(chan struct{}), concluded: make(chan struct{}),
+		execs: map[int]chan protocol.Event{}, gone: make(chan struct{}), concluded: make(chan struct{}),
 	}
 }
 
@@ -82,7 +82,7 @@ func (a *attempt) workFolder() string {
 	if a.e.o.Scratch != "" {
 		return filepath.Join(a.e.o.Scratch, a.name)
 	}
-	return filepath.Join(a.dir, wire.WorkFolder)
+	return filepath.Join(a.dir, protocol.WorkFolder)
 }
 
 // Start implements executor.Executor.
@@ -123,10 +123,10 @@ func (a *attempt) create() error {
 	}
 	data, err := json.Marshal(a.pod)
 	if err == nil {
-		err = wire.WriteFile(filepath.Join(a.dir, wire.PodFile), data, !a.e.o.NoSync)
+		err = protocol.WriteFile(filepath.Join(a.dir, protocol.PodFile), data, !a.e.o.NoSync)
 	}
 	if err == nil && !a.e.o.NoSync {
-		err = wire.SyncFolder(filepath.Dir(a.dir))
+		err = protocol.SyncFolder(filepath.Dir(a.dir))
 	}
 	if err != nil {
 		_ = os.RemoveAll(a.dir)
@@ -237,7 +237,7 @@ func (a *attempt) finish(r executor.Report) {
 func (a *attempt) keep(r executor.Report) {
 	data, err := json.Marshal(r)
 	if err == nil {
-		err = wire.WriteFile(filepath.Join(a.dir, wire.ReportFile), data, !a.e.o.NoSync)
+		err = protocol.WriteFile(filepath.Join(a.dir, protocol.ReportFile), data, !a.e.o.NoSync)
 	}
 	if err != nil {
 		a.e.o.Log.Error("keep final report", "attempt", a.name, "error", err)
@@ -269,7 +269,7 @@ func (a *attempt) setGone() { a.goneOnce.Do(func() { close(a.gone) }) }
 // speakOver makes conn the connection to the shim. When the executor is closed it is, too, and the shim goes on without;
 // one whose pod has ended is ending, and is waited for, because what it leaves goes with it. What is said first comes
 // before what others say.
-func (a *attempt) speakOver(conn net.Conn, first ...wire.Request) error {
+func (a *attempt) speakOver(conn net.Conn, first ...protocol.Request) error {
 	forget := context.AfterFunc(a.e.ctx, func() {
 		select {
 		case <-a.concluded:
@@ -300,13 +300,13 @@ func (a *attempt) letGo() {
 }
 
 // send tells the shim something.
-func (a *attempt) send(r wire.Request) error {
+func (a *attempt) send(r protocol.Request) error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	return a.sendLocked(r)
 }
 
-func (a *attempt) sendLocked(r wire.Request) error {
+func (a *attempt) sendLocked(r protocol.Request) error {
 	if a.conn == nil {
 		return errors.New("the pod has no shim")
 	}
@@ -322,7 +322,7 @@ func (a *attempt) connect(ctx context.Context) error {
 	}
 	defer func() { _ = unix.Close(fd) }()
 	var d net.Dialer
-	c, err := d.DialContext(ctx, "unix", fmt.Sprintf("/proc/self/fd/%d/%s", fd, wire.SocketFile))
+	c, err := d.DialContext(ctx, "unix", fmt.Sprintf("/proc/self/fd/%d/%s", fd, protocol.SocketFile))
 	if err != nil {
 		return err
 	}

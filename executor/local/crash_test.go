@@ -17,7 +17,7 @@ import (
 
 	"github.com/tiphys/tiphys/executor"
 	"github.com/tiphys/tiphys/executor/local"
-	"github.com/tiphys/tiphys/executor/local/wire"
+	"github.com/tiphys/tiphys/executor/protocol"
 )
 
 const (
@@ -213,7 +213,7 @@ func TestOnRecordButNotLaunched(t *testing.T) {
 	}
 	// What a server leaves that dies between the two.
 	live := attemptFolder(t, dir)
-	for _, name := range []string{wire.ShimFile, wire.RecordFile, wire.ReportFile} {
+	for _, name := range []string{protocol.ShimFile, protocol.RecordFile, protocol.ReportFile} {
 		_ = os.Remove(filepath.Join(live, name))
 	}
 	_ = os.Remove(filepath.Join(shared, "once"))
@@ -240,9 +240,9 @@ func attemptFolder(t *testing.T, dir string) string {
 	return found[0]
 }
 
-func shimOf(t *testing.T, dir string) (file string, s wire.Shim) {
+func shimOf(t *testing.T, dir string) (file string, s protocol.Shim) {
 	t.Helper()
-	file = filepath.Join(attemptFolder(t, dir), wire.ShimFile)
+	file = filepath.Join(attemptFolder(t, dir), protocol.ShimFile)
 	data, err := os.ReadFile(file)
 	if err == nil {
 		err = json.Unmarshal(data, &s)
@@ -302,7 +302,7 @@ func TestReboot(t *testing.T) {
 	}
 	file, s := shimOf(t, dir)
 	_ = syscall.Kill(s.PID, syscall.SIGKILL)
-	self, err := wire.Self()
+	self, err := protocol.Self()
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -17,7 +17,7 @@ import (
 
 	"github.com/tiphys/tiphys/artifact"
 	"github.com/tiphys/tiphys/executor"
-	"github.com/tiphys/tiphys/executor/local/wire"
+	"github.com/tiphys/tiphys/executor/protocol"
 	"github.com/tiphys/tiphys/manifest"
 )
 
@@ -65,13 +65,13 @@ func (a *attempt) settle() {
 	a.e.o.Fault("artifacts-saved")
 	// Only who finds the attempt among the live lets go of its pod, so that comes before anybody can acknowledge it.
 	a.keep(r)
-	_ = a.send(wire.Request{Op: wire.OpRelease})
+	_ = a.send(protocol.Request{Op: protocol.OpRelease})
 	a.conclude(r)
 }
 
 // unrecorded concludes an attempt whose end is not on record.
 func (a *attempt) unrecorded() {
-	_ = a.send(wire.Request{Op: wire.OpRelease}) // to a shim that could not write and holds the pod
+	_ = a.send(protocol.Request{Op: protocol.OpRelease}) // to a shim that could not write and holds the pod
 	a.e.cgroups.remove(a.name)
 	a.mu.Lock()
 	refused := a.refused
@@ -83,9 +83,9 @@ func (a *attempt) unrecorded() {
 	a.finish(a.report(executor.Error, executor.ReasonLost, "the pod was lost: its shim or the machine went away without leaving a record"))
 }
 
-func (a *attempt) record() (wire.Record, error) {
-	var record wire.Record
-	data, err := os.ReadFile(filepath.Join(a.dir, wire.RecordFile))
+func (a *attempt) record() (protocol.Record, error) {
+	var record protocol.Record
+	data, err := os.ReadFile(filepath.Join(a.dir, protocol.RecordFile))
 	if err != nil {
 		return record, err
 	}
@@ -95,7 +95,7 @@ func (a *attempt) record() (wire.Record, error) {
 // keptReport reads a final report that was kept as such.
 func (a *attempt) keptReport() (executor.Report, error) {
 	var r executor.Report
-	data, err := os.ReadFile(filepath.Join(a.dir, wire.ReportFile))
+	data, err := os.ReadFile(filepath.Join(a.dir, protocol.ReportFile))
 	if err != nil {
 		return r, err
 	}
@@ -108,7 +108,7 @@ func (a *attempt) storedReport() (executor.Report, error) {
 	if !errors.Is(err, fs.ErrNotExist) {
 		return r, err
 	}
-	data, err := os.ReadFile(filepath.Join(a.dir, wire.PodFile))
+	data, err := os.ReadFile(filepath.Join(a.dir, protocol.PodFile))
 	if err != nil {
 		return r, err
 	}
@@ -123,7 +123,7 @@ func (a *attempt) storedReport() (executor.Report, error) {
 }
 
 // fromRecord puts a record into the executor's words.
-func (a *attempt) fromRecord(record wire.Record) executor.Report {
+func (a *attempt) fromRecord(record protocol.Record) executor.Report {
 	r := executor.Report{
 		ID: a.id, Phase: executor.Succeeded, Reason: record.Reason, ExitCode: record.Code, Result: record.Result, IP: a.ip, Host: a.e.host,
 		StartedAt: record.StartedAt, FinishedAt: record.FinishedAt,
@@ -152,7 +152,7 @@ func (a *attempt) fromRecord(record wire.Record) executor.Report {
 		}
 		if slices.Contains(record.TooLarge, p.Name) && r.Phase == executor.Succeeded {
 			r.Phase, r.Reason = executor.Error, executor.ReasonOutput
-			r.Message = fmt.Sprintf("output parameter %s: the file is larger than %d KiB: make it an artifact", p.Name, wire.ResultLimit>>10)
+			r.Message = fmt.Sprintf("output parameter %s: the file is larger than %d KiB: make it an artifact", p.Name, protocol.ResultLimit>>10)
 		}
 	}
 	r.Missing = append(r.Missing, record.Missing...)
@@ -161,7 +161,7 @@ func (a *attempt) fromRecord(record wire.Record) executor.Report {
 }
 
 // failedMessage is Argo's: "main: Error (exit code 1)", with what is known appended.
-func (a *attempt) failedMessage(record wire.Record) string {
+func (a *attempt) failedMessage(record protocol.Record) string {
 	switch record.Reason {
 	case executor.ReasonDeadline:
 		return "Pod was active on the node longer than the specified deadline"
@@ -193,7 +193,7 @@ func (a *attempt) failedMessage(record wire.Record) string {
 	return fmt.Sprintf("%s: Error (exit code %d): %s", name, *record.Code, record.Message)
 }
 
-func (a *attempt) status(c wire.ContainerRecord) corev1.ContainerStatus {
+func (a *attempt) status(c protocol.ContainerRecord) corev1.ContainerStatus {
 	s := corev1.ContainerStatus{Name: c.Name, Image: a.image(c.Name)}
 	if c.Code == nil {
 		return s
@@ -304,7 +304,7 @@ func (e *Executor) Stop(_ context.Context, id executor.ID, grace time.Duration) 
 	}
 	if a.conn != nil {
 		// A shim that is gone concludes the attempt by itself.
-		_ = a.sendLocked(wire.Request{Op: wire.OpStop, Grace: grace})
+		_ = a.sendLocked(protocol.Request{Op: protocol.OpStop, Grace: grace})
 		return nil
 	}
 	if a.cancel != nil {

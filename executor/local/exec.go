@@ -6,7 +6,7 @@ import (
 	"fmt"
 
 	"github.com/tiphys/tiphys/executor"
-	"github.com/tiphys/tiphys/executor/local/wire"
+	"github.com/tiphys/tiphys/executor/protocol"
 )
 
 // Exec implements executor.Executor.
@@ -20,12 +20,12 @@ func (e *Executor) Exec(ctx context.Context, id executor.ID, container string, c
 	if len(command) == 0 {
 		return 0, nil, errors.New("run command: none is given")
 	}
-	answer := make(chan wire.Event, 1)
+	answer := make(chan protocol.Event, 1)
 	a.mu.Lock()
 	a.nextExec++
 	number := a.nextExec
 	a.execs[number] = answer
-	err := a.sendLocked(wire.Request{Op: wire.OpExec, Container: container, Args: command, Number: number})
+	err := a.sendLocked(protocol.Request{Op: protocol.OpExec, Container: container, Args: command, Number: number})
 	if err != nil || a.final != nil {
 		delete(a.execs, number)
 		a.mu.Unlock()

@@ -14,13 +14,13 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/tiphys/tiphys/artifact"
-	"github.com/tiphys/tiphys/executor/local/wire"
+	"github.com/tiphys/tiphys/executor/protocol"
 	"github.com/tiphys/tiphys/manifest"
 )
 
 // inputs fetches the input artifacts. One whose path is within a volume's mount is put into the volume, as Argo
 // does; others are mounted at their path.
-func (b *builder) inputs(ctx context.Context, w *wire.Container) error {
+func (b *builder) inputs(ctx context.Context, w *protocol.Container) error {
 	if len(b.pod.Inputs) == 0 {
 		return nil
 	}
@@ -32,7 +32,7 @@ func (b *builder) inputs(ctx context.Context, w *wire.Container) error {
 	if err := os.Mkdir(staging, 0o711); err != nil {
 		return err
 	}
-	volumeMounts := append([]wire.Mount(nil), w.Mounts...)
+	volumeMounts := append([]protocol.Mount(nil), w.Mounts...)
 	for i, in := range b.pod.Inputs {
 		dest := filepath.Join(staging, strconv.Itoa(i))
 		if err := b.e.o.Mover.Fetch(ctx, in, dest); err != nil {
@@ -51,7 +51,7 @@ func (b *builder) inputs(ctx context.Context, w *wire.Container) error {
 			}
 			continue
 		}
-		w.Mounts = append(w.Mounts, wire.Mount{Source: dest, Path: path})
+		w.Mounts = append(w.Mounts, protocol.Mount{Source: dest, Path: path})
 	}
 	return nil
 }
@@ -74,7 +74,7 @@ func setMode(path string, a manifest.Artifact) error {
 }
 
 // volumeAt finds the folder of this machine that is mounted closest above path, if it is a volume's.
-func (b *builder) volumeAt(mounts []wire.Mount, path string) (dir, rest string) {
+func (b *builder) volumeAt(mounts []protocol.Mount, path string) (dir, rest string) {
 	best := -1
 	for _, m := range mounts {
 		at := filepath.Clean(m.Path)

@@ -18,7 +18,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/tiphys/tiphys/executor"
-	"github.com/tiphys/tiphys/executor/local/wire"
+	"github.com/tiphys/tiphys/executor/protocol"
 )
 
 const (
@@ -29,7 +29,7 @@ const (
 )
 
 // launch has the pod run, and follows it to its end.
-func (a *attempt) launch(ctx context.Context, spec *wire.Spec) error {
+func (a *attempt) launch(ctx context.Context, spec *protocol.Spec) error {
 	for range launches {
 		if again, err := a.order(ctx, spec); !again {
 			return err
@@ -40,7 +40,7 @@ func (a *attempt) launch(ctx context.Context, spec *wire.Spec) error {
 
 // order starts the shim, gives it its order, and follows it. It reports whether the order reached nobody: a keeper that
 // is ending may still be handed a pod.
-func (a *attempt) order(ctx context.Context, spec *wire.Spec) (again bool, err error) {
+func (a *attempt) order(ctx context.Context, spec *protocol.Spec) (again bool, err error) {
 	if err := ctx.Err(); err != nil {
 		return false, err
 	}
@@ -69,8 +69,8 @@ func (a *attempt) order(ctx context.Context, spec *wire.Spec) (again bool, err e
 }
 
 // begun sends the order and sees the pod off.
-func (a *attempt) begun(conn net.Conn, in *json.Decoder, spec *wire.Spec) error {
-	if err := a.speakOver(conn, wire.Request{Op: wire.OpSpec, Spec: spec}); err != nil {
+func (a *attempt) begun(conn net.Conn, in *json.Decoder, spec *protocol.Spec) error {
+	if err := a.speakOver(conn, protocol.Request{Op: protocol.OpSpec, Spec: spec}); err != nil {
 		return fmt.Errorf("order pod: %w", err)
 	}
 	a.e.o.Fault("shim-launch")
@@ -85,7 +85,7 @@ func (a *attempt) begun(conn net.Conn, in *json.Decoder, spec *wire.Spec) error 
 	stopped := a.stopped
 	a.mu.Unlock()
 	if stopped {
-		_ = a.send(wire.Request{Op: wire.OpStop})
+		_ = a.send(protocol.Request{Op: protocol.OpStop})
 	}
 	return nil
 }
@@ -101,7 +101,7 @@ func (a *attempt) untaken() bool {
 	if settled {
 		return false // and acknowledged, maybe: its folder is elsewhere
 	}
-	_, err := os.Lstat(filepath.Join(a.dir, wire.ShimFile))
+	_, err := os.Lstat(filepath.Join(a.dir, protocol.ShimFile))
 	return errors.Is(err, fs.ErrNotExist)
 }
 
@@ -154,13 +154,13 @@ func (a *attempt) startShim() (net.Conn, error) {
 
 // connectNetwork waits for the pod's first process, joins its network to the bridge, and lets it run.
 func (a *attempt) connectNetwork(in *json.Decoder) error {
-	var e wire.Event
+	var e protocol.Event
 	if err := in.Decode(&e); err != nil {
 		return fmt.Errorf("start pod: the shim went away: %w", err)
 	}
 	switch e.Event {
-	case wire.EventPID:
-	case wire.EventEnded:
+	case protocol.EventPID:
+	case protocol.EventEnded:
 		a.settle()
 		return nil
 	default:
@@ -172,7 +172,7 @@ func (a *attempt) connectNetwork(in *json.Decoder) error {
 	a.mu.Lock()
 	a.initPID = e.PID
 	a.mu.Unlock()
-	return a.send(wire.Request{Op: wire.OpGo})
+	return a.send(protocol.Request{Op: protocol.OpGo})
 }
 
 // follow takes in what the shim says until it hangs up, and concludes the attempt.
@@ -181,18 +181,18 @@ func (a *attempt) follow(in *json.Decoder) {
 		a.watched.Do(func() { a.e.spawn(func() { a.watchStorage(limit) }) })
 	}
 	for {
-		var e wire.Event
+		var e protocol.Event
 		if err := in.Decode(&e); err != nil {
 			break
 		}
 		switch e.Event {
-		case wire.EventPID:
+		case protocol.EventPID:
 			a.mu.Lock()
 			a.initPID = e.PID
 			a.mu.Unlock()
-		case wire.EventStarted:
+		case protocol.EventStarted:
 			a.noteStarted(e)
-		case wire.EventExec:
+		case protocol.EventExec:
 			a.mu.Lock()
 			answer := a.execs[e.Number]
 			delete(a.execs, e.Number)
@@ -200,12 +200,12 @@ func (a *attempt) follow(in *json.Decoder) {
 			if answer != nil {
 				answer <- e
 			}
-		case wire.EventEnded:
+		case protocol.EventEnded:
 			a.settle()
-		case wire.EventFailed:
+		case protocol.EventFailed:
 			// Only a shim that found the attempt taken, or could not take it, says this.
 			a.e.o.Log.Error("shim refused", "attempt", a.name, "error", e.Message)
-			if e.Reason != wire.EventAborted {
+			if e.Reason != protocol.EventAborted {
 				a.mu.Lock()
 				a.refused = e.Message
 				a.mu.Unlock()
@@ -215,7 +215,7 @@ func (a *attempt) follow(in *json.Decoder) {
 	a.hungUp()
 }
 
-func (a *attempt) noteStarted(e wire.Event) {
+func (a *attempt) noteStarted(e protocol.Event) {
 	if a.pod.Main != "" && a.pod.Main != e.Container && !slices.Contains(a.pod.Set, e.Container) {
 		return
 	}
@@ -289,9 +289,9 @@ func awaitExit(ctx context.Context, pid int) {
 }
 
 // shim reads who runs the attempt.
-func (a *attempt) shim() (wire.Shim, error) {
-	var s wire.Shim
-	data, err := os.ReadFile(filepath.Join(a.dir, wire.ShimFile))
+func (a *attempt) shim() (protocol.Shim, error) {
+	var s protocol.Shim
+	data, err := os.ReadFile(filepath.Join(a.dir, protocol.ShimFile))
 	if err != nil {
 		return s, err
 	}
@@ -306,7 +306,7 @@ func (e *Executor) scan() error {
 	}
 	for _, entry := range entries {
 		dir := filepath.Join(e.o.Dir, "live", entry.Name())
-		data, err := os.ReadFile(filepath.Join(dir, wire.PodFile))
+		data, err := os.ReadFile(filepath.Join(dir, protocol.PodFile))
 		if errors.Is(err, fs.ErrNotExist) {
 			_ = os.RemoveAll(dir) // the start was not on record yet, so it was not confirmed and nothing ran
 			continue
@@ -365,14 +365,14 @@ func (e *Executor) conclude(a *attempt, r executor.Report) {
 	a.conclude(r)
 	if held {
 		e.spawn(func() {
-			_ = a.send(wire.Request{Op: wire.OpRelease})
+			_ = a.send(protocol.Request{Op: protocol.OpRelease})
 			a.attach()
 		})
 	}
 }
 
 func (a *attempt) attach() {
-	if err := a.send(wire.Request{Op: wire.OpAttach}); err != nil {
+	if err := a.send(protocol.Request{Op: protocol.OpAttach}); err != nil {
 		a.hungUp()
 		return
 	}
@@ -383,7 +383,7 @@ func (a *attempt) attach() {
 }
 
 // reconnect tries a shim that lives but does not answer, until one of the two changes.
-func (a *attempt) reconnect(shim wire.Shim) {
+func (a *attempt) reconnect(shim protocol.Shim) {
 	for shim.Alive() && a.e.ctx.Err() == nil {
 		if err := a.connect(a.e.ctx); err == nil {
 			a.attach()

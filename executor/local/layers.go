@@ -9,7 +9,7 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/tiphys/tiphys/executor/local/wire"
+	"github.com/tiphys/tiphys/executor/protocol"
 )
 
 // layersFile, among an attempt's working files, lists the layers that it is mounted from, one a line. It goes when the
@@ -17,7 +17,7 @@ import (
 const layersFile = "layers"
 
 // keepLayers notes what the pod is about to be mounted from.
-func (a *attempt) keepLayers(spec *wire.Spec) error {
+func (a *attempt) keepLayers(spec *protocol.Spec) error {
 	var layers []string
 	for _, c := range spec.Containers {
 		layers = append(layers, c.Layers...)

@@ -10,8 +10,8 @@ import (
 	"path/filepath"
 
 	"github.com/tiphys/tiphys/executor"
-	"github.com/tiphys/tiphys/executor/local/podlog"
-	"github.com/tiphys/tiphys/executor/local/wire"
+	"github.com/tiphys/tiphys/executor/podlog"
+	"github.com/tiphys/tiphys/executor/protocol"
 )
 
 // Logs implements executor.Executor.
@@ -30,10 +30,10 @@ func (e *Executor) Logs(ctx context.Context, id executor.ID, container string, o
 			return a.final != nil
 		}
 	}
-	r, err := podlog.Open(ctx, filepath.Join(dir, wire.LogFolder), container, podlog.Options{
+	r, err := podlog.Open(ctx, filepath.Join(dir, protocol.LogFolder), container, podlog.Options{
 		FromLine: o.FromLine, Follow: o.Follow, Timestamps: o.Timestamps, Ended: ended,
 		Stopped: func() bool { return e.ctx.Err() != nil },
-		Moved:   filepath.Join(e.o.Dir, "done", name, wire.LogFolder),
+		Moved:   filepath.Join(e.o.Dir, "done", name, protocol.LogFolder),
 	})
 	if errors.Is(err, fs.ErrNotExist) {
 		if a != nil && o.Follow {

@@ -17,7 +17,7 @@ import (
 	"github.com/vishvananda/netns"
 	"golang.org/x/sys/unix"
 
-	"github.com/tiphys/tiphys/executor/local/wire"
+	"github.com/tiphys/tiphys/executor/protocol"
 )
 
 const (
@@ -357,7 +357,7 @@ func (e *Executor) Network() (NetworkInfo, error) {
 }
 
 // network gives the pod its address and its name files.
-func (b *builder) network(order *wire.Spec) error {
+func (b *builder) network(order *protocol.Spec) error {
 	if b.pod.Host {
 		return nil
 	}

@@ -14,7 +14,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 
 	"github.com/tiphys/tiphys/executor"
-	"github.com/tiphys/tiphys/executor/local/wire"
+	"github.com/tiphys/tiphys/executor/protocol"
 	"github.com/tiphys/tiphys/secret"
 )
 
@@ -30,7 +30,7 @@ const (
 )
 
 // prepare brings together all that the pod needs and writes the shim's order.
-func (a *attempt) prepare(ctx context.Context) (*wire.Spec, error) {
+func (a *attempt) prepare(ctx context.Context) (*protocol.Spec, error) {
 	for _, p := range a.e.Check(a.pod) {
 		if p.Fatal {
 			return nil, fmt.Errorf("%s: %s", p.Path, p.Message)
@@ -42,8 +42,8 @@ func (a *attempt) prepare(ctx context.Context) (*wire.Spec, error) {
 	if err := os.Mkdir(a.workFolder(), 0o711); err != nil {
 		return nil, err
 	}
-	b := &builder{a: a, e: a.e, pod: &a.pod, spec: &a.pod.Pod.Spec, volumes: map[string]wire.Volume{}}
-	order := &wire.Spec{
+	b := &builder{a: a, e: a.e, pod: &a.pod, spec: &a.pod.Pod.Spec, volumes: map[string]protocol.Volume{}}
+	order := &protocol.Spec{
 		Hostname: b.hostname(), Work: a.workFolder(), Root: filepath.Join(a.e.o.Dir, "root"), Hide: a.e.hidden, Bound: a.e.o.Bound,
 		Deadline: a.pod.Deadline, Grace: a.e.o.Grace, Result: a.pod.Outputs.Result, Hold: len(a.pod.Outputs.Artifacts) > 0,
 		LogLimit: a.e.o.LogLimit, NoSync: a.e.o.NoSync, Files: map[string]string{},
@@ -89,7 +89,7 @@ type builder struct {
 	e       *Executor
 	pod     *executor.Pod
 	spec    *corev1.PodSpec
-	volumes map[string]wire.Volume
+	volumes map[string]protocol.Volume
 }
 
 func (b *builder) hostname() string {
@@ -103,12 +103,12 @@ func (b *builder) hostname() string {
 	return strings.Trim(name[:min(len(name), 63)], "-.")
 }
 
-func (b *builder) addContainers(ctx context.Context, order *wire.Spec) error {
+func (b *builder) addContainers(ctx context.Context, order *protocol.Spec) error {
 	for i := range b.spec.InitContainers {
 		c := &b.spec.InitContainers[i]
-		kind := wire.KindInit
+		kind := protocol.KindInit
 		if c.RestartPolicy != nil && *c.RestartPolicy == corev1.ContainerRestartPolicyAlways {
-			kind = wire.KindSidecar
+			kind = protocol.KindSidecar
 		}
 		if err := b.add(ctx, order, c, kind); err != nil {
 			return fmt.Errorf("container %s: %w", c.Name, err)
@@ -116,12 +116,12 @@ func (b *builder) addContainers(ctx context.Context, order *wire.Spec) error {
 	}
 	for i := range b.spec.Containers {
 		c := &b.spec.Containers[i]
-		kind := wire.KindMain
+		kind := protocol.KindMain
 		if b.pod.Main != "" && c.Name != b.pod.Main || len(b.pod.Set) > 0 {
-			kind = wire.KindSidecar
+			kind = protocol.KindSidecar
 		}
 		if slices.Contains(b.pod.Set, c.Name) {
-			kind = wire.KindMain
+			kind = protocol.KindMain
 		}
 		if err := b.add(ctx, order, c, kind); err != nil {
 			return fmt.Errorf("container %s: %w", c.Name, err)
@@ -130,7 +130,7 @@ func (b *builder) addContainers(ctx context.Context, order *wire.Spec) error {
 	return nil
 }
 
-func (b *builder) add(ctx context.Context, order *wire.Spec, c *corev1.Container, kind string) error {
+func (b *builder) add(ctx context.Context, order *protocol.Spec, c *corev1.Container, kind string) error {
 	image, err := b.image(ctx, c)
 	if err != nil {
 		return &failure{executor.ReasonImage, err}
@@ -139,7 +139,7 @@ func (b *builder) add(ctx context.Context, order *wire.Spec, c *corev1.Container
 	if err != nil {
 		return err
 	}
-	w := wire.Container{
+	w := protocol.Container{
 		Name: c.Name, Kind: kind, Layers: image.Layers, Host: b.pod.Host, Env: env.list(), Dir: c.WorkingDir,
 		Args: b.command(c, image, env),
 	}
@@ -152,10 +152,10 @@ func (b *builder) add(ctx context.Context, order *wire.Spec, c *corev1.Container
 	}
 	if c.Name == b.pod.Main {
 		if b.pod.Script != nil {
-			order.Volumes = append(order.Volumes, wire.Volume{Name: scriptVolume, Files: []wire.File{{
+			order.Volumes = append(order.Volumes, protocol.Volume{Name: scriptVolume, Files: []protocol.File{{
 				Path: "script", Data: []byte(b.pod.Script.Source), Mode: 0o755,
 			}}})
-			w.Mounts = append(w.Mounts, wire.Mount{Volume: scriptVolume, Path: scriptFolder, ReadOnly: true})
+			w.Mounts = append(w.Mounts, protocol.Mount{Volume: scriptVolume, Path: scriptFolder, ReadOnly: true})
 		}
 		if err := b.inputs(ctx, &w); err != nil {
 			return &failure{executor.ReasonInput, err}
@@ -217,7 +217,7 @@ func (b *builder) command(c *corev1.Container, image Image, env *environment) []
 }
 
 // secure sets the user and the privileges; a container's own settings win over the pod's.
-func (b *builder) secure(w *wire.Container, c *corev1.Container, image Image) {
+func (b *builder) secure(w *protocol.Container, c *corev1.Container, image Image) {
 	w.User = image.User
 	w.Capabilities = defaultCapabilities()
 	var user, group *int64
@@ -267,26 +267,26 @@ func (b *builder) clientFolder() string {
 }
 
 // mounts lists what a container sees beside its root file system.
-func (b *builder) mounts(w *wire.Container, c *corev1.Container, env *environment) error {
+func (b *builder) mounts(w *protocol.Container, c *corev1.Container, env *environment) error {
 	if b.pod.Host {
 		for path, source := range b.e.o.HostFiles {
-			w.Mounts = append(w.Mounts, wire.Mount{Source: source, Path: path, ReadOnly: true})
+			w.Mounts = append(w.Mounts, protocol.Mount{Source: source, Path: path, ReadOnly: true})
 		}
 	} else {
 		for _, name := range []string{"hosts", "hostname", "resolv.conf"} {
-			w.Mounts = append(w.Mounts, wire.Mount{Source: filepath.Join(b.a.workFolder(), name), Path: "/etc/" + name})
+			w.Mounts = append(w.Mounts, protocol.Mount{Source: filepath.Join(b.a.workFolder(), name), Path: "/etc/" + name})
 		}
 	}
-	w.Mounts = append(w.Mounts, wire.Mount{Source: b.e.o.Init, Path: b.clientFolder() + "/tiphys", ReadOnly: true})
+	w.Mounts = append(w.Mounts, protocol.Mount{Source: b.e.o.Init, Path: b.clientFolder() + "/tiphys", ReadOnly: true})
 	if b.e.o.Socket != "" {
-		w.Mounts = append(w.Mounts, wire.Mount{Source: b.e.o.Socket, Path: socketFolder, ReadOnly: true})
+		w.Mounts = append(w.Mounts, protocol.Mount{Source: b.e.o.Socket, Path: socketFolder, ReadOnly: true})
 	}
 	for _, m := range c.VolumeMounts {
 		v, ok := b.volumes[m.Name]
 		if !ok {
 			return fmt.Errorf("volume mount %s: there is no volume %q", m.MountPath, m.Name)
 		}
-		mount := wire.Mount{Volume: m.Name, Path: m.MountPath, SubPath: m.SubPath, ReadOnly: m.ReadOnly || v.Files != nil}
+		mount := protocol.Mount{Volume: m.Name, Path: m.MountPath, SubPath: m.SubPath, ReadOnly: m.ReadOnly || v.Files != nil}
 		if m.SubPathExpr != "" {
 			mount.SubPath = env.expand(m.SubPathExpr)
 		}

@@ -10,7 +10,7 @@ import (
 	"k8s.io/apimachinery/pkg/api/resource"
 
 	"github.com/tiphys/tiphys/executor"
-	"github.com/tiphys/tiphys/executor/local/wire"
+	"github.com/tiphys/tiphys/executor/protocol"
 )
 
 const (
@@ -37,7 +37,7 @@ func (a *attempt) watchStorage(limit int64) {
 		}
 		began := a.e.o.Now()
 		if a.storage() > limit {
-			_ = a.send(wire.Request{Op: wire.OpStop, Reason: executor.ReasonEvicted, Grace: evictionGrace})
+			_ = a.send(protocol.Request{Op: protocol.OpStop, Reason: executor.ReasonEvicted, Grace: evictionGrace})
 			return
 		}
 		wait = max(storageInterval, 10*a.e.o.Now().Sub(began))
@@ -47,7 +47,7 @@ func (a *attempt) watchStorage(limit int64) {
 // storage counts the bytes on disk of what the pod writes. What vanishes meanwhile is not counted.
 func (a *attempt) storage() int64 {
 	var total int64
-	for _, dir := range []string{a.workFolder(), filepath.Join(a.dir, wire.LogFolder), a.spillFolder()} {
+	for _, dir := range []string{a.workFolder(), filepath.Join(a.dir, protocol.LogFolder), a.spillFolder()} {
 		if dir == "" {
 			continue
 		}

@@ -8,11 +8,11 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 
-	"github.com/tiphys/tiphys/executor/local/wire"
+	"github.com/tiphys/tiphys/executor/protocol"
 	"github.com/tiphys/tiphys/secret"
 )
 
-func (b *builder) addVolumes(order *wire.Spec) error {
+func (b *builder) addVolumes(order *protocol.Spec) error {
 	group := 0
 	if p := b.spec.SecurityContext; p != nil && p.FSGroup != nil {
 		group = int(*p.FSGroup)
@@ -30,14 +30,14 @@ func (b *builder) addVolumes(order *wire.Spec) error {
 	return nil
 }
 
-func (b *builder) volume(v *corev1.Volume, i int) (wire.Volume, error) {
+func (b *builder) volume(v *corev1.Volume, i int) (protocol.Volume, error) {
 	switch {
 	case v.EmptyDir != nil && v.EmptyDir.Medium == corev1.StorageMediumMemory:
 		var size int64
 		if v.EmptyDir.SizeLimit != nil {
 			size = v.EmptyDir.SizeLimit.Value()
 		}
-		return wire.Volume{Size: size}, nil
+		return protocol.Volume{Size: size}, nil
 	case v.EmptyDir != nil, v.Ephemeral != nil:
 		return b.privateFolder(i)
 	case v.HostPath != nil:
@@ -47,14 +47,14 @@ func (b *builder) volume(v *corev1.Volume, i int) (wire.Volume, error) {
 	}
 	files, err := b.files(v)
 	if err != nil {
-		return wire.Volume{}, err
+		return protocol.Volume{}, err
 	}
-	return wire.Volume{Files: files}, nil
+	return protocol.Volume{Files: files}, nil
 }
 
-func (b *builder) privateFolder(i int) (wire.Volume, error) {
+func (b *builder) privateFolder(i int) (protocol.Volume, error) {
 	dir := filepath.Join(b.a.workFolder(), fmt.Sprintf("volume%d", i))
-	return wire.Volume{Path: dir}, b.sharedFolder(dir)
+	return protocol.Volume{Path: dir}, b.sharedFolder(dir)
 }
 
 // sharedFolder makes a folder that every user in the pod may write to, as emptyDir is in Kubernetes.
@@ -72,49 +72,49 @@ func (b *builder) sharedFolder(dir string) error {
 }
 
 // claim finds the folder that stands for a PersistentVolumeClaim; it is made when it is first used.
-func (b *builder) claim(name string) (wire.Volume, error) {
+func (b *builder) claim(name string) (protocol.Volume, error) {
 	place, ok := b.pod.Claims[name]
 	if !ok {
-		return wire.Volume{}, fmt.Errorf("persistentvolumeclaim %q not found", name)
+		return protocol.Volume{}, fmt.Errorf("persistentvolumeclaim %q not found", name)
 	}
 	if !filepath.IsLocal(place) {
-		return wire.Volume{}, fmt.Errorf("persistentvolumeclaim %q: %q leads out of the volume folder", name, place)
+		return protocol.Volume{}, fmt.Errorf("persistentvolumeclaim %q: %q leads out of the volume folder", name, place)
 	}
 	dir := filepath.Join(b.e.o.Volumes, place)
 	if _, err := os.Stat(dir); err == nil {
-		return wire.Volume{Path: dir}, nil
+		return protocol.Volume{Path: dir}, nil
 	}
-	return wire.Volume{Path: dir}, b.sharedFolder(dir)
+	return protocol.Volume{Path: dir}, b.sharedFolder(dir)
 }
 
 // hostPath checks or makes what the volume's type says (Kubernetes' HostPathType).
-func hostPath(h *corev1.HostPathVolumeSource) (wire.Volume, error) {
+func hostPath(h *corev1.HostPathVolumeSource) (protocol.Volume, error) {
 	kind := corev1.HostPathUnset
 	if h.Type != nil {
 		kind = *h.Type
 	}
 	if !filepath.IsAbs(h.Path) {
-		return wire.Volume{}, fmt.Errorf("hostPath %q is not absolute", h.Path)
+		return protocol.Volume{}, fmt.Errorf("hostPath %q is not absolute", h.Path)
 	}
 	switch kind {
 	case corev1.HostPathDirectoryOrCreate:
 		if err := os.MkdirAll(h.Path, 0o755); err != nil {
-			return wire.Volume{}, err
+			return protocol.Volume{}, err
 		}
 	case corev1.HostPathFileOrCreate:
 		f, err := os.OpenFile(h.Path, os.O_CREATE|os.O_RDONLY, 0o644)
 		if err != nil {
-			return wire.Volume{}, err
+			return protocol.Volume{}, err
 		}
 		_ = f.Close()
 	}
 	st, err := os.Stat(h.Path)
 	if errors.Is(err, os.ErrNotExist) && kind == corev1.HostPathUnset {
 		// Container runtimes make the folder then.
-		return wire.Volume{Path: h.Path}, os.MkdirAll(h.Path, 0o755)
+		return protocol.Volume{Path: h.Path}, os.MkdirAll(h.Path, 0o755)
 	}
 	if err != nil {
-		return wire.Volume{}, err
+		return protocol.Volume{}, err
 	}
 	wrong := false
 	switch kind {
@@ -126,14 +126,14 @@ func hostPath(h *corev1.HostPathVolumeSource) (wire.Volume, error) {
 		wrong = st.Mode()&os.ModeSocket == 0
 	}
 	if wrong {
-		return wire.Volume{}, fmt.Errorf("hostPath type check failed: %s is not a %s", h.Path, kind)
+		return protocol.Volume{}, fmt.Errorf("hostPath type check failed: %s is not a %s", h.Path, kind)
 	}
-	return wire.Volume{Path: h.Path}, nil
+	return protocol.Volume{Path: h.Path}, nil
 }
 
 // files gives the content of a volume that is made of objects.
-func (b *builder) files(v *corev1.Volume) ([]wire.File, error) {
-	files := []wire.File{}
+func (b *builder) files(v *corev1.Volume) ([]protocol.File, error) {
+	files := []protocol.File{}
 	var err error
 	switch {
 	case v.ConfigMap != nil:
@@ -146,7 +146,7 @@ func (b *builder) files(v *corev1.Volume) ([]wire.File, error) {
 		files, err = b.downward(v.DownwardAPI.Items, v.DownwardAPI.DefaultMode)
 	case v.Projected != nil:
 		for _, s := range v.Projected.Sources {
-			var more []wire.File
+			var more []protocol.File
 			switch {
 			case s.ConfigMap != nil:
 				more, err = b.objectFiles("ConfigMap", s.ConfigMap.Name, s.ConfigMap.Items, v.Projected.DefaultMode, s.ConfigMap.Optional)
@@ -164,12 +164,12 @@ func (b *builder) files(v *corev1.Volume) ([]wire.File, error) {
 		return nil, errors.New("this kind of volume is not supported on this machine")
 	}
 	if files == nil {
-		files = []wire.File{}
+		files = []protocol.File{}
 	}
 	return files, err
 }
 
-func (b *builder) objectFiles(kind, name string, items []corev1.KeyToPath, mode *int32, optional *bool) ([]wire.File, error) {
+func (b *builder) objectFiles(kind, name string, items []corev1.KeyToPath, mode *int32, optional *bool) ([]protocol.File, error) {
 	data, err := b.object(kind, name, optional)
 	if err != nil {
 		return nil, err
@@ -177,7 +177,7 @@ func (b *builder) objectFiles(kind, name string, items []corev1.KeyToPath, mode 
 	if len(items) == 0 {
 		return allFiles(data, fileMode(nil, mode))
 	}
-	var files []wire.File
+	var files []protocol.File
 	for _, item := range items {
 		value, ok := data[item.Key]
 		if !ok {
@@ -189,18 +189,18 @@ func (b *builder) objectFiles(kind, name string, items []corev1.KeyToPath, mode 
 		if !filepath.IsLocal(item.Path) {
 			return nil, fmt.Errorf("item path %q leads out of the volume", item.Path)
 		}
-		files = append(files, wire.File{Path: item.Path, Data: []byte(value.Reveal()), Mode: fileMode(item.Mode, mode)})
+		files = append(files, protocol.File{Path: item.Path, Data: []byte(value.Reveal()), Mode: fileMode(item.Mode, mode)})
 	}
 	return files, nil
 }
 
-func allFiles(data map[string]secret.Value, mode uint32) ([]wire.File, error) {
-	var files []wire.File
+func allFiles(data map[string]secret.Value, mode uint32) ([]protocol.File, error) {
+	var files []protocol.File
 	for _, key := range sortedKeys(data) {
 		if !filepath.IsLocal(key) {
 			return nil, fmt.Errorf("key %q cannot be a file name", key)
 		}
-		files = append(files, wire.File{Path: key, Data: []byte(data[key].Reveal()), Mode: mode})
+		files = append(files, protocol.File{Path: key, Data: []byte(data[key].Reveal()), Mode: mode})
 	}
 	return files, nil
 }
@@ -216,8 +216,8 @@ func fileMode(item, volume *int32) uint32 {
 	return 0o644
 }
 
-func (b *builder) downward(items []corev1.DownwardAPIVolumeFile, mode *int32) ([]wire.File, error) {
-	var files []wire.File
+func (b *builder) downward(items []corev1.DownwardAPIVolumeFile, mode *int32) ([]protocol.File, error) {
+	var files []protocol.File
 	for _, item := range items {
 		if !filepath.IsLocal(item.Path) {
 			return nil, fmt.Errorf("item path %q leads out of the volume", item.Path)
@@ -233,7 +233,7 @@ func (b *builder) downward(items []corev1.DownwardAPIVolumeFile, mode *int32) ([
 		if err != nil {
 			return nil, err
 		}
-		files = append(files, wire.File{Path: item.Path, Data: []byte(text), Mode: fileMode(item.Mode, mode)})
+		files = append(files, protocol.File{Path: item.Path, Data: []byte(text), Mode: fileMode(item.Mode, mode)})
 	}
 	return files, nil
 }

@@ -14,16 +14,16 @@ import (
 	"strings"
 	"time"
 
+	"github.com/tiphys/tiphys/control/apps"
+	"github.com/tiphys/tiphys/control/crons"
+	"github.com/tiphys/tiphys/control/definitions"
+	"github.com/tiphys/tiphys/control/events"
+	"github.com/tiphys/tiphys/control/runs"
 	"github.com/tiphys/tiphys/deploy"
 	"github.com/tiphys/tiphys/event/forge/builtin"
 	"github.com/tiphys/tiphys/executor"
 	"github.com/tiphys/tiphys/ledger"
-	"github.com/tiphys/tiphys/server/apps"
-	"github.com/tiphys/tiphys/server/crons"
-	"github.com/tiphys/tiphys/server/definitions"
-	"github.com/tiphys/tiphys/server/events"
 	"github.com/tiphys/tiphys/server/gate"
-	"github.com/tiphys/tiphys/server/runs"
 	"github.com/tiphys/tiphys/workflow"
 )
 

@@ -9,10 +9,10 @@ import (
 	"strings"
 	"time"
 
+	"github.com/tiphys/tiphys/control/apps"
 	"github.com/tiphys/tiphys/deploy"
 	"github.com/tiphys/tiphys/deploy/promote"
 	"github.com/tiphys/tiphys/ledger"
-	"github.com/tiphys/tiphys/server/apps"
 	"github.com/tiphys/tiphys/server/gate"
 )
 

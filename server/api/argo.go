@@ -9,11 +9,11 @@ import (
 	"strings"
 	"time"
 
+	"github.com/tiphys/tiphys/control/runs"
 	"github.com/tiphys/tiphys/executor"
 	"github.com/tiphys/tiphys/ledger"
 	"github.com/tiphys/tiphys/manifest"
 	"github.com/tiphys/tiphys/server/gate"
-	"github.com/tiphys/tiphys/server/runs"
 	"github.com/tiphys/tiphys/workflow"
 )
 

@@ -9,8 +9,8 @@ import (
 	"net/http"
 	"strings"
 
+	"github.com/tiphys/tiphys/control/runs"
 	"github.com/tiphys/tiphys/ledger"
-	"github.com/tiphys/tiphys/server/runs"
 	"github.com/tiphys/tiphys/workflow"
 )
 

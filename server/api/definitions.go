@@ -6,10 +6,10 @@ import (
 	"io"
 	"net/http"
 
+	"github.com/tiphys/tiphys/control/definitions"
 	"github.com/tiphys/tiphys/ledger"
 	"github.com/tiphys/tiphys/manifest"
 	"github.com/tiphys/tiphys/secret"
-	"github.com/tiphys/tiphys/server/definitions"
 	"github.com/tiphys/tiphys/server/gate"
 	"github.com/tiphys/tiphys/workflow"
 )

@@ -4,8 +4,8 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/tiphys/tiphys/control/runs"
 	"github.com/tiphys/tiphys/ledger"
-	"github.com/tiphys/tiphys/server/runs"
 )
 
 // missingError says that there is no such thing, and where to look for its name.

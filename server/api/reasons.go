@@ -6,8 +6,8 @@ import (
 	"fmt"
 	"slices"
 
+	"github.com/tiphys/tiphys/control/runs"
 	"github.com/tiphys/tiphys/ledger"
-	"github.com/tiphys/tiphys/server/runs"
 	"github.com/tiphys/tiphys/workflow"
 )
 

@@ -9,12 +9,12 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/tiphys/tiphys/control/apps"
 	"github.com/tiphys/tiphys/deploy"
 	"github.com/tiphys/tiphys/event"
 	"github.com/tiphys/tiphys/event/forge"
 	"github.com/tiphys/tiphys/event/forge/builtin"
 	"github.com/tiphys/tiphys/ledger"
-	"github.com/tiphys/tiphys/server/apps"
 	"github.com/tiphys/tiphys/server/gate"
 )
 

@@ -9,9 +9,9 @@ import (
 	"slices"
 	"strconv"
 
+	"github.com/tiphys/tiphys/control/runs"
 	"github.com/tiphys/tiphys/executor"
 	"github.com/tiphys/tiphys/ledger"
-	"github.com/tiphys/tiphys/server/runs"
 	"github.com/tiphys/tiphys/workflow"
 )
 

@@ -16,11 +16,11 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/tiphys/tiphys/control/definitions"
+	"github.com/tiphys/tiphys/control/runs"
 	"github.com/tiphys/tiphys/deploy"
 	"github.com/tiphys/tiphys/ledger"
 	"github.com/tiphys/tiphys/ledger/sqlite"
-	"github.com/tiphys/tiphys/server/definitions"
-	"github.com/tiphys/tiphys/server/runs"
 )
 
 // streamLedger is a ledger with the tables of the rooms whose rows go away.

@@ -18,8 +18,8 @@ import (
 	"time"
 	"unicode"
 
+	"github.com/tiphys/tiphys/access/steptoken"
 	"github.com/tiphys/tiphys/secret"
-	"github.com/tiphys/tiphys/server/steptoken"
 )
 
 // Access says who may use a route.

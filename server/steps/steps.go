@@ -13,6 +13,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/tiphys/tiphys/access/steptoken"
 	"github.com/tiphys/tiphys/artifact"
 	"github.com/tiphys/tiphys/artifact/image"
 	"github.com/tiphys/tiphys/deploy"
@@ -21,7 +22,6 @@ import (
 	"github.com/tiphys/tiphys/event/forge/builtin"
 	"github.com/tiphys/tiphys/ledger"
 	"github.com/tiphys/tiphys/server/gate"
-	"github.com/tiphys/tiphys/server/steptoken"
 )
 
 // KindImage is the kind of the entries that record a pushed image; subject image/NAME@DIGEST.

@@ -9,10 +9,10 @@ import (
 	"path/filepath"
 	"testing"
 
+	"github.com/tiphys/tiphys/control/definitions"
+	runsroom "github.com/tiphys/tiphys/control/runs"
 	"github.com/tiphys/tiphys/manifest"
 	"github.com/tiphys/tiphys/server"
-	"github.com/tiphys/tiphys/server/definitions"
-	runsroom "github.com/tiphys/tiphys/server/runs"
 	"github.com/tiphys/tiphys/workflow"
 )
 

@@ -1,7 +1,7 @@
-// Package wire is what the server and the shim of a pod say to each other: the order to run a pod, the events
+// Package protocol is what the server and the shim of a pod say to each other: the order to run a pod, the events
 // that follow, and the record that is left on disk. It imports nothing but the standard library, because the
 // shim (cmd/tiphys-init) does neither.
-package wire
+package protocol
 
 import "time"
 

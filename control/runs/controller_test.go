@@ -12,13 +12,13 @@ import (
 
 	"pgregory.net/rapid"
 
+	"github.com/tiphys/tiphys/control/definitions"
+	"github.com/tiphys/tiphys/control/runs"
 	"github.com/tiphys/tiphys/executor"
 	"github.com/tiphys/tiphys/executor/scripted"
 	"github.com/tiphys/tiphys/ledger"
 	"github.com/tiphys/tiphys/ledger/sqlite"
 	"github.com/tiphys/tiphys/manifest"
-	"github.com/tiphys/tiphys/server/definitions"
-	"github.com/tiphys/tiphys/server/runs"
 	"github.com/tiphys/tiphys/workflow"
 	"github.com/tiphys/tiphys/workflow/lock"
 )

@@ -15,6 +15,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"sigs.k8s.io/yaml"
 
+	"github.com/tiphys/tiphys/control/apps"
 	"github.com/tiphys/tiphys/deploy"
 	"github.com/tiphys/tiphys/deploy/plan"
 	"github.com/tiphys/tiphys/deploy/promote"
@@ -25,7 +26,6 @@ import (
 	"github.com/tiphys/tiphys/ledger"
 	"github.com/tiphys/tiphys/ledger/sqlite"
 	"github.com/tiphys/tiphys/manifest"
-	"github.com/tiphys/tiphys/server/apps"
 )
 
 // instant is an executor whose pods run as soon as they are started and end when they are stopped.

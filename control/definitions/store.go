@@ -13,10 +13,10 @@ import (
 	"sort"
 	"sync"
 
+	"github.com/tiphys/tiphys/control/runs"
 	"github.com/tiphys/tiphys/ledger"
 	"github.com/tiphys/tiphys/manifest"
 	"github.com/tiphys/tiphys/secret"
-	"github.com/tiphys/tiphys/server/runs"
 	"github.com/tiphys/tiphys/workflow"
 )
 

@@ -9,10 +9,10 @@ import (
 	"net/http"
 	"strings"
 
+	"github.com/tiphys/tiphys/control/definitions"
 	"github.com/tiphys/tiphys/event/sensor"
 	"github.com/tiphys/tiphys/ledger"
 	"github.com/tiphys/tiphys/manifest"
-	"github.com/tiphys/tiphys/server/definitions"
 )
 
 // sourceURL is where a trigger's object was fetched from; empty if it is of this server.

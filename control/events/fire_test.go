@@ -18,13 +18,13 @@ import (
 	"github.com/google/go-cmp/cmp"
 	corev1 "k8s.io/api/core/v1"
 
+	"github.com/tiphys/tiphys/control/definitions"
 	"github.com/tiphys/tiphys/event"
 	"github.com/tiphys/tiphys/event/sensor"
 	"github.com/tiphys/tiphys/ledger"
 	"github.com/tiphys/tiphys/ledger/sqlite"
 	"github.com/tiphys/tiphys/manifest"
 	"github.com/tiphys/tiphys/secret"
-	"github.com/tiphys/tiphys/server/definitions"
 )
 
 // room is a controller with a real ledger, and time that the test moves. Nothing runs behind the test's back.

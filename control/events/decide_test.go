@@ -14,14 +14,14 @@ import (
 	"testing"
 	"time"
 
+	"github.com/tiphys/tiphys/control/definitions"
+	"github.com/tiphys/tiphys/control/events"
+	"github.com/tiphys/tiphys/control/runs"
 	"github.com/tiphys/tiphys/event"
 	"github.com/tiphys/tiphys/ledger"
 	"github.com/tiphys/tiphys/ledger/sqlite"
 	"github.com/tiphys/tiphys/manifest"
 	"github.com/tiphys/tiphys/secret"
-	"github.com/tiphys/tiphys/server/definitions"
-	"github.com/tiphys/tiphys/server/events"
-	"github.com/tiphys/tiphys/server/runs"
 	"github.com/tiphys/tiphys/workflow"
 )
 

@@ -15,14 +15,14 @@ import (
 	"sync"
 	"time"
 
+	"github.com/tiphys/tiphys/control/definitions"
+	"github.com/tiphys/tiphys/control/runs"
 	"github.com/tiphys/tiphys/event"
 	"github.com/tiphys/tiphys/event/sensor"
 	"github.com/tiphys/tiphys/event/source"
 	"github.com/tiphys/tiphys/ledger"
 	"github.com/tiphys/tiphys/manifest"
-	"github.com/tiphys/tiphys/server/definitions"
 	"github.com/tiphys/tiphys/server/gate"
-	"github.com/tiphys/tiphys/server/runs"
 )
 
 // Options of a Controller; all but Fault are required.

@@ -9,9 +9,9 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/tiphys/tiphys/control/definitions"
 	"github.com/tiphys/tiphys/event/sensor"
 	"github.com/tiphys/tiphys/manifest"
-	"github.com/tiphys/tiphys/server/definitions"
 )
 
 // What a repository holds is written by whoever may push there. It says neither whose Secrets its run may use nor what
