@@ -18,6 +18,7 @@ import (
 	artifactlocal "github.com/tiphys/tiphys/artifact/local"
 	"github.com/tiphys/tiphys/artifact/mover"
 	"github.com/tiphys/tiphys/control/runs"
+	"github.com/tiphys/tiphys/datafolder"
 	"github.com/tiphys/tiphys/executor"
 	"github.com/tiphys/tiphys/executor/initbin"
 	"github.com/tiphys/tiphys/executor/local"
@@ -32,6 +33,8 @@ import (
 type MachineOptions struct {
 	// Data is the folder that everything is kept in; empty for one that Close removes.
 	Data string
+	// Locked says that the caller has the folder's lock.
+	Locked bool
 	// Ephemeral ends every step with this process and leaves out what only a crash would need.
 	Ephemeral bool
 	// Host runs steps on a view of this machine unless a run chooses otherwise.
@@ -82,6 +85,7 @@ type Machine struct {
 	running sync.WaitGroup
 	away    *throwaway // nil if Data stays
 	scratch string     // Data, or the part of it that is on disk
+	lock    *datafolder.Lock
 	log     *slog.Logger
 }
 
@@ -108,6 +112,11 @@ func OpenMachine(ctx context.Context, o MachineOptions) (_ *Machine, err error) 
 	}
 	if m.scratch == "" {
 		m.scratch = m.Data
+	}
+	if m.away == nil && !o.Locked {
+		if m.lock, err = datafolder.Take(ctx, m.Data); err != nil {
+			return m, err
+		}
 	}
 	m.Socket = filepath.Join(m.Data, "socket")
 	for _, dir := range []string{m.Data, m.Socket} {
@@ -219,6 +228,9 @@ func (m *Machine) Close() error {
 	}
 	if m.away != nil {
 		errs = append(errs, m.away.remove())
+	}
+	if m.lock != nil {
+		errs = append(errs, m.lock.Unlock())
 	}
 	return errors.Join(errs...)
 }

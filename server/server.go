@@ -92,10 +92,7 @@ func Open(ctx context.Context, o Options) (_ *Server, err error) {
 			err = errors.Join(err, s.Close())
 		}
 	}()
-	if err := s.listen(ctx); err != nil {
-		return s, err
-	}
-	for _, open := range []func(context.Context) error{s.openNetwork, s.openMachine, s.openGit, s.openEvents, s.openDeploy, s.openGate} {
+	for _, open := range []func(context.Context) error{s.lockData, s.listen, s.openNetwork, s.openMachine, s.openGit, s.openEvents, s.openDeploy, s.openGate} {
 		if err := open(ctx); err != nil {
 			return s, err
 		}
@@ -166,7 +163,7 @@ func (s *Server) openMachine(ctx context.Context) (err error) {
 		return err
 	}
 	s.machine, err = OpenMachine(ctx, MachineOptions{
-		Data: s.o.Data, Host: s.o.Host, Mirrors: s.o.Mirrors, HostFiles: s.o.Images.Files, HostCommand: s.o.Images.Command,
+		Data: s.o.Data, Locked: true, Host: s.o.Host, Mirrors: s.o.Mirrors, HostFiles: s.o.Images.Files, HostCommand: s.o.Images.Command,
 		Projections: []ledger.Projection{definitions.Projection{}, event.Rows{}, builtin.Projection{}, deploy.Projection(), crons.Projection{}},
 		MakeObjects: func(m *Machine) runs.Objects {
 			s.defs = definitions.New(m.Ledger, s.box, check)

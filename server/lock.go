@@ -1,0 +1,17 @@
+package server
+
+import (
+	"context"
+
+	"github.com/tiphys/tiphys/datafolder"
+)
+
+// lockData takes the data folder for this server, before anything in it is read or written.
+func (s *Server) lockData(ctx context.Context) error {
+	lock, err := datafolder.Take(ctx, s.o.Data)
+	if err != nil {
+		return err
+	}
+	s.closers = append(s.closers, lock.Unlock)
+	return nil
+}
