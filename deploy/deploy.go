@@ -4,16 +4,19 @@
 package deploy
 
 import (
-	"context"
 	"errors"
-	"io"
 	"time"
 
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 )
 
-// ErrNotFound says that a target has no such object.
-var ErrNotFound = errors.New("object not found")
+// Errors of targets, wrapped with what was being done.
+var (
+	// ErrNotFound says that a target has no such object.
+	ErrNotFound = errors.New("object not found")
+	// ErrLeaving says that an object is being deleted: it can be applied again when it is gone.
+	ErrLeaving = errors.New("it is being deleted; try again when it is gone")
+)
 
 // Key names an object on a target.
 type Key struct {
@@ -30,57 +33,6 @@ func (k Key) String() string { return k.Group + "/" + k.Kind + ":" + k.Namespace
 func KeyOf(o *unstructured.Unstructured) Key {
 	gvk := o.GroupVersionKind()
 	return Key{Group: gvk.Group, Kind: gvk.Kind, Namespace: o.GetNamespace(), Name: o.GetName()}
-}
-
-// ApplyOptions say how an object is applied and on whose behalf.
-type ApplyOptions struct {
-	// Application owns the object: namespace/name. Another owner's object is refused unless Force.
-	Application string
-	// Cause is the ledger sequence of the sync that asks.
-	Cause int64
-	// Replace recreates instead of changing in place.
-	Replace bool
-	Force   bool
-	// DryRun changes nothing and returns what would be.
-	DryRun bool
-}
-
-// Target is where Applications run: this machine (deploy/target/local) or a Kubernetes cluster. Objects are in
-// Kubernetes' shape, with a status in Kubernetes' shape, on every target, so that planning and health are one piece
-// of code. Methods are safe for concurrent use. Every implementation runs the suite in deploy/target/targettest.
-type Target interface {
-	// Check says what of an object cannot be had here, before anything is applied. It touches nothing.
-	Check(o *unstructured.Unstructured) []Problem
-	// Apply creates or changes an object and returns it as it now is. It returns when the wish is on record;
-	// status follows.
-	Apply(ctx context.Context, o *unstructured.Unstructured, opt ApplyOptions) (*unstructured.Unstructured, error)
-	// Delete asks for an object to go. It is gone when Get says ErrNotFound. Deleting what is not there is no error.
-	Delete(ctx context.Context, k Key, opt ApplyOptions) error
-	// Get gives the live object with its status; ErrNotFound if there is none.
-	Get(ctx context.Context, k Key) (*unstructured.Unstructured, error)
-	// List gives every live object of an application, children (ReplicaSets, Pods) included, owners before what
-	// they own. An empty application lists everything.
-	List(ctx context.Context, application string) ([]*unstructured.Unstructured, error)
-	// Changes delivers keys of objects whose state changed; the same channel at each call. It is a hint.
-	Changes() <-chan Change
-	// Logs reads a pod's container log; Previous asks for the instance before the last restart.
-	Logs(ctx context.Context, pod Key, container string, o LogOptions) (io.ReadCloser, error)
-	Close() error
-}
-
-// Change says that an object of an application changed.
-type Change struct {
-	Application string
-	Key         Key
-	Time        time.Time
-}
-
-// LogOptions select from a log.
-type LogOptions struct {
-	Follow   bool
-	Previous bool
-	// Tail is the number of last lines; 0 means all.
-	Tail int
 }
 
 // Problem is something that a target cannot do, said at plan time.

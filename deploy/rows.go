@@ -1,6 +1,7 @@
 package deploy
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"slices"
@@ -17,7 +18,7 @@ const (
 	TableApplication = "application" // key namespace/name, state its health
 	TableRelease     = "release"     // key namespace/name/number with nine digits, owner namespace/name
 	TableDeployment  = "deployment"  // key namespace/name/sequence, owner the application, state current or past
-	TableObject      = "object"      // key Key.String(), owner the application
+	TableObject      = "object"      // key ObjectRecord.RowKey(), owner the application
 )
 
 // The kinds of entries of this room. The body of application.set, application.changed, sync.*, health.changed is an
@@ -50,6 +51,10 @@ type ApplicationRow struct {
 	Spec        manifest.ApplicationSpec `json:"spec"`
 	// Origin is what made the definition: "folder", "api", "applicationset/ns/name".
 	Origin string `json:"origin,omitempty"`
+	// Cluster is where it runs, by its name in [Targets]; empty is [InCluster]. Left are clusters where it ran before and has
+	// objects still.
+	Cluster string   `json:"cluster,omitempty"`
+	Left    []string `json:"left,omitempty"`
 	// Digest is the definition's content digest.
 	Digest  string    `json:"digest,omitempty"`
 	Created time.Time `json:"created"`
@@ -137,9 +142,11 @@ type Deployment struct {
 	Seq int64 `json:"seq"`
 }
 
-// ObjectRecord is the body of a row of the "object" table: one object on the local target.
+// ObjectRecord is the body of a row of the "object" table: one object on one cluster.
 type ObjectRecord struct {
-	Key         Key       `json:"key"`
+	Key Key `json:"key"`
+	// Cluster is where it is; empty is [InCluster].
+	Cluster     string    `json:"cluster,omitempty"`
 	Application string    `json:"application,omitempty"`
 	UID         string    `json:"uid"`
 	Created     time.Time `json:"created"`
@@ -158,6 +165,15 @@ type ObjectRecord struct {
 	Crashes int `json:"crashes,omitempty"`
 	// Ended says that the pod's attempt has ended for good.
 	Ended bool `json:"ended,omitempty"`
+}
+
+// RowKey is the key of its row and, behind "object/", the subject of its entries: group/kind:namespace/name, with the cluster and "|" in
+// front where that is another than [InCluster].
+func (o ObjectRecord) RowKey() string {
+	if o.Cluster == "" || o.Cluster == InCluster {
+		return o.Key.String()
+	}
+	return o.Cluster + "|" + o.Key.String()
 }
 
 // Projection derives this room's rows; give it to the ledger at opening.
@@ -207,8 +223,8 @@ func applyObject(e ledger.Entry, rows ledger.Rows) error {
 	if err := json.Unmarshal(e.Body, &o); err != nil {
 		return fmt.Errorf("read object: %w", err)
 	}
-	return rows.Put(ledger.Row{Table: TableObject, Key: o.Key.String(), Owner: o.Application, State: o.State, Time: o.Created, Body: e.Body,
-		Labels: map[string]string{"kind": o.Key.Kind, "namespace": o.Key.Namespace}})
+	return rows.Put(ledger.Row{Table: TableObject, Key: o.RowKey(), Owner: o.Application, State: o.State, Time: o.Created, Body: e.Body,
+		Labels: map[string]string{"kind": o.Key.Kind, "namespace": o.Key.Namespace, "cluster": cmp.Or(o.Cluster, InCluster)}})
 }
 
 func applyApplication(e ledger.Entry, rows ledger.Rows) error {

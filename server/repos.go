@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/tiphys/tiphys/control/apps"
+	"github.com/tiphys/tiphys/deploy"
 	"github.com/tiphys/tiphys/deploy/render"
 	targetlocal "github.com/tiphys/tiphys/deploy/target/local"
 	"github.com/tiphys/tiphys/event"
@@ -154,18 +155,42 @@ func (s *Server) openDeploy(ctx context.Context) (err error) {
 		return err
 	}
 	s.closers = append(s.closers, s.target.Close)
+	s.targets, err = deploy.NewTargets(deploy.Cluster{Place: deploy.Place{Name: deploy.InCluster, Server: deploy.InClusterServer}, Target: s.target, Pods: s.target})
+	if err != nil {
+		return err
+	}
 	s.apps = apps.New(apps.Options{
-		Ledger: s.machine.Ledger, Target: s.target, Render: render.Child{}.Render, Checkout: s.checkout,
-		Definitions: s.appDefinitions, PullRequests: s.pullRequests, DefaultBranch: s.defaultBranch,
-		URL:   func(host string) string { return "http://" + host + ":" + s.port() + "/" },
-		Wakes: []string{"mr.opened", "mr.updated", "mr.synced", "mr.labeled", "mr.draft", "mr.ready", "mr.closed", "mr.reopened", "mr.merged"},
-		Now:   s.o.Now, Log: s.o.Log,
+		Ledger: s.machine.Ledger, Targets: s.targets, Render: render.Child{}.Render,
+		Definitions: declared{s}, Repositories: repositories{s}, Forges: forges{s}, Front: front{s},
+		Now: s.o.Now, Log: s.o.Log,
 	})
 	return nil
 }
 
-func (s *Server) appDefinitions(ctx context.Context, kind string) ([]apps.Definition, error) {
-	defs, err := s.defs.List(ctx, kind, "")
+// What applications ask for, from what this server has.
+type (
+	declared     struct{ s *Server }
+	repositories struct{ s *Server }
+	forges       struct{ s *Server }
+	front        struct{ s *Server }
+)
+
+// URL implements apps.Front.
+func (f front) URL(host string) string { return "http://" + host + ":" + f.s.port() + "/" }
+
+// Checkout implements apps.Repositories.
+func (r repositories) Checkout(ctx context.Context, url, revision string) (dir, sha string, release func(), err error) {
+	return r.s.checkout(ctx, url, revision)
+}
+
+// Wakes implements apps.Forges.
+func (forges) Wakes() []string {
+	return []string{"mr.opened", "mr.updated", "mr.synced", "mr.labeled", "mr.draft", "mr.ready", "mr.closed", "mr.reopened", "mr.merged"}
+}
+
+// List implements apps.Definitions.
+func (d declared) List(ctx context.Context, kind string) ([]apps.Definition, error) {
+	defs, err := d.s.defs.List(ctx, kind, "")
 	if err != nil {
 		return nil, err
 	}
@@ -178,19 +203,21 @@ func (s *Server) appDefinitions(ctx context.Context, kind string) ([]apps.Defini
 	return out, nil
 }
 
-func (s *Server) pullRequests(ctx context.Context, kind, repo string, _ manifest.PullRequestForge) ([]event.PullRequest, error) {
+// PullRequests implements apps.Forges.
+func (f forges) PullRequests(ctx context.Context, kind, repo string, _ manifest.PullRequestForge) ([]event.PullRequest, error) {
 	if kind != "tiphys" {
 		return nil, fmt.Errorf("the pullRequest generator for %s is understood but not run by this version: mirror the repository to the built-in remote and use tiphys", kind)
 	}
-	return s.remote.PullRequests(ctx, repo)
+	return f.s.remote.PullRequests(ctx, repo)
 }
 
-func (s *Server) defaultBranch(ctx context.Context, url string) (string, error) {
-	name, ok := s.remote.RepositoryOf(url)
+// DefaultBranch implements apps.Repositories.
+func (r repositories) DefaultBranch(ctx context.Context, url string) (string, error) {
+	name, ok := r.s.remote.RepositoryOf(url)
 	if !ok {
 		return "main", nil
 	}
-	repo, err := s.remote.Repository(ctx, name)
+	repo, err := r.s.remote.Repository(ctx, name)
 	if err != nil {
 		return "", err
 	}

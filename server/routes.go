@@ -42,7 +42,7 @@ func (s *Server) routes() []gate.Route {
 	}
 	a := &api.API{
 		Ledger: s.machine.Ledger, Runs: s.machine.Runs, Definitions: s.defs, Logs: s.machine, Events: s.events, Remote: s.remote,
-		Apps: s.apps, Target: s.target, Crons: s.crons, Keys: s.o.Data, Version: s.o.Version, Trouble: s.trouble, Log: s.o.Log, Now: s.o.Now,
+		Apps: s.apps, Targets: s.targets, Crons: s.crons, Keys: s.o.Data, Version: s.o.Version, Trouble: s.trouble, Log: s.o.Log, Now: s.o.Now,
 	}
 	return append(table, a.Routes()...)
 }

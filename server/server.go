@@ -69,6 +69,7 @@ type Server struct {
 	events   *events.Controller
 	crons    *crons.Controller
 	target   *targetlocal.Target
+	targets  *deploy.Targets
 	apps     *apps.Controller
 	steps    *steps.API
 	gate     *gate.Gate

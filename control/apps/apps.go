@@ -20,41 +20,21 @@ import (
 	"github.com/tiphys/tiphys/deploy/render"
 	"github.com/tiphys/tiphys/event"
 	"github.com/tiphys/tiphys/ledger"
-	"github.com/tiphys/tiphys/manifest"
 )
 
 // ErrNotFound says that there is no such Application.
 var ErrNotFound = errors.New("no such application")
 
-// Definition is a declared object, as far as this package needs it.
-type Definition struct {
-	Kind, Namespace, Name, Origin, Digest string
-	Object                                json.RawMessage
-	// Seq is the entry of its last change.
-	Seq int64
-}
-
 // Options of a [Controller].
 type Options struct {
-	Ledger ledger.Ledger
-	Target deploy.Target
+	Ledger  ledger.Ledger
+	Targets *deploy.Targets
 	// Render renders a source: render.Child{}.Render.
-	Render func(context.Context, render.Source) (render.Result, error)
-	// Checkout gives a folder with a repository at a revision (branch, tag, commit or HEAD), readable for others, and
-	// the commit's full hash. The folder stays until release is called.
-	Checkout func(ctx context.Context, repoURL, revision string) (dir, sha string, release func(), err error)
-	// Definitions lists what is declared of a kind: Application, ApplicationSet, AppProject.
-	Definitions func(ctx context.Context, kind string) ([]Definition, error)
-	// PullRequests lists the open merge requests of a repository; kind is gitlab, github, gitea or tiphys. An error that
-	// is forge.ErrNotFound means that there is no such repository.
-	PullRequests func(ctx context.Context, kind, repo string, f manifest.PullRequestForge) ([]event.PullRequest, error)
-	// DefaultBranch of a repository; nil means "main".
-	DefaultBranch func(ctx context.Context, repoURL string) (string, error)
-	// URL shows where a host of an Ingress is reached; nil means "http://HOST/".
-	URL func(host string) string
-	// Wakes are kinds of entries, beside those of definitions, releases and events, at which everything is looked
-	// at again.
-	Wakes []string
+	Render       func(context.Context, render.Source) (render.Result, error)
+	Definitions  Definitions
+	Repositories Repositories
+	Forges       Forges
+	Front        Front
 	// Poll is how often Git and the forges are asked where no event tells; 3 minutes if 0.
 	Poll time.Duration
 	// Deadline and HookDeadline bound a sync; the planner's defaults if 0.
@@ -96,12 +76,6 @@ func New(o Options) *Controller {
 	if o.Timeout == 0 {
 		o.Timeout = 2 * time.Minute
 	}
-	if o.URL == nil {
-		o.URL = func(host string) string { return "http://" + host + "/" }
-	}
-	if o.DefaultBranch == nil {
-		o.DefaultBranch = func(context.Context, string) (string, error) { return "main", nil }
-	}
 	return &Controller{o: o, kick: make(chan struct{}, 1), renders: make(chan struct{}, maxRenders),
 		workers: map[string]*worker{}}
 }
@@ -128,6 +102,7 @@ func (c *Controller) Run(ctx context.Context) error {
 	c.poke()
 	poll := time.NewTicker(c.o.Poll)
 	defer poll.Stop()
+	changes := c.changes(ctx)
 	var rest <-chan time.Time // until then nobody looks for news
 	for {
 		var changed <-chan struct{}
@@ -144,7 +119,7 @@ func (c *Controller) Run(ctx context.Context) error {
 			rest = time.After(breath)
 		case <-rest:
 			rest = nil
-		case change := <-c.o.Target.Changes():
+		case change := <-changes:
 			c.wake(change.Application, false)
 		case <-poll.C:
 			c.poke()
@@ -156,6 +131,28 @@ func (c *Controller) Run(ctx context.Context) error {
 	}
 }
 
+// changes are those of every cluster.
+func (c *Controller) changes(ctx context.Context) <-chan deploy.Change {
+	all := make(chan deploy.Change)
+	for _, cluster := range c.o.Targets.All() {
+		c.running.Go(func() {
+			for {
+				select {
+				case <-ctx.Done():
+					return
+				case change := <-cluster.Target.Changes():
+					select {
+					case all <- change:
+					case <-ctx.Done():
+						return
+					}
+				}
+			}
+		})
+	}
+	return all
+}
+
 func (c *Controller) poke() {
 	select {
 	case c.kick <- struct{}{}:
@@ -165,7 +162,7 @@ func (c *Controller) poke() {
 
 // news says whether something was recorded since the last look that matters here.
 func (c *Controller) news(ctx context.Context, seen *int64) bool {
-	kinds := append(append([]string{}, wakes...), c.o.Wakes...)
+	kinds := append(append([]string{}, wakes...), c.o.Forges.Wakes()...)
 	entries, err := c.o.Ledger.Entries(ctx, ledger.EntryQuery{After: *seen, Kinds: kinds, Newest: true, Limit: 1, Bare: true})
 	if err != nil || len(entries) == 0 {
 		if err != nil && ctx.Err() == nil {

@@ -94,39 +94,58 @@ func newWorld(t *testing.T) *world {
 	return w
 }
 
+// Checkout implements apps.Repositories.
+func (w *world) Checkout(_ context.Context, repo, revision string) (string, string, func(), error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if head, ok := w.heads[revision]; ok {
+		revision = head
+	}
+	dir, ok := w.commits[revision]
+	if !ok {
+		return "", "", nil, errors.New("no such revision in " + repo)
+	}
+	return dir, revision, func() {}, nil
+}
+
+// DefaultBranch implements apps.Repositories.
+func (w *world) DefaultBranch(context.Context, string) (string, error) { return "main", nil }
+
+// List implements apps.Definitions.
+func (w *world) List(_ context.Context, kind string) ([]apps.Definition, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	var found []apps.Definition
+	for _, d := range w.definitions {
+		if d.Kind == kind {
+			found = append(found, d)
+		}
+	}
+	return found, nil
+}
+
+// PullRequests implements apps.Forges.
+func (w *world) PullRequests(context.Context, string, string, manifest.PullRequestForge) ([]event.PullRequest, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.forgeDown {
+		return nil, errors.New("the forge is down")
+	}
+	return w.requests, nil
+}
+
+// Wakes implements apps.Forges.
+func (w *world) Wakes() []string { return nil }
+
+// URL implements apps.Front.
+func (w *world) URL(host string) string { return "http://" + host + "/" }
+
 func (w *world) start() {
-	w.c = apps.New(apps.Options{Ledger: w.ledger, Target: w.target, Render: render.Render,
-		Checkout: func(_ context.Context, repo, revision string) (string, string, func(), error) {
-			w.mu.Lock()
-			defer w.mu.Unlock()
-			if head, ok := w.heads[revision]; ok {
-				revision = head
-			}
-			dir, ok := w.commits[revision]
-			if !ok {
-				return "", "", nil, errors.New("no such revision in " + repo)
-			}
-			return dir, revision, func() {}, nil
-		},
-		Definitions: func(_ context.Context, kind string) ([]apps.Definition, error) {
-			w.mu.Lock()
-			defer w.mu.Unlock()
-			var found []apps.Definition
-			for _, d := range w.definitions {
-				if d.Kind == kind {
-					found = append(found, d)
-				}
-			}
-			return found, nil
-		},
-		PullRequests: func(context.Context, string, string, manifest.PullRequestForge) ([]event.PullRequest, error) {
-			w.mu.Lock()
-			defer w.mu.Unlock()
-			if w.forgeDown {
-				return nil, errors.New("the forge is down")
-			}
-			return w.requests, nil
-		}})
+	targets, err := deploy.NewTargets(deploy.Cluster{Place: deploy.Place{Name: deploy.InCluster, Server: deploy.InClusterServer}, Target: w.target, Pods: w.target})
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	w.c = apps.New(apps.Options{Ledger: w.ledger, Targets: targets, Render: render.Render, Definitions: w, Repositories: w, Forges: w, Front: w})
 	ctx, cancel := context.WithCancel(w.t.Context())
 	done := make(chan struct{})
 	go func() {

@@ -18,7 +18,7 @@ func (c *Controller) Health() health.Rules {
 
 // customize reads the operator's rules of health again if they were changed.
 func (c *Controller) customize(ctx context.Context) {
-	maps, err := c.o.Definitions(ctx, "ConfigMap")
+	maps, err := c.o.Definitions.List(ctx, "ConfigMap")
 	if err != nil {
 		if ctx.Err() == nil {
 			c.o.Log.Error("customizations could not be read; the earlier ones stay", "error", err)

@@ -51,7 +51,7 @@ func (c *Controller) definitions(ctx context.Context) {
 
 func (c *Controller) declared(ctx context.Context) (map[string]*declared, error) {
 	wanted := map[string]*declared{}
-	definitions, err := c.o.Definitions(ctx, "Application")
+	definitions, err := c.o.Definitions.List(ctx, "Application")
 	if err != nil {
 		return nil, err
 	}
@@ -64,7 +64,7 @@ func (c *Controller) declared(ctx context.Context) (map[string]*declared, error)
 		a.Namespace, a.Name = d.Namespace, d.Name
 		wanted[d.Namespace+"/"+d.Name] = &declared{Application: a, origin: d.Origin, digest: d.Digest, seq: d.Seq}
 	}
-	sets, err := c.o.Definitions(ctx, "ApplicationSet")
+	sets, err := c.o.Definitions.List(ctx, "ApplicationSet")
 	if err != nil {
 		return nil, err
 	}
@@ -149,9 +149,6 @@ func (c *Controller) ask(ctx context.Context, g manifest.ApplicationSetGenerator
 		return preview.Reply{}
 	}
 	kind, repo := preview.Repository(g.PullRequest)
-	if c.o.PullRequests == nil {
-		return preview.Reply{Err: fmt.Errorf("this server knows no forge %q", kind)}
-	}
 	var f manifest.PullRequestForge
 	for _, given := range []*manifest.PullRequestForge{g.PullRequest.GitHub, g.PullRequest.GitLab, g.PullRequest.Gitea, g.PullRequest.Tiphys} {
 		if given != nil {
@@ -160,7 +157,7 @@ func (c *Controller) ask(ctx context.Context, g manifest.ApplicationSetGenerator
 	}
 	ctx, cancel := context.WithTimeout(ctx, c.o.Timeout)
 	defer cancel()
-	list, err := c.o.PullRequests(ctx, kind, repo, f)
+	list, err := c.o.Forges.PullRequests(ctx, kind, repo, f)
 	if err != nil {
 		return preview.Reply{Err: err, NotFound: errors.Is(err, forge.ErrNotFound)}
 	}
@@ -187,7 +184,7 @@ func (c *Controller) base(ctx context.Context, set manifest.ApplicationSet) stri
 		} `json:"source"`
 	}
 	_ = json.Unmarshal(set.Spec.Template.Spec, &source) // A template that cannot be read is reported by Expand.
-	branch, err := c.o.DefaultBranch(ctx, source.Source.RepoURL)
+	branch, err := c.o.Repositories.DefaultBranch(ctx, source.Source.RepoURL)
 	if err != nil {
 		branch = "main"
 	}

@@ -127,9 +127,9 @@ func (w *worker) advance(ctx context.Context, op plan.Operation, live []*unstruc
 func (w *worker) do(ctx context.Context, a plan.Action) error {
 	options := deploy.ApplyOptions{Application: w.key, Cause: w.row.SyncSeq, Replace: a.Replace, Force: a.Force}
 	if a.Delete {
-		return w.c.o.Target.Delete(ctx, a.Key, options)
+		return w.cluster.Target.Delete(ctx, a.Key, options)
 	}
-	_, err := w.c.o.Target.Apply(ctx, a.Object, options)
+	_, err := w.apply(ctx, a.Object, options)
 	return err
 }
 

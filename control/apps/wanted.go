@@ -62,9 +62,12 @@ func (w *worker) resolved(ctx context.Context) (*wanted, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := w.settle(ctx); err != nil {
+		return nil, err
+	}
 	next, err := w.rendered(ctx)
 	if err == nil && project != nil {
-		err = plan.PermitObjects(*project, next.objects, render.Namespaced)
+		err = plan.PermitObjects(*project, w.cluster.Place, next.objects, render.Namespaced)
 	}
 	return next, err
 }
@@ -92,7 +95,7 @@ func (w *worker) rendered(ctx context.Context) (*wanted, error) {
 			return w.wanted, nil
 		}
 	}
-	return next, w.prepare(next)
+	return next, w.prepare(ctx, next)
 }
 
 // chosen is the release that should run, if the Application is annotated with one.
@@ -111,7 +114,7 @@ func (w *worker) chosen(ctx context.Context, repo string) (*wanted, error) {
 	if err != nil {
 		return nil, err
 	}
-	branch, err := w.c.o.DefaultBranch(ctx, repo)
+	branch, err := w.c.o.Repositories.DefaultBranch(ctx, repo)
 	if err != nil {
 		return nil, fmt.Errorf("find the default branch of %s: %w", repo, err)
 	}
@@ -138,7 +141,7 @@ func (w *worker) source(ctx context.Context, next *wanted, s manifest.Applicatio
 	case w.row.Pinned != "" && first:
 		revision = w.row.Pinned
 	}
-	dir, sha, release, err := w.c.o.Checkout(ctx, s.RepoURL, revision)
+	dir, sha, release, err := w.c.o.Repositories.Checkout(ctx, s.RepoURL, revision)
 	if err != nil {
 		return fmt.Errorf("check out %s at %s: %w", s.RepoURL, revision, err)
 	}
@@ -189,7 +192,7 @@ func (x *wanted) merge(objects []*unstructured.Unstructured) {
 }
 
 // prepare adds the namespace, asks the target what it cannot do, and finds the URLs.
-func (w *worker) prepare(next *wanted) error {
+func (w *worker) prepare(ctx context.Context, next *wanted) error {
 	namespace := w.row.Spec.Destination.Namespace
 	if w.options(true).CreateNamespace && namespace != "" {
 		ns := &unstructured.Unstructured{Object: map[string]any{"apiVersion": "v1", "kind": "Namespace", "metadata": map[string]any{"name": namespace}}}
@@ -201,25 +204,29 @@ func (w *worker) prepare(next *wanted) error {
 			next.objects = append([]*unstructured.Unstructured{ns}, next.objects...)
 		}
 	}
-	for _, o := range next.objects {
-		for _, p := range w.c.o.Target.Check(o) {
-			text := fmt.Sprintf("%s %s: %s", p.Key.Kind, p.Key.Name, p.Message)
-			if p.Path != "" {
-				text += " (" + p.Path + ")"
-			}
-			if p.Fatal {
-				return fmt.Errorf("the target cannot run it: %s", text)
-			}
-			next.notes = append(next.notes, text)
+	problems, err := w.cluster.Target.Check(ctx, next.objects)
+	if err != nil {
+		return fmt.Errorf("ask the target what it cannot do: %w", err)
+	}
+	for _, p := range problems {
+		text := fmt.Sprintf("%s %s: %s", p.Key.Kind, p.Key.Name, p.Message)
+		if p.Path != "" {
+			text += " (" + p.Path + ")"
 		}
+		if p.Fatal {
+			return fmt.Errorf("the target cannot run it: %s", text)
+		}
+		next.notes = append(next.notes, text)
+	}
+	for _, o := range next.objects {
 		if o.GetKind() != "Ingress" {
 			continue
 		}
 		rules, _, _ := unstructured.NestedSlice(o.Object, "spec", "rules")
 		for _, rule := range rules {
 			if r, ok := rule.(map[string]any); ok {
-				if host, _ := r["host"].(string); host != "" && !slices.Contains(next.urls, w.c.o.URL(host)) {
-					next.urls = append(next.urls, w.c.o.URL(host))
+				if host, _ := r["host"].(string); host != "" && !slices.Contains(next.urls, w.c.o.Front.URL(host)) {
+					next.urls = append(next.urls, w.c.o.Front.URL(host))
 				}
 			}
 		}
@@ -234,12 +241,12 @@ func (w *worker) allowed(ctx context.Context) (*manifest.AppProject, error) {
 	if err := manifest.FirstError(a.Validate()); err != nil {
 		return nil, err
 	}
-	d := w.row.Spec.Destination
-	if (d.Server != "" && d.Server != plan.ClusterServer) || (d.Name != "" && d.Name != plan.ClusterName) {
-		return nil, fmt.Errorf("destination %s%s is not known: this server deploys to this machine (%s)", d.Server, d.Name, plan.ClusterServer)
+	cluster, err := w.c.o.Targets.Resolve(w.row.Spec.Destination)
+	if err != nil {
+		return nil, err
 	}
-	name := cmp.Or(w.row.Spec.Project, defaultProject)
-	projects, err := w.c.o.Definitions(ctx, "AppProject")
+	name := projectOf(w.row.Spec)
+	projects, err := w.c.o.Definitions.List(ctx, "AppProject")
 	if err != nil {
 		return nil, fmt.Errorf("read projects: %w", err)
 	}
@@ -254,13 +261,15 @@ func (w *worker) allowed(ctx context.Context) (*manifest.AppProject, error) {
 		if err := plan.PermitNamespace(p, definition.Namespace, w.row.Namespace); err != nil {
 			return nil, err
 		}
-		return &p, plan.PermitApplication(p, w.row.Spec)
+		return &p, plan.PermitApplication(p, w.row.Spec, cluster.Place)
 	}
 	if name == defaultProject {
 		return nil, nil
 	}
 	return nil, fmt.Errorf("there is no AppProject %q: declare it, or set spec.project to default", name)
 }
+
+func projectOf(s manifest.ApplicationSpec) string { return cmp.Or(s.Project, defaultProject) }
 
 // defaultProject is the project of an Application that names none.
 const defaultProject = "default"

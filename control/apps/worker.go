@@ -40,7 +40,9 @@ type worker struct {
 	// recorded is the row's JSON as the ledger has it.
 	recorded []byte
 	wanted   *wanted
-	at       time.Time
+	// cluster is where it runs: row.Cluster.
+	cluster deploy.Cluster
+	at      time.Time
 }
 
 func (w *worker) wake(refresh bool) {
@@ -113,6 +115,9 @@ func (w *worker) step(ctx context.Context) (bool, error) {
 		return w.tearDown(ctx)
 	}
 	if err := w.define(ctx, d); err != nil {
+		return false, err
+	}
+	if err := w.locate(); err != nil {
 		return false, err
 	}
 	if refresh || w.wanted == nil {
@@ -219,21 +224,11 @@ func (w *worker) tearDown(ctx context.Context) (bool, error) {
 	}
 	cascade := slices.ContainsFunc(w.row.Finalizers, func(f string) bool { return strings.HasPrefix(f, preview.ResourcesFinalizer) })
 	if cascade {
-		live, err := w.c.o.Target.List(ctx, w.key)
-		if err != nil {
-			return false, fmt.Errorf("list objects: %w", err)
-		}
-		for _, o := range slices.Backward(live) {
-			if len(o.GetOwnerReferences()) > 0 || o.GetDeletionTimestamp() != nil {
-				continue
-			}
-			if err := w.c.o.Target.Delete(ctx, deploy.KeyOf(o), deploy.ApplyOptions{Application: w.key, Cause: w.row.SyncSeq}); err != nil {
+		for _, name := range append([]string{w.row.Cluster}, w.row.Left...) {
+			if empty, err := w.clear(ctx, name); err != nil || !empty {
+				w.next(w.c.o.Now().Add(time.Second))
 				return false, err
 			}
-		}
-		if len(live) > 0 {
-			w.next(w.c.o.Now().Add(time.Second))
-			return false, nil
 		}
 	}
 	err := w.c.o.Ledger.Write(ctx, func(tx ledger.Tx) error {
@@ -246,13 +241,34 @@ func (w *worker) tearDown(ctx context.Context) (bool, error) {
 	return true, nil
 }
 
+// clear deletes the Application's objects on a cluster; true when none is left.
+func (w *worker) clear(ctx context.Context, name string) (bool, error) {
+	cluster, err := w.c.o.Targets.Named(name)
+	if err != nil {
+		return false, fmt.Errorf("delete objects: %w", err)
+	}
+	live, err := cluster.Target.List(ctx, w.key)
+	if err != nil {
+		return false, fmt.Errorf("list objects: %w", err)
+	}
+	for _, o := range slices.Backward(live) {
+		if len(o.GetOwnerReferences()) > 0 || o.GetDeletionTimestamp() != nil {
+			continue
+		}
+		if err := cluster.Target.Delete(ctx, deploy.KeyOf(o), deploy.ApplyOptions{Application: w.key, Cause: w.row.SyncSeq}); err != nil {
+			return false, err
+		}
+	}
+	return len(live) == 0, nil
+}
+
 // reconcile compares, judges and syncs.
 func (w *worker) reconcile(ctx context.Context) error {
 	if w.wanted == nil || w.wanted.problem != "" {
 		return w.idle(ctx)
 	}
 	for range 100 {
-		live, err := w.c.o.Target.List(ctx, w.key)
+		live, err := w.cluster.Target.List(ctx, w.key)
 		if err != nil {
 			return fmt.Errorf("list objects: %w", err)
 		}
@@ -278,7 +294,7 @@ func (w *worker) reconcile(ctx context.Context) error {
 
 // idle records why nothing can be deployed, and keeps judging what runs.
 func (w *worker) idle(ctx context.Context) error {
-	live, err := w.c.o.Target.List(ctx, w.key)
+	live, err := w.cluster.Target.List(ctx, w.key)
 	if err != nil {
 		return fmt.Errorf("list objects: %w", err)
 	}
@@ -342,9 +358,9 @@ func (w *worker) judge(live []*unstructured.Unstructured) {
 // compare asks the target what applying would give, which is compared with what is there.
 func (w *worker) compare(ctx context.Context, live []*unstructured.Unstructured) plan.Comparison {
 	predicted := make([]*unstructured.Unstructured, 0, len(w.wanted.objects))
-	w.row.Problems = slices.Clone(w.wanted.notes)
+	w.row.Problems = append(slices.Clone(w.wanted.notes), w.remnants()...)
 	for _, o := range w.wanted.objects {
-		p, err := w.c.o.Target.Apply(ctx, o, deploy.ApplyOptions{Application: w.key, DryRun: true})
+		p, err := w.apply(ctx, o, deploy.ApplyOptions{Application: w.key, DryRun: true})
 		if err != nil {
 			w.row.Problems = append(w.row.Problems, err.Error())
 			p = o

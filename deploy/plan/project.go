@@ -9,27 +9,22 @@ import (
 
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
+	"github.com/tiphys/tiphys/deploy"
 	"github.com/tiphys/tiphys/manifest"
-)
-
-// The one cluster of this server, by both of the names that Argo CD has for it.
-const (
-	ClusterServer = "https://kubernetes.default.svc"
-	ClusterName   = "in-cluster"
 )
 
 // PermitApplication says why a project does not allow an Application's sources or destination. As Argo CD's documents have
 // it: what no entry allows is refused, and an entry with "!" in front denies whatever others allow. The patterns are
 // globs, in URLs with "/" between segments: * stays within one, ** does not.
-func PermitApplication(p manifest.AppProject, a manifest.ApplicationSpec) error {
+func PermitApplication(p manifest.AppProject, a manifest.ApplicationSpec, at deploy.Place) error {
 	for _, s := range a.SourceList() {
 		if !permitsRepo(p.Spec.SourceRepos, s.RepoURL) {
 			return fmt.Errorf("project %s does not allow the repository %s: add it to spec.sourceRepos, or use another project", p.Name, s.RepoURL)
 		}
 	}
-	if !permitsNamespace(p.Spec.Destinations, a.Destination.Namespace) {
+	if !permitsNamespace(p.Spec.Destinations, at, a.Destination.Namespace) {
 		return fmt.Errorf("project %s does not allow the destination %s, namespace %q: add it to spec.destinations, or use another project",
-			p.Name, ClusterServer, a.Destination.Namespace)
+			p.Name, at.Server, a.Destination.Namespace)
 	}
 	return nil
 }
@@ -57,10 +52,10 @@ const maxRefused = 10
 // PermitObjects says which of the rendered objects a project does not allow: by its lists of kinds, or because they lie in
 // another namespace than its destinations have. As in Argo CD no kind without namespace is allowed unless it is listed, every
 // other kind is unless there is a list, and a denial beats any allow.
-func PermitObjects(p manifest.AppProject, objects []*unstructured.Unstructured, namespaced func(*unstructured.Unstructured) bool) error {
+func PermitObjects(p manifest.AppProject, at deploy.Place, objects []*unstructured.Unstructured, namespaced func(*unstructured.Unstructured) bool) error {
 	var refused []string
 	for _, o := range objects {
-		if why := refusedKind(p, o, namespaced(o)); why != "" {
+		if why := refusedKind(p, at, o, namespaced(o)); why != "" {
 			refused = append(refused, fmt.Sprintf("%s %s: %s", o.GetKind(), o.GetName(), why))
 		}
 	}
@@ -74,7 +69,7 @@ func PermitObjects(p manifest.AppProject, objects []*unstructured.Unstructured, 
 	return fmt.Errorf("project %s does not allow what would be deployed: %s%s", p.Name, strings.Join(refused, "; "), rest)
 }
 
-func refusedKind(p manifest.AppProject, o *unstructured.Unstructured, namespaced bool) string {
+func refusedKind(p manifest.AppProject, at deploy.Place, o *unstructured.Unstructured, namespaced bool) string {
 	if !namespaced {
 		switch {
 		case !listsKind(p.Spec.ClusterResourceWhitelist, o):
@@ -89,7 +84,7 @@ func refusedKind(p manifest.AppProject, o *unstructured.Unstructured, namespaced
 		return "it is not in spec.namespaceResourceWhitelist"
 	case listsKind(p.Spec.NamespaceResourceBlacklist, o):
 		return "spec.namespaceResourceBlacklist denies it"
-	case !permitsNamespace(p.Spec.Destinations, o.GetNamespace()):
+	case !permitsNamespace(p.Spec.Destinations, at, o.GetNamespace()):
 		return fmt.Sprintf("spec.destinations does not have its namespace %q", o.GetNamespace())
 	}
 	return ""
@@ -137,14 +132,14 @@ func normalURL(raw string) string {
 	return s
 }
 
-// permitsNamespace asks for a destination that is this server's cluster, by either name, and has the namespace.
-func permitsNamespace(list []manifest.Destination, namespace string) bool {
+// permitsNamespace asks for a destination that is the cluster, by either name, and has the namespace.
+func permitsNamespace(list []manifest.Destination, at deploy.Place, namespace string) bool {
 	allowed := false
 	for _, d := range list {
 		server, denyServer := strings.CutPrefix(d.Server, "!")
 		name, denyName := strings.CutPrefix(d.Name, "!")
 		ns, denyNamespace := strings.CutPrefix(d.Namespace, "!")
-		byServer, byName := glob(server, ClusterServer, false), glob(name, ClusterName, false)
+		byServer, byName := glob(server, at.Server, false), glob(name, at.Name, false)
 		cluster, here := byServer || byName, glob(ns, namespace, false)
 		switch {
 		case !cluster || !here:

@@ -7,8 +7,12 @@ import (
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"sigs.k8s.io/yaml"
 
+	"github.com/tiphys/tiphys/deploy"
 	"github.com/tiphys/tiphys/manifest"
 )
+
+// here is the cluster that destinations are held against.
+var here = deploy.Place{Name: deploy.InCluster, Server: deploy.InClusterServer}
 
 func project(t *testing.T, spec string) manifest.AppProject {
 	t.Helper()
@@ -46,7 +50,7 @@ func TestProjectSources(t *testing.T) {
 		{`["https://git.example.org/[x"]`, "https://git.example.org/x", false},
 	} {
 		p := project(t, `{sourceRepos: `+c.repos+`, destinations: [{server: "*", namespace: "*"}]}`)
-		err := PermitApplication(p, manifest.ApplicationSpec{Source: &manifest.ApplicationSource{RepoURL: c.repo}})
+		err := PermitApplication(p, manifest.ApplicationSpec{Source: &manifest.ApplicationSource{RepoURL: c.repo}}, here)
 		if (err == nil) != c.want {
 			t.Errorf("%s with %s: %v, want %t", c.repos, c.repo, err, c.want)
 		}
@@ -56,7 +60,7 @@ func TestProjectSources(t *testing.T) {
 	}
 	// Every one of several sources counts.
 	p := project(t, `{sourceRepos: ["https://a/*"], destinations: [{server: "*", namespace: "*"}]}`)
-	if err := PermitApplication(p, manifest.ApplicationSpec{Sources: []manifest.ApplicationSource{{RepoURL: "https://a/x"}, {RepoURL: "https://b/x"}}}); err == nil {
+	if err := PermitApplication(p, manifest.ApplicationSpec{Sources: []manifest.ApplicationSource{{RepoURL: "https://a/x"}, {RepoURL: "https://b/x"}}}, here); err == nil {
 		t.Error("the second source is not looked at")
 	}
 }
@@ -83,7 +87,7 @@ func TestProjectDestinations(t *testing.T) {
 	} {
 		p := project(t, `{sourceRepos: ["*"], destinations: `+c.destinations+`}`)
 		err := PermitApplication(p, manifest.ApplicationSpec{Source: &manifest.ApplicationSource{RepoURL: "https://x/y"},
-			Destination: manifest.Destination{Server: ClusterServer, Namespace: c.namespace}})
+			Destination: manifest.Destination{Server: here.Server, Namespace: c.namespace}}, here)
 		if (err == nil) != c.want {
 			t.Errorf("%s with namespace %s: %v, want %t", c.destinations, c.namespace, err, c.want)
 		}
@@ -124,7 +128,7 @@ func TestProjectKinds(t *testing.T) {
 			namespaced := func(o *unstructured.Unstructured) bool {
 				return o.GetKind() != "Namespace" && o.GetKind() != "ClusterRole"
 			}
-			err := PermitObjects(p, []*unstructured.Unstructured{o}, namespaced)
+			err := PermitObjects(p, here, []*unstructured.Unstructured{o}, namespaced)
 			if want := strings.Contains(c.allowed, name); (err == nil) != want {
 				t.Errorf("%s with %s: %v, want %t", c.spec, name, err, want)
 			}

@@ -48,7 +48,7 @@ type API struct {
 	Events      *events.Controller
 	Remote      *builtin.Remote
 	Apps        *apps.Controller
-	Target      deploy.Target
+	Targets     *deploy.Targets
 	Crons       *crons.Controller
 	// Keys is the folder with the key that signs ledger heads.
 	Keys    string

@@ -200,7 +200,7 @@ func (a *API) getApp(w http.ResponseWriter, r *http.Request) {
 		fail(w, err)
 		return
 	}
-	resources, err := a.resources(r.Context(), key, ar.Resources)
+	resources, err := a.resources(r.Context(), ar)
 	answer(w, map[string]any{"app": one, "spec": ar.Spec, "resources": resources, "history": history, "problems": ar.Problems, "operation": ar.Operation, "seq": row.Seq}, err)
 }
 
@@ -238,12 +238,12 @@ func (a *API) appLog(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	key := r.PathValue("namespace") + "/" + r.PathValue("name")
-	pod, container, err := a.findPod(r.Context(), key, r.PathValue("pod"), q.Get("container"))
+	pod, container, cluster, err := a.findPod(r.Context(), key, r.PathValue("pod"), q.Get("container"))
 	if err != nil {
 		fail(w, err)
 		return
 	}
-	log, err := a.Target.Logs(r.Context(), pod, container, deploy.LogOptions{Follow: q.Get("follow") == "1", Tail: tail, Previous: q.Get("previous") == "1"})
+	log, err := cluster.Pods.Logs(r.Context(), pod, container, deploy.LogOptions{Follow: q.Get("follow") == "1", Tail: tail, Previous: q.Get("previous") == "1"})
 	if err != nil {
 		fail(w, err)
 		return

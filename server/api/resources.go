@@ -29,18 +29,23 @@ type resource struct {
 }
 
 // resources are the live objects of an application, with what the last comparison said of them.
-func (a *API) resources(ctx context.Context, application string, comparison json.RawMessage) ([]resource, error) {
-	list, err := a.Target.List(ctx, application)
+func (a *API) resources(ctx context.Context, of deploy.ApplicationRow) ([]resource, error) {
+	application, comparison := of.Key(), of.Resources
+	cluster, err := a.Targets.Named(of.Cluster)
+	if err != nil {
+		return nil, err
+	}
+	list, err := cluster.Target.List(ctx, application)
 	if err != nil {
 		return nil, err
 	}
 	compared := map[deploy.Key]plan.Resource{}
 	if len(comparison) > 0 {
-		var of []plan.Resource
-		if err := json.Unmarshal(comparison, &of); err != nil {
+		var list []plan.Resource
+		if err := json.Unmarshal(comparison, &list); err != nil {
 			return nil, fmt.Errorf("read comparison of %s: %w", application, err)
 		}
-		for _, r := range of {
+		for _, r := range list {
 			compared[r.Key] = r
 		}
 	}
@@ -127,11 +132,23 @@ func podInfo(o *unstructured.Unstructured) string {
 	return strings.TrimSpace(state + " " + ip)
 }
 
-// findPod gives the key of an application's pod and its first container if none is named.
-func (a *API) findPod(ctx context.Context, application, name, container string) (deploy.Key, string, error) {
-	list, err := a.Target.List(ctx, application)
+// findPod gives the key of an application's pod, its first container if none is named, and where it runs.
+func (a *API) findPod(ctx context.Context, application, name, container string) (deploy.Key, string, deploy.Cluster, error) {
+	row, err := a.Ledger.Row(ctx, deploy.TableApplication, application)
 	if err != nil {
-		return deploy.Key{}, "", err
+		return deploy.Key{}, "", deploy.Cluster{}, missing(err, "tiphys apps shows those that there are", "application %s", application)
+	}
+	var of deploy.ApplicationRow
+	if err := json.Unmarshal(row.Body, &of); err != nil {
+		return deploy.Key{}, "", deploy.Cluster{}, fmt.Errorf("decode application %s: %w", application, err)
+	}
+	cluster, err := a.Targets.Named(of.Cluster)
+	if err != nil {
+		return deploy.Key{}, "", deploy.Cluster{}, err
+	}
+	list, err := cluster.Target.List(ctx, application)
+	if err != nil {
+		return deploy.Key{}, "", deploy.Cluster{}, err
 	}
 	for _, o := range list {
 		if o.GetKind() != "Pod" || o.GetName() != name {
@@ -145,7 +162,7 @@ func (a *API) findPod(ctx context.Context, application, name, container string) 
 				}
 			}
 		}
-		return deploy.KeyOf(o), container, nil
+		return deploy.KeyOf(o), container, cluster, nil
 	}
-	return deploy.Key{}, "", fmt.Errorf("application %s has no pod %s: %w", application, name, ledger.ErrNotFound)
+	return deploy.Key{}, "", deploy.Cluster{}, fmt.Errorf("application %s has no pod %s: %w", application, name, ledger.ErrNotFound)
 }

@@ -16,6 +16,7 @@ import (
 // live is a target with some objects.
 type live struct {
 	deploy.Target
+	deploy.Pods
 	objects []*unstructured.Unstructured
 }
 
@@ -41,8 +42,12 @@ func TestResourcesSayWhatASyncDeletes(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	a := &API{Target: live{objects: objects}, Apps: &apps.Controller{}}
-	list, err := a.resources(t.Context(), "default/harbour", raw)
+	targets, err := deploy.NewTargets(deploy.Cluster{Place: deploy.Place{Name: deploy.InCluster, Server: deploy.InClusterServer}, Target: live{objects: objects}, Pods: live{}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	a := &API{Targets: targets, Apps: &apps.Controller{}}
+	list, err := a.resources(t.Context(), deploy.ApplicationRow{Namespace: "default", Name: "harbour", Resources: raw})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -57,7 +62,7 @@ func TestResourcesSayWhatASyncDeletes(t *testing.T) {
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Error(diff)
 	}
-	if _, err := a.resources(t.Context(), "default/harbour", nil); err != nil {
+	if _, err := a.resources(t.Context(), deploy.ApplicationRow{Namespace: "default", Name: "harbour"}); err != nil {
 		t.Errorf("before anything was compared: %v", err)
 	}
 }

@@ -26,7 +26,7 @@ func metaUID(s string) types.UID { return types.UID(s) }
 // Apply implements deploy.Target.
 func (t *Target) Apply(ctx context.Context, wish *unstructured.Unstructured, opt deploy.ApplyOptions) (*unstructured.Unstructured, error) {
 	key := deploy.KeyOf(wish)
-	for _, p := range t.Check(wish) {
+	for _, p := range t.check(wish) {
 		if p.Fatal {
 			return nil, fmt.Errorf("apply %s: %s", key, p.Message)
 		}
@@ -34,11 +34,11 @@ func (t *Target) Apply(ctx context.Context, wish *unstructured.Unstructured, opt
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	old := t.objects[key]
-	if old != nil && old.Application != opt.Application && !opt.Force {
-		return nil, fmt.Errorf("apply %s: it belongs to the application %q; delete it there first, or use force", key, old.Application)
+	if err := old.refuses(opt); err != nil {
+		return nil, fmt.Errorf("apply: %w", err)
 	}
 	if old != nil && old.deleting() {
-		return nil, fmt.Errorf("apply %s: it is being deleted; try again when it is gone", key)
+		return nil, fmt.Errorf("apply %s: %w", key, deploy.ErrLeaving)
 	}
 	next, err := t.next(old, wish, opt)
 	if err != nil {
@@ -70,6 +70,14 @@ func (t *Target) Apply(ctx context.Context, wish *unstructured.Unstructured, opt
 	}
 	t.poke()
 	return next.live.DeepCopy(), nil
+}
+
+// refuses is the [deploy.OwnedError] of an object that another Application owns.
+func (o *object) refuses(opt deploy.ApplyOptions) error {
+	if o == nil || o.Application == "" || o.Application == opt.Application || o.Application == opt.TakeFrom {
+		return nil
+	}
+	return &deploy.OwnedError{Key: o.Key, Owner: o.Application}
 }
 
 func sameMeta(a, b *unstructured.Unstructured) bool {
@@ -234,8 +242,8 @@ func (t *Target) Delete(ctx context.Context, k deploy.Key, opt deploy.ApplyOptio
 	if o == nil || opt.DryRun || o.deleting() {
 		return nil
 	}
-	if opt.Application != "" && o.Application != opt.Application && !opt.Force {
-		return fmt.Errorf("delete %s: it belongs to the application %q", k, o.Application)
+	if err := o.refuses(opt); err != nil && opt.Application != "" {
+		return fmt.Errorf("delete: %w", err)
 	}
 	t.o.Fault("delete")
 	if err := t.markDeleted(ctx, o, opt.Cause); err != nil {

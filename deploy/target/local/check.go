@@ -1,8 +1,10 @@
 package local
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
+	"slices"
 
 	appsv1 "k8s.io/api/apps/v1"
 	batchv1 "k8s.io/api/batch/v1"
@@ -14,6 +16,28 @@ import (
 	"github.com/tiphys/tiphys/executor"
 )
 
+// kinds are those that can be applied.
+var kinds = []deploy.Kind{{Kind: "Namespace"}, {Kind: "ConfigMap", Namespaced: true}, {Kind: "ServiceAccount", Namespaced: true}, {Kind: "Secret", Namespaced: true},
+	{Group: "apps", Kind: "Deployment", Namespaced: true}, {Kind: "Pod", Namespaced: true}, {Group: "batch", Kind: "Job", Namespaced: true},
+	{Kind: "Service", Namespaced: true}, {Group: "networking.k8s.io", Kind: "Ingress", Namespaced: true}}
+
+// Capabilities implements deploy.Target.
+func (t *Target) Capabilities(context.Context) (deploy.Capabilities, error) {
+	return deploy.Capabilities{Version: "1", Kinds: slices.Clone(kinds)}, nil
+}
+
+// Check implements deploy.Target.
+func (t *Target) Check(ctx context.Context, objects []*unstructured.Unstructured) ([]deploy.Problem, error) {
+	var found []deploy.Problem
+	for _, o := range objects {
+		if err := ctx.Err(); err != nil {
+			return nil, fmt.Errorf("check objects: %w", err)
+		}
+		found = append(found, t.check(o)...)
+	}
+	return found, nil
+}
+
 type checker struct {
 	t        *Target
 	key      deploy.Key
@@ -24,8 +48,7 @@ func (c *checker) say(fatal bool, path, format string, args ...any) {
 	c.problems = append(c.problems, deploy.Problem{Key: c.key, Path: path, Message: fmt.Sprintf(format, args...), Fatal: fatal})
 }
 
-// Check implements deploy.Target.
-func (t *Target) Check(o *unstructured.Unstructured) []deploy.Problem {
+func (t *Target) check(o *unstructured.Unstructured) []deploy.Problem {
 	c := &checker{t: t, key: deploy.KeyOf(o)}
 	gvk := o.GroupVersionKind()
 	if o.GetName() == "" {

@@ -99,7 +99,10 @@ type Target struct {
 	closed   bool
 }
 
-var _ deploy.Target = (*Target)(nil)
+var (
+	_ deploy.Target = (*Target)(nil)
+	_ deploy.Pods   = (*Target)(nil)
+)
 
 // Open reads the objects from the ledger, attaches to their pods and goes on with what was under way.
 func Open(ctx context.Context, o Options) (*Target, error) {

@@ -440,8 +440,8 @@ func TestCheck(t *testing.T) {
 		if err := yaml.Unmarshal([]byte(manifest), &o.Object); err != nil {
 			t.Fatal(err)
 		}
-		problems := m.Check(o)
-		if len(problems) == 0 || !strings.Contains(problems[0].Message, want) {
+		problems, err := m.Check(t.Context(), []*unstructured.Unstructured{o})
+		if err != nil || len(problems) == 0 || !strings.Contains(problems[0].Message, want) {
 			t.Errorf("got %v, want %q", problems, want)
 		}
 	}

@@ -105,7 +105,11 @@ func ownership(t *testing.T, target deploy.Target) {
 	if err := target.Delete(t.Context(), deploy.KeyOf(configMap("")), other); err == nil {
 		t.Error("another application deleted it")
 	}
-	other.Force = true
+	var owned *deploy.OwnedError
+	if _, err := target.Apply(t.Context(), configMap("2"), other); !errors.As(err, &owned) || owned.Owner != application {
+		t.Errorf("the refusal does not name the owner: %v", err)
+	}
+	other.TakeFrom = application
 	apply(t, target, configMap("2"), other)
 }
 
@@ -135,12 +139,12 @@ func remove(t *testing.T, target deploy.Target) {
 }
 
 func check(t *testing.T, target deploy.Target) {
-	if problems := target.Check(configMap("1")); len(problems) != 0 {
-		t.Errorf("a ConfigMap has problems: %v", problems)
+	if problems, err := target.Check(t.Context(), []*unstructured.Unstructured{configMap("1")}); err != nil || len(problems) != 0 {
+		t.Errorf("a ConfigMap has problems: %v %v", problems, err)
 	}
 	unknown := &unstructured.Unstructured{Object: map[string]any{"apiVersion": "example.invalid/v1", "kind": "Nothing", "metadata": map[string]any{"name": "x"}}}
-	problems := target.Check(unknown)
-	if len(problems) == 0 || !problems[0].Fatal || problems[0].Message == "" {
+	problems, err := target.Check(t.Context(), []*unstructured.Unstructured{unknown})
+	if err != nil || len(problems) == 0 || !problems[0].Fatal || problems[0].Message == "" {
 		t.Errorf("an unknown kind: %v", problems)
 	}
 	if _, err := target.Apply(t.Context(), unknown, deploy.ApplyOptions{Application: application}); err == nil {

@@ -1,0 +1,45 @@
+package apps
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+
+	"github.com/tiphys/tiphys/deploy"
+	"github.com/tiphys/tiphys/ledger"
+)
+
+// apply applies one object. What another Application owns is taken over only where this one may.
+func (w *worker) apply(ctx context.Context, o *unstructured.Unstructured, opt deploy.ApplyOptions) (*unstructured.Unstructured, error) {
+	made, err := w.cluster.Target.Apply(ctx, o, opt)
+	var owned *deploy.OwnedError
+	if !errors.As(err, &owned) {
+		return made, err
+	}
+	if take, other := w.mayTake(ctx, owned.Owner); other != nil || !take {
+		return nil, errors.Join(err, other)
+	}
+	opt.TakeFrom = owned.Owner
+	return w.cluster.Target.Apply(ctx, o, opt)
+}
+
+// mayTake says whether objects of an owner may become this Application's: those of one that is not there any more, and, with the
+// sync option Force=true of this Application, those of one in the same project. An object's own annotation is not asked: who
+// writes a manifest has no say over what others own.
+func (w *worker) mayTake(ctx context.Context, owner string) (bool, error) {
+	row, err := w.c.o.Ledger.Row(ctx, deploy.TableApplication, owner)
+	if errors.Is(err, ledger.ErrNotFound) {
+		return true, nil
+	}
+	var other deploy.ApplicationRow
+	if err == nil {
+		err = json.Unmarshal(row.Body, &other)
+	}
+	if err != nil {
+		return false, fmt.Errorf("read application %s: %w", owner, err)
+	}
+	return w.options(w.row.Asked == nil).Force && projectOf(w.row.Spec) == projectOf(other.Spec), nil
+}

@@ -1,0 +1,47 @@
+package apps
+
+import (
+	"context"
+	"encoding/json"
+
+	"github.com/tiphys/tiphys/event"
+	"github.com/tiphys/tiphys/manifest"
+)
+
+// Definition is a declared object, as far as this package needs it.
+type Definition struct {
+	Kind, Namespace, Name, Origin, Digest string
+	Object                                json.RawMessage
+	// Seq is the entry of its last change.
+	Seq int64
+}
+
+// Definitions are what is declared. Methods are safe for concurrent use.
+type Definitions interface {
+	// List gives what is declared of a kind: Application, ApplicationSet, AppProject, ConfigMap.
+	List(ctx context.Context, kind string) ([]Definition, error)
+}
+
+// Repositories reads any Git repository by its URL. Methods are safe for concurrent use and end with their context.
+type Repositories interface {
+	// Checkout gives a folder with a repository at a revision (branch, tag, commit or HEAD), readable for others, and
+	// the commit's full hash. The folder stays until release is called.
+	Checkout(ctx context.Context, url, revision string) (dir, sha string, release func(), err error)
+	// DefaultBranch gives the name of the branch that HEAD is.
+	DefaultBranch(ctx context.Context, url string) (string, error)
+}
+
+// Forges knows the merge requests of every forge. Methods are safe for concurrent use and end with their context.
+type Forges interface {
+	// PullRequests lists the open merge requests of a repository; kind is gitlab, github, gitea or tiphys. An error that
+	// is forge.ErrNotFound means that there is no such repository.
+	PullRequests(ctx context.Context, kind, repo string, f manifest.PullRequestForge) ([]event.PullRequest, error)
+	// Wakes are the kinds of entries that tell of changed merge requests, beside those of events.
+	Wakes() []string
+}
+
+// Front is where deployed applications are reached.
+type Front interface {
+	// URL is the address of a host that an Ingress names.
+	URL(host string) string
+}

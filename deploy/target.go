@@ -1,0 +1,123 @@
+package deploy
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"time"
+
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+)
+
+// ApplyOptions say how an object is applied or deleted and on whose behalf.
+type ApplyOptions struct {
+	// Application owns the object: namespace/name. An object of another one is refused with an [OwnedError], but for TakeFrom.
+	// An object that nobody owns becomes its own. Empty is nobody: then Delete asks for no owner.
+	Application string
+	// TakeFrom is the Application whose object may be taken over, or deleted. It is named, so that an owner who came in between
+	// is refused.
+	TakeFrom string
+	// Cause is the ledger sequence of the sync that asks.
+	Cause int64
+	// Replace recreates instead of changing in place.
+	Replace bool
+	// Force recreates what cannot be changed in place. It takes nothing from another Application.
+	Force bool
+	// DryRun changes nothing and returns what would be.
+	DryRun bool
+}
+
+// Target is one cluster where Applications run: this machine (deploy/target/local) or a Kubernetes cluster. Objects are in
+// Kubernetes' shape, with a status in Kubernetes' shape, on every target, so that planning and health are one piece
+// of code. Methods are safe for concurrent use and end with their context. Every implementation runs the suite in
+// deploy/target/targettest.
+type Target interface {
+	// Capabilities says what the target can do now.
+	Capabilities(ctx context.Context) (Capabilities, error)
+	// Check says what of these objects cannot be had here, before anything is applied. It changes nothing.
+	Check(ctx context.Context, objects []*unstructured.Unstructured) ([]Problem, error)
+	// Apply creates or changes an object and returns it as it now is. It returns when the wish is on record;
+	// status follows. A wish that is there already changes nothing. An object that is being deleted is refused with [ErrLeaving].
+	Apply(ctx context.Context, o *unstructured.Unstructured, opt ApplyOptions) (*unstructured.Unstructured, error)
+	// Delete asks for an object to go. It is gone when Get says ErrNotFound. Deleting what is not there is no error. A Namespace
+	// in which another Application has objects is refused with a [SharedError].
+	Delete(ctx context.Context, k Key, opt ApplyOptions) error
+	// Get gives the live object with its status; ErrNotFound if there is none.
+	Get(ctx context.Context, k Key) (*unstructured.Unstructured, error)
+	// List gives every live object of an application, children (ReplicaSets, Pods) included, owners before what
+	// they own. An empty application lists everything. The resourceVersion of an object changes whenever anything of it does.
+	List(ctx context.Context, application string) ([]*unstructured.Unstructured, error)
+	// Changes delivers keys of objects whose state changed; the same channel at each call. It is a hint.
+	Changes() <-chan Change
+	Close() error
+}
+
+// Pods answers questions about the pods of a target.
+type Pods interface {
+	// Logs reads a pod's container log; Previous asks for the instance before the last restart. An empty container is the first.
+	// A pod, a container or an instance that is not there is ErrNotFound. Whoever reads closes it.
+	Logs(ctx context.Context, pod Key, container string, o LogOptions) (io.ReadCloser, error)
+}
+
+// Capabilities are what a target can do.
+type Capabilities struct {
+	// Version stands for everything that decides how a wish is completed and what is refused, beside the wish and the live object:
+	// what a dry run said under one version says nothing about another.
+	Version string
+	// Kinds are those that can be applied.
+	Kinds []Kind
+}
+
+// Kind is a kind of objects on a target.
+type Kind struct {
+	Group, Kind string
+	Namespaced  bool
+}
+
+// Kind gives what a target says of a kind; false if it cannot be applied there.
+func (c Capabilities) Kind(group, kind string) (Kind, bool) {
+	for _, k := range c.Kinds {
+		if k.Group == group && k.Kind == kind {
+			return k, true
+		}
+	}
+	return Kind{}, false
+}
+
+// Change says that an object of an application changed.
+type Change struct {
+	Application string
+	Key         Key
+	Time        time.Time
+}
+
+// LogOptions select from a log.
+type LogOptions struct {
+	Follow   bool
+	Previous bool
+	// Tail is the number of last lines; 0 means all.
+	Tail int
+}
+
+// OwnedError says that an object belongs to another Application.
+type OwnedError struct {
+	Key Key
+	// Owner is the Application that has it: namespace/name.
+	Owner string
+}
+
+func (e *OwnedError) Error() string {
+	return fmt.Sprintf("%s %s belongs to the application %q: remove it from one of the two, or let this one take it over with the sync option Force=true",
+		e.Key.Kind, e.Key.Name, e.Owner)
+}
+
+// SharedError says that a Namespace cannot be deleted because others have objects in it.
+type SharedError struct {
+	Namespace string
+	// Applications are the others: namespace/name, sorted.
+	Applications []string
+}
+
+func (e *SharedError) Error() string {
+	return fmt.Sprintf("namespace %s stays: objects of %v are in it", e.Namespace, e.Applications)
+}
