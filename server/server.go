@@ -306,9 +306,15 @@ func (s *Server) Serve(ctx context.Context) error {
 	<-ctx.Done()
 	drain, done := context.WithTimeout(context.WithoutCancel(ctx), drainTimeout)
 	defer done()
-	_ = web.Shutdown(drain)
-	_ = web.Close()
-	_ = stepServer.Close()
+	s.gate.EndStreams()
+	var ending sync.WaitGroup
+	for _, srv := range []*http.Server{web, stepServer} {
+		ending.Go(func() {
+			_ = srv.Shutdown(drain) // what has not ended by then is broken off
+			_ = srv.Close()
+		})
+	}
+	ending.Wait()
 	wg.Wait()
 	if cause := context.Cause(ctx); !errors.Is(cause, context.Canceled) {
 		return cause

@@ -64,8 +64,8 @@ func (a *API) Routes() []gate.Route {
 	get := func(pattern string, h http.HandlerFunc) gate.Route {
 		return gate.Route{Pattern: "GET " + pattern, Access: gate.User, Timeout: quick, Handle: h}
 	}
-	stream := func(pattern string, h http.HandlerFunc) gate.Route {
-		return gate.Route{Pattern: "GET " + pattern, Access: gate.User, Handle: h}
+	stream := func(pattern string, endless func(*http.Request) bool, h http.HandlerFunc) gate.Route {
+		return gate.Route{Pattern: "GET " + pattern, Access: gate.User, Endless: endless, Handle: h}
 	}
 	send := func(method, pattern string, body int64, h http.HandlerFunc) gate.Route {
 		return gate.Route{Pattern: method + " " + pattern, Access: gate.User, Body: body, Timeout: quick, Handle: h}
@@ -78,17 +78,17 @@ func (a *API) Routes() []gate.Route {
 		get("/api/v1/runs", a.listRuns),
 		get("/api/v1/runs/{namespace}/{name}", a.getRun),
 		get("/api/v1/runs/{namespace}/{name}/manifest", a.getManifest),
-		stream("/api/v1/runs/{namespace}/{name}/log/{node}", a.runLog),
+		stream("/api/v1/runs/{namespace}/{name}/log/{node}", gate.Following("follow"), a.runLog),
 
 		get("/api/v1/workflows/{namespace}", a.argoList),
 		send("POST", "/api/v1/workflows/{namespace}", manifests, a.argoCreate),
 		send("POST", "/api/v1/workflows/{namespace}/submit", small, a.argoSubmit),
 		send("POST", "/api/v1/workflows/{namespace}/lint", manifests, a.argoLint),
 		get("/api/v1/workflows/{namespace}/{name}", a.argoGet),
-		stream("/api/v1/workflows/{namespace}/{name}/log", a.argoLog),
+		stream("/api/v1/workflows/{namespace}/{name}/log", gate.Following("logOptions.follow"), a.argoLog),
 		send("PUT", "/api/v1/workflows/{namespace}/{name}/{verb}", small, a.argoVerb),
 		send("DELETE", "/api/v1/workflows/{namespace}/{name}", 0, a.argoDelete),
-		stream("/api/v1/workflow-events/{namespace}", a.argoWatch),
+		stream("/api/v1/workflow-events/{namespace}", gate.Always, a.argoWatch),
 
 		get("/api/v1/definitions", a.listDefinitions),
 		get("/api/v1/definitions/{kind}/{namespace}/{name}", a.getDefinition),
@@ -99,7 +99,7 @@ func (a *API) Routes() []gate.Route {
 		get("/api/v1/trail", a.trail),
 		get("/api/v1/ledger/head", a.ledgerHead),
 		send("POST", "/api/v1/ledger/verify", small, a.ledgerVerify),
-		stream("/api/v1/stream", a.stream),
+		stream("/api/v1/stream", gate.Always, a.stream),
 	}...)
 }
 

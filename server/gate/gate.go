@@ -47,6 +47,9 @@ type Route struct {
 	Body int64
 	// Timeout bounds the handler; 0 means that it streams and bounds itself.
 	Timeout time.Duration
+	// Endless tells which requests would go on for ever: they end when the server stops. nil means that each ends by itself
+	// and is waited for.
+	Endless func(*http.Request) bool
 	Handle  http.HandlerFunc
 }
 
@@ -87,6 +90,9 @@ type Gate struct {
 	alive   func(context.Context, steptoken.Claims) bool
 	session [32]byte
 	now     func() time.Time
+	// streams ends the requests of which Route.Endless is true.
+	streams    context.Context
+	endStreams context.CancelFunc
 }
 
 // Options of a Gate.
@@ -109,6 +115,7 @@ func New(o Options) (*Gate, error) {
 	if g.local == "" {
 		g.local = "local"
 	}
+	g.streams, g.endStreams = context.WithCancel(context.Background())
 	if _, err := rand.Read(g.session[:]); err != nil {
 		return nil, fmt.Errorf("make session key: %w", err)
 	}
@@ -120,6 +127,7 @@ var (
 	errNoToken  = errors.New("this needs a token: send Authorization: Bearer TOKEN, or log in")
 	errBadToken = errors.New("the token is not valid")
 	errOrigin   = errors.New("the request comes from another site")
+	errStopping = errors.New("the server stops")
 	errStep     = errors.New("a step's token is not enough for this")
 )
 
@@ -153,8 +161,28 @@ func (g *Gate) Wrap(r Route) http.Handler {
 			ctx, cancel = context.WithTimeoutCause(ctx, r.Timeout, fmt.Errorf("the request took longer than %s", r.Timeout))
 			defer cancel()
 		}
+		if r.Endless != nil && r.Endless(req) {
+			var cancel context.CancelCauseFunc
+			ctx, cancel = context.WithCancelCause(ctx)
+			defer cancel(nil)
+			defer context.AfterFunc(g.streams, func() { cancel(errStopping) })()
+		}
 		h.ServeHTTP(w, req.WithContext(ctx))
 	})
+}
+
+// EndStreams ends, now and from now on, the requests that would go on for ever. Their clients ask the next server.
+func (g *Gate) EndStreams() { g.endStreams() }
+
+// Always is [Route.Endless] of a route that only streams.
+func Always(*http.Request) bool { return true }
+
+// Following is [Route.Endless] of a log: endless if the query parameter asks to follow it.
+func Following(parameter string) func(*http.Request) bool {
+	return func(r *http.Request) bool {
+		v := r.URL.Query().Get(parameter)
+		return v == "1" || v == "true"
+	}
 }
 
 func (g *Gate) admit(req *http.Request, access Access) (Identity, error) {
