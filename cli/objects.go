@@ -13,7 +13,7 @@ import (
 	"sigs.k8s.io/yaml"
 
 	"github.com/tiphys/tiphys/manifest"
-	"github.com/tiphys/tiphys/server"
+	"github.com/tiphys/tiphys/wire"
 	"github.com/tiphys/tiphys/workflow"
 )
 
@@ -192,7 +192,7 @@ Exit status: 0 no faults (there may be warnings), 2 faults.`,
 			if err != nil && !manifest.Failed(diags) {
 				return usage(err)
 			}
-			diags = append(diags, made.placeAll(server.Lint(objects))...)
+			diags = append(diags, made.placeAll(wire.Lint(objects))...)
 			for _, d := range diags {
 				fmt.Fprintf(std.Err, "%s: %s\n", d.Severity, d.Error())
 			}

@@ -17,7 +17,7 @@ import (
 	"github.com/tiphys/tiphys/control/runs"
 	"github.com/tiphys/tiphys/manifest"
 	"github.com/tiphys/tiphys/pipeline"
-	"github.com/tiphys/tiphys/server"
+	"github.com/tiphys/tiphys/wire"
 	"github.com/tiphys/tiphys/workflow"
 )
 
@@ -120,9 +120,9 @@ func runAll(ctx context.Context, std IO, o runOptions, objects []manifest.Object
 	if err != nil {
 		return usage(err)
 	}
-	host := server.HostImages{}
+	host := wire.HostImages{}
 	if o.hostImages != "" {
-		if host, err = server.ReadHostImages(o.hostImages); err != nil {
+		if host, err = wire.ReadHostImages(o.hostImages); err != nil {
 			return usage(err)
 		}
 	}
@@ -130,7 +130,7 @@ func runAll(ctx context.Context, std IO, o runOptions, objects []manifest.Object
 	if o.verbose {
 		level = std.Err
 	}
-	m, err := server.OpenMachine(ctx, server.MachineOptions{
+	m, err := wire.OpenMachine(ctx, wire.MachineOptions{
 		Data: o.data, Mirrors: mirrors, Log: logger(level, true), Ephemeral: o.data == "", Objects: definitions.NewMemory(objects),
 		Host: o.executor == runs.ExecutorHost, HostFiles: host.Files, HostCommand: host.Command,
 	})
@@ -165,7 +165,7 @@ func runAll(ctx context.Context, std IO, o runOptions, objects []manifest.Object
 // endGrace is how long an interrupted run may take to stop its steps.
 const endGrace = 30 * time.Second
 
-func runOne(ctx context.Context, std IO, o runOptions, m *server.Machine, s runs.Submission) (workflow.Run, error) {
+func runOne(ctx context.Context, std IO, o runOptions, m *wire.Machine, s runs.Submission) (workflow.Run, error) {
 	run, err := m.Runs.Submit(ctx, s)
 	if err != nil {
 		return run, err

@@ -17,7 +17,7 @@ import (
 	"github.com/tiphys/tiphys/control/runs"
 	"github.com/tiphys/tiphys/executor/local"
 	"github.com/tiphys/tiphys/secret"
-	"github.com/tiphys/tiphys/server"
+	"github.com/tiphys/tiphys/wire"
 )
 
 // defaultListen is loopback: nothing listens beyond it without authentication.
@@ -71,7 +71,7 @@ func runServe(ctx context.Context, std IO, o serveOptions) (err error) {
 	ctx, stop := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	began := time.Now()
-	s, err := server.Open(ctx, opt)
+	s, err := wire.Open(ctx, opt)
 	if err != nil {
 		return err
 	}
@@ -84,8 +84,8 @@ func runServe(ctx context.Context, std IO, o serveOptions) (err error) {
 	return s.Serve(ctx)
 }
 
-func (o serveOptions) server(std IO) (server.Options, error) {
-	opt := server.Options{
+func (o serveOptions) server(std IO) (wire.Options, error) {
+	opt := wire.Options{
 		Config: o.config, Listen: o.listen, Host: o.executor == runs.ExecutorHost, Name: o.name, Version: Version,
 		Network: local.Network{Bridge: o.bridge, Subnet: o.subnet}, Log: logger(std.Err, o.verbose), Fault: std.Fault,
 	}
@@ -103,11 +103,11 @@ func (o serveOptions) server(std IO) (server.Options, error) {
 	if opt.Mirrors, err = parameters(o.mirrors); err != nil {
 		return opt, err
 	}
-	if opt.HostRepos, err = server.ParseHostRepos(o.hostRepos); err != nil {
+	if opt.HostRepos, err = wire.ParseHostRepos(o.hostRepos); err != nil {
 		return opt, fmt.Errorf("--host-repos: %w", err)
 	}
 	if o.hostImages != "" {
-		if opt.Images, err = server.ReadHostImages(o.hostImages); err != nil {
+		if opt.Images, err = wire.ReadHostImages(o.hostImages); err != nil {
 			return opt, err
 		}
 	}

@@ -9,8 +9,8 @@ import (
 	"github.com/tiphys/tiphys/ledger"
 )
 
-// collector reads the ledger when it is asked.
-type collector struct {
+// LedgerMetrics reads the ledger when it is asked. Create it with NewLedgerMetrics.
+type LedgerMetrics struct {
 	ledger  ledger.Reader
 	entries *prometheus.Desc
 	live    *prometheus.Desc
@@ -18,8 +18,9 @@ type collector struct {
 	dead    *prometheus.Desc
 }
 
-func newCollector(l ledger.Reader) *collector {
-	return &collector{
+// NewLedgerMetrics returns the metrics of what a ledger holds.
+func NewLedgerMetrics(l ledger.Reader) *LedgerMetrics {
+	return &LedgerMetrics{
 		ledger:  l,
 		entries: prometheus.NewDesc("tiphys_ledger_entries", "Entries in the ledger.", nil, nil),
 		live:    prometheus.NewDesc("tiphys_runs_live", "Runs that have not ended, by phase (at most 1000 each).", []string{"phase"}, nil),
@@ -29,7 +30,7 @@ func newCollector(l ledger.Reader) *collector {
 }
 
 // Describe implements prometheus.Collector.
-func (c *collector) Describe(ch chan<- *prometheus.Desc) {
+func (c *LedgerMetrics) Describe(ch chan<- *prometheus.Desc) {
 	ch <- c.entries
 	ch <- c.live
 	ch <- c.waiting
@@ -37,7 +38,7 @@ func (c *collector) Describe(ch chan<- *prometheus.Desc) {
 }
 
 // Collect implements prometheus.Collector. What cannot be read is left out.
-func (c *collector) Collect(ch chan<- prometheus.Metric) {
+func (c *LedgerMetrics) Collect(ch chan<- prometheus.Metric) {
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 	defer cancel()
 	if head, err := c.ledger.Head(ctx); err == nil {
@@ -50,7 +51,7 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 	c.count(ctx, ch, c.dead, "firing", "dead")
 }
 
-func (c *collector) count(ctx context.Context, ch chan<- prometheus.Metric, d *prometheus.Desc, table, state string, labels ...string) {
+func (c *LedgerMetrics) count(ctx context.Context, ch chan<- prometheus.Metric, d *prometheus.Desc, table, state string, labels ...string) {
 	rows, err := c.ledger.List(ctx, ledger.Query{Table: table, States: []string{state}, Limit: 1000})
 	if err == nil {
 		ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, float64(len(rows)), labels...)

@@ -11,7 +11,7 @@ import (
 
 	"github.com/tiphys/tiphys/manifest"
 	"github.com/tiphys/tiphys/pipeline"
-	"github.com/tiphys/tiphys/server"
+	"github.com/tiphys/tiphys/wire"
 )
 
 // TestPipelines runs every program of docs/pipelines.md: each makes a faultless manifest, and the first in each language the same one.
@@ -31,7 +31,7 @@ func TestPipelines(t *testing.T) {
 			}
 		}
 		objects, diags := manifest.Decode("of "+language, made)
-		if diags = append(diags, server.Lint(objects)...); len(diags) > 0 {
+		if diags = append(diags, wire.Lint(objects)...); len(diags) > 0 {
 			t.Errorf("%s: %v in\n%s", language, diags, code)
 		}
 		if first[language] == "" {

@@ -12,7 +12,7 @@ import (
 	"github.com/tiphys/tiphys/control/definitions"
 	runsroom "github.com/tiphys/tiphys/control/runs"
 	"github.com/tiphys/tiphys/manifest"
-	"github.com/tiphys/tiphys/server"
+	"github.com/tiphys/tiphys/wire"
 	"github.com/tiphys/tiphys/workflow"
 )
 
@@ -32,7 +32,7 @@ type step struct {
 // driver drives one case on a machine of its own, as a server does: a Workflow is an object there before anybody
 // judges it, so a bad one becomes a run that failed.
 type driver struct {
-	machine *server.Machine
+	machine *wire.Machine
 	dir     string
 	c       workflowCase
 	name    string // of the run submitted last
@@ -48,11 +48,11 @@ func driveCase(t *testing.T, dir, standIns string, c workflowCase) error {
 	if err != nil {
 		return err
 	}
-	host, err := server.ReadHostImages(standIns)
+	host, err := wire.ReadHostImages(standIns)
 	if err != nil {
 		return err
 	}
-	d.machine, err = server.OpenMachine(ctx, server.MachineOptions{
+	d.machine, err = wire.OpenMachine(ctx, wire.MachineOptions{
 		Ephemeral: true, Host: true, HostFiles: host.Files, HostCommand: host.Command, Objects: definitions.NewMemory(objects),
 	})
 	if err != nil {

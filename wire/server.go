@@ -1,4 +1,4 @@
-package server
+package wire
 
 import (
 	"context"
@@ -14,8 +14,11 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	"github.com/tiphys/tiphys/access/steptoken"
 	"github.com/tiphys/tiphys/artifact/image"
+	"github.com/tiphys/tiphys/control"
 	"github.com/tiphys/tiphys/control/apps"
 	"github.com/tiphys/tiphys/control/crons"
 	"github.com/tiphys/tiphys/control/definitions"
@@ -29,8 +32,11 @@ import (
 	"github.com/tiphys/tiphys/executor/local"
 	"github.com/tiphys/tiphys/ledger"
 	"github.com/tiphys/tiphys/secret"
+	"github.com/tiphys/tiphys/server"
+	"github.com/tiphys/tiphys/server/api"
 	"github.com/tiphys/tiphys/server/gate"
 	"github.com/tiphys/tiphys/server/steps"
+	"github.com/tiphys/tiphys/web"
 )
 
 // Options of a Server.
@@ -77,6 +83,8 @@ type Server struct {
 	box      *secret.Box
 	registry *image.Registry
 	sweeper  *sweeper
+	port     *server.Port
+	services *control.Group
 	room     func(dir string) (free, size uint64)
 	reports  chan executor.Report
 	closers  []func() error
@@ -93,7 +101,7 @@ func Open(ctx context.Context, o Options) (_ *Server, err error) {
 			err = errors.Join(err, s.Close())
 		}
 	}()
-	for _, open := range []func(context.Context) error{s.lockData, s.listen, s.openNetwork, s.openMachine, s.openGit, s.openEvents, s.openDeploy, s.openGate} {
+	for _, open := range []func(context.Context) error{s.lockData, s.listen, s.openNetwork, s.openMachine, s.openGit, s.openEvents, s.openDeploy, s.openGate, s.openPort} {
 		if err := open(ctx); err != nil {
 			return s, err
 		}
@@ -138,7 +146,7 @@ func (s *Server) URL() string {
 	return "http://" + net.JoinHostPort(host, port)
 }
 
-func (s *Server) port() string {
+func (s *Server) portNumber() string {
 	_, port, _ := net.SplitHostPort(s.listener.Addr().String())
 	return port
 }
@@ -239,6 +247,24 @@ func (s *Server) openGate(ctx context.Context) (err error) {
 	return err
 }
 
+// openPort puts what was opened behind the routes of the one port.
+func (s *Server) openPort(context.Context) error {
+	host, _, _ := net.SplitHostPort(s.o.Listen)
+	s.services = s.loops()
+	s.port = server.New(server.Options{
+		Names: server.Names{Registry: RegistryHost, Listen: host, Public: s.o.Name, Guarded: !s.o.Token.IsZero()},
+		Gate:  s.gate, Steps: s.steps,
+		API: &api.API{
+			Ledger: s.machine.Ledger, Runs: s.machine.Runs, Definitions: s.defs, Logs: s.machine, Events: s.events, Remote: s.remote,
+			Apps: s.apps, Targets: s.targets, Crons: s.crons, Keys: s.o.Data, Version: s.o.Version, Trouble: s.trouble, Log: s.o.Log, Now: s.o.Now,
+		},
+		Webhooks: s.events, Git: s.remote.Handler(), Registry: s.registry, Screens: web.Handler(), Applications: s.target.Proxy(),
+		Ledger: s.machine.Ledger, Services: s.services,
+		Collectors: []prometheus.Collector{server.NewLedgerMetrics(s.machine.Ledger), s.sweeper},
+	})
+	return nil
+}
+
 func localUser() string {
 	if u := os.Getenv("USER"); u != "" {
 		return u
@@ -270,40 +296,53 @@ const (
 	drainTimeout   = 10 * time.Second
 )
 
+// loops is everything that loops, in the order of its start.
+func (s *Server) loops() *control.Group {
+	services := []control.Service{
+		disk{s},
+		eventsService{s.events},
+		control.Loop("runs", s.machine.Runs.Run),
+		control.Loop("schedules", s.crons.Run),
+		control.Loop("applications", s.apps.Run),
+		control.Loop("sweeps", s.sweeper.Run),
+		control.Loop("git", func(ctx context.Context) error { return s.remote.Run(ctx, reconcileEvery) }),
+	}
+	if s.o.Config != "" {
+		services = append(services, control.Loop("definitions", definitions.NewFolder(s.o.Config, s.defs, s.o.Log).Run))
+	}
+	return control.NewGroup(control.GroupOptions{Now: s.o.Now, Log: s.o.Log}, services...)
+}
+
+// eventsService lets whoever delivers as soon as the port answers find the event sources that were there before.
+type eventsService struct{ *events.Controller }
+
+func (eventsService) Name() string                      { return "events" }
+func (e eventsService) Start(ctx context.Context) error { return e.Reload(ctx) }
+func (eventsService) Health() control.Health            { return control.Health{} }
+
 // Serve serves until ctx ends. Steps and applications go on after it.
 func (s *Server) Serve(ctx context.Context) error {
-	ctx, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
-	var wg sync.WaitGroup
-	background := func(what string, f func(context.Context) error) {
-		wg.Go(func() {
-			if err := f(ctx); err != nil && ctx.Err() == nil {
-				s.o.Log.Error("a part of the server ended", "part", what, "error", err)
-				cancel(fmt.Errorf("%s: %w", what, err))
-			}
-		})
-	}
-	// Whoever delivers as soon as the port answers must find the event sources that were there before.
-	if err := s.events.Reload(ctx); err != nil {
+	if err := s.services.Start(ctx); err != nil {
 		return err
 	}
-	s.machine.Start(ctx)
-	background("events", s.events.Run)
-	background("schedules", s.crons.Run)
-	background("applications", s.apps.Run)
-	background("sweeps", s.sweeper.Run)
-	background("git", func(ctx context.Context) error { return s.remote.Run(ctx, reconcileEvery) })
-	if s.o.Config != "" {
-		background("definitions", definitions.NewFolder(s.o.Config, s.defs, s.o.Log).Run)
-	}
+	defer s.services.Stop()
 	stepListener, err := s.stepSocket(ctx)
 	if err != nil {
 		return err
 	}
-	web, stepServer := s.httpServer(s.Handler()), s.httpServer(s.stepHandler())
-	background("port", func(context.Context) error { return serveErr(web.Serve(s.listener)) })
-	background("steps", func(context.Context) error { return serveErr(stepServer.Serve(stepListener)) })
-	<-ctx.Done()
+	web, stepServer := s.httpServer(s.port.Handler()), s.httpServer(s.port.StepHandler())
+	failed := make(chan error, 2)
+	serve := func(what string, h *http.Server, l net.Listener) {
+		if err := h.Serve(l); !errors.Is(err, http.ErrServerClosed) {
+			failed <- fmt.Errorf("%s: %w", what, err)
+		}
+	}
+	go serve("the port", web, s.listener)
+	go serve("the steps' socket", stepServer, stepListener)
+	select {
+	case <-ctx.Done():
+	case err = <-failed:
+	}
 	drain, done := context.WithTimeout(context.WithoutCancel(ctx), drainTimeout)
 	defer done()
 	s.gate.EndStreams()
@@ -315,17 +354,6 @@ func (s *Server) Serve(ctx context.Context) error {
 		})
 	}
 	ending.Wait()
-	wg.Wait()
-	if cause := context.Cause(ctx); !errors.Is(cause, context.Canceled) {
-		return cause
-	}
-	return nil
-}
-
-func serveErr(err error) error {
-	if errors.Is(err, http.ErrServerClosed) {
-		return nil
-	}
 	return err
 }
 

@@ -1,4 +1,4 @@
-package server
+package wire
 
 import (
 	"math"
@@ -11,6 +11,10 @@ import (
 // While the disk is full the server says so to whoever asks whether it is ready.
 func TestReadyTellsOfAFullDisk(t *testing.T) {
 	s := opened(t, Options{})
+	if err := s.services.Start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	defer s.services.Stop()
 	for _, c := range []struct {
 		free, size uint64
 		code       int
@@ -30,7 +34,7 @@ func TestReadyTellsOfAFullDisk(t *testing.T) {
 			return c.free, c.size
 		}
 		w := httptest.NewRecorder()
-		s.ready(w, httptest.NewRequest(http.MethodGet, "/readyz", nil))
+		s.port.Handler().ServeHTTP(w, httptest.NewRequest(http.MethodGet, "http://localhost/readyz", nil))
 		if w.Code != c.code || strings.Contains(w.Body.String(), "is full") != (c.code != http.StatusOK) {
 			t.Errorf("%d of %d bytes are free: %d %s", c.free, c.size, w.Code, w.Body)
 		}

@@ -1,10 +1,13 @@
-package server
+package wire
 
 import (
+	"context"
 	"fmt"
 	"math"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/tiphys/tiphys/control"
 )
 
 // A disk is full for the server when less than this is free: nothing more can be counted on to be recorded. It is an eighth of what
@@ -31,4 +34,21 @@ func (s *Server) trouble() string {
 		return ""
 	}
 	return fmt.Sprintf("the disk of the data folder is full (%d KiB are free): nothing new is recorded until there is room again", free>>10)
+}
+
+// disk is the service that tells of trouble with the disk. It has nothing to do but to be asked.
+type disk struct{ server *Server }
+
+func (disk) Name() string                { return "disk" }
+func (disk) Start(context.Context) error { return nil }
+func (disk) Run(ctx context.Context) error {
+	<-ctx.Done()
+	return nil
+}
+
+func (d disk) Health() control.Health {
+	if t := d.server.trouble(); t != "" {
+		return control.Health{State: control.Failing, Reason: t}
+	}
+	return control.Health{}
 }

@@ -1,4 +1,4 @@
-package server
+package wire
 
 import (
 	"context"
@@ -176,7 +176,7 @@ type (
 )
 
 // URL implements apps.Front.
-func (f front) URL(host string) string { return "http://" + host + ":" + f.s.port() + "/" }
+func (f front) URL(host string) string { return "http://" + host + ":" + f.s.portNumber() + "/" }
 
 // Checkout implements apps.Repositories.
 func (r repositories) Checkout(ctx context.Context, url, revision string) (dir, sha string, release func(), err error) {

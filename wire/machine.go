@@ -1,5 +1,6 @@
-// Package server is the one process: it wires the rooms together and serves them on one port.
-package server
+// Package wire is assembly and nothing else: it says which adapter stands behind which interface, for `tiphys run` (a
+// [Machine]) and for `tiphys serve` (a [Server]).
+package wire
 
 import (
 	"context"

@@ -1,0 +1,152 @@
+// Package server is the one port: which routes there are, who may use each, and what stands behind it. What stands
+// behind it is made elsewhere (wire) and handed in; the port holds no state of its own.
+package server
+
+import (
+	"net"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"github.com/tiphys/tiphys/control"
+	"github.com/tiphys/tiphys/ledger"
+	"github.com/tiphys/tiphys/server/api"
+	"github.com/tiphys/tiphys/server/gate"
+	"github.com/tiphys/tiphys/server/steps"
+)
+
+// Names are the host names under which our own pages answer. Every other name is an application's, or nobody's.
+type Names struct {
+	// Registry is the built-in registry's name in image references.
+	Registry string
+	// Listen is the host that the port listens on, Public the name under which it is reached from elsewhere; both may be
+	// empty. They and plain addresses count only beyond loopback, that is, where Guarded is set.
+	Listen, Public string
+	// Guarded says that callers must prove who they are.
+	Guarded bool
+}
+
+// Options of a Port. All fields are required.
+type Options struct {
+	Names Names
+	Gate  *gate.Gate
+	API   *api.API
+	Steps *steps.API
+	// Webhooks, Git, Registry and Screens serve /webhooks/, /git/, /v2/ and everything else under our own names.
+	Webhooks, Git, Registry, Screens http.Handler
+	// Applications serves every other host name.
+	Applications http.Handler
+	Ledger       ledger.Reader
+	// Services are everything that loops.
+	Services *control.Group
+	// Collectors are the rooms' metrics.
+	Collectors []prometheus.Collector
+}
+
+// Port is the table of routes. Create it with New.
+type Port struct {
+	o       Options
+	metrics http.Handler
+}
+
+// New returns the port's handlers; nothing listens yet.
+func New(o Options) *Port {
+	reg := prometheus.NewRegistry()
+	reg.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	reg.MustRegister(o.Collectors...)
+	return &Port{o: o, metrics: promhttp.HandlerFor(reg, promhttp.HandlerOpts{MaxRequestsInFlight: 4, Timeout: 10 * time.Second})}
+}
+
+// Limits of the routes that are not the API's, in bytes.
+const (
+	webhookBody = 26 << 20 // forges send up to 25 MiB; event sources set lower limits of their own
+	gitBody     = 2 << 30
+	imageBody   = 10 << 30
+)
+
+// routes is the table of the one port: who may use what, how much a body may have, how long it may take.
+func (p *Port) routes() []gate.Route {
+	table := []gate.Route{
+		{Pattern: "GET /healthz", Access: gate.Public, Timeout: time.Second, Handle: func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte("ok\n")) }},
+		{Pattern: "GET /readyz", Access: gate.Public, Timeout: 5 * time.Second, Handle: p.ready},
+		{Pattern: "GET /metrics", Access: gate.User, Timeout: 10 * time.Second, Handle: p.metrics.ServeHTTP},
+		{Pattern: "POST /api/v1/login", Access: gate.Public, Body: 4 << 10, Timeout: 5 * time.Second, Handle: p.o.Gate.Login},
+		{Pattern: "/webhooks/", Access: gate.Public, Body: webhookBody, Timeout: 30 * time.Second, Handle: p.o.Webhooks.ServeHTTP},
+		{Pattern: "/git/", Access: gate.Public, Body: gitBody, Handle: p.o.Git.ServeHTTP},
+		{Pattern: "/v2/", Access: gate.Public, Body: imageBody, Handle: p.o.Registry.ServeHTTP},
+		{Pattern: "/", Access: gate.Public, Timeout: 30 * time.Second, Handle: p.o.Screens.ServeHTTP},
+	}
+	return append(table, p.o.API.Routes()...)
+}
+
+// Handler is the one port: our own pages by our own host names, applications by theirs.
+func (p *Port) Handler() http.Handler {
+	mux := http.NewServeMux()
+	for _, r := range p.routes() {
+		mux.Handle(r.Pattern, p.o.Gate.Wrap(r))
+	}
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if p.o.Names.Ours(r.Host) {
+			mux.ServeHTTP(w, r)
+			return
+		}
+		p.o.Applications.ServeHTTP(w, r)
+	})
+}
+
+// StepHandler is what steps reach: their own routes, and the registry.
+func (p *Port) StepHandler() http.Handler {
+	mux := http.NewServeMux()
+	for _, r := range p.o.Steps.Routes() {
+		mux.Handle(r.Pattern, p.o.Gate.Wrap(r))
+	}
+	registry := gate.Route{Pattern: "/v2/", Access: gate.Step, Body: imageBody, Handle: p.o.Registry.ServeHTTP}
+	mux.Handle(registry.Pattern, p.o.Gate.Wrap(registry))
+	return mux
+}
+
+// Ours tells our own host names, with or without a port, from those of applications. An unknown name is nobody's: the
+// proxy answers 421, so that a name which was made to point here reaches nothing.
+func (n Names) Ours(hostport string) bool {
+	host := hostport
+	if h, _, err := net.SplitHostPort(hostport); err == nil {
+		host = h
+	}
+	if gate.LoopbackHost(host) || strings.EqualFold(host, "tiphys.localhost") || strings.EqualFold(host, n.Registry) {
+		return true
+	}
+	if !n.Guarded {
+		return false
+	}
+	return n.Listen != "" && strings.EqualFold(host, n.Listen) || net.ParseIP(host) != nil || n.Public != "" && strings.EqualFold(host, n.Public)
+}
+
+// ready says whether the server does its work: the record can be read, and everything that loops is well. Each service
+// has a line; the reasons are for callers who proved who they are.
+func (p *Port) ready(w http.ResponseWriter, r *http.Request) {
+	if _, err := p.o.Ledger.Head(r.Context()); err != nil {
+		gate.Fail(w, http.StatusServiceUnavailable, err)
+		return
+	}
+	known := gate.From(r.Context()).Actor != ""
+	code, text := http.StatusOK, "ready\n"
+	for _, s := range p.o.Services.Status() {
+		if !s.Health.Well() {
+			code = http.StatusServiceUnavailable
+		}
+		if !known {
+			s.Health.Reason = ""
+		}
+		text += s.String() + "\n"
+	}
+	if code != http.StatusOK {
+		text = "not " + text
+	}
+	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+	w.WriteHeader(code)
+	_, _ = w.Write([]byte(text))
+}
