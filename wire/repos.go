@@ -15,6 +15,7 @@ import (
 	"github.com/tiphys/tiphys/deploy/render"
 	targetlocal "github.com/tiphys/tiphys/deploy/target/local"
 	"github.com/tiphys/tiphys/event"
+	"github.com/tiphys/tiphys/keeper/front"
 	"github.com/tiphys/tiphys/manifest"
 	"github.com/tiphys/tiphys/pipeline"
 	"github.com/tiphys/tiphys/secret"
@@ -147,9 +148,11 @@ func (s *Server) openDeploy(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
+	s.front = front.New(front.Options{Log: s.o.Log})
+	s.closers = append(s.closers, s.front.Close)
 	s.target, err = targetlocal.Open(ctx, targetlocal.Options{
 		Ledger: s.machine.Ledger, Executor: s.machine.Executor, Reports: s.reports, Box: s.box, DigestKey: digestKey,
-		Names: s.machine.Executor, Addresses: s.addresses(), Now: s.o.Now, Log: s.o.Log, Fault: at("target", s.o.Fault),
+		Names: s.machine.Executor, Front: s.front, Addresses: s.addresses(), Now: s.o.Now, Log: s.o.Log, Fault: at("target", s.o.Fault),
 	})
 	if err != nil {
 		return err
@@ -161,7 +164,7 @@ func (s *Server) openDeploy(ctx context.Context) (err error) {
 	}
 	s.apps = apps.New(apps.Options{
 		Ledger: s.machine.Ledger, Targets: s.targets, Render: render.Child{}.Render,
-		Definitions: declared{s}, Repositories: repositories{s}, Forges: forges{s}, Front: front{s},
+		Definitions: declared{s}, Repositories: repositories{s}, Forges: forges{s}, Front: hosts{s},
 		Now: s.o.Now, Log: s.o.Log,
 	})
 	return nil
@@ -172,11 +175,11 @@ type (
 	declared     struct{ s *Server }
 	repositories struct{ s *Server }
 	forges       struct{ s *Server }
-	front        struct{ s *Server }
+	hosts        struct{ s *Server }
 )
 
 // URL implements apps.Front.
-func (f front) URL(host string) string { return "http://" + host + ":" + f.s.portNumber() + "/" }
+func (f hosts) URL(host string) string { return "http://" + host + ":" + f.s.portNumber() + "/" }
 
 // Checkout implements apps.Repositories.
 func (r repositories) Checkout(ctx context.Context, url, revision string) (dir, sha string, release func(), err error) {

@@ -30,6 +30,7 @@ import (
 	"github.com/tiphys/tiphys/event/forge/builtin"
 	"github.com/tiphys/tiphys/executor"
 	"github.com/tiphys/tiphys/executor/local"
+	"github.com/tiphys/tiphys/keeper/front"
 	"github.com/tiphys/tiphys/ledger"
 	"github.com/tiphys/tiphys/secret"
 	"github.com/tiphys/tiphys/server"
@@ -74,6 +75,7 @@ type Server struct {
 	remote   *builtin.Remote
 	events   *events.Controller
 	crons    *crons.Controller
+	front    *front.Front
 	target   *targetlocal.Target
 	targets  *deploy.Targets
 	apps     *apps.Controller
@@ -258,7 +260,7 @@ func (s *Server) openPort(context.Context) error {
 			Ledger: s.machine.Ledger, Runs: s.machine.Runs, Definitions: s.defs, Logs: s.machine, Events: s.events, Remote: s.remote,
 			Apps: s.apps, Targets: s.targets, Crons: s.crons, Keys: s.o.Data, Version: s.o.Version, Trouble: s.trouble, Log: s.o.Log, Now: s.o.Now,
 		},
-		Webhooks: s.events, Git: s.remote.Handler(), Registry: s.registry, Screens: web.Handler(), Applications: s.target.Proxy(),
+		Webhooks: s.events, Git: s.remote.Handler(), Registry: s.registry, Screens: web.Handler(), Applications: s.front,
 		Ledger: s.machine.Ledger, Services: s.services,
 		Collectors: []prometheus.Collector{server.NewLedgerMetrics(s.machine.Ledger), s.sweeper},
 	})

@@ -24,6 +24,7 @@ import (
 
 	"github.com/tiphys/tiphys/deploy"
 	"github.com/tiphys/tiphys/executor"
+	"github.com/tiphys/tiphys/keeper/front"
 	"github.com/tiphys/tiphys/ledger"
 	"github.com/tiphys/tiphys/secret"
 )
@@ -52,6 +53,14 @@ type Addresses interface {
 	Remove(netip.Addr) error
 }
 
+// Front carries requests to pods. front.Front does it in this process, keeper.Client in one that outlives it.
+type Front interface {
+	// Set replaces what goes where. A table that is refused changes nothing.
+	Set(front.Table) error
+	// Drained waits until nothing is under way to a pod (by uid) which gets nothing new from now on, or until ctx ends.
+	Drained(ctx context.Context, backend string)
+}
+
 // Options of a [Target].
 type Options struct {
 	Ledger   ledger.Ledger
@@ -66,14 +75,14 @@ type Options struct {
 	Names Names
 	// Addresses of Services; nil means 127.88.0.0/16, which pods of a network of their own cannot reach.
 	Addresses Addresses
+	// Front carries requests to the pods; required.
+	Front Front
 	// IngressAddress is shown in the status of Ingresses; "127.0.0.1" if empty.
 	IngressAddress string
 	// Main process environment given to every container: TIPHYS_* and the like.
 	Env map[string]string
-	// ReadyWait is how long a request waits for a ready pod; 5 s if 0.
-	ReadyWait time.Duration
-	Now       func() time.Time
-	Log       *slog.Logger
+	Now func() time.Time
+	Log *slog.Logger
 	// Fault is called at named points, for crash tests: "apply" and "applied" (before and after it is on record), "delete",
 	// "pod-start" and "pod-started" (before and after the executor has it), "pod-end" (it has ended, which is not on record).
 	Fault func(point string)
@@ -87,13 +96,11 @@ type Target struct {
 	work    sync.WaitGroup
 	kick    chan struct{}
 	changes chan deploy.Change
-	proxy   *Proxy
 
 	mu       sync.Mutex
 	objects  map[deploy.Key]*object
 	pods     map[string]*pod // by uid
 	services map[deploy.Key]*service
-	backends map[string]*backend // by pod uid
 	hosts    map[string][]string
 	wake     time.Time
 	closed   bool
@@ -118,9 +125,6 @@ func Open(ctx context.Context, o Options) (*Target, error) {
 	if o.IngressAddress == "" {
 		o.IngressAddress = "127.0.0.1"
 	}
-	if o.ReadyWait == 0 {
-		o.ReadyWait = 5 * time.Second
-	}
 	if o.Reports == nil {
 		o.Reports = o.Executor.Reports()
 	}
@@ -128,8 +132,7 @@ func Open(ctx context.Context, o Options) (*Target, error) {
 		o.Fault = func(string) {}
 	}
 	t := &Target{o: o, kick: make(chan struct{}, 1), changes: make(chan deploy.Change, 256),
-		objects: map[deploy.Key]*object{}, pods: map[string]*pod{}, services: map[deploy.Key]*service{}, backends: map[string]*backend{}}
-	t.proxy = newProxy(o.ReadyWait, o.Log)
+		objects: map[deploy.Key]*object{}, pods: map[string]*pod{}, services: map[deploy.Key]*service{}}
 	if err := t.load(ctx); err != nil {
 		return nil, fmt.Errorf("open local target: %w", err)
 	}
@@ -147,10 +150,7 @@ func Open(ctx context.Context, o Options) (*Target, error) {
 	return t, nil
 }
 
-// Proxy is the HTTP front of every Ingress of this target.
-func (t *Target) Proxy() *Proxy { return t.proxy }
-
-// Close stops looking after the objects. Pods go on.
+// Close stops looking after the objects. Pods go on, and what carries requests to them.
 func (t *Target) Close() error {
 	t.mu.Lock()
 	if t.closed {
@@ -158,13 +158,9 @@ func (t *Target) Close() error {
 		return nil
 	}
 	t.closed = true
-	for _, s := range t.services {
-		s.close()
-	}
 	t.mu.Unlock()
 	t.cancel()
 	t.work.Wait()
-	t.proxy.close()
 	return nil
 }
 

@@ -21,6 +21,7 @@ import (
 	"github.com/tiphys/tiphys/deploy/target/local"
 	"github.com/tiphys/tiphys/deploy/target/targettest"
 	"github.com/tiphys/tiphys/executor"
+	"github.com/tiphys/tiphys/keeper/front"
 	"github.com/tiphys/tiphys/ledger"
 	"github.com/tiphys/tiphys/ledger/sqlite"
 	"github.com/tiphys/tiphys/secret"
@@ -32,6 +33,7 @@ type machine struct {
 	t        testing.TB
 	executor *inProcess
 	ledger   ledger.Ledger
+	front    *front.Front
 }
 
 func newMachine(t testing.TB) *machine {
@@ -40,9 +42,9 @@ func newMachine(t testing.TB) *machine {
 	if err != nil {
 		t.Fatal(err)
 	}
-	m := &machine{t: t, executor: newInProcess(t), ledger: l}
+	m := &machine{t: t, executor: newInProcess(t), ledger: l, front: front.New(front.Options{Wait: 2 * time.Second})}
 	m.open()
-	t.Cleanup(func() { _ = m.Close(); _ = l.Close() })
+	t.Cleanup(func() { _ = m.Close(); _ = m.front.Close(); _ = l.Close() })
 	return m
 }
 
@@ -51,7 +53,7 @@ func (m *machine) open() {
 	if err != nil {
 		m.t.Fatal(err)
 	}
-	target, err := local.Open(m.t.Context(), local.Options{Ledger: m.ledger, Executor: m.executor, Box: box, ReadyWait: 2 * time.Second})
+	target, err := local.Open(m.t.Context(), local.Options{Ledger: m.ledger, Executor: m.executor, Box: box, Front: m.front})
 	if err != nil {
 		m.t.Fatal(err)
 	}
@@ -116,7 +118,7 @@ func (m *machine) awaitHealth(kind, name, status string) {
 
 func (m *machine) request(host, path string) (int, string) {
 	recorder := httptest.NewRecorder()
-	m.Proxy().ServeHTTP(recorder, httptest.NewRequest(http.MethodGet, "http://"+host+path, nil))
+	m.front.ServeHTTP(recorder, httptest.NewRequest(http.MethodGet, "http://"+host+path, nil))
 	return recorder.Code, recorder.Body.String()
 }
 
@@ -204,7 +206,7 @@ func TestRollingUpdateLosesNoRequest(t *testing.T) {
 	m := newMachine(t)
 	m.apply(app("app:v1"))
 	m.awaitHealth("Deployment", "api", health.Healthy)
-	front := httptest.NewServer(m.Proxy())
+	front := httptest.NewServer(m.front)
 	defer front.Close()
 	address := m.get("Service", "api").GetAnnotations()["target.tiphys.dev/address"]
 	ctx, cancel := context.WithCancel(t.Context())

@@ -22,6 +22,7 @@ import (
 	"github.com/tiphys/tiphys/deploy/health"
 	"github.com/tiphys/tiphys/deploy/target/local"
 	executorlocal "github.com/tiphys/tiphys/executor/local"
+	"github.com/tiphys/tiphys/keeper/front"
 	"github.com/tiphys/tiphys/ledger"
 	"github.com/tiphys/tiphys/ledger/sqlite"
 	"github.com/tiphys/tiphys/secret"
@@ -98,7 +99,7 @@ func TestOnThisMachine(t *testing.T) {
 	bridge, podNet := fmt.Sprint("tymach", pid), fmt.Sprintf("100.%d.%d.0/25", 64+pid>>8&63, pid&255)
 	serviceNet := fmt.Sprintf("100.%d.%d.128/25", 64+pid>>8&63, pid&255)
 	var e *executorlocal.Executor
-	m := &machine{t: t, ledger: l, executor: newInProcess(t)}
+	m := &machine{t: t, ledger: l, executor: newInProcess(t), front: front.New(front.Options{})}
 	open := func() {
 		if e, err = executorlocal.New(executorlocal.Options{Dir: filepath.Join(dir, "pods"), Init: filepath.Join(dir, "init"), Images: oneLayer(layer), NoSync: true,
 			Network: executorlocal.Network{Bridge: bridge, Subnet: podNet}}); err != nil {
@@ -107,14 +108,14 @@ func TestOnThisMachine(t *testing.T) {
 		if _, err := e.Network(); err != nil {
 			t.Skipf("SKIPPED: this machine gives pods no network: %v", err)
 		}
-		if m.Target, err = local.Open(t.Context(), local.Options{Ledger: l, Executor: e, Names: e,
+		if m.Target, err = local.Open(t.Context(), local.Options{Ledger: l, Executor: e, Names: e, Front: m.front,
 			Addresses: local.Bridge{Interface: bridge, Prefix: netip.MustParsePrefix(serviceNet)}}); err != nil {
 			t.Fatal(err)
 		}
 	}
 	shut := func() { _ = m.Close(); _ = e.Close() }
 	open()
-	defer func() { shut() }()
+	defer func() { shut(); _ = m.front.Close() }()
 	m.apply("{apiVersion: v1, kind: Namespace, metadata: {name: prod}}")
 	m.apply(service("api", "[{name: VERSION, value: api1}]"))
 	m.apply(service("web", "[{name: VERSION, value: web1}, {name: NEXT, value: 'http://api/'}]"))
@@ -134,7 +135,7 @@ func TestOnThisMachine(t *testing.T) {
 	if after := pods(t, m); after != before {
 		t.Errorf("pods before the restart %s, after it %s", before, after)
 	}
-	front := httptest.NewServer(m.Proxy())
+	front := httptest.NewServer(m.front)
 	defer front.Close()
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel() // before the front is closed, which waits for its users

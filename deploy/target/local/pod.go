@@ -405,7 +405,7 @@ func (t *Target) terminate(p *pod) {
 		return
 	}
 	p.leaving = true
-	b, begun, id := t.backends[p.UID], p.begun, p.id()
+	begun, id := p.begun, p.id()
 	serving := p.running
 	if p.probes != nil {
 		p.probes()
@@ -429,9 +429,11 @@ func (t *Target) terminate(p *pod) {
 		drain, stop := context.WithTimeout(ctx, grace)
 		if serving {
 			t.preStop(drain, id, spec, ip)
-			if b != nil {
-				b.drained(drain)
-			}
+			t.o.Front.Drained(drain, p.UID)
+		}
+		if t.ctx.Err() != nil {
+			stop()
+			return // the next server drains it to the end: its requests go on
 		}
 		end, _ := drain.Deadline()
 		stop()

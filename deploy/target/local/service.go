@@ -1,104 +1,27 @@
 package local
 
 import (
-	"context"
 	"errors"
 	"net"
 	"net/netip"
 	"reflect"
 	"slices"
 	"strconv"
-	"sync"
-	"sync/atomic"
+	"strings"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/labels"
 
 	"github.com/tiphys/tiphys/deploy"
+	"github.com/tiphys/tiphys/keeper/front"
 )
 
-// backend is a pod as the proxies see it.
-type backend struct {
-	pod    string // its name
-	uses   atomic.Int64
-	mu     sync.Mutex
-	idle   chan struct{}       // closed when uses is 0 while somebody waits
-	conns  map[*forwarded]bool // of the TCP proxies
-	leaves atomic.Bool
-}
-
-// take counts a use. It fails when the pod is leaving: asked after the count, so that drained cannot miss it.
-func (b *backend) take() bool {
-	b.uses.Add(1)
-	if b.leaves.Load() {
-		b.give()
-		return false
-	}
-	return true
-}
-
-func (b *backend) give() {
-	if b.uses.Add(-1) == 0 {
-		b.mu.Lock()
-		if b.idle != nil {
-			close(b.idle)
-			b.idle = nil
-		}
-		b.mu.Unlock()
-	}
-}
-
-// drained waits until no request is under way. Connections of the TCP proxies that are between two requests are
-// closed, because nobody can see whether another would follow.
-func (b *backend) drained(ctx context.Context) {
-	b.leaves.Store(true)
-	tick := time.NewTicker(100 * time.Millisecond)
-	defer tick.Stop()
-	for b.uses.Load() > 0 {
-		b.mu.Lock()
-		if b.idle == nil {
-			b.idle = make(chan struct{})
-		}
-		idle := b.idle
-		for f := range b.conns {
-			if f.betweenRequests() {
-				f.close()
-			}
-		}
-		b.mu.Unlock()
-		if b.uses.Load() == 0 {
-			return
-		}
-		select {
-		case <-ctx.Done():
-			return
-		case <-idle:
-		case <-tick.C:
-		}
-	}
-}
-
-// endpoint is one place to send a request to.
-type endpoint struct {
-	address string
-	backend *backend
-}
-
-// service is a Service's virtual address and its ports.
+// service is a Service and its virtual address.
 type service struct {
 	key     deploy.Key
 	spec    *corev1.Service
 	address netip.Addr // invalid if headless
-	ports   map[int32]*port
-	log     func(msg string, args ...any)
-}
-
-// port forwards the connections of one port.
-type port struct {
-	listener  net.Listener
-	endpoints atomic.Pointer[[]endpoint]
-	next      atomic.Uint64
 }
 
 // names a Service is reached by; the short one only within its namespace.
@@ -111,24 +34,10 @@ func (s *service) names(short bool) []string {
 	return list
 }
 
-func (s *service) close() {
-	for _, p := range s.ports {
-		if p.listener != nil {
-			_ = p.listener.Close()
-		}
-	}
-}
-
-// publish brings the proxies in line with the objects: addresses, endpoints, routes, names. t.mu is held.
+// publish brings what carries requests in line with the objects: addresses, endpoints, routes, names. t.mu is held.
 func (t *Target) publish() {
-	for _, p := range t.pods {
-		if t.backends[p.UID] == nil {
-			t.backends[p.UID] = &backend{pod: p.Key.Name, conns: map[*forwarded]bool{}}
-		}
-	}
 	for key, s := range t.services {
 		if o := t.objects[key]; o == nil || o.deleting() {
-			s.close()
 			if s.address.IsValid() {
 				if err := t.o.Addresses.Remove(s.address); err != nil {
 					t.o.Log.Warn("service address could not be removed", "service", key.String(), "error", err)
@@ -149,14 +58,16 @@ func (t *Target) publish() {
 		}
 		t.hosts = hosts
 	}
-	t.proxy.set(t.routes())
+	if err := t.o.Front.Set(front.Table{Hosts: t.routes(), Ports: t.ports()}); err != nil {
+		t.o.Log.Error("routes were not taken: requests go where they went before", "error", err)
+	}
 }
 
 // service sets one Service up and gives it its endpoints.
 func (t *Target) service(o *object, hosts map[string][]string) {
 	s := t.services[o.Key]
 	if s == nil {
-		s = &service{key: o.Key, ports: map[int32]*port{}, log: t.o.Log.Warn}
+		s = &service{key: o.Key}
 	}
 	s.spec = typedOf[corev1.Service](o)
 	headless := s.spec.Spec.ClusterIP == corev1.ClusterIPNone
@@ -169,30 +80,9 @@ func (t *Target) service(o *object, hosts map[string][]string) {
 		status["loadBalancer"] = map[string]any{"ingress": []corev1.LoadBalancerIngress{{IP: s.address.String()}}}
 	}
 	t.setStatus(o, status, o.last)
-	wanted := map[int32]bool{}
 	var ips []string
 	for _, p := range t.selected(s.spec, o.Key.Namespace) {
 		ips = append(ips, p.ip)
-	}
-	for _, sp := range s.spec.Spec.Ports {
-		wanted[sp.Port] = true
-		if s.ports[sp.Port] == nil {
-			s.ports[sp.Port] = &port{}
-		}
-		p := s.ports[sp.Port]
-		list := t.endpoints(s.spec, o.Key.Namespace, sp)
-		p.endpoints.Store(&list)
-		if !headless && p.listener == nil {
-			t.listen(s, p, sp.Port)
-		}
-	}
-	for number, p := range s.ports {
-		if !wanted[number] {
-			if p.listener != nil {
-				_ = p.listener.Close()
-			}
-			delete(s.ports, number)
-		}
 	}
 	if !headless {
 		ips = []string{s.address.String()}
@@ -268,8 +158,8 @@ func (t *Target) selected(s *corev1.Service, namespace string) []*pod {
 	return found
 }
 
-func (t *Target) endpoints(s *corev1.Service, namespace string, sp corev1.ServicePort) []endpoint {
-	var list []endpoint
+func (t *Target) endpoints(s *corev1.Service, namespace string, sp corev1.ServicePort) []front.Endpoint {
+	var list []front.Endpoint
 	for _, p := range t.selected(s, namespace) {
 		number := int(sp.Port)
 		if sp.TargetPort.String() != "" && sp.TargetPort.String() != "0" {
@@ -282,135 +172,25 @@ func (t *Target) endpoints(s *corev1.Service, namespace string, sp corev1.Servic
 				continue
 			}
 		}
-		list = append(list, endpoint{address: net.JoinHostPort(p.ip, strconv.Itoa(number)), backend: t.backends[p.UID]})
+		list = append(list, front.Endpoint{Address: net.JoinHostPort(p.ip, strconv.Itoa(number)), Backend: p.UID})
 	}
 	return list
 }
 
-func (t *Target) listen(s *service, p *port, number int32) {
-	address := net.JoinHostPort(s.address.String(), strconv.Itoa(int(number)))
-	var config net.ListenConfig
-	l, err := config.Listen(t.ctx, "tcp", address)
-	if err != nil {
-		t.o.Log.Error("service port could not be opened; trying again", "service", s.key.String(), "error", err)
-		t.at(t.o.Now().Add(5 * time.Second))
-		return
-	}
-	p.listener = l
-	t.spawn(func(ctx context.Context) {
-		var open sync.WaitGroup
-		defer open.Wait()
-		for {
-			conn, err := l.Accept()
-			if err != nil {
-				return // The listener was closed.
-			}
-			open.Add(1)
-			go func() {
-				defer open.Done()
-				p.forward(ctx, conn, s.log)
-			}()
+// ports are the virtual addresses of the Services; t.mu is held.
+func (t *Target) ports() []front.Port {
+	var list []front.Port
+	for _, s := range t.services {
+		if !s.address.IsValid() {
+			continue
 		}
-	})
-}
-
-// forwarded is one connection through a Service.
-type forwarded struct {
-	client, server net.Conn
-	// last is when bytes last went by, in Unix nanoseconds; answering says that they came from the server.
-	last      atomic.Int64
-	answering atomic.Bool
-}
-
-func (f *forwarded) close() {
-	_ = f.client.Close()
-	_ = f.server.Close()
-}
-
-// betweenRequests guesses: nothing is sent yet, or the server spoke last and then nobody for a while.
-func (f *forwarded) betweenRequests() bool {
-	return f.answering.Load() && time.Since(time.Unix(0, f.last.Load())) > 300*time.Millisecond
-}
-
-// forward carries one connection to a ready pod. A pod that cannot be reached is passed over: nothing was sent yet.
-func (p *port) forward(ctx context.Context, client net.Conn, log func(string, ...any)) {
-	defer func() { _ = client.Close() }()
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	deadline := time.Now().Add(5 * time.Second)
-	for time.Now().Before(deadline) && ctx.Err() == nil {
-		list := *p.endpoints.Load()
-		start := p.next.Add(1)
-		for i := range uint64(len(list)) {
-			if p.through(ctx, client, list[(start+i)%uint64(len(list))]) {
-				return
-			}
-		}
-		select {
-		case <-ctx.Done():
-		case <-time.After(50 * time.Millisecond):
+		for _, sp := range s.spec.Spec.Ports {
+			list = append(list, front.Port{
+				Address: net.JoinHostPort(s.address.String(), strconv.Itoa(int(sp.Port))), Endpoints: t.endpoints(s.spec, s.key.Namespace, sp),
+			})
 		}
 	}
-	log("a connection found no ready pod", "address", client.LocalAddr().String())
-}
-
-// through carries the connection to one pod; false if it could not be reached.
-func (p *port) through(ctx context.Context, client net.Conn, e endpoint) bool {
-	if !e.backend.take() {
-		return false
-	}
-	defer e.backend.give()
-	dialer := net.Dialer{Timeout: 2 * time.Second}
-	server, err := dialer.DialContext(ctx, "tcp", e.address)
-	if err != nil {
-		return false
-	}
-	p.carry(ctx, client, server, e.backend)
-	return true
-}
-
-func (p *port) carry(ctx context.Context, client, server net.Conn, b *backend) {
-	f := &forwarded{client: client, server: server}
-	f.last.Store(time.Now().UnixNano())
-	f.answering.Store(true)
-	b.mu.Lock()
-	b.conns[f] = true
-	b.mu.Unlock()
-	stop := context.AfterFunc(ctx, f.close)
-	defer func() {
-		stop()
-		f.close()
-		b.mu.Lock()
-		delete(b.conns, f)
-		b.mu.Unlock()
-	}()
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		f.copy(server, client, false)
-	}()
-	f.copy(client, server, true)
-	<-done
-}
-
-// copy moves bytes one way and then says that no more come.
-func (f *forwarded) copy(to, from net.Conn, answer bool) {
-	buffer := make([]byte, 32<<10)
-	for {
-		n, err := from.Read(buffer)
-		if n > 0 {
-			f.answering.Store(answer)
-			f.last.Store(time.Now().UnixNano())
-			if _, err := to.Write(buffer[:n]); err != nil {
-				f.close()
-				return
-			}
-		}
-		if err != nil {
-			if half, ok := to.(*net.TCPConn); ok {
-				_ = half.CloseWrite()
-			}
-			return
-		}
-	}
+	// The order of a map would make every table a new one.
+	slices.SortFunc(list, func(a, b front.Port) int { return strings.Compare(a.Address, b.Address) })
+	return list
 }

@@ -157,7 +157,6 @@ func (t *Target) write(ctx context.Context, changes ...change) error {
 		if c.kind == deploy.KindObjectDeleted {
 			delete(t.objects, c.o.Key)
 			delete(t.pods, c.o.UID)
-			delete(t.backends, c.o.UID)
 		} else {
 			t.index(c.o)
 		}

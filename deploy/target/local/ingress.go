@@ -1,0 +1,67 @@
+package local
+
+import (
+	"strings"
+
+	corev1 "k8s.io/api/core/v1"
+	networkingv1 "k8s.io/api/networking/v1"
+
+	"github.com/tiphys/tiphys/deploy"
+	"github.com/tiphys/tiphys/keeper/front"
+)
+
+// routes are the hosts and paths as the Ingresses and the ready pods make them; t.mu is held.
+func (t *Target) routes() map[string][]front.Route {
+	found := map[string][]front.Route{}
+	for _, o := range t.ofKind("Ingress") {
+		if o.deleting() {
+			continue
+		}
+		i := typedOf[networkingv1.Ingress](o)
+		for _, rule := range i.Spec.Rules {
+			if rule.HTTP == nil {
+				continue
+			}
+			host := strings.ToLower(rule.Host)
+			for _, path := range rule.HTTP.Paths {
+				if path.Backend.Service == nil {
+					continue
+				}
+				r := t.behind(o.Key.Namespace, path.Backend.Service)
+				r.Path, r.Exact = path.Path, path.PathType != nil && *path.PathType == networkingv1.PathTypeExact
+				if r.Path == "" {
+					r.Path = "/"
+				}
+				found[host] = append(found[host], r)
+			}
+		}
+		if b := i.Spec.DefaultBackend; b != nil && b.Service != nil {
+			for _, rule := range i.Spec.Rules {
+				host := strings.ToLower(rule.Host)
+				r := t.behind(o.Key.Namespace, b.Service)
+				r.Path = "/"
+				found[host] = append(found[host], r)
+			}
+		}
+	}
+	return found
+}
+
+// behind gives the endpoints of a backend.
+func (t *Target) behind(namespace string, b *networkingv1.IngressServiceBackend) front.Route {
+	s := t.services[deploy.Key{Kind: "Service", Namespace: namespace, Name: b.Name}]
+	if s == nil {
+		return front.Route{}
+	}
+	for _, sp := range s.spec.Spec.Ports {
+		if (b.Port.Name != "" && sp.Name == b.Port.Name) || (b.Port.Name == "" && sp.Port == b.Port.Number) {
+			return front.Route{HTTP2: cleartextHTTP2(sp), Endpoints: t.endpoints(s.spec, namespace, sp)}
+		}
+	}
+	return front.Route{}
+}
+
+// cleartextHTTP2 is what Kubernetes' KEP-3726 calls HTTP/2 over cleartext.
+func cleartextHTTP2(sp corev1.ServicePort) bool {
+	return sp.AppProtocol != nil && *sp.AppProtocol == "kubernetes.io/h2c"
+}

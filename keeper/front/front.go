@@ -1,0 +1,193 @@
+package front
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/http/httputil"
+	"reflect"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// Options of a Front.
+type Options struct {
+	// Wait is how long a request or connection waits for a ready pod; 5 s if 0.
+	Wait time.Duration
+	Log  *slog.Logger
+}
+
+// Front carries requests by a table. It is an [http.Handler] for the hosts; the ports of Services it listens on itself.
+type Front struct {
+	wait  time.Duration
+	log   *slog.Logger
+	hosts atomic.Pointer[map[string][]route]
+
+	ctx    context.Context
+	cancel context.CancelFunc
+	work   sync.WaitGroup
+
+	mu       sync.Mutex
+	table    Table
+	backends map[string]*backend
+	ports    map[string]*port
+	changed  chan struct{} // closed when the table is replaced
+	closed   bool
+	released bool
+	next     atomic.Uint64
+
+	transports transports
+	pool       pool
+	reverse    *httputil.ReverseProxy
+}
+
+// route is a Route with what its endpoints count.
+type route struct {
+	Route
+	endpoints []endpoint
+}
+
+type endpoint struct {
+	address string
+	backend *backend
+}
+
+// New returns a front that routes nothing yet. End it with Close.
+func New(o Options) *Front {
+	if o.Wait == 0 {
+		o.Wait = 5 * time.Second
+	}
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	f := &Front{wait: o.Wait, log: o.Log, backends: map[string]*backend{}, ports: map[string]*port{}, changed: make(chan struct{}), transports: newTransports()}
+	f.ctx, f.cancel = context.WithCancel(context.Background())
+	f.hosts.Store(&map[string][]route{})
+	f.reverse = f.newReverse()
+	return f
+}
+
+// Set replaces the table. A table that [Table.Check] refuses changes nothing.
+func (f *Front) Set(t Table) error {
+	if err := t.Check(); err != nil {
+		return fmt.Errorf("take routes: %w", err)
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.closed || reflect.DeepEqual(t, f.table) {
+		return nil
+	}
+	f.table = t
+	wanted := map[string]*backend{}
+	resolve := func(list []Endpoint) []endpoint {
+		found := make([]endpoint, len(list))
+		for i, e := range list {
+			b := wanted[e.Backend]
+			if b == nil {
+				if b = f.backends[e.Backend]; b == nil {
+					b = &backend{conns: map[*forwarded]bool{}}
+				}
+				wanted[e.Backend] = b
+			}
+			found[i] = endpoint{address: e.Address, backend: b}
+		}
+		return found
+	}
+	hosts := make(map[string][]route, len(t.Hosts))
+	for host, list := range t.Hosts {
+		for _, r := range list {
+			hosts[host] = append(hosts[host], route{Route: r, endpoints: resolve(r.Endpoints)})
+		}
+		if len(list) == 0 {
+			hosts[host] = nil
+		}
+	}
+	f.setPorts(t.Ports, resolve)
+	for name, b := range f.backends {
+		if wanted[name] == nil && b.uses.Load() > 0 {
+			wanted[name] = b // somebody may yet ask whether it is drained
+		}
+	}
+	f.backends = wanted
+	f.hosts.Store(&hosts)
+	close(f.changed)
+	f.changed = make(chan struct{})
+	return nil
+}
+
+// Table is what was set last.
+func (f *Front) Table() Table {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.table
+}
+
+// Drained gives a backend nothing more and waits until nothing is under way to it.
+func (f *Front) Drained(ctx context.Context, name string) {
+	f.mu.Lock()
+	b := f.backends[name]
+	f.mu.Unlock()
+	if b != nil {
+		b.drained(ctx)
+	}
+}
+
+// Release stops listening on the ports of Services and gives the listeners away, by address. What is under way goes on.
+func (f *Front) Release() map[string]net.Listener {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.released = true
+	given := map[string]net.Listener{}
+	for address, p := range f.ports {
+		if l := p.release(); l != nil {
+			given[address] = l
+		}
+	}
+	return given
+}
+
+// Adopt takes over listeners that another front released; Set uses those that its table names, and closes the others.
+func (f *Front) Adopt(given map[string]net.Listener) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for address, l := range given {
+		if f.closed || f.ports[address] != nil {
+			_ = l.Close()
+			continue
+		}
+		f.ports[address] = f.newPort(address, l)
+	}
+}
+
+// Idle reports whether no request to an application is under way.
+func (f *Front) Idle() bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for _, b := range f.backends {
+		if b.uses.Load() > 0 {
+			return false
+		}
+	}
+	return true
+}
+
+// Close ends everything, what is under way through a Service too.
+func (f *Front) Close() error {
+	f.mu.Lock()
+	f.closed = true
+	var errs []error
+	for _, p := range f.ports {
+		errs = append(errs, p.close())
+	}
+	f.mu.Unlock()
+	f.cancel()
+	f.work.Wait()
+	f.transports.close()
+	return errors.Join(errs...)
+}
+
+var _ http.Handler = (*Front)(nil)

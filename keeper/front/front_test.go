@@ -1,0 +1,92 @@
+package front_test
+
+import (
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"testing"
+	"time"
+
+	"github.com/tiphys/tiphys/keeper/front"
+	"github.com/tiphys/tiphys/keeper/front/fronttest"
+)
+
+func serve(t *testing.T, h http.Handler) string {
+	t.Helper()
+	s := httptest.NewUnstartedServer(h)
+	s.Config.Protocols = new(http.Protocols)
+	s.Config.Protocols.SetHTTP1(true)
+	s.Config.Protocols.SetUnencryptedHTTP2(true)
+	s.Start()
+	t.Cleanup(s.Close)
+	return s.Listener.Addr().String()
+}
+
+func TestFront(t *testing.T) {
+	fronttest.Run(t, func(t *testing.T) (fronttest.Front, string) {
+		f := front.New(front.Options{Wait: 2 * time.Second})
+		t.Cleanup(func() { _ = f.Close() })
+		return f, serve(t, f)
+	})
+}
+
+// The ports of Services go from one front to another without a moment in which nobody listens, and a connection through
+// the first one goes on.
+func TestPortsAreHandedOver(t *testing.T) {
+	var lc net.ListenConfig
+	l, err := lc.Listen(t.Context(), "tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	at := l.Addr().String()
+	_ = l.Close()
+	echo := serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { _, _ = io.Copy(w, r.Body) }))
+	table := front.Table{Ports: []front.Port{{Address: at, Endpoints: []front.Endpoint{{Address: echo, Backend: "a"}}}}}
+	first, second := front.New(front.Options{}), front.New(front.Options{})
+	defer second.Close()
+	if err := first.Set(table); err != nil {
+		t.Fatal(err)
+	}
+	r, w := io.Pipe()
+	answer := make(chan string)
+	go func() {
+		response, err := http.Post("http://"+at, "text/plain", r)
+		if err != nil {
+			answer <- err.Error()
+			return
+		}
+		defer response.Body.Close()
+		body, err := io.ReadAll(response.Body)
+		answer <- fmt.Sprint(string(body), err)
+	}()
+	fmt.Fprint(w, "half ")
+	given := first.Release()
+	if len(given) != 1 || given[at] == nil {
+		t.Fatalf("%v is given", given)
+	}
+	// Nobody accepts at this moment; whoever connects waits.
+	waits, err := net.Dial("tcp", at)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer waits.Close()
+	second.Adopt(given)
+	if err := second.Set(table); err != nil {
+		t.Fatal(err)
+	}
+	if first.Idle() {
+		t.Error("the first front forgot the connection that it carries")
+	}
+	fmt.Fprint(waits, "GET / HTTP/1.0\r\n\r\n")
+	if line, err := io.ReadAll(waits); err != nil || len(line) == 0 {
+		t.Errorf("the connection that waited got %q, %v", line, err)
+	}
+	fmt.Fprint(w, "whole")
+	_ = w.Close()
+	if got := <-answer; got != "half whole<nil>" {
+		t.Errorf("what was under way got %q", got)
+	}
+	_ = first.Close()
+}

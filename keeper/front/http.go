@@ -1,0 +1,240 @@
+package front
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/http/httputil"
+	"net/url"
+	"strings"
+	"sync"
+	"time"
+)
+
+// transports speak to the pods. Requests that may be sent twice share connections; others get one of their own, so that
+// none is lost in a connection that the pod is just closing.
+type transports struct {
+	shared, single, http2 *http.Transport
+}
+
+const (
+	idlePerHost = 64
+	idleTime    = 3 * time.Second // shorter than any pod's own, so that it is we who close
+)
+
+func newTransports() transports {
+	dialer := &net.Dialer{Timeout: dialTimeout, KeepAlive: 15 * time.Second}
+	dial := func(ctx context.Context, network, address string) (net.Conn, error) {
+		conn, err := dialer.DialContext(ctx, network, address)
+		if err != nil {
+			return nil, &unreachable{err}
+		}
+		return conn, nil
+	}
+	cleartext := new(http.Protocols)
+	cleartext.SetUnencryptedHTTP2(true)
+	return transports{
+		shared: &http.Transport{DialContext: dial, IdleConnTimeout: idleTime, MaxIdleConnsPerHost: idlePerHost, DisableCompression: true},
+		single: &http.Transport{DialContext: dial, DisableKeepAlives: true, DisableCompression: true},
+		http2:  &http.Transport{DialContext: dial, IdleConnTimeout: idleTime, DisableCompression: true, Protocols: cleartext},
+	}
+}
+
+func (t transports) close() {
+	for _, each := range []*http.Transport{t.shared, t.single, t.http2} {
+		each.CloseIdleConnections()
+	}
+}
+
+// choose gives the transport of a request to a route.
+func (t transports) choose(r *http.Request, to route) *http.Transport {
+	switch {
+	case to.HTTP2:
+		return t.http2
+	case r.Method == http.MethodGet || r.Method == http.MethodHead || r.Method == http.MethodOptions:
+		return t.shared
+	}
+	return t.single
+}
+
+// unreachable marks an error after which nothing has been sent.
+type unreachable struct{ err error }
+
+func (u *unreachable) Error() string { return u.err.Error() }
+func (u *unreachable) Unwrap() error { return u.err }
+
+// bufferSize is how many bytes are copied at a time.
+const bufferSize = 32 << 10
+
+// pool keeps buffers for copying.
+type pool struct{ free sync.Pool }
+
+// Get implements httputil.BufferPool.
+func (p *pool) Get() []byte {
+	if b, ok := p.free.Get().(*[]byte); ok {
+		return *b
+	}
+	return make([]byte, bufferSize)
+}
+
+// Put implements httputil.BufferPool.
+func (p *pool) Put(b []byte) { p.free.Put(&b) }
+
+func (f *Front) newReverse() *httputil.ReverseProxy {
+	return &httputil.ReverseProxy{
+		Rewrite: func(r *httputil.ProxyRequest) {
+			r.Out.URL.Scheme, r.Out.URL.Host, r.Out.Host = "http", "pod", r.In.Host
+			r.SetXForwarded()
+			if r.In.Header.Get("X-Forwarded-Proto") == "https" {
+				r.Out.Header.Set("X-Forwarded-Proto", "https")
+			}
+		},
+		Transport:     tripper{f},
+		FlushInterval: -1,
+		BufferPool:    &f.pool,
+		ErrorHandler:  f.failed,
+		ErrorLog:      slog.NewLogLogger(f.log.Handler(), slog.LevelWarn),
+	}
+}
+
+// Host is the host that a Host header names: in lower case, without a port or a final dot.
+func Host(header string) string {
+	if h, _, err := net.SplitHostPort(header); err == nil {
+		header = h
+	}
+	return strings.TrimSuffix(strings.ToLower(header), ".")
+}
+
+func (f *Front) find(host, path string) (route, bool) {
+	routes, known := list(*f.hosts.Load(), host)
+	for _, r := range routes {
+		if r.Matches(path) {
+			return r, true
+		}
+	}
+	return route{}, known
+}
+
+type attemptKey struct{}
+
+// attempt is the request on its way: where it goes and what it uses.
+type attempt struct {
+	host string
+	used []*backend
+}
+
+// ServeHTTP sends a request to the application that its host and path name. A host that nobody has is answered with 421.
+func (f *Front) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	host := Host(r.Host)
+	found, known := f.find(host, r.URL.Path)
+	switch {
+	case !known:
+		Page(w, http.StatusMisdirectedRequest, "No application has this host", "No Ingress names the host "+host+". See the list of applications for the URLs that there are.")
+		return
+	case found.Path == "":
+		Page(w, http.StatusNotFound, "Nothing here", "No path of "+host+" matches "+r.URL.Path+".")
+		return
+	}
+	a := &attempt{host: host}
+	defer func() {
+		for _, b := range a.used {
+			b.give()
+		}
+	}()
+	f.reverse.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), attemptKey{}, a)))
+}
+
+// errNotReady says that no pod became ready in time.
+var errNotReady = errors.New("no pod is ready")
+
+// tripper is the transport of the reverse proxy.
+type tripper struct{ f *Front }
+
+// RoundTrip implements http.RoundTripper: it chooses a ready pod, and another as long as nothing has been sent.
+func (t tripper) RoundTrip(r *http.Request) (*http.Response, error) {
+	a, ok := r.Context().Value(attemptKey{}).(*attempt)
+	if !ok {
+		return nil, errors.New("not a proxied request")
+	}
+	body := r.Body
+	if body != nil && body != http.NoBody {
+		// A transport closes the body when it cannot connect; the next try still needs it.
+		r.Body = io.NopCloser(body)
+	}
+	deadline := time.NewTimer(t.f.wait)
+	defer deadline.Stop()
+	path := r.URL.Path
+	for failed := map[string]bool{}; ; {
+		t.f.mu.Lock()
+		changed := t.f.changed
+		t.f.mu.Unlock()
+		to, _ := t.f.find(a.host, path)
+		if e, found := t.f.choose(to, failed); found {
+			response, err := t.try(r, a, to, e)
+			var lost *unreachable
+			if !errors.As(err, &lost) {
+				return response, err
+			}
+			failed[e.address] = true
+			continue
+		}
+		retry := time.NewTimer(tryAgain)
+		select {
+		case <-r.Context().Done():
+			retry.Stop()
+			return nil, r.Context().Err()
+		case <-deadline.C:
+			retry.Stop()
+			return nil, errNotReady
+		case <-changed:
+		case <-retry.C:
+		}
+		clear(failed)
+		retry.Stop()
+	}
+}
+
+// try sends the request to one endpoint. An unreachable error says that it may go to another.
+func (t tripper) try(r *http.Request, a *attempt, to route, e endpoint) (*http.Response, error) {
+	if !e.backend.take() {
+		return nil, &unreachable{errNotReady}
+	}
+	r.URL = &url.URL{Scheme: "http", Host: e.address, Path: r.URL.Path, RawPath: r.URL.RawPath, RawQuery: r.URL.RawQuery}
+	response, err := t.f.transports.choose(r, to).RoundTrip(r)
+	var lost *unreachable
+	if errors.As(err, &lost) {
+		e.backend.give()
+		return nil, err
+	}
+	a.used = append(a.used, e.backend)
+	return response, err
+}
+
+// choose gives the next endpoint in turn that has not failed.
+func (f *Front) choose(to route, failed map[string]bool) (endpoint, bool) {
+	n := uint64(len(to.endpoints))
+	start := f.next.Add(1)
+	for i := range n {
+		if e := to.endpoints[(start+i)%n]; !failed[e.address] {
+			return e, true
+		}
+	}
+	return endpoint{}, false
+}
+
+func (f *Front) failed(w http.ResponseWriter, r *http.Request, err error) {
+	switch {
+	case errors.Is(err, context.Canceled):
+		return
+	case errors.Is(err, errNotReady):
+		w.Header().Set("Retry-After", "5")
+		Page(w, http.StatusServiceUnavailable, "Not ready yet", fmt.Sprintf("No pod behind %s was ready within %s. It may still be starting; see the application's health.", r.Host, f.wait))
+	default:
+		f.log.Warn("request failed", "host", r.Host, "path", r.URL.Path, "error", err)
+		Page(w, http.StatusBadGateway, "The application broke off", "The pod behind "+r.Host+" gave no whole answer: see its log.")
+	}
+}

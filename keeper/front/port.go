@@ -1,0 +1,256 @@
+package front
+
+import (
+	"context"
+	"errors"
+	"net"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// port listens on one address of a Service and carries each connection to one of its endpoints.
+type port struct {
+	f         *Front
+	address   string
+	endpoints atomic.Pointer[[]endpoint]
+
+	mu       sync.Mutex
+	listener net.Listener // nil while it cannot be had
+	ended    bool
+}
+
+const (
+	// listenAgain is the time between two tries to listen on an address that is not to be had.
+	listenAgain = 2 * time.Second
+	dialTimeout = 2 * time.Second
+	// tryAgain is the time between two looks for an endpoint that answers.
+	tryAgain = 50 * time.Millisecond
+)
+
+// setPorts makes the ports those of the table; f.mu is held.
+func (f *Front) setPorts(wanted []Port, resolve func([]Endpoint) []endpoint) {
+	keep := map[string]bool{}
+	for _, w := range wanted {
+		keep[w.Address] = true
+		p := f.ports[w.Address]
+		if p == nil {
+			if f.released {
+				continue // another front has them now
+			}
+			p = f.newPort(w.Address, nil)
+			f.ports[w.Address] = p
+		}
+		list := resolve(w.Endpoints)
+		p.endpoints.Store(&list)
+	}
+	for address, p := range f.ports {
+		if !keep[address] {
+			if err := p.close(); err != nil {
+				f.log.Warn("port of a Service could not be closed", "address", address, "error", err)
+			}
+			delete(f.ports, address)
+		}
+	}
+}
+
+// newPort begins to accept connections; f.mu is held.
+func (f *Front) newPort(address string, l net.Listener) *port {
+	p := &port{f: f, address: address, listener: l}
+	p.endpoints.Store(&[]endpoint{})
+	if l == nil {
+		p.listen()
+	}
+	f.work.Go(p.run)
+	return p
+}
+
+// listen tries to have the address, and reports whether that is over: it listens, or is not to any more.
+func (p *port) listen() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.ended || p.listener != nil {
+		return true
+	}
+	var config net.ListenConfig
+	l, err := config.Listen(p.f.ctx, "tcp", p.address)
+	if err != nil {
+		p.f.log.Warn("port of a Service could not be opened; trying again", "address", p.address, "error", err)
+		return false
+	}
+	p.listener = l
+	return true
+}
+
+func (p *port) run() {
+	for !p.listen() {
+		select {
+		case <-p.f.ctx.Done():
+			return
+		case <-time.After(listenAgain):
+		}
+	}
+	p.mu.Lock()
+	l := p.listener
+	p.mu.Unlock()
+	if l == nil {
+		return
+	}
+	for {
+		conn, err := l.Accept()
+		switch {
+		case errors.Is(err, net.ErrClosed):
+			return
+		case err != nil:
+			// No descriptors, most likely: connections wait.
+			p.f.log.Warn("a connection could not be accepted", "address", p.address, "error", err)
+			select {
+			case <-p.f.ctx.Done():
+				return
+			case <-time.After(tryAgain):
+			}
+		default:
+			p.f.work.Go(func() { p.forward(p.f.ctx, conn) })
+		}
+	}
+}
+
+func (p *port) close() error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.ended = true
+	if p.listener == nil {
+		return nil
+	}
+	if err := p.listener.Close(); !errors.Is(err, net.ErrClosed) {
+		return err
+	}
+	return nil
+}
+
+// release gives a copy of the listener away and stops listening; nil if it does not listen.
+func (p *port) release() net.Listener {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.ended = true
+	tcp, ok := p.listener.(*net.TCPListener)
+	if !ok {
+		return nil
+	}
+	file, err := tcp.File()
+	if err != nil {
+		p.f.log.Warn("port of a Service could not be handed over", "address", p.address, "error", err)
+		return nil
+	}
+	copied, err := net.FileListener(file)
+	_ = file.Close()
+	_ = tcp.Close()
+	if err != nil {
+		p.f.log.Warn("port of a Service could not be handed over", "address", p.address, "error", err)
+		return nil
+	}
+	return copied
+}
+
+// forward carries one connection to a ready pod. A pod that cannot be reached is passed over: nothing was sent yet.
+func (p *port) forward(ctx context.Context, client net.Conn) {
+	defer func() { _ = client.Close() }()
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	deadline := time.Now().Add(p.f.wait)
+	for time.Now().Before(deadline) && ctx.Err() == nil {
+		list := *p.endpoints.Load()
+		start := p.f.next.Add(1)
+		for i := range uint64(len(list)) {
+			if p.through(ctx, client, list[(start+i)%uint64(len(list))]) {
+				return
+			}
+		}
+		select {
+		case <-ctx.Done():
+		case <-time.After(tryAgain):
+		}
+	}
+	p.f.log.Warn("a connection found no ready pod", "address", client.LocalAddr().String())
+}
+
+// through carries the connection to one pod; false if it could not be reached.
+func (p *port) through(ctx context.Context, client net.Conn, e endpoint) bool {
+	if !e.backend.take() {
+		return false
+	}
+	defer e.backend.give()
+	dialer := net.Dialer{Timeout: dialTimeout}
+	server, err := dialer.DialContext(ctx, "tcp", e.address)
+	if err != nil {
+		return false
+	}
+	p.carry(ctx, client, server, e.backend)
+	return true
+}
+
+func (p *port) carry(ctx context.Context, client, server net.Conn, b *backend) {
+	c := &forwarded{client: client, server: server, pool: &p.f.pool}
+	c.last.Store(time.Now().UnixNano())
+	c.answering.Store(true)
+	b.mu.Lock()
+	b.conns[c] = true
+	b.mu.Unlock()
+	stop := context.AfterFunc(ctx, c.close)
+	defer func() {
+		stop()
+		c.close()
+		b.mu.Lock()
+		delete(b.conns, c)
+		b.mu.Unlock()
+	}()
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		c.copy(server, client, false)
+	}()
+	c.copy(client, server, true)
+	<-done
+}
+
+// forwarded is one connection through a Service.
+type forwarded struct {
+	client, server net.Conn
+	// last is when bytes last went by, in Unix nanoseconds; answering says that they came from the server.
+	last      atomic.Int64
+	answering atomic.Bool
+	pool      *pool
+}
+
+func (c *forwarded) close() {
+	_ = c.client.Close()
+	_ = c.server.Close()
+}
+
+// betweenRequests guesses: nothing is sent yet, or the server spoke last and then nobody for a while.
+func (c *forwarded) betweenRequests() bool {
+	return c.answering.Load() && time.Since(time.Unix(0, c.last.Load())) > 3*drainLook
+}
+
+// copy moves bytes one way and then says that no more come.
+func (c *forwarded) copy(to, from net.Conn, answer bool) {
+	buffer := c.pool.Get()
+	defer c.pool.Put(buffer)
+	for {
+		n, err := from.Read(buffer)
+		if n > 0 {
+			c.answering.Store(answer)
+			c.last.Store(time.Now().UnixNano())
+			if _, err := to.Write(buffer[:n]); err != nil {
+				c.close()
+				return
+			}
+		}
+		if err != nil {
+			if half, ok := to.(*net.TCPConn); ok {
+				_ = half.CloseWrite()
+			}
+			return
+		}
+	}
+}

@@ -1,0 +1,141 @@
+// Package front carries requests to applications: by host name and path for Ingresses, by address for Services, to one of the
+// ready pods. It knows nothing of manifests or of the ledger; somebody gives it a table and replaces it when something changes.
+package front
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+)
+
+// Table says what goes where. It is data: it is sent from process to process and kept in a file as JSON.
+type Table struct {
+	// Hosts has the routes of each host name, in lower case and without a port. "*.example.org" stands for one label, "" for
+	// every host that is not named otherwise.
+	Hosts map[string][]Route `json:"hosts,omitempty"`
+	// Ports are the virtual addresses of Services.
+	Ports []Port `json:"ports,omitempty"`
+}
+
+// Route sends the paths below one, or exactly one, to some endpoints.
+type Route struct {
+	Path  string `json:"path"`
+	Exact bool   `json:"exact,omitempty"`
+	// HTTP2 says that the endpoints speak HTTP/2 without TLS.
+	HTTP2     bool       `json:"http2,omitempty"`
+	Endpoints []Endpoint `json:"endpoints,omitempty"`
+}
+
+// Port is one port of a Service: connections to Address ("10.89.0.2:80") are carried to one of the endpoints.
+type Port struct {
+	Address   string     `json:"address"`
+	Endpoints []Endpoint `json:"endpoints,omitempty"`
+}
+
+// Endpoint is a port of a pod.
+type Endpoint struct {
+	// Address is "10.88.0.7:8080".
+	Address string `json:"address"`
+	// Backend names the pod: what is under way to it is counted under this name.
+	Backend string `json:"backend"`
+}
+
+// Limits of a table: far more than one machine runs.
+const (
+	maxHosts     = 10_000
+	maxRoutes    = 50_000
+	maxPorts     = 10_000
+	maxEndpoints = 200_000
+	maxText      = 4096 // bytes of a host, a path, a name
+)
+
+// Empty reports whether nothing is routed.
+func (t Table) Empty() bool { return len(t.Hosts) == 0 && len(t.Ports) == 0 }
+
+// Check refuses a table that is too large or that has what is no address. Its order is put right: exact paths before
+// prefixes, longer before shorter, as Kubernetes has it.
+func (t Table) Check() error {
+	if len(t.Hosts) > maxHosts || len(t.Ports) > maxPorts {
+		return fmt.Errorf("a table of %d hosts and %d ports is too large", len(t.Hosts), len(t.Ports))
+	}
+	routes, endpoints := 0, 0
+	check := func(list []Endpoint) error {
+		if endpoints += len(list); endpoints > maxEndpoints {
+			return fmt.Errorf("a table of more than %d endpoints is too large", maxEndpoints)
+		}
+		for _, e := range list {
+			if err := address(e.Address); err != nil {
+				return err
+			}
+			if e.Backend == "" || len(e.Backend) > maxText {
+				return fmt.Errorf("endpoint %s has a name of %d bytes", e.Address, len(e.Backend))
+			}
+		}
+		return nil
+	}
+	for host, list := range t.Hosts {
+		if routes += len(list); routes > maxRoutes || len(host) > maxText {
+			return fmt.Errorf("a table of more than %d routes, or with a host of %d bytes, is too large", maxRoutes, len(host))
+		}
+		for _, r := range list {
+			if r.Path == "" || len(r.Path) > maxText {
+				return fmt.Errorf("host %q has a path of %d bytes", host, len(r.Path))
+			}
+			if err := check(r.Endpoints); err != nil {
+				return err
+			}
+		}
+		slices.SortStableFunc(list, before)
+	}
+	for _, p := range t.Ports {
+		if err := address(p.Address); err != nil {
+			return err
+		}
+		if err := check(p.Endpoints); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func address(text string) error {
+	if a, err := netip.ParseAddrPort(text); err != nil || a.Port() == 0 {
+		return fmt.Errorf("%.100q is not an address with a port", text)
+	}
+	return nil
+}
+
+// before is Kubernetes' order of the paths of a host.
+func before(a, b Route) int {
+	if a.Exact != b.Exact {
+		if a.Exact {
+			return -1
+		}
+		return 1
+	}
+	return len(b.Path) - len(a.Path)
+}
+
+// list gives the routes of a host.
+func list[R any](hosts map[string][]R, host string) ([]R, bool) {
+	found, known := hosts[host]
+	if !known {
+		if _, rest, wild := strings.Cut(host, "."); wild {
+			found, known = hosts["*."+rest]
+		}
+	}
+	if !known {
+		found, known = hosts[""]
+	}
+	return found, known
+}
+
+// Matches tells whether a route is for a path.
+func (r Route) Matches(path string) bool {
+	if r.Exact || path == r.Path {
+		return path == r.Path
+	}
+	prefix := strings.TrimSuffix(r.Path, "/")
+	return strings.HasPrefix(path, prefix+"/") || prefix == ""
+}
