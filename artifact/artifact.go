@@ -7,15 +7,15 @@ package artifact
 
 import (
 	"context"
-	"errors"
 	"io"
 	"time"
 
+	"github.com/tiphys/tiphys/failure"
 	"github.com/tiphys/tiphys/manifest"
 )
 
 // ErrNotFound says that a store has nothing under the key, or a location nothing at its place.
-var ErrNotFound = errors.New("artifact not found")
+var ErrNotFound = failure.New(failure.NotFound, "artifact not found")
 
 // Info describes a stored object.
 type Info struct {

@@ -1,16 +1,17 @@
 package artifact
 
 import (
-	"errors"
 	"fmt"
 	"strings"
+
+	"github.com/tiphys/tiphys/failure"
 )
 
 // ErrTooLarge says that something was not kept because it is larger than the limit that was set for it.
-var ErrTooLarge = errors.New("artifact too large")
+var ErrTooLarge = failure.New(failure.TooLarge, "artifact too large")
 
 // ErrBadKey says that a key is not of the form that [CheckKey] describes.
-var ErrBadKey = errors.New("bad artifact key")
+var ErrBadKey = failure.New(failure.Invalid, "bad artifact key")
 
 // The longest key and the longest part of a key between two slashes, in bytes. The first is that of S3, the
 // second leaves room for a mark within the 255 bytes that a file name may have.

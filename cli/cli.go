@@ -9,6 +9,8 @@ import (
 	"log/slog"
 
 	"github.com/spf13/cobra"
+
+	"github.com/tiphys/tiphys/failure"
 )
 
 // Version is set by the build.
@@ -16,11 +18,11 @@ var Version = "dev"
 
 // Exit codes of every command.
 const (
-	ExitOK = 0
+	ExitOK = failure.ExitSucceeded
 	// ExitFailed: the run ended Failed or Error, or the command could not be carried out.
-	ExitFailed = 1
+	ExitFailed = failure.ExitFailed
 	// ExitUsage: the command line or a manifest is wrong.
-	ExitUsage = 2
+	ExitUsage = failure.ExitWrong
 )
 
 // IO is where a command reads and writes.
@@ -33,22 +35,11 @@ type IO struct {
 	Fault func(point string)
 }
 
-// exitError ends a command with a code. An empty message prints nothing.
-type exitError struct {
-	code int
-	err  error
-}
+// errRunFailed ends a command whose run failed: what there is to say was said while it ran, so that it prints nothing.
+var errRunFailed = errors.New("")
 
-func (e *exitError) Error() string {
-	if e.err == nil {
-		return ""
-	}
-	return e.err.Error()
-}
-
-func (e *exitError) Unwrap() error { return e.err }
-
-func usage(err error) error { return &exitError{ExitUsage, err} }
+// usage says that the command line or a manifest is wrong.
+func usage(err error) error { return failure.Mark(failure.Invalid, err) }
 
 // Main runs the command line and returns the exit code.
 func Main(ctx context.Context, args []string, std IO) int {
@@ -61,15 +52,10 @@ func Main(ctx context.Context, args []string, std IO) int {
 	if err == nil {
 		return ExitOK
 	}
-	code := ExitFailed
-	var exit *exitError
-	if errors.As(err, &exit) {
-		code = exit.code
-	}
 	if msg := err.Error(); msg != "" {
 		fmt.Fprintln(std.Err, "tiphys: "+msg)
 	}
-	return code
+	return failure.ExitCode(err)
 }
 
 func newRoot(std IO) *cobra.Command {

@@ -15,6 +15,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/tiphys/tiphys/failure"
 	"github.com/tiphys/tiphys/server/gate"
 )
 
@@ -140,11 +141,7 @@ func serverError(resp *http.Response) error {
 	if e.Hint != "" {
 		e.Message += " (" + e.Hint + ")"
 	}
-	err := errors.New(e.Message)
-	if resp.StatusCode == http.StatusBadRequest {
-		return usage(err)
-	}
-	return err
+	return failure.New(failure.FromHTTP(resp.StatusCode), e.Message)
 }
 
 // stream copies a streaming answer to w until it ends.

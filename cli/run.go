@@ -147,17 +147,13 @@ func runAll(ctx context.Context, std IO, o runOptions, objects []manifest.Object
 		run, err := runOne(ctx, std, o, m, runs.Submission{
 			Object: obj, Parameters: params, Entrypoint: o.entrypoint, Name: o.name, Actor: "user:" + userName(std),
 		})
-		var invalid *workflow.InvalidError
-		if errors.As(err, &invalid) {
-			return usage(err)
-		}
 		if err != nil {
 			return err
 		}
 		failed = failed || run.Phase != workflow.Succeeded
 	}
 	if failed {
-		return &exitError{code: ExitFailed}
+		return errRunFailed
 	}
 	return nil
 }

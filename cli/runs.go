@@ -265,7 +265,7 @@ func followRemote(ctx context.Context, std IO, c *client, namespace, name string
 		return err
 	}
 	if run.Phase != workflow.Succeeded {
-		return &exitError{code: ExitFailed}
+		return errRunFailed
 	}
 	return nil
 }

@@ -16,6 +16,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"github.com/tiphys/tiphys/failure"
 )
 
 // Child says how a process is confined.
@@ -33,7 +35,7 @@ type Child struct {
 }
 
 // ErrTooLarge is wrapped where the answer is larger than allowed.
-var ErrTooLarge = errors.New("the result is too large")
+var ErrTooLarge = failure.New(failure.TooLarge, "the result is too large")
 
 // EndedError says that the process ended without an answer: it met a limit, or a fault of this program.
 type EndedError struct {

@@ -4,18 +4,19 @@
 package deploy
 
 import (
-	"errors"
 	"time"
 
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+
+	"github.com/tiphys/tiphys/failure"
 )
 
 // Errors of targets, wrapped with what was being done.
 var (
 	// ErrNotFound says that a target has no such object.
-	ErrNotFound = errors.New("object not found")
+	ErrNotFound = failure.New(failure.NotFound, "object not found")
 	// ErrLeaving says that an object is being deleted: it can be applied again when it is gone.
-	ErrLeaving = errors.New("it is being deleted; try again when it is gone")
+	ErrLeaving = failure.New(failure.Waiting, "it is being deleted; try again when it is gone")
 )
 
 // Key names an object on a target.

@@ -2,11 +2,11 @@ package deploy
 
 import (
 	"cmp"
-	"errors"
 	"fmt"
 	"slices"
 	"strings"
 
+	"github.com/tiphys/tiphys/failure"
 	"github.com/tiphys/tiphys/manifest"
 )
 
@@ -18,7 +18,7 @@ const (
 )
 
 // ErrUnknownCluster says that a destination is no cluster of this server.
-var ErrUnknownCluster = errors.New("no such cluster")
+var ErrUnknownCluster = failure.New(failure.NotFound, "no such cluster")
 
 // Place names a cluster as destinations do. Both names are its own and never change.
 type Place struct {

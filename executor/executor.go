@@ -8,18 +8,18 @@ package executor
 
 import (
 	"context"
-	"errors"
 	"io"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
 
+	"github.com/tiphys/tiphys/failure"
 	"github.com/tiphys/tiphys/manifest"
 	"github.com/tiphys/tiphys/secret"
 )
 
 // ErrNotFound says that the executor has no such pod.
-var ErrNotFound = errors.New("pod not found")
+var ErrNotFound = failure.New(failure.NotFound, "pod not found")
 
 // ID names one attempt at one node. It is the idempotency key of everything an executor does.
 type ID struct {

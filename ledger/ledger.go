@@ -8,22 +8,23 @@ package ledger
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"time"
+
+	"github.com/tiphys/tiphys/failure"
 )
 
 // Errors that every implementation returns, wrapped with what was being done.
 var (
 	// ErrNotFound says that no entry, row or work item has the given key.
-	ErrNotFound = errors.New("not found")
+	ErrNotFound = failure.New(failure.NotFound, "not found")
 	// ErrExists says that a unique key (see [Draft.Unique]) was used before: the decision was already taken.
-	ErrExists = errors.New("already recorded")
+	ErrExists = failure.New(failure.Conflict, "already recorded")
 	// ErrClosed says that the ledger was closed before the call could be carried out.
-	ErrClosed = errors.New("ledger is closed")
+	ErrClosed = failure.New(failure.RetryAfter, "ledger is closed")
 	// ErrNoSpace says that the storage had no room for the write: nothing of it was recorded, reads go on,
 	// and writes go on again when there is room.
-	ErrNoSpace = errors.New("no space left for the ledger")
+	ErrNoSpace = failure.New(failure.NoSpace, "no space left for the ledger")
 )
 
 // ExistsError is the [ErrExists] of [Tx.Append]: it names the entry that used the unique key first.
@@ -39,6 +40,9 @@ func (e *ExistsError) Error() string {
 
 // Is makes errors.Is(err, ErrExists) hold.
 func (e *ExistsError) Is(target error) bool { return target == ErrExists }
+
+// FailureKind implements failure.Classified.
+func (e *ExistsError) FailureKind() failure.Kind { return failure.Conflict }
 
 // KindErased is the kind of the entry that erases another entry's body: its subject is "entry/SEQ", its
 // cause the erased entry, its body {"seq":SEQ,"reason":"..."}.

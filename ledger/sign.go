@@ -12,11 +12,12 @@ import (
 	"path/filepath"
 	"time"
 
+	"github.com/tiphys/tiphys/failure"
 	"github.com/tiphys/tiphys/secret"
 )
 
 // ErrBadSignature says that a head was not signed by the expected key, or was changed after signing.
-var ErrBadSignature = errors.New("signature does not match")
+var ErrBadSignature = failure.New(failure.Invalid, "signature does not match")
 
 // keyFileName is the signing key's name in the data folder.
 const keyFileName = "ledger.key"

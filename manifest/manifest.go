@@ -54,3 +54,11 @@ func (d Diagnostic) Error() string {
 	}
 	return s
 }
+
+// At is where it is; with [Diagnostic.Says] it makes diagnostics errors that name their place (failure.Placed).
+func (d Diagnostic) At() (file string, line, column int) {
+	return d.Position.File, d.Position.Line, d.Position.Column
+}
+
+// Says gives the field, what is wrong and what to do next.
+func (d Diagnostic) Says() (path, problem, hint string) { return d.Path, d.Message, d.Hint }

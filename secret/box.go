@@ -5,13 +5,14 @@ import (
 	"crypto/cipher"
 	"crypto/rand"
 	"encoding/hex"
-	"errors"
 	"fmt"
 	"strings"
+
+	"github.com/tiphys/tiphys/failure"
 )
 
 // ErrSealed says that a sealed value cannot be opened: another key, another context, or a changed byte.
-var ErrSealed = errors.New("cannot open the sealed value: it was sealed with another key, for another place, or was changed")
+var ErrSealed = failure.New(failure.Stalled, "cannot open the sealed value: it was sealed with another key, for another place, or was changed")
 
 // Box seals values for keeping them at rest, with AES-256-GCM and a random nonce each. It may be used from several
 // goroutines at once.

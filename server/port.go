@@ -13,6 +13,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"github.com/tiphys/tiphys/control"
+	"github.com/tiphys/tiphys/failure"
 	"github.com/tiphys/tiphys/ledger"
 	"github.com/tiphys/tiphys/server/api"
 	"github.com/tiphys/tiphys/server/gate"
@@ -129,7 +130,7 @@ func (n Names) Ours(hostport string) bool {
 // has a line; the reasons are for callers who proved who they are.
 func (p *Port) ready(w http.ResponseWriter, r *http.Request) {
 	if _, err := p.o.Ledger.Head(r.Context()); err != nil {
-		gate.Fail(w, http.StatusServiceUnavailable, err)
+		gate.Fail(w, failure.Mark(failure.Waiting, err))
 		return
 	}
 	known := gate.From(r.Context()).Actor != ""

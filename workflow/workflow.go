@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/tiphys/tiphys/executor"
+	"github.com/tiphys/tiphys/failure"
 	"github.com/tiphys/tiphys/manifest"
 )
 
@@ -280,6 +281,20 @@ func (e *InvalidError) Error() string {
 	return s
 }
 
+// FailureKind implements failure.Classified.
+func (e *InvalidError) FailureKind() failure.Kind { return failure.Invalid }
+
+// Unwrap gives the diagnostics that are errors.
+func (e *InvalidError) Unwrap() []error {
+	var errs []error
+	for _, d := range e.Diagnostics {
+		if d.Severity == manifest.SeverityError {
+			errs = append(errs, d)
+		}
+	}
+	return errs
+}
+
 // MissingError says which objects a Submit needs.
 type MissingError struct{ Refs []Ref }
 
@@ -291,3 +306,6 @@ func (e *MissingError) Error() string {
 	}
 	return s
 }
+
+// FailureKind implements failure.Classified: the manifest refers to what there is not.
+func (e *MissingError) FailureKind() failure.Kind { return failure.Invalid }

@@ -20,10 +20,11 @@ import (
 
 	"github.com/tiphys/tiphys/artifact"
 	"github.com/tiphys/tiphys/artifact/blob"
+	"github.com/tiphys/tiphys/failure"
 )
 
 // ErrUnsafe says that an archive was refused because of what is in it.
-var ErrUnsafe = errors.New("unsafe archive")
+var ErrUnsafe = failure.New(failure.Invalid, "unsafe archive")
 
 // Limits of what one archive may become.
 type Limits struct {

@@ -21,10 +21,11 @@ import (
 	"time"
 
 	"github.com/tiphys/tiphys/artifact"
+	"github.com/tiphys/tiphys/failure"
 )
 
 // ErrMismatch says that bytes do not have the digest that was expected of them.
-var ErrMismatch = errors.New("digest does not match")
+var ErrMismatch = failure.New(failure.Invalid, "digest does not match")
 
 const prefix = "sha256:"
 

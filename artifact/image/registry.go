@@ -16,11 +16,12 @@ import (
 
 	"github.com/tiphys/tiphys/artifact"
 	"github.com/tiphys/tiphys/artifact/blob"
+	"github.com/tiphys/tiphys/failure"
 )
 
 // ErrUnauthenticated is for Authorize to return when the request does not say who is asking; the client is then
 // asked for a name and password.
-var ErrUnauthenticated = errors.New("authentication required")
+var ErrUnauthenticated = failure.New(failure.Unauthenticated, "authentication required")
 
 // RegistryOptions of a [Registry].
 type RegistryOptions struct {
@@ -93,7 +94,7 @@ func (g *Registry) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 }
 
 func (g *Registry) answer(w http.ResponseWriter, r *http.Request, err error) {
-	p := &problem{http.StatusInternalServerError, "UNKNOWN", err}
+	p := &problem{failure.HTTPStatus(err), "UNKNOWN", err} // the protocol's codes for what it has codes for follow
 	switch {
 	case errors.As(err, &p):
 	case errors.Is(err, artifact.ErrNotFound):

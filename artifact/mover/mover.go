@@ -16,12 +16,13 @@ import (
 
 	"github.com/tiphys/tiphys/artifact"
 	"github.com/tiphys/tiphys/artifact/archive"
+	"github.com/tiphys/tiphys/failure"
 	"github.com/tiphys/tiphys/manifest"
 	"github.com/tiphys/tiphys/secret"
 )
 
 // ErrUnsupported says that a location is of a kind that cannot be moved to or from here.
-var ErrUnsupported = errors.New("unsupported artifact location")
+var ErrUnsupported = failure.New(failure.Invalid, "unsupported artifact location")
 
 // Options of a mover. Only Store is required.
 type Options struct {

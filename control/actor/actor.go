@@ -12,10 +12,12 @@ import (
 	"fmt"
 	"sync"
 	"time"
+
+	"github.com/tiphys/tiphys/failure"
 )
 
 // ErrStopped is the answer to a message that came after [System.Stop], or that a stop left undone.
-var ErrStopped = errors.New("stopped")
+var ErrStopped = failure.New(failure.RetryAfter, "stopped")
 
 // errLate is the cause of a context that ended because of Options.Timeout.
 var errLate = errors.New("handling took too long")

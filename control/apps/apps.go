@@ -8,7 +8,6 @@ package apps
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"log/slog"
 	"sync"
@@ -19,11 +18,12 @@ import (
 	"github.com/tiphys/tiphys/deploy/health"
 	"github.com/tiphys/tiphys/deploy/render"
 	"github.com/tiphys/tiphys/event"
+	"github.com/tiphys/tiphys/failure"
 	"github.com/tiphys/tiphys/ledger"
 )
 
 // ErrNotFound says that there is no such Application.
-var ErrNotFound = errors.New("no such application")
+var ErrNotFound = failure.New(failure.NotFound, "no such application")
 
 // Options of a [Controller].
 type Options struct {

@@ -14,6 +14,7 @@ import (
 	"sync"
 
 	"github.com/tiphys/tiphys/control/runs"
+	"github.com/tiphys/tiphys/failure"
 	"github.com/tiphys/tiphys/ledger"
 	"github.com/tiphys/tiphys/manifest"
 	"github.com/tiphys/tiphys/secret"
@@ -37,7 +38,7 @@ const (
 )
 
 // ErrOrigin says that a definition belongs to another origin.
-var ErrOrigin = errors.New("belongs to another origin")
+var ErrOrigin = failure.New(failure.Conflict, "belongs to another origin")
 
 // Definition is one declared object.
 type Definition struct {

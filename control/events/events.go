@@ -20,6 +20,7 @@ import (
 	"github.com/tiphys/tiphys/event"
 	"github.com/tiphys/tiphys/event/sensor"
 	"github.com/tiphys/tiphys/event/source"
+	"github.com/tiphys/tiphys/failure"
 	"github.com/tiphys/tiphys/ledger"
 	"github.com/tiphys/tiphys/manifest"
 	"github.com/tiphys/tiphys/server/gate"
@@ -157,7 +158,7 @@ func (c *Controller) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	rec := c.receivers[r.URL.Path]
 	c.mu.RUnlock()
 	if rec == nil {
-		gate.Fail(w, http.StatusNotFound, fmt.Errorf("no event source receives at %s", r.URL.Path))
+		gate.Fail(w, failure.NotFoundf("no event source receives at %s", r.URL.Path))
 		return
 	}
 	e, refusal := rec.Receive(r.Context(), r)
@@ -172,7 +173,7 @@ func (c *Controller) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		if errors.Is(err, ledger.ErrNoSpace) {
 			text = "the event could not be recorded, because this server's disk is full; send it again when there is room"
 		}
-		gate.Fail(w, http.StatusServiceUnavailable, errors.New(text))
+		gate.Fail(w, failure.New(failure.RetryAfter, text))
 		return
 	}
 	w.Header().Set("Content-Type", "application/json")
@@ -188,7 +189,7 @@ func (c *Controller) refused(w http.ResponseWriter, r *http.Request, refusal *so
 		return
 	}
 	c.o.Log.Warn("delivery refused", "path", r.URL.Path, "status", refusal.Status, "reason", refusal.Reason)
-	gate.Fail(w, refusal.Status, refusal)
+	gate.FailWith(w, refusal.Status, refusal)
 }
 
 // Record writes an event. A delivery that was recorded before gives the first one's sequence and id.

@@ -5,7 +5,6 @@ package runs
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"log/slog"
 	"sync"
@@ -13,6 +12,7 @@ import (
 
 	"github.com/tiphys/tiphys/artifact"
 	"github.com/tiphys/tiphys/executor"
+	"github.com/tiphys/tiphys/failure"
 	"github.com/tiphys/tiphys/ledger"
 	"github.com/tiphys/tiphys/manifest"
 	"github.com/tiphys/tiphys/secret"
@@ -20,7 +20,7 @@ import (
 )
 
 // ErrNotFound says that there is no such run.
-var ErrNotFound = errors.New("run not found")
+var ErrNotFound = failure.New(failure.NotFound, "run not found")
 
 // Executor names that a run can ask for by the annotation tiphys.dev/executor.
 const (
@@ -38,7 +38,7 @@ type Objects interface {
 }
 
 // ErrNoObject says that a referenced object does not exist.
-var ErrNoObject = errors.New("object not found")
+var ErrNoObject = failure.New(failure.NotFound, "object not found")
 
 // Options of a Controller. Ledger, Executor and Objects are required.
 type Options struct {

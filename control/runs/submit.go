@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/tiphys/tiphys/failure"
 	"github.com/tiphys/tiphys/ledger"
 	"github.com/tiphys/tiphys/manifest"
 	"github.com/tiphys/tiphys/workflow"
@@ -330,4 +331,4 @@ func deleteRun(tx ledger.Tx, key, actor string) error {
 }
 
 // ErrRunning says that a run has not ended.
-var ErrRunning = errors.New("the run has not ended")
+var ErrRunning = failure.New(failure.Conflict, "the run has not ended")

@@ -4,13 +4,13 @@ package forge
 
 import (
 	"context"
-	"errors"
 
 	"github.com/tiphys/tiphys/event"
+	"github.com/tiphys/tiphys/failure"
 )
 
 // ErrNotFound says that the forge has no such repository, merge request or file.
-var ErrNotFound = errors.New("not found on the forge")
+var ErrNotFound = failure.New(failure.NotFound, "not found on the forge")
 
 // Forge is a Git host. Every implementation runs the suite in event/forge/forgetest.
 type Forge interface {

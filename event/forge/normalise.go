@@ -2,7 +2,6 @@ package forge
 
 import (
 	"encoding/json"
-	"errors"
 	"fmt"
 	"net/http"
 	"net/url"
@@ -12,6 +11,7 @@ import (
 	"github.com/tidwall/gjson"
 
 	"github.com/tiphys/tiphys/event"
+	"github.com/tiphys/tiphys/failure"
 )
 
 // Names of the forges that are understood.
@@ -24,7 +24,7 @@ const (
 )
 
 // ErrPayload says that a delivery's body is not what the forge sends.
-var ErrPayload = errors.New("payload not understood")
+var ErrPayload = failure.New(failure.Invalid, "payload not understood")
 
 // Detect tells from the headers which forge sent a delivery; empty if none that is known. Gitea and Forgejo
 // send GitHub's headers too, so they are looked for first.

@@ -5,13 +5,13 @@ import (
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/hex"
-	"errors"
 	"fmt"
 	"net/http"
 	"strconv"
 	"strings"
 	"time"
 
+	"github.com/tiphys/tiphys/failure"
 	"github.com/tiphys/tiphys/secret"
 )
 
@@ -24,7 +24,7 @@ const (
 )
 
 // ErrSignature says that a delivery does not prove that it comes from who knows the secret.
-var ErrSignature = errors.New("signature or token does not match")
+var ErrSignature = failure.New(failure.Unauthenticated, "signature or token does not match")
 
 // ReplayWindow is how far a Standard Webhooks timestamp may be from now, either way.
 const ReplayWindow = 5 * time.Minute

@@ -12,6 +12,8 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+
+	"github.com/tiphys/tiphys/failure"
 )
 
 //go:embed all:bin
@@ -20,7 +22,7 @@ var files embed.FS
 const name = "tiphys-init"
 
 // ErrMissing says that the program was built without tiphys-init.
-var ErrMissing = errors.New("this program was built without tiphys-init, which every local pod needs: run make build")
+var ErrMissing = failure.New(failure.Stalled, "this program was built without tiphys-init, which every local pod needs: run make build")
 
 // Path makes sure that the binary is in the data folder dir and returns its absolute path,
 // dir/init/DIGEST/tiphys-init. Programs of several versions may share a folder. The error is [ErrMissing] if

@@ -6,7 +6,6 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"io"
 	"log/slog"
 	"net/http"
@@ -22,6 +21,7 @@ import (
 	"github.com/tiphys/tiphys/deploy"
 	"github.com/tiphys/tiphys/event/forge/builtin"
 	"github.com/tiphys/tiphys/executor"
+	"github.com/tiphys/tiphys/failure"
 	"github.com/tiphys/tiphys/ledger"
 	"github.com/tiphys/tiphys/server/gate"
 	"github.com/tiphys/tiphys/workflow"
@@ -112,45 +112,16 @@ func reply(w http.ResponseWriter, v any) {
 	_ = e.Encode(v)
 }
 
-// fail maps an error to an answer; the one place that does.
-func fail(w http.ResponseWriter, err error) {
-	code := forgeCode(err)
-	var invalid *workflow.InvalidError
-	var missing *workflow.MissingError
-	var tooBig *http.MaxBytesError
-	switch {
-	case errors.Is(err, ledger.ErrNotFound), errors.Is(err, runs.ErrNotFound), errors.Is(err, runs.ErrNoObject), errors.Is(err, executor.ErrNotFound):
-		code = http.StatusNotFound
-	case errors.As(err, &invalid), errors.As(err, &missing), errors.Is(err, errBadRequest):
-		code = http.StatusBadRequest
-	case errors.Is(err, ledger.ErrExists), errors.Is(err, definitions.ErrOrigin), errors.Is(err, runs.ErrRunning):
-		code = http.StatusConflict
-	case errors.As(err, &tooBig):
-		code = http.StatusRequestEntityTooLarge
-	case errors.Is(err, ledger.ErrNoSpace):
-		code = http.StatusInsufficientStorage
-	case errors.Is(err, context.DeadlineExceeded):
-		code = http.StatusGatewayTimeout
-	}
-	gate.Fail(w, code, err)
-}
+// fail answers with an error.
+func fail(w http.ResponseWriter, err error) { gate.Fail(w, err) }
 
-var errBadRequest = errors.New("bad request")
-
-// badRequest is an error of whoever asked: it answers 400 with these words.
-func badRequest(format string, args ...any) error {
-	return &requestError{fmt.Errorf(format, args...)}
-}
-
-type requestError struct{ error }
-
-func (r *requestError) Unwrap() []error { return []error{errBadRequest, r.error} }
+// badRequest is an error of whoever asked.
+func badRequest(format string, args ...any) error { return failure.Invalidf(format, args...) }
 
 // decode reads a JSON body.
 func decode(r *http.Request, v any) error {
 	if err := json.NewDecoder(r.Body).Decode(v); err != nil && !errors.Is(err, io.EOF) {
-		var tooBig *http.MaxBytesError
-		if errors.As(err, &tooBig) {
+		if failure.Is(err, failure.TooLarge) {
 			return err
 		}
 		return badRequest("read body: %w", err)

@@ -9,11 +9,7 @@ import (
 	"strconv"
 	"time"
 
-	"github.com/tiphys/tiphys/control/apps"
-	"github.com/tiphys/tiphys/deploy"
 	"github.com/tiphys/tiphys/event"
-	"github.com/tiphys/tiphys/event/forge"
-	"github.com/tiphys/tiphys/event/forge/builtin"
 	"github.com/tiphys/tiphys/ledger"
 	"github.com/tiphys/tiphys/server/gate"
 )
@@ -226,17 +222,4 @@ func (a *API) sensors(w http.ResponseWriter, r *http.Request) {
 func (a *API) listCrons(w http.ResponseWriter, r *http.Request) {
 	list, err := a.Crons.List(r.Context())
 	answer(w, map[string]any{"items": list}, err)
-}
-
-// forgeCode maps the forge's errors.
-func forgeCode(err error) int {
-	switch {
-	case errors.Is(err, forge.ErrNotFound), errors.Is(err, apps.ErrNotFound), errors.Is(err, deploy.ErrNotFound):
-		return http.StatusNotFound
-	case errors.Is(err, builtin.ErrConflict), errors.Is(err, builtin.ErrRefused):
-		return http.StatusConflict
-	case errors.Is(err, builtin.ErrName):
-		return http.StatusBadRequest
-	}
-	return http.StatusInternalServerError
 }

@@ -9,7 +9,6 @@ import (
 	"crypto/subtle"
 	"encoding/hex"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"net"
 	"net/http"
@@ -19,6 +18,7 @@ import (
 	"unicode"
 
 	"github.com/tiphys/tiphys/access/steptoken"
+	"github.com/tiphys/tiphys/failure"
 	"github.com/tiphys/tiphys/secret"
 )
 
@@ -124,11 +124,11 @@ func New(o Options) (*Gate, error) {
 
 // errors of identification.
 var (
-	errNoToken  = errors.New("this needs a token: send Authorization: Bearer TOKEN, or log in")
-	errBadToken = errors.New("the token is not valid")
-	errOrigin   = errors.New("the request comes from another site")
-	errStopping = errors.New("the server stops")
-	errStep     = errors.New("a step's token is not enough for this")
+	errNoToken  = failure.New(failure.Unauthenticated, "this needs a token: send Authorization: Bearer TOKEN, or log in")
+	errBadToken = failure.New(failure.Unauthenticated, "the token is not valid")
+	errOrigin   = failure.New(failure.Refused, "the request comes from another site")
+	errStopping = failure.New(failure.Waiting, "the server stops")
+	errStep     = failure.New(failure.Refused, "a step's token is not enough for this")
 )
 
 // Wrap returns a route's handler behind the gate.
@@ -136,22 +136,19 @@ func (g *Gate) Wrap(r Route) http.Handler {
 	h := http.Handler(r.Handle)
 	return http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
 		if r.Body == 0 && req.ContentLength > 0 {
-			Fail(w, http.StatusRequestEntityTooLarge, errors.New("this request takes no body"))
+			Fail(w, failure.New(failure.TooLarge, "this request takes no body"))
 			return
 		}
 		if req.ContentLength > r.Body {
-			Fail(w, http.StatusRequestEntityTooLarge, fmt.Errorf("the body has %d bytes and at most %d are taken", req.ContentLength, r.Body))
+			Fail(w, failure.Errorf(failure.TooLarge, "the body has %d bytes and at most %d are taken", req.ContentLength, r.Body))
 			return
 		}
 		id, err := g.admit(req, r.Access)
 		if err != nil {
-			code := http.StatusUnauthorized
-			if errors.Is(err, errOrigin) || errors.Is(err, errStep) {
-				code = http.StatusForbidden
-			} else {
+			if failure.Is(err, failure.Unauthenticated) {
 				challenge(w, req)
 			}
-			Fail(w, code, err)
+			Fail(w, err)
 			return
 		}
 		req.Body = http.MaxBytesReader(w, req.Body, r.Body)
@@ -195,7 +192,7 @@ func (g *Gate) admit(req *http.Request, access Access) (Identity, error) {
 		return id, nil
 	case User, Step, UserOrStep:
 	default:
-		return Identity{}, errors.New("nobody may use this route")
+		return Identity{}, failure.New(failure.Unauthenticated, "nobody may use this route")
 	}
 	id, err := g.Identify(req)
 	if err != nil {
@@ -205,7 +202,7 @@ func (g *Gate) admit(req *http.Request, access Access) (Identity, error) {
 		return id, errStep
 	}
 	if id.Step == nil && access == Step {
-		return id, errors.New("only a step's token may use this")
+		return id, failure.New(failure.Unauthenticated, "only a step's token may use this")
 	}
 	return id, nil
 }
@@ -244,7 +241,7 @@ func (g *Gate) step(ctx context.Context, tok string) (Identity, error) {
 		return Identity{}, errBadToken
 	}
 	if g.alive != nil && !g.alive(ctx, claims) {
-		return Identity{}, errors.New("the step that this token belongs to has ended")
+		return Identity{}, failure.New(failure.Unauthenticated, "the step that this token belongs to has ended")
 	}
 	return Identity{Actor: "step:" + claims.Run + "/" + claims.Node, Verified: true, Step: &claims}, nil
 }
@@ -343,12 +340,12 @@ func (g *Gate) Login(w http.ResponseWriter, req *http.Request) {
 		Token string `json:"token"`
 	}
 	if err := json.NewDecoder(req.Body).Decode(&body); err != nil {
-		Fail(w, http.StatusBadRequest, errors.New(`send {"token": "..."}`))
+		Fail(w, failure.New(failure.Invalid, `send {"token": "..."}`))
 		return
 	}
 	if g.token.IsZero() || !same(body.Token, g.token.Reveal()) {
 		challenge(w, req)
-		Fail(w, http.StatusUnauthorized, errBadToken)
+		Fail(w, errBadToken)
 		return
 	}
 	until := g.now().Add(sessionLife)
@@ -372,23 +369,21 @@ func (g *Gate) validSession(value string) bool {
 	return ok && err == nil && g.now().Before(until) && hmac.Equal([]byte(value), []byte(g.sign(until)))
 }
 
-// Hinted is an error that says what to do next.
-type Hinted interface {
-	error
-	Hint() string
-}
+// Fail answers with an error in the API's shape. What the error means decides on the status.
+func Fail(w http.ResponseWriter, err error) { FailWith(w, failure.HTTPStatus(err), err) }
 
-// Fail answers with an error in the API's shape.
-func Fail(w http.ResponseWriter, code int, err error) {
+// FailWith is [Fail] with a status that a protocol prescribes.
+func FailWith(w http.ResponseWriter, code int, err error) {
 	body := struct {
 		Code    int    `json:"code"`
+		Kind    string `json:"kind"`
 		Message string `json:"message"`
 		Hint    string `json:"hint,omitempty"`
-	}{Code: code, Message: err.Error()}
-	var h Hinted
-	if errors.As(err, &h) {
-		body.Hint = h.Hint()
+	}{code, failure.FromHTTP(code).String(), err.Error(), failure.HintOf(err)}
+	if kind := failure.KindOf(err); kind != failure.Unclassified {
+		body.Kind = kind.String()
 	}
+	failure.SetRetryAfter(w.Header(), err)
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("X-Content-Type-Options", "nosniff")
 	if code == http.StatusUnauthorized && w.Header().Get("WWW-Authenticate") == "" {

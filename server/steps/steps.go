@@ -20,6 +20,7 @@ import (
 	"github.com/tiphys/tiphys/deploy/promote"
 	"github.com/tiphys/tiphys/event/forge"
 	"github.com/tiphys/tiphys/event/forge/builtin"
+	"github.com/tiphys/tiphys/failure"
 	"github.com/tiphys/tiphys/ledger"
 	"github.com/tiphys/tiphys/server/gate"
 )
@@ -65,32 +66,13 @@ func (a *API) Routes() []gate.Route {
 }
 
 // refused is an error about rights, with what to do next.
-type refused struct{ what, hint string }
-
-func (r *refused) Error() string { return r.what }
-func (r *refused) Hint() string  { return r.hint }
-
-func fail(w http.ResponseWriter, err error) {
-	code := http.StatusInternalServerError
-	var no *refused
-	switch {
-	case errors.As(err, &no):
-		code = http.StatusForbidden
-	case errors.Is(err, errBad), errors.Is(err, artifact.ErrBadKey), errors.Is(err, builtin.ErrRefused):
-		code = http.StatusBadRequest
-	case errors.Is(err, forge.ErrNotFound), errors.Is(err, artifact.ErrNotFound), errors.Is(err, ledger.ErrNotFound):
-		code = http.StatusNotFound
-	case errors.Is(err, ledger.ErrNoSpace), errors.Is(err, artifact.ErrTooLarge):
-		code = http.StatusInsufficientStorage
-	}
-	gate.Fail(w, code, err)
+func refused(hint, format string, args ...any) error {
+	return failure.WithHint(failure.Refusedf(format, args...), hint)
 }
 
-var errBad = errors.New("bad request")
+func fail(w http.ResponseWriter, err error) { gate.Fail(w, err) }
 
-func bad(format string, args ...any) error {
-	return fmt.Errorf("%w: %w", errBad, fmt.Errorf(format, args...))
-}
+func bad(format string, args ...any) error { return failure.Invalidf(format, args...) }
 
 func decode(r *http.Request, v any) error {
 	if err := json.NewDecoder(r.Body).Decode(v); err != nil {
@@ -172,10 +154,10 @@ func (a *API) checkRelease(c steptoken.Claims, name, commit string, images map[s
 		return bad("release name %q: give one without / and #", name)
 	}
 	if c.Repo == "" || c.Commit == "" {
-		return &refused{"this run was not made for a commit of a repository, so that nothing can be released from it", "let a push start the run"}
+		return refused("let a push start the run", "this run was not made for a commit of a repository, so that nothing can be released from it")
 	}
 	if commit != "" && commit != c.Commit {
-		return &refused{fmt.Sprintf("a step of %s may release commit %s, not %s", c.Run, c.Commit, commit), "leave --commit out"}
+		return refused("leave --commit out", "a step of %s may release commit %s, not %s", c.Run, c.Commit, commit)
 	}
 	if len(images) == 0 {
 		return bad("a release has at least one image: SERVICE=NAME@sha256:…")
@@ -186,7 +168,7 @@ func (a *API) checkRelease(c steptoken.Claims, name, commit string, images map[s
 			return bad("image of %s: %q has no digest (use what `tiphys image pack` prints)", service, ref)
 		}
 		if repo != c.Repo && !strings.HasPrefix(repo, c.Repo+"/") {
-			return &refused{fmt.Sprintf("image of %s: a step of repository %s may release images named %s/…, not %s", service, c.Repo, c.Repo, repo), ""}
+			return refused("", "image of %s: a step of repository %s may release images named %s/…, not %s", service, c.Repo, c.Repo, repo)
 		}
 		if _, err := a.Images.Resolve(repo, digest); err != nil {
 			return bad("image of %s: %s is not in the built-in registry: %w", service, ref, err)
@@ -239,10 +221,10 @@ func (a *API) status(w http.ResponseWriter, r *http.Request) {
 	}
 	err := decode(r, &body)
 	if err == nil && (body.Repo != "" && body.Repo != c.Repo || body.SHA != "" && body.SHA != c.Commit) {
-		err = &refused{fmt.Sprintf("a step of %s may set the status of %s at %s only", c.Run, c.Repo, c.Commit), "leave --repo and --sha out"}
+		err = refused("leave --repo and --sha out", "a step of %s may set the status of %s at %s only", c.Run, c.Repo, c.Commit)
 	}
 	if err == nil && (c.Repo == "" || c.Commit == "") {
-		err = &refused{"this run was not made for a commit of a repository, so that there is no status to set", "let a push start the run"}
+		err = refused("let a push start the run", "this run was not made for a commit of a repository, so that there is no status to set")
 	}
 	if body.URL == "" {
 		// Who reads the status wants to see the run that set it.
@@ -273,7 +255,7 @@ func (a *API) comment(w http.ResponseWriter, r *http.Request) {
 	}
 	err := decode(r, &body)
 	if err == nil && (c.MR == 0 || body.MR != 0 && body.MR != c.MR) {
-		err = &refused{fmt.Sprintf("a step of %s may comment on its own merge request only", c.Run), "leave --mr out, and run for a merge request"}
+		err = refused("leave --mr out, and run for a merge request", "a step of %s may comment on its own merge request only", c.Run)
 	}
 	var cause int64
 	if err == nil {

@@ -2,16 +2,16 @@ package expression
 
 import (
 	"encoding/json"
-	"errors"
 	"fmt"
 	"strings"
 	"time"
 
+	"github.com/tiphys/tiphys/failure"
 	"github.com/tiphys/tiphys/manifest"
 )
 
 // ErrTooLarge says that replacing tags would give more text than is allowed.
-var ErrTooLarge = errors.New("text with its tags replaced is too large")
+var ErrTooLarge = failure.New(failure.TooLarge, "text with its tags replaced is too large")
 
 // Options are what an evaluation may depend on beside its scope.
 type Options struct {

@@ -11,6 +11,8 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+
+	"github.com/tiphys/tiphys/failure"
 )
 
 // Limits of a checkout.
@@ -21,7 +23,7 @@ const (
 )
 
 // ErrUnsafe says that a repository holds a path or a link that leads outside of it.
-var ErrUnsafe = errors.New("leads outside the repository")
+var ErrUnsafe = failure.New(failure.Invalid, "leads outside the repository")
 
 // Checkout writes the files of a revision into dest, a folder that is empty or does not exist, byte for byte as
 // they are in Git (no attributes are applied), and returns the commit. Symbolic links that lead outside, and paths that would,

@@ -14,6 +14,7 @@ import (
 
 	"github.com/tiphys/tiphys/event"
 	"github.com/tiphys/tiphys/event/forge"
+	"github.com/tiphys/tiphys/failure"
 	"github.com/tiphys/tiphys/ledger"
 )
 
@@ -69,7 +70,7 @@ func (r *Remote) Statuses(ctx context.Context, repo, sha string) ([]CommitStatus
 // request's head are success and it waits for that, it is merged.
 func (r *Remote) SetStatus(ctx context.Context, repo, sha string, s forge.Status) error {
 	if !slices.Contains([]string{"pending", "running", "success", "failed", "error", "canceled"}, s.State) {
-		return fmt.Errorf("set status: state %q: use pending, running, success, failed, error or canceled: %w", s.State, ErrRefused)
+		return failure.Invalidf("set status: state %q: use pending, running, success, failed, error or canceled: %w", s.State, ErrRefused)
 	}
 	if s.Context == "" {
 		s.Context = "default"
@@ -144,7 +145,7 @@ func (r *Remote) Comment(ctx context.Context, repo string, number int, marker, b
 // AddComment adds a person's comment, which is an event.
 func (r *Remote) AddComment(ctx context.Context, actor Actor, name string, number int, body string) (Comment, error) {
 	if strings.TrimSpace(body) == "" {
-		return Comment{}, fmt.Errorf("comment on %s!%d: the comment is empty: %w", name, number, ErrRefused)
+		return Comment{}, failure.Invalidf("comment on %s!%d: the comment is empty: %w", name, number, ErrRefused)
 	}
 	repo, err := r.Repository(ctx, name)
 	if err != nil {

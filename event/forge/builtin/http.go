@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/tiphys/tiphys/event/forge"
+	"github.com/tiphys/tiphys/failure"
 	"github.com/tiphys/tiphys/ledger"
 )
 
@@ -120,15 +121,11 @@ func (r *Remote) findForService(ctx context.Context, name, service string, admin
 }
 
 func (r *Remote) fail(w http.ResponseWriter, err error) {
-	status := http.StatusInternalServerError
-	switch {
-	case errors.Is(err, forge.ErrNotFound):
-		status = http.StatusNotFound
-	case errors.Is(err, ErrName), errors.Is(err, ErrRefused):
-		status = http.StatusForbidden
-	default:
+	status := failure.HTTPStatus(err)
+	if status == http.StatusInternalServerError {
 		r.log.Error("serve git", "error", err)
 	}
+	failure.SetRetryAfter(w.Header(), err)
 	http.Error(w, err.Error(), status)
 }
 

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/tiphys/tiphys/event/forge"
+	"github.com/tiphys/tiphys/failure"
 )
 
 // Ways to merge.
@@ -24,7 +25,7 @@ const (
 const mergeAttempts = 5
 
 // ErrConflict says that a merge request cannot be merged without resolving conflicts.
-var ErrConflict = errors.New("merge conflict")
+var ErrConflict = failure.New(failure.Conflict, "merge conflict")
 
 // MergeOptions of MergeMR; the zero value makes a merge commit unless the merge request asks for a squash.
 type MergeOptions struct {
@@ -45,7 +46,7 @@ func (r *Remote) MergeMR(ctx context.Context, actor Actor, repo string, number i
 	switch opt.Method {
 	case "", MethodMerge, MethodFastForward, MethodSquash:
 	default:
-		return MergeRequest{}, fmt.Errorf("merge !%d: method %q: use merge, fast-forward or squash: %w", number, opt.Method, ErrRefused)
+		return MergeRequest{}, failure.Invalidf("merge !%d: method %q: use merge, fast-forward or squash: %w", number, opt.Method, ErrRefused)
 	}
 	for attempt := 1; ; attempt++ {
 		m, err := r.mergeOnce(ctx, actor, repo, number, opt)

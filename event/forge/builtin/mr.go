@@ -12,6 +12,7 @@ import (
 
 	"github.com/tiphys/tiphys/event"
 	"github.com/tiphys/tiphys/event/forge"
+	"github.com/tiphys/tiphys/failure"
 	"github.com/tiphys/tiphys/ledger"
 )
 
@@ -290,13 +291,13 @@ func (r *Remote) OpenMR(ctx context.Context, actor Actor, n NewMR) (MergeRequest
 func openable(source, target string, refs map[string]string, open []MergeRequest) error {
 	switch {
 	case source == "":
-		return fmt.Errorf("open merge request: name a source branch: %w", ErrRefused)
+		return failure.Invalidf("open merge request: name a source branch: %w", ErrRefused)
 	case source == target:
-		return fmt.Errorf("open merge request: source and target are both %s: %w", source, ErrRefused)
+		return failure.Invalidf("open merge request: source and target are both %s: %w", source, ErrRefused)
 	case refs["refs/heads/"+source] == "":
-		return fmt.Errorf("open merge request: there is no branch %q; push it first: %w", source, ErrRefused)
+		return failure.Invalidf("open merge request: there is no branch %q; push it first: %w", source, ErrRefused)
 	case refs["refs/heads/"+target] == "":
-		return fmt.Errorf("open merge request: there is no target branch %q: %w", target, ErrRefused)
+		return failure.Invalidf("open merge request: there is no target branch %q: %w", target, ErrRefused)
 	}
 	for _, m := range open {
 		if m.State == stateOpen && m.Source == source && m.Target == target {

@@ -1,12 +1,13 @@
 package builtin
 
 import (
-	"errors"
 	"fmt"
 	"net/url"
 	"path/filepath"
 	"regexp"
 	"strings"
+
+	"github.com/tiphys/tiphys/failure"
 )
 
 // Folders of Options.Dir that are no repositories; their names cannot be those of one.
@@ -20,7 +21,7 @@ const (
 const mrRefs = "refs/merge-requests"
 
 // ErrName says that a name of a repository, branch or file cannot be used.
-var ErrName = errors.New("name is not allowed")
+var ErrName = failure.New(failure.Invalid, "name is not allowed")
 
 var segmentPattern = regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9._-]{0,99}$`)
 

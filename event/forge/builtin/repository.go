@@ -14,11 +14,12 @@ import (
 
 	"github.com/tiphys/tiphys/event"
 	"github.com/tiphys/tiphys/event/forge"
+	"github.com/tiphys/tiphys/failure"
 	"github.com/tiphys/tiphys/ledger"
 )
 
 // ErrRefused says that the remote's rules do not allow what was asked; the message says why and what to do.
-var ErrRefused = errors.New("refused")
+var ErrRefused = failure.New(failure.Conflict, "refused")
 
 // Actor is who does something, e.g. "user:ada", and whether that was proved.
 type Actor struct {
