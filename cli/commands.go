@@ -12,6 +12,7 @@ func commands(std IO) []*cobra.Command {
 	return []*cobra.Command{
 		newRun(std),
 		newServe(std),
+		newDown(std),
 		newLint(std),
 		newRenderProgram(std),
 		newSubmit(std),
@@ -39,6 +40,7 @@ func commands(std IO) []*cobra.Command {
 		newVersion(std),
 		newRender(std),
 		newEvaluate(std),
+		newKeeper(),
 	}
 }
 

@@ -27,7 +27,7 @@ type serveOptions struct {
 	config, data, listen, executor, tokenFile, name, hostImages string
 	bridge, subnet                                              string
 	mirrors, hostRepos                                          []string
-	verbose                                                     bool
+	verbose, keeper                                             bool
 }
 
 func newServe(std IO) *cobra.Command {
@@ -40,6 +40,9 @@ CronWorkflow, Application, ApplicationSet, Secret, ConfigMap) are read from a fo
 changes, as a whole: a bad file is reported with file:line:column and the last good set stays.
 
 Everything is kept in the data folder. Killed at any moment and started again, the server takes up what was running.
+
+The port belongs to a keeper, a small process of this program that outlives the server: applications are served, and requests
+for the server's own pages wait a little, while it is stopped, killed or replaced by another version. "tiphys down" ends it.
 
 Beyond loopback an admin token is required: --token-file, or TIPHYS_ADMIN_TOKEN.
 
@@ -59,6 +62,7 @@ Exit status: 0 stopped by a signal, 1 a part of the server failed, 2 a bad comma
 	f.StringVar(&o.bridge, "bridge", "", "name of the bridge of the pods' own network (default what this data folder had, or the first of tiphys0, tiphys1, … that is free)")
 	f.StringVar(&o.subnet, "subnet", "", "IPv4 network of the pods; the first /24 behind it is for Services (default what this data folder had, or the first of 10.88.0.0/16, 10.90.0.0/16, … that is free)")
 	f.StringArrayVar(&o.mirrors, "registry-mirror", nil, "pull images of a registry from elsewhere, HOST=URL (may be repeated)")
+	f.BoolVar(&o.keeper, "keeper", true, "have the port and the requests to applications in a process that outlives the server; with --keeper=false they end with it")
 	f.BoolVarP(&o.verbose, "verbose", "v", false, "log more")
 	return c
 }
@@ -86,7 +90,7 @@ func runServe(ctx context.Context, std IO, o serveOptions) (err error) {
 
 func (o serveOptions) server(std IO) (wire.Options, error) {
 	opt := wire.Options{
-		Config: o.config, Listen: o.listen, Host: o.executor == runs.ExecutorHost, Name: o.name, Version: Version,
+		Config: o.config, Listen: o.listen, Host: o.executor == runs.ExecutorHost, Name: o.name, Version: Version, Keeper: o.keeper,
 		Network: local.Network{Bridge: o.bridge, Subnet: o.subnet}, Log: logger(std.Err, o.verbose), Fault: std.Fault,
 	}
 	switch o.executor {

@@ -31,6 +31,9 @@ type Names struct {
 	Guarded bool
 }
 
+// LocalName is our own name that needs no name service.
+const LocalName = "tiphys.localhost"
+
 // Options of a Port. All fields are required.
 type Options struct {
 	Names Names
@@ -117,7 +120,7 @@ func (n Names) Ours(hostport string) bool {
 	if h, _, err := net.SplitHostPort(hostport); err == nil {
 		host = h
 	}
-	if gate.LoopbackHost(host) || strings.EqualFold(host, "tiphys.localhost") || strings.EqualFold(host, n.Registry) {
+	if gate.LoopbackHost(host) || strings.EqualFold(host, LocalName) || strings.EqualFold(host, n.Registry) {
 		return true
 	}
 	if !n.Guarded {

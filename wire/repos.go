@@ -15,7 +15,6 @@ import (
 	"github.com/tiphys/tiphys/deploy/render"
 	targetlocal "github.com/tiphys/tiphys/deploy/target/local"
 	"github.com/tiphys/tiphys/event"
-	"github.com/tiphys/tiphys/keeper/front"
 	"github.com/tiphys/tiphys/manifest"
 	"github.com/tiphys/tiphys/pipeline"
 	"github.com/tiphys/tiphys/secret"
@@ -148,11 +147,9 @@ func (s *Server) openDeploy(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	s.front = front.New(front.Options{Log: s.o.Log})
-	s.closers = append(s.closers, s.front.Close)
 	s.target, err = targetlocal.Open(ctx, targetlocal.Options{
 		Ledger: s.machine.Ledger, Executor: s.machine.Executor, Reports: s.reports, Box: s.box, DigestKey: digestKey,
-		Names: s.machine.Executor, Front: s.front, Addresses: s.addresses(), Now: s.o.Now, Log: s.o.Log, Fault: at("target", s.o.Fault),
+		Names: s.machine.Executor, Front: s.carrier.front, Addresses: s.addresses(), Now: s.o.Now, Log: s.o.Log, Fault: at("target", s.o.Fault),
 	})
 	if err != nil {
 		return err

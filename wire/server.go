@@ -11,7 +11,6 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
-	"syscall"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -30,7 +29,6 @@ import (
 	"github.com/tiphys/tiphys/event/forge/builtin"
 	"github.com/tiphys/tiphys/executor"
 	"github.com/tiphys/tiphys/executor/local"
-	"github.com/tiphys/tiphys/keeper/front"
 	"github.com/tiphys/tiphys/ledger"
 	"github.com/tiphys/tiphys/secret"
 	"github.com/tiphys/tiphys/server"
@@ -59,6 +57,9 @@ type Options struct {
 	Mirrors map[string]string
 	Images  HostImages
 	Network local.Network
+	// Keeper has the port and the requests to applications in a process that outlives this one. A keeper is never used but by
+	// the program itself, since it is started as its hidden command.
+	Keeper  bool
 	Version string
 	Log     *slog.Logger
 	Now     func() time.Time
@@ -69,13 +70,12 @@ type Options struct {
 // Server is the one process.
 type Server struct {
 	o        Options
-	listener net.Listener
+	carrier  carrier
 	machine  *Machine
 	defs     *definitions.Store
 	remote   *builtin.Remote
 	events   *events.Controller
 	crons    *crons.Controller
-	front    *front.Front
 	target   *targetlocal.Target
 	targets  *deploy.Targets
 	apps     *apps.Controller
@@ -103,7 +103,7 @@ func Open(ctx context.Context, o Options) (_ *Server, err error) {
 			err = errors.Join(err, s.Close())
 		}
 	}()
-	for _, open := range []func(context.Context) error{s.lockData, s.listen, s.openNetwork, s.openMachine, s.openGit, s.openEvents, s.openDeploy, s.openGate, s.openPort} {
+	for _, open := range []func(context.Context) error{s.lockData, s.openCarrier, s.openNetwork, s.openMachine, s.openGit, s.openEvents, s.openDeploy, s.openGate, s.openPort} {
 		if err := open(ctx); err != nil {
 			return s, err
 		}
@@ -111,37 +111,9 @@ func Open(ctx context.Context, o Options) (_ *Server, err error) {
 	return s, nil
 }
 
-func (s *Server) listen(ctx context.Context) error {
-	var lc net.ListenConfig
-	l, err := lc.Listen(ctx, "tcp", s.o.Listen)
-	for wait := time.Millisecond; errors.Is(err, syscall.EADDRINUSE) && wait < time.Second; wait *= 2 {
-		// A child that a killed server was about to make holds the port until it executes something.
-		select {
-		case <-ctx.Done():
-			return ctx.Err()
-		case <-time.After(wait):
-		}
-		l, err = lc.Listen(ctx, "tcp", s.o.Listen)
-	}
-	if err != nil {
-		return fmt.Errorf("listen on %s: %w (choose another address with --listen)", s.o.Listen, err)
-	}
-	s.listener = l
-	s.closers = append(s.closers, func() error {
-		if err := l.Close(); !errors.Is(err, net.ErrClosed) {
-			return err
-		}
-		return nil
-	})
-	if tcp, ok := l.Addr().(*net.TCPAddr); s.o.Token.IsZero() && (!ok || !tcp.IP.IsLoopback()) {
-		return fmt.Errorf("%s can be reached from other machines: set an admin token (--token-file, or TIPHYS_ADMIN_TOKEN), or listen on 127.0.0.1", l.Addr())
-	}
-	return nil
-}
-
 // URL is the server's address as users write it.
 func (s *Server) URL() string {
-	host, port, _ := net.SplitHostPort(s.listener.Addr().String())
+	host, port, _ := net.SplitHostPort(s.carrier.listener.Addr().String())
 	if ip := net.ParseIP(host); ip != nil && (ip.IsLoopback() || ip.IsUnspecified()) {
 		host = "localhost"
 	}
@@ -149,7 +121,7 @@ func (s *Server) URL() string {
 }
 
 func (s *Server) portNumber() string {
-	_, port, _ := net.SplitHostPort(s.listener.Addr().String())
+	_, port, _ := net.SplitHostPort(s.carrier.listener.Addr().String())
 	return port
 }
 
@@ -251,16 +223,14 @@ func (s *Server) openGate(ctx context.Context) (err error) {
 
 // openPort puts what was opened behind the routes of the one port.
 func (s *Server) openPort(context.Context) error {
-	host, _, _ := net.SplitHostPort(s.o.Listen)
 	s.services = s.loops()
 	s.port = server.New(server.Options{
-		Names: server.Names{Registry: RegistryHost, Listen: host, Public: s.o.Name, Guarded: !s.o.Token.IsZero()},
-		Gate:  s.gate, Steps: s.steps,
+		Names: s.names(), Gate: s.gate, Steps: s.steps,
 		API: &api.API{
 			Ledger: s.machine.Ledger, Runs: s.machine.Runs, Definitions: s.defs, Logs: s.machine, Events: s.events, Remote: s.remote,
 			Apps: s.apps, Targets: s.targets, Crons: s.crons, Keys: s.o.Data, Version: s.o.Version, Trouble: s.trouble, Log: s.o.Log, Now: s.o.Now,
 		},
-		Webhooks: s.events, Git: s.remote.Handler(), Registry: s.registry, Screens: web.Handler(), Applications: s.front,
+		Webhooks: s.events, Git: s.remote.Handler(), Registry: s.registry, Screens: web.Handler(), Applications: s.carrier.applications,
 		Ledger: s.machine.Ledger, Services: s.services,
 		Collectors: []prometheus.Collector{server.NewLedgerMetrics(s.machine.Ledger), s.sweeper},
 	})
@@ -339,19 +309,28 @@ func (s *Server) Serve(ctx context.Context) error {
 			failed <- fmt.Errorf("%s: %w", what, err)
 		}
 	}
-	go serve("the port", web, s.listener)
+	go serve("the port", web, s.carrier.listener)
 	go serve("the steps' socket", stepServer, stepListener)
+	if s.carrier.keeper != nil {
+		s.carrier.keeper.Serve()
+	}
 	select {
 	case <-ctx.Done():
 	case err = <-failed:
 	}
 	drain, done := context.WithTimeout(context.WithoutCancel(ctx), drainTimeout)
 	defer done()
+	if s.carrier.keeper != nil {
+		s.carrier.keeper.Pause(drain) // new connections wait for the next server
+	}
 	s.gate.EndStreams()
 	var ending sync.WaitGroup
 	for _, srv := range []*http.Server{web, stepServer} {
 		ending.Go(func() {
 			_ = srv.Shutdown(drain) // what has not ended by then is broken off
+			if s.carrier.keeper != nil && srv == web {
+				s.carrier.keeper.Wait(drain)
+			}
 			_ = srv.Close()
 		})
 	}

@@ -34,7 +34,7 @@ func TestStopEndsStreamsAndFinishesRequests(t *testing.T) {
 	client := &http.Client{Transport: &http.Transport{}, Timeout: time.Minute}
 	var streams []io.ReadCloser
 	for _, path := range []string{"/api/v1/stream?tables=run", "/api/v1/workflow-events/default"} {
-		resp, err := client.Get("http://" + s.listener.Addr().String() + path)
+		resp, err := client.Get("http://" + s.carrier.listener.Addr().String() + path)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -42,7 +42,7 @@ func TestStopEndsStreamsAndFinishesRequests(t *testing.T) {
 		streams = append(streams, resp.Body)
 	}
 	// A request of which the server has only a part.
-	conn, err := net.Dial("tcp", s.listener.Addr().String())
+	conn, err := net.Dial("tcp", s.carrier.listener.Addr().String())
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -271,7 +271,8 @@ func serve(t *testing.T) string {
 		t.Fatal(err)
 	}
 	address := freeAddress(t)
-	cmd := exec.CommandContext(t.Context(), program, "serve", "--data", t.TempDir(), "--listen", address, "--executor", "host",
+	data := t.TempDir()
+	cmd := exec.CommandContext(t.Context(), program, "serve", "--data", data, "--listen", address, "--executor", "host",
 		"--bridge", "tiphysweb", "--subnet", "10.218.0.0/16")
 	var log bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &log, &log
@@ -283,6 +284,9 @@ func serve(t *testing.T) string {
 	t.Cleanup(func() {
 		_ = cmd.Process.Signal(os.Interrupt)
 		_ = cmd.Wait()
+		if out, err := exec.Command(program, "down", "--data", data).CombinedOutput(); err != nil {
+			t.Errorf("tiphys down: %v %s", err, out)
+		}
 		if t.Failed() {
 			t.Logf("the server said:\n%s", log.String())
 		}

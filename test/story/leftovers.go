@@ -132,8 +132,11 @@ func (l Leftovers) String() string {
 	return strings.Join(parts, "; ")
 }
 
-// Clean waits until nothing of this world is left but its folder.
+// Clean ends what a stopped server leaves serving, and waits until nothing of this world is left but its folder.
 func (w *World) Clean(ctx context.Context, limit time.Duration) error {
+	if _, err := w.Tiphys(ctx, "down", "--data", w.Data); err != nil {
+		return err
+	}
 	return w.Within(ctx, limit, "nothing is left behind", func(context.Context) error {
 		if left := w.Leftovers().since(w.before); !left.empty() {
 			return fmt.Errorf("there are still %s", left)

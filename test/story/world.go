@@ -251,6 +251,11 @@ func (w *World) Close(ctx context.Context, well bool) error {
 	w.closed = true // Nobody starts the server again.
 	w.mu.Unlock()
 	w.Stop()
+	if _, err := os.Stat(w.Data); err == nil {
+		if _, err := w.Tiphys(ctx, "down", "--data", w.Data); err != nil && well {
+			return err
+		}
+	}
 	left := w.Leftovers().since(w.before)
 	w.sweep(ctx)
 	if !well {

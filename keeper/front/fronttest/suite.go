@@ -54,11 +54,15 @@ func says(text string) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { fmt.Fprint(w, text, " ", r.URL.Path, " ", r.Proto) })
 }
 
+// set gives a table and waits until it counts: what is asked next is done after it.
 func set(t *testing.T, f Front, table front.Table) {
 	t.Helper()
 	if err := f.Set(table); err != nil {
 		t.Fatal(err)
 	}
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	f.Drained(ctx, "nobody")
 }
 
 func root(endpoints ...front.Endpoint) map[string][]front.Route {

@@ -1,0 +1,223 @@
+package keeper
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"sync"
+	"time"
+
+	"github.com/tiphys/tiphys/keeper/front"
+)
+
+// accept takes connections of the port until it is closed.
+func (k *keeper) accept(ctx context.Context, l *net.TCPListener) {
+	for {
+		conn, err := l.AcceptTCP()
+		switch {
+		case errors.Is(err, net.ErrClosed):
+			return
+		case err != nil:
+			// No descriptors, most likely: connections wait in the kernel.
+			k.log.Warn("a connection could not be accepted", "error", err)
+			select {
+			case <-ctx.Done():
+				return
+			case <-time.After(50 * time.Millisecond):
+			}
+		case k.open.Add(1) > maxOpen:
+			k.open.Add(-1)
+			_ = conn.Close()
+		default:
+			k.conns.Go(func() {
+				defer k.open.Add(-1)
+				k.admit(ctx, conn)
+			})
+		}
+	}
+}
+
+// admit finds out whose a connection is.
+func (k *keeper) admit(ctx context.Context, conn *net.TCPConn) {
+	defer context.AfterFunc(ctx, func() { _ = conn.SetReadDeadline(time.Unix(1, 0)) })()
+	_ = conn.SetReadDeadline(time.Now().Add(headerTimeout))
+	k.mu.Lock()
+	own := k.own
+	k.mu.Unlock()
+	buffer := make([]byte, 4<<10)
+	read := 0
+	whose := unknown
+	for whose == unknown {
+		if read == len(buffer) {
+			buffer = append(buffer, make([]byte, len(buffer))...)
+		}
+		n, err := conn.Read(buffer[read:])
+		read += n
+		if err != nil {
+			_ = conn.Close()
+			return
+		}
+		whose = own.sort(buffer[:read])
+	}
+	_ = conn.SetReadDeadline(time.Time{})
+	if whose == keepers {
+		k.serve(conn, buffer[:read])
+		return
+	}
+	h := &held{read: buffer[:read], until: time.Now().Add(k.o.Wait)}
+	var err error
+	h.file, err = conn.File()
+	_ = conn.Close()
+	if err != nil {
+		k.log.Warn("a connection could not be passed on", "error", err)
+		return
+	}
+	if err := k.deliver(ctx, h); err != nil {
+		h.sorry()
+	}
+}
+
+// serve gives a connection, of which something was read already, to the keeper's own web server.
+func (k *keeper) serve(conn net.Conn, read []byte) {
+	k.served.Add(1)
+	k.inside.put(&begun{Conn: conn, read: read, closed: func() { k.served.Add(-1) }})
+}
+
+// held is a connection on its way to a server.
+type held struct {
+	file *os.File
+	read []byte
+	// remote is the client's address where the file is not the client's own connection.
+	remote string
+	until  time.Time
+}
+
+// sorry answers the request of a connection that no server took.
+func (h *held) sorry() {
+	conn, err := net.FileConn(h.file)
+	_ = h.file.Close()
+	if err != nil {
+		return // nobody can be told
+	}
+	defer conn.Close()
+	if h.remote != "" {
+		return // the keeper itself asked, and answers
+	}
+	_ = conn.SetDeadline(time.Now().Add(2 * time.Second))
+	body := front.HTML(awayTitle, awayText)
+	_, err = fmt.Fprintf(conn, "HTTP/1.1 503 Service Unavailable\r\nContent-Type: text/html; charset=utf-8\r\nContent-Length: %d\r\n"+
+		"Retry-After: 5\r\nCache-Control: no-store\r\nX-Content-Type-Options: nosniff\r\nContent-Security-Policy: default-src 'none'; style-src 'unsafe-inline'\r\nConnection: close\r\n\r\n%s", len(body), body)
+	if tcp, ok := conn.(*net.TCPConn); ok && err == nil {
+		// What the client still sends is read, so that it can read the answer.
+		_ = tcp.CloseWrite()
+		_, _ = io.CopyN(io.Discard, conn, 1<<20)
+	}
+}
+
+// What is said for a server that is away.
+const (
+	awayTitle = "The server is away"
+	awayText  = "The applications are served meanwhile. It may be starting again: try again in some seconds."
+)
+
+// inside is the listener of the keeper's web server: connections are put into it.
+type inside struct {
+	conns chan net.Conn
+	done  chan struct{}
+	once  sync.Once
+}
+
+func newInside() *inside { return &inside{conns: make(chan net.Conn), done: make(chan struct{})} }
+
+func (i *inside) put(c net.Conn) {
+	select {
+	case i.conns <- c:
+	case <-i.done:
+		_ = c.Close()
+	}
+}
+
+// Accept implements net.Listener.
+func (i *inside) Accept() (net.Conn, error) {
+	select {
+	case c := <-i.conns:
+		return c, nil
+	case <-i.done:
+		return nil, net.ErrClosed
+	}
+}
+
+// Close implements net.Listener.
+func (i *inside) Close() error {
+	i.once.Do(func() { close(i.done) })
+	return nil
+}
+
+// Addr implements net.Listener.
+func (i *inside) Addr() net.Addr { return &net.TCPAddr{} }
+
+// begun is a connection of which something was read already.
+type begun struct {
+	net.Conn
+	read   []byte
+	remote net.Addr // nil means the connection's own
+	once   sync.Once
+	closed func()
+}
+
+// Read implements net.Conn.
+func (b *begun) Read(p []byte) (int, error) {
+	if len(b.read) > 0 {
+		n := copy(p, b.read)
+		if b.read = b.read[n:]; len(b.read) == 0 {
+			b.read = nil
+		}
+		return n, nil
+	}
+	return b.Conn.Read(p)
+}
+
+// RemoteAddr implements net.Conn.
+func (b *begun) RemoteAddr() net.Addr {
+	if b.remote != nil {
+		return b.remote
+	}
+	return b.Conn.RemoteAddr()
+}
+
+// Close implements net.Conn.
+func (b *begun) Close() error {
+	b.once.Do(b.closed)
+	return b.Conn.Close()
+}
+
+// CloseWrite lets a web server end its answer before it closes.
+func (b *begun) CloseWrite() error {
+	if half, ok := b.Conn.(interface{ CloseWrite() error }); ok {
+		return half.CloseWrite()
+	}
+	return errors.ErrUnsupported
+}
+
+// handler answers what the keeper serves itself.
+func (k *keeper) handler() http.Handler {
+	own := k.ownProxy()
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		k.mu.Lock()
+		names, retired := k.own, k.retired
+		k.mu.Unlock()
+		if retired && r.ProtoMajor == 1 {
+			// The next request of this client meets the keeper that took over.
+			w.Header().Set("Connection", "close")
+		}
+		if names.Has(r.Host) {
+			own.ServeHTTP(w, r)
+			return
+		}
+		k.front.ServeHTTP(w, r)
+	})
+}

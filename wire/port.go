@@ -1,0 +1,111 @@
+package wire
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"strings"
+	"syscall"
+	"time"
+
+	targetlocal "github.com/tiphys/tiphys/deploy/target/local"
+	"github.com/tiphys/tiphys/keeper"
+	"github.com/tiphys/tiphys/keeper/front"
+	"github.com/tiphys/tiphys/server"
+)
+
+// carrier brings requests to applications, and connections of our own pages to us: a keeper does, or this process itself.
+type carrier struct {
+	// listener has the connections of our own pages, and, without a keeper, every other one.
+	listener net.Listener
+	// front is told what goes where; applications answers the requests for applications that come to us.
+	front        targetlocal.Front
+	applications http.Handler
+	// keeper is nil where this process carries the requests itself.
+	keeper *keeper.Client
+}
+
+// openCarrier has the port: by the keeper of this data folder, or in this process where there is to be none or none can be had.
+func (s *Server) openCarrier(ctx context.Context) error {
+	if s.o.Keeper {
+		k, err := keeper.Attach(ctx, keeper.Options{Data: s.o.Data, Listen: s.o.Listen, Own: own(s.names()), Version: s.o.Version, Log: s.o.Log})
+		if err == nil {
+			s.closers = append(s.closers, k.Close)
+			s.carrier = carrier{listener: k.Listener(), front: k, applications: k, keeper: k}
+			return s.checkReach()
+		}
+		var refused *keeper.StartError
+		if errors.As(err, &refused) && strings.Contains(refused.Reason, "listen on") {
+			return portError(err)
+		}
+		s.o.Log.Warn("there is no keeper: applications can be reached only while this server runs", "error", err)
+	} else if there, err := keeper.End(ctx, s.o.Data); err != nil {
+		return err
+	} else if there {
+		s.o.Log.Info("the keeper of this data folder was ended: the server carries requests itself")
+	}
+	l, err := listen(ctx, s.o.Listen)
+	if err != nil {
+		return err
+	}
+	f := front.New(front.Options{Log: s.o.Log})
+	s.closers = append(s.closers, f.Close, func() error {
+		if err := l.Close(); !errors.Is(err, net.ErrClosed) {
+			return err
+		}
+		return nil
+	})
+	s.carrier = carrier{listener: l, front: f, applications: f}
+	return s.checkReach()
+}
+
+// portPatience is how long a port is waited for.
+const portPatience = time.Second
+
+func listen(ctx context.Context, address string) (net.Listener, error) {
+	var lc net.ListenConfig
+	l, err := lc.Listen(ctx, "tcp", address)
+	for wait := time.Millisecond; errors.Is(err, syscall.EADDRINUSE) && wait < portPatience; wait *= 2 {
+		// A child that a killed server was about to make holds the port until it executes something.
+		select {
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		case <-time.After(wait):
+		}
+		l, err = lc.Listen(ctx, "tcp", address)
+	}
+	if err != nil {
+		return nil, portError(fmt.Errorf("listen on %s: %w", address, err))
+	}
+	return l, nil
+}
+
+func portError(err error) error {
+	return fmt.Errorf("%w (choose another address with --listen; what a server left serving ends with tiphys down)", err)
+}
+
+// checkReach refuses a port that other machines reach while nobody has to prove who they are.
+func (s *Server) checkReach() error {
+	addr := s.carrier.listener.Addr()
+	if tcp, ok := addr.(*net.TCPAddr); s.o.Token.IsZero() && (!ok || !tcp.IP.IsLoopback()) {
+		return fmt.Errorf("%s can be reached from other machines: set an admin token (--token-file, or TIPHYS_ADMIN_TOKEN), or listen on 127.0.0.1", addr)
+	}
+	return nil
+}
+
+// names are the host names of our own pages.
+func (s *Server) names() server.Names {
+	host, _, _ := net.SplitHostPort(s.o.Listen)
+	return server.Names{Registry: RegistryHost, Listen: host, Public: s.o.Name, Guarded: !s.o.Token.IsZero()}
+}
+
+// own is what the keeper has to know of them.
+func own(n server.Names) keeper.Own {
+	o := keeper.Own{Names: []string{server.LocalName, n.Registry}}
+	if n.Guarded {
+		o.Names, o.Addresses = append(o.Names, n.Listen, n.Public), true
+	}
+	return o
+}
