@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 	"sigs.k8s.io/yaml"
 
+	"github.com/tiphys/tiphys/control/definitions"
 	"github.com/tiphys/tiphys/manifest"
 	"github.com/tiphys/tiphys/wire"
 	"github.com/tiphys/tiphys/workflow"
@@ -78,10 +79,17 @@ func newGet(std IO) *cobra.Command {
 			return getRun(c, std, cl, *ns, args[1], output, attempts)
 		case len(args) == 2:
 			var d struct {
-				Object json.RawMessage `json:"object"`
+				Object     json.RawMessage         `json:"object"`
+				Conditions []definitions.Condition `json:"conditions"`
 			}
 			if err := cl.call(c.Context(), http.MethodGet, path("definitions", kind, *ns, args[1]), nil, &d); err != nil {
 				return err
+			}
+			for _, condition := range d.Conditions {
+				fmt.Fprintf(std.Err, "warning: %s (%s)\n", condition.Message, condition.Hint)
+			}
+			if len(d.Object) == 0 {
+				return nil // the condition says why there is nothing to show
 			}
 			return printObject(std, d.Object, output)
 		case kind != args[0] && kind != "Workflow" || isKind(args[0]):
@@ -95,7 +103,10 @@ func newGet(std IO) *cobra.Command {
 func isKind(word string) bool { return word != "" && word[0] >= 'A' && word[0] <= 'Z' }
 
 func getKind(c *cobra.Command, std IO, cl *client, kind, output string) error {
-	var out items[struct{ Kind, Namespace, Name, Origin, Digest string }]
+	var out items[struct {
+		Kind, Namespace, Name, Origin, Digest string
+		Conditions                            []definitions.Condition `json:",omitempty"`
+	}]
 	if err := cl.call(c.Context(), http.MethodGet, "/api/v1/definitions?limit=1000&kind="+url.QueryEscape(kind), nil, &out); err != nil {
 		return err
 	}
@@ -103,9 +114,13 @@ func getKind(c *cobra.Command, std IO, cl *client, kind, output string) error {
 		return printJSON(std.Out, out.Items)
 	}
 	t := tabwriter.NewWriter(std.Out, 0, 4, 2, ' ', 0)
-	fmt.Fprintln(t, "NAMESPACE\tNAME\tORIGIN\tDIGEST")
+	fmt.Fprintln(t, "NAMESPACE\tNAME\tORIGIN\tDIGEST\tSTATE")
 	for _, d := range out.Items {
-		fmt.Fprintf(t, "%s\t%s\t%s\t%.19s\n", d.Namespace, d.Name, d.Origin, d.Digest)
+		state := definitions.Present.String()
+		for _, c := range d.Conditions {
+			state = strings.ToLower(c.Type) + ": " + oneLine(c.Message)
+		}
+		fmt.Fprintf(t, "%s\t%s\t%s\t%.19s\t%s\n", d.Namespace, d.Name, d.Origin, d.Digest, state)
 	}
 	return t.Flush()
 }

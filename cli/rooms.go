@@ -308,7 +308,7 @@ func newCron(std IO) *cobra.Command {
 	server := clientFlags(c, std)
 	c.RunE = func(c *cobra.Command, _ []string) error {
 		var out items[struct {
-			Namespace, Name, Timezone, Outcome, Reason, Run string
+			Namespace, Name, Timezone, Outcome, Reason, Run, Problem string
 			Schedules                                       []string
 			Suspended                                       bool
 			LastScheduled, Next                             *time.Time
@@ -325,7 +325,11 @@ func newCron(std IO) *cobra.Command {
 			return at.Local().Format(time.DateTime)
 		}
 		for _, s := range out.Items {
-			fmt.Fprintf(t, "%s/%s\t%s\t%s\t%t\t%s\t%s\t%s\n", s.Namespace, s.Name, strings.Join(s.Schedules, "; "), s.Timezone, s.Suspended, when(s.LastScheduled), strings.TrimSpace(s.Outcome+" "+s.Reason), when(s.Next))
+			next := when(s.Next)
+			if s.Problem != "" {
+				next = "never: " + oneLine(s.Problem)
+			}
+			fmt.Fprintf(t, "%s/%s\t%s\t%s\t%t\t%s\t%s\t%s\n", s.Namespace, s.Name, strings.Join(s.Schedules, "; "), s.Timezone, s.Suspended, when(s.LastScheduled), strings.TrimSpace(s.Outcome+" "+s.Reason), next)
 		}
 		return t.Flush()
 	}

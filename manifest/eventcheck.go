@@ -14,16 +14,14 @@ import (
 
 // LoadEventSource decodes and validates an EventSource; errors and warnings have positions.
 func LoadEventSource(o Object) (*EventSource, []Diagnostic) {
-	var es EventSource
-	diagnostics := o.Into(&es)
-	return &es, append(diagnostics, placed(o.Tree, ValidateEventSource(&es))...)
+	t, diagnostics := Read[EventSource](o)
+	return &t.Value, append(diagnostics, placed(o.Tree, ValidateEventSource(&t.Value))...)
 }
 
 // LoadSensor decodes and validates a Sensor; errors and warnings have positions.
 func LoadSensor(o Object) (*Sensor, []Diagnostic) {
-	var s Sensor
-	diagnostics := o.Into(&s)
-	return &s, append(diagnostics, placed(o.Tree, ValidateSensor(&s))...)
+	t, diagnostics := Read[Sensor](o)
+	return &t.Value, append(diagnostics, placed(o.Tree, ValidateSensor(&t.Value))...)
 }
 
 func placed(tree *Tree, diagnostics []Diagnostic) []Diagnostic {

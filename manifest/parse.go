@@ -253,7 +253,6 @@ func (p *parser) merge(t *Tree, n *yaml.Node, seen map[string]int32, depth int) 
 
 func scalar(t *Tree, n *yaml.Node) {
 	t.kind, t.text = KindString, n.Value
-	t.plain = n.Style&(yaml.DoubleQuotedStyle|yaml.SingleQuotedStyle|yaml.LiteralStyle|yaml.FoldedStyle) == 0
 	switch n.ShortTag() {
 	case "!!null":
 		t.kind = KindNull

@@ -32,7 +32,6 @@ func (k Kind) String() string {
 // typed decoding has to wait. A Tree is not changed after it was made.
 type Tree struct {
 	kind   Kind
-	plain  bool // a YAML scalar without quotes
 	line   int32
 	column int32
 	text   string // scalars: the text as written; strings: their value

@@ -15,9 +15,12 @@ type DecodeOptions struct {
 	Strict bool
 	// Substituted is for a tree whose tags have been replaced. Then a string is taken where a number, boolean,
 	// list or map is wanted, if its text is one, and a number or boolean where a string is wanted. Without it a
-	// value of the wrong type is an error, except that a string with a tag ("{{") is passed over: the field
-	// keeps its zero value until the tag is replaced.
+	// value of the wrong type is an error.
 	Substituted bool
+	// Tagged is for a part of a workflow whose tags have not been replaced: a string with a tag ("{{") is passed over where
+	// another type is wanted, and the field keeps its zero value. Within a [WorkflowSpec] or a [Template] it is so
+	// anyway. Everywhere else nobody would replace the tag, so that it is a value of the wrong type.
+	Tagged bool
 }
 
 // Into decodes the object into a Go value (a pointer to one of this package's kinds, or to a Kubernetes type).
@@ -35,7 +38,7 @@ func DecodeTree(t *Tree, v any, options DecodeOptions) []Diagnostic {
 	if target.Kind() != reflect.Pointer || target.IsNil() {
 		return []Diagnostic{{Severity: SeverityError, Message: fmt.Sprintf("decode manifest: want a pointer, got %T", v)}}
 	}
-	d := &typed{options: options, structs: map[reflect.Type]*structInfo{}}
+	d := &typed{options: options, tagged: options.Tagged, structs: map[reflect.Type]*structInfo{}}
 	d.decode(t, target.Elem(), "")
 	return d.diagnostics
 }
@@ -52,7 +55,9 @@ func DecodeValue(value, v any) error {
 
 // typed is one decoding.
 type typed struct {
-	options     DecodeOptions
+	options DecodeOptions
+	// tagged says that tags may stand where the decoding is now.
+	tagged      bool
 	structs     map[reflect.Type]*structInfo
 	diagnostics []Diagnostic
 }
@@ -114,12 +119,18 @@ func mismatch(t *Tree, path, want string) Diagnostic {
 }
 
 func (d *typed) refuse(t *Tree, path, want string) {
-	d.diagnostics = append(d.diagnostics, mismatch(t, path, want))
+	diag := mismatch(t, path, want)
+	if hasTag(t) {
+		diag.Hint = "write the value itself: tags are replaced in workflows, not here"
+	}
+	d.diagnostics = append(d.diagnostics, diag)
 }
+
+func hasTag(t *Tree) bool { return t.kind == KindString && strings.Contains(t.text, "{{") }
 
 // waits tells whether a value of the wrong type is to be passed over until its tags are replaced.
 func (d *typed) waits(t *Tree) bool {
-	return !d.options.Substituted && t.kind == KindString && strings.Contains(t.text, "{{")
+	return d.tagged && !d.options.Substituted && hasTag(t)
 }
 
 // decode reports whether the value was set.
@@ -189,8 +200,12 @@ func (d *typed) special(t *Tree, v reflect.Value, path string) (done, set bool) 
 	case json.Unmarshaler:
 		if err := to.UnmarshalJSON(t.JSON()); err != nil {
 			if !d.waits(t) {
-				d.diagnostics = append(d.diagnostics, Diagnostic{Position: t.Here(), Severity: SeverityError, Path: path,
-					Message: fmt.Sprintf(".%s: %q is not valid: %v", path, t.Text(), err)})
+				diag := Diagnostic{Position: t.Here(), Severity: SeverityError, Path: path,
+					Message: fmt.Sprintf(".%s: %q is not valid: %v", path, t.Text(), err)}
+				if hasTag(t) {
+					diag.Hint = "write the value itself: tags are replaced in workflows, not here"
+				}
+				d.diagnostics = append(d.diagnostics, diag)
 			}
 			v.SetZero()
 			return true, false
@@ -206,6 +221,10 @@ func (d *typed) structure(t *Tree, v reflect.Value, path string) bool {
 			d.refuse(t, path, "map")
 		}
 		return false
+	}
+	if t := v.Type(); t == reflect.TypeFor[WorkflowSpec]() || t == reflect.TypeFor[Template]() {
+		defer func(outside bool) { d.tagged = outside }(d.tagged)
+		d.tagged = true
 	}
 	info := d.info(v.Type())
 	for i := range t.fields {
@@ -335,12 +354,13 @@ func (d *typed) boolean(t *Tree, v reflect.Value, path string) bool {
 	literal := t.number
 	if t.kind == KindString {
 		literal = ""
-		// YAML 1.1, which Argo reads, has these booleans as well; we keep them as text elsewhere.
+		// YAML 1.1, which Argo reads, has these booleans as well; we keep them as text elsewhere. Quotes make no difference, because
+		// a definition is kept as JSON, where the text has quotes in any case.
 		switch strings.ToLower(t.text) {
 		case "yes", "on":
-			literal = map[bool]string{true: "true"}[t.plain]
+			literal = "true"
 		case "no", "off":
-			literal = map[bool]string{true: "false"}[t.plain]
+			literal = "false"
 		case "true", "false":
 			literal = map[bool]string{true: strings.ToLower(t.text)}[d.options.Substituted]
 		}

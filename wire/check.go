@@ -10,35 +10,32 @@ import (
 	"github.com/tiphys/tiphys/workflow/validate"
 )
 
-// check judges a definition before it is taken.
+// check judges a definition before it is taken: by its kind's decoder, which the controllers read it with later, and by the
+// room that it is for.
 func check(o manifest.Object) []manifest.Diagnostic {
-	switch o.Kind {
-	case "WorkflowTemplate", "ClusterWorkflowTemplate", "CronWorkflow":
-		return append(workflow.Check(o), validate.Object(o, validate.Options{Mode: validate.Lint, Incomplete: true})...)
-	case "EventSource":
-		_, diags := manifest.LoadEventSource(o)
-		return append(diags, source.Check(o)...)
-	case "Sensor":
-		_, diags := manifest.LoadSensor(o)
-		return append(diags, sensor.CheckDefinition(o)...)
-	case "Application":
-		var a manifest.Application
-		diags := o.Into(&a)
-		return append(diags, manifest.Locate(o.Tree, a.Validate())...)
-	case "ApplicationSet":
-		var a manifest.ApplicationSet
-		diags := o.Into(&a)
-		return append(diags, manifest.Locate(o.Tree, a.Validate())...)
-	case "AppProject":
-		var p manifest.AppProject
-		diags := o.Into(&p)
-		return append(diags, manifest.Locate(o.Tree, p.Validate())...)
-	case "ConfigMap", "Secret", "PersistentVolumeClaim", "EventBus":
-		return nil
-	case "Workflow":
+	if o.Kind == "Workflow" {
 		return refuse(o, "a Workflow is not a definition but a run", "submit it with tiphys submit")
 	}
-	return refuse(o, fmt.Sprintf("kind %s is not known here", o.Kind), "docs/compatibility.md lists the kinds")
+	diags := manifest.CheckName(o)
+	switch o.Kind {
+	case "WorkflowTemplate", "ClusterWorkflowTemplate", "CronWorkflow":
+		// The validator decodes it too, and says what is wrong with it.
+		return append(append(diags, workflow.Check(o)...), validate.Object(o, validate.Options{Mode: validate.Lint, Incomplete: true})...)
+	case "EventBus": // read by nobody: there is no bus but the ledger
+		return diags
+	}
+	decoded, known := manifest.Check(o)
+	if !known {
+		return refuse(o, fmt.Sprintf("kind %s is not known here", o.Kind), "docs/compatibility.md lists the kinds")
+	}
+	diags = append(diags, decoded...)
+	switch o.Kind {
+	case "EventSource":
+		diags = append(diags, source.Check(o)...)
+	case "Sensor":
+		diags = append(diags, sensor.CheckDefinition(o)...)
+	}
+	return diags
 }
 
 func refuse(o manifest.Object, message, hint string) []manifest.Diagnostic {

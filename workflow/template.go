@@ -322,7 +322,7 @@ func looseInto(tree any, v any) {
 	if err != nil {
 		return
 	}
-	manifest.DecodeTree(t, v, manifest.DecodeOptions{})
+	manifest.DecodeTree(t, v, manifest.DecodeOptions{Tagged: true})
 }
 
 func looseSpec(tree map[string]any) manifest.WorkflowSpec {

@@ -29,7 +29,7 @@ const KindSlot = "cron.slot"
 type Options struct {
 	Ledger      ledger.Ledger
 	Runs        *runs.Controller
-	Definitions *definitions.Store
+	Definitions definitions.Reader
 	Now         func() time.Time
 	Log         *slog.Logger
 }
@@ -75,6 +75,8 @@ type scheduled struct {
 	spec      json.RawMessage
 	seq       int64
 	origin    string // who declared it
+	// problem says why nothing is submitted: the definition cannot be read.
+	problem string
 }
 
 // idle is the longest sleep: definitions may change meanwhile, which a commit tells.
@@ -91,7 +93,7 @@ func (c *Controller) Run(ctx context.Context) error {
 		now := c.o.Now()
 		next := now.Add(idle)
 		for _, s := range list {
-			if s.def.Spec.Suspend {
+			if s.def.Spec.Suspend || s.problem != "" {
 				continue
 			}
 			if err := c.look(ctx, s, now); err != nil && ctx.Err() == nil {
@@ -131,26 +133,36 @@ func (c *Controller) sleep(ctx context.Context, changed <-chan struct{}, until t
 }
 
 func (c *Controller) list(ctx context.Context) ([]scheduled, error) {
-	defs, err := c.o.Definitions.List(ctx, "CronWorkflow", "")
+	defs, err := definitions.All[manifest.CronWorkflow](ctx, c.o.Definitions, "")
 	if err != nil {
 		return nil, err
 	}
-	var out []scheduled
+	out := make([]scheduled, 0, len(defs))
 	for _, d := range defs {
-		objects, diags := manifest.Decode(d.Key(), d.Object)
-		if manifest.Failed(diags) || len(objects) != 1 {
-			continue // it was checked when it was declared
+		s := scheduled{key: d.Namespace + "/" + d.Name, def: d.Value, seq: d.Seq, origin: d.Origin}
+		s.def.Namespace, s.def.Name = d.Namespace, d.Name
+		err := d.Problem
+		if err == nil {
+			s.schedules, err = cron.ParseAll(d.Value.Spec)
 		}
-		s := scheduled{key: d.Namespace + "/" + d.Name, seq: d.Seq, origin: d.Origin, spec: objects[0].Tree.Lookup("spec.workflowSpec").JSON()}
-		objects[0].Into(&s.def)
-		s.def.Namespace = d.Namespace
-		if s.schedules, err = cron.ParseAll(s.def.Spec); err != nil {
-			c.o.Log.Error("schedule", "cron", s.key, "error", err)
-			continue
+		if err == nil {
+			s.spec, err = workflowSpec(d.Object)
+		}
+		if err != nil {
+			s.problem = err.Error()
 		}
 		out = append(out, s)
 	}
 	return out, nil
+}
+
+// workflowSpec is the spec of the runs that a CronWorkflow makes, as it was written: its tags are replaced in each run.
+func workflowSpec(object json.RawMessage) (json.RawMessage, error) {
+	tree, err := manifest.ParseTree(object)
+	if err != nil {
+		return nil, err
+	}
+	return tree.Lookup("spec.workflowSpec").JSON(), nil
 }
 
 // look takes the latest slot that is due, if it was not taken before.
@@ -321,6 +333,8 @@ type State struct {
 	Reason        string     `json:"reason,omitempty"`
 	Run           string     `json:"run,omitempty"`
 	Next          *time.Time `json:"next,omitempty"`
+	// Problem says why nothing is submitted: the definition cannot be read.
+	Problem string `json:"problem,omitempty"`
 }
 
 // List tells of every CronWorkflow.
@@ -331,7 +345,7 @@ func (c *Controller) List(ctx context.Context) ([]State, error) {
 	}
 	out := make([]State, 0, len(list))
 	for _, s := range list {
-		st := State{Namespace: s.def.Namespace, Name: s.def.Name, Timezone: s.def.Spec.Timezone, Suspended: s.def.Spec.Suspend}
+		st := State{Namespace: s.def.Namespace, Name: s.def.Name, Timezone: s.def.Spec.Timezone, Suspended: s.def.Spec.Suspend, Problem: s.problem}
 		for _, one := range s.schedules {
 			st.Schedules = append(st.Schedules, one.String())
 		}
@@ -342,7 +356,7 @@ func (c *Controller) List(ctx context.Context) ([]State, error) {
 		if last.Outcome != "" {
 			st.LastScheduled, st.Outcome, st.Reason, st.Run = &last.Time, last.Outcome, last.Reason, last.Run
 		}
-		if n := s.schedules.Next(c.o.Now()); !n.IsZero() && !s.def.Spec.Suspend {
+		if n := s.schedules.Next(c.o.Now()); !n.IsZero() && !s.def.Spec.Suspend && s.problem == "" {
 			st.Next = &n
 		}
 		out = append(out, st)

@@ -18,7 +18,7 @@ func (Projection) Wants(kind string) bool { return kind == kindSet || kind == Ki
 // Apply implements ledger.Projection.
 func (Projection) Apply(e ledger.Entry, rows ledger.Rows) error {
 	if e.Kind == KindDeleted {
-		return rows.Delete(table, strings.TrimPrefix(e.Subject, "definition/"))
+		return rows.Delete(table, strings.TrimPrefix(e.Subject, subjectPrefix))
 	}
 	var d Definition
 	if err := json.Unmarshal(e.Body, &d); err != nil {

@@ -11,6 +11,7 @@ import (
 	"errors"
 	"fmt"
 	"sort"
+	"strings"
 	"sync"
 
 	"github.com/tiphys/tiphys/control/runs"
@@ -55,6 +56,11 @@ type Definition struct {
 	Position manifest.Position `json:"position"`
 	// Seq is the entry of its last change.
 	Seq int64 `json:"seq,omitempty"`
+
+	// unread says why the row could not be read or opened.
+	unread error
+	// memo keeps the decoded form; may be nil.
+	memo *memo
 }
 
 // Key names a definition: Kind/namespace/name.
@@ -87,6 +93,9 @@ type Store struct {
 	mu      sync.Mutex
 	changes int64
 	opened  map[string]opened
+	// decoded are the decoded forms by row, of so many bytes of manifests.
+	decoded      map[string]*memo
+	decodedBytes int
 }
 
 // opened is a definition as it was after so many changes.
@@ -103,7 +112,7 @@ func New(l ledger.Ledger, box Sealer, check func(manifest.Object) []manifest.Dia
 	if check == nil {
 		check = func(manifest.Object) []manifest.Diagnostic { return nil }
 	}
-	return &Store{ledger: l, box: box, check: check, opened: map[string]opened{}}
+	return &Store{ledger: l, box: box, check: check, opened: map[string]opened{}, decoded: map[string]*memo{}}
 }
 
 // Change tells what an Apply or Replace did.
@@ -157,15 +166,13 @@ func (s *Store) changed() {
 }
 
 func define(o manifest.Object, origin string) Definition {
-	raw := o.Tree.JSON()
-	sum := sha256.Sum256(raw)
 	ns := o.Namespace
 	if ns == "" && !clusterScoped(o.Kind) {
 		ns = "default"
 	}
 	return Definition{
 		Kind: o.Kind, Namespace: ns, Name: o.Name, Origin: origin,
-		Digest: "sha256:" + hex.EncodeToString(sum[:]), Object: raw, Position: o.Position,
+		Digest: o.Digest(), Object: o.Tree.JSON(), Position: o.Position,
 	}
 }
 
@@ -182,17 +189,10 @@ func (s *Store) write(tx ledger.Tx, actor, origin string, defs map[string]Defini
 			return err
 		}
 		if err == nil {
-			var was Definition
-			if err := json.Unmarshal(old.Body, &was); err != nil {
-				return fmt.Errorf("decode %s: %w", k, err)
+			if old.Owner != origin {
+				return fmt.Errorf("%s %w: it was declared by %s and only that may change it", k, ErrOrigin, old.Owner)
 			}
-			if was.Origin != origin {
-				return fmt.Errorf("%s %w: it was declared by %s and only that may change it", k, ErrOrigin, was.Origin)
-			}
-			if same, err := s.same(was, d); err != nil || same {
-				if err != nil {
-					return err
-				}
+			if s.same(old, d) {
 				ch.Unchanged = append(ch.Unchanged, k)
 				continue
 			}
@@ -208,16 +208,17 @@ func (s *Store) write(tx ledger.Tx, actor, origin string, defs map[string]Defini
 	return s.prune(tx, actor, origin, defs, ch)
 }
 
-// same reports whether a definition is what it was. A sealed one is opened to see.
-func (s *Store) same(was, is Definition) (bool, error) {
-	if len(was.Sealed) == 0 {
-		return was.Digest == is.Digest, nil
+// same reports whether a definition is what it was. A sealed one is opened to see. What cannot be read is not the same: to
+// declare it again is how it is mended.
+func (s *Store) same(old ledger.Row, is Definition) bool {
+	was := s.Open(old)
+	if was.unread != nil {
+		return false
 	}
-	plain, err := s.box.Open(was.Sealed, was.Key())
-	if err != nil {
-		return false, fmt.Errorf("open %s: %w", was.Key(), err)
+	if is.Kind == "Secret" {
+		return string(was.Object) == string(is.Object)
 	}
-	return plain.Reveal() == string(is.Object), nil
+	return was.Digest == is.Digest
 }
 
 func (s *Store) put(tx ledger.Tx, actor string, d Definition) error {
@@ -228,7 +229,7 @@ func (s *Store) put(tx ledger.Tx, actor string, d Definition) error {
 		sum := sha256.Sum256(sealed)
 		d.Digest = "sha256:" + hex.EncodeToString(sum[:])
 	}
-	_, err := tx.Append(ledger.Draft{Actor: actor, Kind: kindSet, Subject: "definition/" + d.Key(), Body: d})
+	_, err := tx.Append(ledger.Draft{Actor: actor, Kind: kindSet, Subject: subjectPrefix + d.Key(), Body: d})
 	return err
 }
 
@@ -259,7 +260,7 @@ func (s *Store) prune(tx ledger.Tx, actor, origin string, defs map[string]Defini
 }
 
 func remove(tx ledger.Tx, actor, key string) error {
-	_, err := tx.Append(ledger.Draft{Actor: actor, Kind: KindDeleted, Subject: "definition/" + key, Body: struct{}{}})
+	_, err := tx.Append(ledger.Draft{Actor: actor, Kind: KindDeleted, Subject: subjectPrefix + key, Body: struct{}{}})
 	return err
 }
 
@@ -279,49 +280,131 @@ func (s *Store) Delete(ctx context.Context, actor, origin, kind, namespace, name
 	})
 }
 
-// Get gives one definition; ledger.ErrNotFound if there is none. Its Object must not be changed.
+// Get gives one definition; ledger.ErrNotFound if there is none, and an error of kind failure.Stalled if it cannot be opened.
+// Its Object must not be changed.
 func (s *Store) Get(ctx context.Context, kind, namespace, name string) (Definition, error) {
+	d, state, err := s.Look(ctx, kind, namespace, name)
+	switch {
+	case err != nil:
+		return Definition{}, err
+	case state == Absent:
+		return Definition{}, fmt.Errorf("read %s %s/%s: %w", kind, namespace, name, ledger.ErrNotFound)
+	case d.unread != nil:
+		return Definition{}, unreadable(d, manifest.Diagnostic{Message: d.unread.Error()})
+	}
+	return d, nil
+}
+
+// Look implements [Reader]. A definition that cannot be opened is Unreadable; one that can is Present, whether or not its kind's
+// decoder takes it: see [Find].
+func (s *Store) Look(ctx context.Context, kind, namespace, name string) (Definition, State, error) {
 	k := key(kind, namespace, name)
 	s.mu.Lock()
 	known, ok := s.opened[k]
 	changes := s.changes
 	s.mu.Unlock()
 	if ok && known.changes == changes {
-		return known.Definition, nil
+		return known.Definition, Present, nil
 	}
 	row, err := s.ledger.Row(ctx, table, k)
+	if errors.Is(err, ledger.ErrNotFound) {
+		return s.rowless(ctx, kind, namespace, name)
+	}
 	if err != nil {
-		return Definition{}, fmt.Errorf("read %s %s/%s: %w", kind, namespace, name, err)
+		return Definition{}, Unreadable, fmt.Errorf("read %s %s/%s: %w", kind, namespace, name, err)
 	}
-	d, err := s.open(row)
-	if err == nil {
-		s.mu.Lock()
-		if len(s.opened) >= maxOpened {
-			clear(s.opened)
-		}
-		s.opened[k] = opened{d, changes}
-		s.mu.Unlock()
+	d := s.Open(row)
+	if d.unread != nil {
+		return d, Unreadable, nil
 	}
-	return d, err
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(s.opened) >= maxOpened {
+		clear(s.opened)
+	}
+	s.opened[k] = opened{d, changes}
+	return d, Present, nil
 }
 
-func (s *Store) open(row ledger.Row) (Definition, error) {
+// rowless tells what it means that a definition has no row. It is absent if it was never declared, or an entry says that it was
+// deleted; otherwise the rows are damaged.
+func (s *Store) rowless(ctx context.Context, kind, namespace, name string) (Definition, State, error) {
+	d := Definition{Kind: kind, Namespace: namespace, Name: name}
+	last, err := s.ledger.Entries(ctx, ledger.EntryQuery{Subject: subjectPrefix + d.Key(), Kinds: []string{kindSet, KindDeleted}, Newest: true, Limit: 1, Bare: true})
+	if err != nil {
+		return d, Unreadable, fmt.Errorf("read %s %s/%s: %w", kind, namespace, name, err)
+	}
+	if len(last) == 0 || last[0].Kind == KindDeleted {
+		return d, Absent, nil
+	}
+	// The row may have been written since it was looked for.
+	row, err := s.ledger.Row(ctx, table, d.Key())
+	if err == nil {
+		d = s.Open(row)
+	} else if !errors.Is(err, ledger.ErrNotFound) {
+		return d, Unreadable, fmt.Errorf("read %s %s/%s: %w", kind, namespace, name, err)
+	} else {
+		d.Seq = last[0].Seq
+		d.unread = fmt.Errorf("entry %d declares it, and its row is missing", last[0].Seq)
+	}
+	if d.unread != nil {
+		return d, Unreadable, nil
+	}
+	return d, Present, nil
+}
+
+// Open reads the row of a definition. If it cannot be read its [Definition.Conditions] say so, and it has no Object.
+func (s *Store) Open(row ledger.Row) Definition {
 	var d Definition
 	if err := json.Unmarshal(row.Body, &d); err != nil {
-		return d, fmt.Errorf("decode %s: %w", row.Key, err)
+		d = Definition{Origin: row.Owner, unread: fmt.Errorf("its row is damaged: %w", err)}
+		if parts := strings.SplitN(row.Key, "/", 3); len(parts) == 3 {
+			d.Kind, d.Namespace, d.Name = parts[0], parts[1], parts[2]
+		}
 	}
 	d.Seq = row.Seq
+	if d.unread != nil {
+		return d
+	}
 	if len(d.Sealed) > 0 {
 		plain, err := s.box.Open(d.Sealed, d.Key())
 		if err != nil {
-			return d, fmt.Errorf("open %s: %w", row.Key, err)
+			d.Sealed, d.unread = nil, err
+			return d
 		}
 		d.Object, d.Sealed = json.RawMessage(plain.Reveal()), nil
+		return d
 	}
-	return d, nil
+	d.memo = s.memo(row.Key, d)
+	return d
 }
 
-// List gives every definition of a kind, in all namespaces if namespace is empty.
+// The most that is kept decoded, in bytes of manifests, and the largest manifest among them.
+const (
+	maxDecoded    = 32 << 20
+	maxDecodedOne = 64 << 10
+)
+
+// memo is where a definition's decoded form is kept, until there is another: controllers look at all of a kind at each change.
+func (s *Store) memo(key string, d Definition) *memo {
+	if len(d.Object) > maxDecodedOne {
+		return nil
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if m := s.decoded[key]; m != nil && m.seq == d.Seq {
+		return m
+	}
+	if s.decodedBytes += len(d.Object); s.decodedBytes > maxDecoded {
+		clear(s.decoded)
+		s.decodedBytes = len(d.Object)
+	}
+	m := &memo{seq: d.Seq}
+	s.decoded[key] = m
+	return m
+}
+
+// List implements [Reader].
 func (s *Store) List(ctx context.Context, kind, namespace string) ([]Definition, error) {
 	prefix := kind + "/"
 	if namespace != "" {
@@ -335,11 +418,7 @@ func (s *Store) List(ctx context.Context, kind, namespace string) ([]Definition,
 			return nil, fmt.Errorf("list %s: %w", kind, err)
 		}
 		for _, row := range rows {
-			d, err := s.open(row)
-			if err != nil {
-				return nil, err
-			}
-			out = append(out, d)
+			out = append(out, s.Open(row))
 		}
 		if len(rows) < listLimit {
 			return out, nil

@@ -63,10 +63,11 @@ func refusal(field string) (message, hint string) {
 // has no effect.
 func CheckDefinition(o manifest.Object) []manifest.Diagnostic {
 	var tree any
-	var def manifest.Sensor
-	if err := json.Unmarshal(o.Tree.JSON(), &tree); err != nil || manifest.Failed(o.Into(&def)) {
+	read, diagnostics := manifest.Read[manifest.Sensor](o)
+	if err := json.Unmarshal(o.Tree.JSON(), &tree); err != nil || manifest.Failed(diagnostics) {
 		return nil // the fault is reported where the object is read
 	}
+	def := read.Value
 	found := manifest.Support{Types: Limits(), Refuse: refusal}.Find(reflect.TypeFor[manifest.Sensor](), tree)
 	c := &checker{found: found}
 	for i := range def.Spec.Dependencies {

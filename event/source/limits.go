@@ -50,10 +50,11 @@ func refusal(field string) (message, hint string) {
 // filters and calendars that cannot be read, and warnings for what has no effect.
 func Check(o manifest.Object) []manifest.Diagnostic {
 	var tree any
-	var def manifest.EventSource
-	if err := json.Unmarshal(o.Tree.JSON(), &tree); err != nil || manifest.Failed(o.Into(&def)) {
+	read, diagnostics := manifest.Read[manifest.EventSource](o)
+	if err := json.Unmarshal(o.Tree.JSON(), &tree); err != nil || manifest.Failed(diagnostics) {
 		return nil // the fault is reported where the object is read
 	}
+	def := read.Value
 	found := manifest.Support{Types: Limits(), Refuse: refusal}.Find(reflect.TypeFor[manifest.EventSource](), tree)
 	// What making it says besides; what decoding said before, or the list, is not said again.
 	known := map[string]bool{}

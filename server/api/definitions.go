@@ -31,16 +31,13 @@ func (a *API) listDefinitions(w http.ResponseWriter, r *http.Request) {
 		fail(w, err)
 		return
 	}
-	items := []definitions.Definition{}
+	items := []declared{}
 	next := ""
 	for _, row := range rows {
-		var d definitions.Definition
-		if err := json.Unmarshal(row.Body, &d); err != nil {
-			fail(w, fmt.Errorf("decode definition: %w", err))
-			return
-		}
-		d.Object, d.Sealed, d.Seq = nil, nil, row.Seq
-		items = append(items, d)
+		d := a.Definitions.Open(row)
+		one := declared{d, d.Conditions()}
+		one.Object = nil
+		items = append(items, one)
 	}
 	if len(rows) == q.Limit {
 		next = cursor(rows[len(rows)-1])
@@ -48,16 +45,26 @@ func (a *API) listDefinitions(w http.ResponseWriter, r *http.Request) {
 	reply(w, map[string]any{"items": items, "next": next})
 }
 
+// declared is a definition with what is to be said about it.
+type declared struct {
+	definitions.Definition
+	Conditions []definitions.Condition `json:"conditions,omitempty"`
+}
+
 func (a *API) getDefinition(w http.ResponseWriter, r *http.Request) {
-	d, err := a.Definitions.Get(r.Context(), r.PathValue("kind"), r.PathValue("namespace"), r.PathValue("name"))
-	if err == nil && d.Kind == "Secret" {
+	d, state, err := a.Definitions.Look(r.Context(), r.PathValue("kind"), r.PathValue("namespace"), r.PathValue("name"))
+	if err == nil && state == definitions.Absent {
+		err = ledger.ErrNotFound
+	}
+	conditions := d.Conditions()
+	if err == nil && d.Kind == "Secret" && len(d.Object) > 0 {
 		d.Object, err = masked(d.Object)
 	}
 	if err != nil {
 		fail(w, missing(err, "tiphys get "+r.PathValue("kind")+" shows those that there are", "%s %s in namespace %s", r.PathValue("kind"), r.PathValue("name"), r.PathValue("namespace")))
 		return
 	}
-	reply(w, d)
+	reply(w, declared{d, conditions})
 }
 
 // masked replaces every value of a Secret.

@@ -18,7 +18,7 @@ func newLibrary(id string, spec, defaults *manifest.Tree) *library {
 	l := &library{id: id, templates: map[string]*manifest.Template{}}
 	for _, tree := range spec.Get("templates").Items() {
 		t := new(manifest.Template)
-		_ = manifest.DecodeTree(manifest.ApplyTemplateDefaults(tree, defaults), t, manifest.DecodeOptions{})
+		_ = manifest.DecodeTree(manifest.ApplyTemplateDefaults(tree, defaults), t, manifest.DecodeOptions{Tagged: true})
 		l.order = append(l.order, t)
 		if _, dup := l.templates[t.Name]; !dup {
 			l.templates[t.Name] = t

@@ -167,7 +167,7 @@ func (v *validator) workflow(o manifest.Object, spec, metadata *manifest.Tree) {
 	if v.tree == nil {
 		return
 	}
-	_ = manifest.DecodeTree(v.tree, &v.spec, manifest.DecodeOptions{})
+	_ = manifest.DecodeTree(v.tree, &v.spec, manifest.DecodeOptions{Tagged: true})
 	v.library = newLibrary("", v.tree, v.tree.Get("templateDefaults"))
 	v.globals = v.globalNames(metadata)
 	v.templateNames()
