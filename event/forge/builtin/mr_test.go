@@ -1,6 +1,8 @@
 package builtin
 
 import (
+	"github.com/tiphys/tiphys/repo/git"
+
 	"context"
 	"errors"
 	"os"
@@ -126,7 +128,7 @@ func TestMergeMethodsAndRefusals(t *testing.T) {
 	if err := merge(MergeOptions{Method: "octopus"}); !errors.Is(err, ErrRefused) {
 		t.Errorf("unknown method: %v", err)
 	}
-	if err := merge(MergeOptions{SHA: zeroSHA}); !errors.Is(err, ErrRefused) {
+	if err := merge(MergeOptions{SHA: git.Zero}); !errors.Is(err, ErrRefused) {
 		t.Errorf("moved head: %v", err)
 	}
 	if _, err := w.remote.EditMR(t.Context(), bob, "harbour", 1, MREdit{Draft: &yes}); err != nil {
