@@ -30,6 +30,7 @@ import (
 	"github.com/tiphys/tiphys/executor"
 	"github.com/tiphys/tiphys/executor/local"
 	"github.com/tiphys/tiphys/ledger"
+	"github.com/tiphys/tiphys/repo"
 	"github.com/tiphys/tiphys/secret"
 	"github.com/tiphys/tiphys/server"
 	"github.com/tiphys/tiphys/server/api"
@@ -74,6 +75,7 @@ type Server struct {
 	machine  *Machine
 	defs     *definitions.Store
 	remote   *builtin.Remote
+	repos    *repo.Store
 	events   *events.Controller
 	crons    *crons.Controller
 	target   *targetlocal.Target
@@ -174,6 +176,12 @@ func (s *Server) openGit(ctx context.Context) (err error) {
 		return err
 	}
 	s.closers = append(s.closers, s.remote.Close)
+	s.repos, err = repo.Open(repo.StoreOptions{
+		Dir: filepath.Join(s.o.Data, "repos"), Checkouts: filepath.Join(s.o.Data, "checkouts"), Own: []repo.Own{s.remote}, Now: s.o.Now,
+	})
+	if err != nil {
+		return err
+	}
 	return s.remote.Reconcile(ctx)
 }
 
@@ -203,7 +211,7 @@ func (s *Server) gitIdentity(r *http.Request) (string, bool, bool, error) {
 func (s *Server) openEvents(context.Context) error {
 	s.events = events.New(events.Options{
 		Ledger: s.machine.Ledger, Runs: s.machine.Runs, Definitions: s.defs, Secret: s.machine.Runs.Secret,
-		File: s.repoFile, Program: s.programs(), Now: s.o.Now, Log: s.o.Log, Fault: at("events", s.o.Fault),
+		File: s.repos.File, Program: s.programs(), Now: s.o.Now, Log: s.o.Log, Fault: at("events", s.o.Fault),
 	})
 	s.crons = crons.New(crons.Options{Ledger: s.machine.Ledger, Runs: s.machine.Runs, Definitions: s.defs, Now: s.o.Now, Log: s.o.Log})
 	return nil

@@ -3,11 +3,7 @@ package wire
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
-	"io/fs"
-	"os"
-	"path/filepath"
 	"strings"
 	"sync"
 	"time"
@@ -163,26 +159,11 @@ func keepDelivery(key string) bool {
 	return strings.Contains(key, "/tiphys/")
 }
 
-// checkouts removes what a crash left of trees that were being rendered.
-func (w *sweeper) checkouts(_ context.Context, now time.Time) (swept, error) {
-	parent := filepath.Join(w.server.o.Data, "checkouts")
-	entries, err := os.ReadDir(parent)
-	if errors.Is(err, fs.ErrNotExist) {
-		return swept{}, nil
-	}
-	var got swept
-	for _, e := range entries {
-		info, ierr := e.Info()
-		if ierr != nil || now.Sub(info.ModTime()) < keepCheckouts {
-			continue
-		}
-		if rerr := os.RemoveAll(filepath.Join(parent, e.Name())); rerr != nil {
-			err = errors.Join(err, rerr)
-			continue
-		}
-		got.count++
-	}
-	return got, err
+// checkouts removes what a crash left of trees that were being rendered, and repositories that were fetched and are not
+// read any more.
+func (w *sweeper) checkouts(ctx context.Context, now time.Time) (swept, error) {
+	n, err := w.server.repos.Sweep(ctx, now.Add(-keepCheckouts))
+	return swept{count: n}, err
 }
 
 // namedImages gives the references of images that applications and what they ever deployed name, objects on the target,
