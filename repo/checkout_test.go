@@ -29,4 +29,3 @@ func TestLinksThatLeadOutside(t *testing.T) {
 		}
 	}
 }
-

@@ -1,8 +1,10 @@
 package repo_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
+	"io"
 	"net/http"
 	"net/http/cgi"
 	"net/http/httptest"
@@ -43,9 +45,14 @@ func newHost(t *testing.T) *host {
 			w.WriteHeader(http.StatusUnauthorized)
 			return
 		}
-		if strings.HasSuffix(r.URL.Path, "/git-upload-pack") && r.ContentLength > 200 { // a fetch, not a list of refs
+		body, err := io.ReadAll(r.Body)
+		if err != nil {
+			t.Error(err)
+		}
+		if bytes.Contains(body, []byte("command=fetch")) { // and not a list of refs
 			h.packs.Add(1)
 		}
+		r.Body = io.NopCloser(bytes.NewReader(body))
 		handler.ServeHTTP(w, r)
 	}))
 	t.Cleanup(server.Close)
@@ -104,14 +111,6 @@ func TestRevisionsElsewhere(t *testing.T) {
 		{"", second, "two"}, {"HEAD", second, "two"}, {"trunk", second, "two"}, {"refs/heads/trunk", second, "two"},
 		{"v1", first, "one"}, {first, first, "one"}, {first[:8], first, "one"}, {second, second, "two"},
 	} {
-		sha, err := s.Resolve(t.Context(), h.url, c.revision)
-		if err != nil || sha != c.sha {
-			t.Errorf("resolve %q = %s, %v; want %s", c.revision, sha, err, c.sha)
-		}
-		got, err := s.File(t.Context(), h.url, c.revision, "a/b.txt")
-		if err != nil || string(got) != c.want {
-			t.Errorf("file at %q = %q, %v; want %q", c.revision, got, err, c.want)
-		}
 		dir, sha, release, err := s.Checkout(t.Context(), h.url, c.revision)
 		if err != nil || sha != c.sha {
 			t.Errorf("checkout of %q: %s, %v", c.revision, sha, err)
@@ -121,6 +120,12 @@ func TestRevisionsElsewhere(t *testing.T) {
 			t.Errorf("checkout of %q has %q, %v", c.revision, got, err)
 		}
 		release()
+		if got, err := s.File(t.Context(), h.url, sha, "a/b.txt"); err != nil || string(got) != c.want {
+			t.Errorf("file at %s = %q, %v; want %q", sha, got, err, c.want)
+		}
+		if again, err := s.Resolve(t.Context(), h.url, sha); err != nil || again != c.sha {
+			t.Errorf("resolve %s = %s, %v", sha, again, err)
+		}
 		if _, err := os.Stat(dir); !errors.Is(err, os.ErrNotExist) {
 			t.Errorf("a released checkout is left: %v", err)
 		}

@@ -1,6 +1,7 @@
 package builtin
 
 import (
+	"github.com/tiphys/tiphys/repo"
 	"github.com/tiphys/tiphys/repo/git"
 
 	"context"
@@ -395,7 +396,7 @@ func TestCheckout(t *testing.T) {
 	link("evil", "../../../../etc/passwd")
 	w.git(dir, "push", "-q", "origin", "main")
 	dest = filepath.Join(t.TempDir(), "out")
-	if _, err := w.remote.Checkout(t.Context(), "harbour", "main", dest); !errors.Is(err, ErrUnsafe) || !strings.Contains(err.Error(), "evil") {
+	if _, err := w.remote.Checkout(t.Context(), "harbour", "main", dest); !errors.Is(err, repo.ErrUnsafe) || !strings.Contains(err.Error(), "evil") {
 		t.Errorf("a link that leads outside: %v", err)
 	}
 	if left, _ := os.ReadDir(dest); len(left) != 0 {

@@ -1,6 +1,8 @@
 package builtin
 
 import (
+	"github.com/tiphys/tiphys/repo"
+
 	"github.com/tiphys/tiphys/repo/git"
 
 	"errors"
@@ -46,7 +48,7 @@ func FuzzNames(f *testing.F) {
 		if checkBranch(s) == nil && (strings.HasPrefix(s, "-") || strings.ContainsAny(s, "\n\x00 ~^:") || strings.Contains(s, "..")) {
 			t.Errorf("branch %q is allowed", s)
 		}
-		if checkFile(s) == nil && !filepath.IsLocal(s) {
+		if repo.CheckPath(s) == nil && !filepath.IsLocal(s) {
 			t.Errorf("file %q is allowed", s)
 		}
 	})

@@ -9,8 +9,9 @@
 package builtin
 
 import (
-	"github.com/tiphys/tiphys/repo/git"
 	"strconv"
+
+	"github.com/tiphys/tiphys/repo/git"
 
 	"context"
 	"crypto/rand"
