@@ -21,7 +21,7 @@ var (
 	// ErrUnsafe says that a repository holds a path or a link that leads outside of it.
 	ErrUnsafe = failure.New(failure.Invalid, "leads outside the repository")
 	// ErrTooLarge says that something is larger than is read.
-	ErrTooLarge = failure.New(failure.Invalid, "too large")
+	ErrTooLarge = failure.New(failure.TooLarge, "too large")
 )
 
 // MaxFile is the most bytes of one file that File reads.

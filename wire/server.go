@@ -23,6 +23,7 @@ import (
 	"github.com/tiphys/tiphys/control/definitions"
 	"github.com/tiphys/tiphys/control/events"
 	"github.com/tiphys/tiphys/control/runs"
+	"github.com/tiphys/tiphys/control/sweep"
 	"github.com/tiphys/tiphys/deploy"
 	targetlocal "github.com/tiphys/tiphys/deploy/target/local"
 	"github.com/tiphys/tiphys/event"
@@ -86,7 +87,7 @@ type Server struct {
 	tokens   *steptoken.Issuer
 	box      *secret.Box
 	registry *image.Registry
-	sweeper  *sweeper
+	sweeper  *sweep.Sweeper
 	port     *server.Port
 	services *control.Group
 	room     func(dir string) (free, size uint64)
@@ -218,7 +219,7 @@ func (s *Server) openEvents(context.Context) error {
 }
 
 func (s *Server) openGate(ctx context.Context) (err error) {
-	s.sweeper = newSweeper(s)
+	s.sweeper = s.sweeps()
 	s.steps = &steps.API{
 		Ledger: s.machine.Ledger, Remote: s.remote, Images: s.machine.Images, Artifacts: s.machine.Artifacts, Log: s.o.Log,
 		Server: strings.TrimRight(s.URL(), "/"),
@@ -284,7 +285,7 @@ func (s *Server) loops() *control.Group {
 		control.Loop("runs", s.machine.Runs.Run),
 		control.Loop("schedules", s.crons.Run),
 		control.Loop("applications", s.apps.Run),
-		control.Loop("sweeps", s.sweeper.Run),
+		s.sweeper,
 		control.Loop("git", func(ctx context.Context) error { return s.remote.Run(ctx, reconcileEvery) }),
 	}
 	if s.o.Config != "" {
