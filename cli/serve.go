@@ -16,6 +16,7 @@ import (
 
 	"github.com/tiphys/tiphys/control/runs"
 	"github.com/tiphys/tiphys/executor/local"
+	"github.com/tiphys/tiphys/manifest"
 	"github.com/tiphys/tiphys/secret"
 	"github.com/tiphys/tiphys/wire"
 )
@@ -25,7 +26,7 @@ const defaultListen = "127.0.0.1:2746"
 
 type serveOptions struct {
 	config, data, listen, executor, tokenFile, name, hostImages string
-	bridge, subnet                                              string
+	bridge, subnet, serverConfig                                string
 	mirrors, hostRepos                                          []string
 	verbose, keeper                                             bool
 }
@@ -39,6 +40,8 @@ func newServe(std IO) *cobra.Command {
 CronWorkflow, Application, ApplicationSet, Secret, ConfigMap) are read from a folder of manifests and again when it
 changes, as a whole: a bad file is reported with file:line:column and the last good set stays.
 
+Every flag can stand in a file instead, see --server-config; a flag of the command line wins.
+
 Everything is kept in the data folder. Killed at any moment and started again, the server takes up what was running.
 
 The port belongs to a keeper, a small process of this program that outlives the server: applications are served, and requests
@@ -48,9 +51,18 @@ Beyond loopback an admin token is required: --token-file, or TIPHYS_ADMIN_TOKEN.
 
 Exit status: 0 stopped by a signal, 1 a part of the server failed, 2 a bad command line.`,
 		Args: cobra.NoArgs,
-		RunE: func(c *cobra.Command, _ []string) error { return runServe(c.Context(), std, o) },
+		RunE: func(c *cobra.Command, _ []string) error {
+			if o.serverConfig != "" {
+				diags := configure(o.serverConfig, c.Flags())
+				if err := manifest.FirstError(diags); err != nil {
+					return usage(err)
+				}
+			}
+			return runServe(c.Context(), std, o)
+		},
 	}
 	f := c.Flags()
+	f.StringVar(&o.serverConfig, configFlag, "", "file with these settings and the grants of this server, kind ServerConfiguration (docs/configuration.md)")
 	f.StringVar(&o.config, "config", "", "folder of manifests that declare what this server does")
 	f.StringVar(&o.data, "data", "tiphys-data", "folder for the ledger, repositories, artifacts, images and logs")
 	f.StringVar(&o.listen, "listen", defaultListen, "address of the one port")

@@ -2,13 +2,8 @@ package wire
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"os"
-	"os/exec"
 	"path/filepath"
-	"strings"
-	"time"
 
 	"github.com/tiphys/tiphys/control/apps"
 	"github.com/tiphys/tiphys/deploy"
@@ -29,24 +24,6 @@ func (s *Server) resolveRepo(_ context.Context, url string) (string, bool, error
 	return dir, ok, nil
 }
 
-// repoFile reads a file of a repository, the built-in remote's or any other.
-func (s *Server) repoFile(ctx context.Context, url, revision, path string) ([]byte, error) {
-	if name, ok := s.remote.RepositoryOf(url); ok {
-		return s.remote.File(ctx, name, revision, path)
-	}
-	dir, _, release, err := s.checkout(ctx, url, revision)
-	if err != nil {
-		return nil, err
-	}
-	defer release()
-	root, err := os.OpenRoot(dir)
-	if err != nil {
-		return nil, fmt.Errorf("open checkout: %w", err)
-	}
-	defer root.Close()
-	return root.ReadFile(path)
-}
-
 // programs evaluates programs of repositories, a few at a time: each may use hundreds of megabytes.
 func (s *Server) programs() func(ctx context.Context, url, revision, path string, input map[string]any) ([]byte, error) {
 	const most = 2
@@ -55,7 +32,7 @@ func (s *Server) programs() func(ctx context.Context, url, revision, path string
 		if err := pipeline.Evaluable(path); err != nil {
 			return nil, err
 		}
-		dir, _, release, err := s.checkout(ctx, url, revision)
+		dir, _, release, err := s.repos.Checkout(ctx, url, revision)
 		if err != nil {
 			return nil, err
 		}
@@ -68,77 +45,6 @@ func (s *Server) programs() func(ctx context.Context, url, revision, path string
 		}
 		return pipeline.Confined{}.Evaluate(ctx, dir, path, input)
 	}
-}
-
-// checkoutTimeout bounds a clone of a repository elsewhere.
-const checkoutTimeout = 5 * time.Minute
-
-// checkout gives a folder with a repository at a revision.
-func (s *Server) checkout(ctx context.Context, url, revision string) (dir, sha string, release func(), err error) {
-	parent := filepath.Join(s.o.Data, "checkouts")
-	if err := os.MkdirAll(parent, 0o755); err != nil { //nolint:gosec // the renderer is another user
-		return "", "", nil, fmt.Errorf("make folder for checkouts: %w", err)
-	}
-	own, err := os.MkdirTemp(parent, "")
-	if err != nil {
-		return "", "", nil, fmt.Errorf("make folder for checkout: %w", err)
-	}
-	release = func() { _ = os.RemoveAll(own) }
-	tree := filepath.Join(own, "tree")
-	if name, ok := s.remote.RepositoryOf(url); ok {
-		sha, err = s.remote.Checkout(ctx, name, revision, tree)
-	} else {
-		sha, err = clone(ctx, url, revision, tree)
-	}
-	if err == nil {
-		err = os.Chmod(own, 0o755) //nolint:gosec // the renderer is another user
-	}
-	if err != nil {
-		release()
-		return "", "", nil, err
-	}
-	return tree, sha, release, nil
-}
-
-// clone fetches one revision of a repository elsewhere with the system's git, which reads no configuration of its user.
-func clone(ctx context.Context, url, revision, dest string) (string, error) {
-	if strings.HasPrefix(url, "-") || !strings.Contains(url, "://") || strings.HasPrefix(url, "file:") || strings.HasPrefix(url, "ext:") {
-		return "", fmt.Errorf("%q is not a repository's http, https, ssh or git URL", url)
-	}
-	if strings.HasPrefix(revision, "-") {
-		return "", fmt.Errorf("%q is not a revision", revision)
-	}
-	ctx, cancel := context.WithTimeoutCause(ctx, checkoutTimeout, fmt.Errorf("it took longer than %s", checkoutTimeout))
-	defer cancel()
-	if revision == "" {
-		revision = "HEAD"
-	}
-	steps := [][]string{
-		{"init", "-q", dest},
-		{"-C", dest, "fetch", "-q", "--depth=1", "--", url, revision},
-		{"-C", dest, "-c", "core.symlinks=false", "checkout", "-q", "FETCH_HEAD"},
-	}
-	for _, args := range steps {
-		if out, err := git(ctx, args...); err != nil {
-			return "", fmt.Errorf("%w: %s", err, strings.TrimSpace(string(out)))
-		}
-	}
-	out, err := git(ctx, "-C", dest, "rev-parse", "HEAD")
-	if err != nil {
-		return "", err
-	}
-	return strings.TrimSpace(string(out)), os.RemoveAll(filepath.Join(dest, ".git"))
-}
-
-func git(ctx context.Context, args ...string) ([]byte, error) {
-	cmd := exec.CommandContext(ctx, "git", append([]string{"-c", "core.hooksPath=/dev/null", "-c", "protocol.file.allow=never"}, args...)...)
-	cmd.Env = append(os.Environ(), "GIT_CONFIG_NOSYSTEM=1", "GIT_CONFIG_GLOBAL=/dev/null", "GIT_TERMINAL_PROMPT=0")
-	cmd.WaitDelay = time.Second
-	out, err := cmd.CombinedOutput()
-	if cause := context.Cause(ctx); err != nil && cause != nil {
-		err = cause
-	}
-	return out, err
 }
 
 // openDeploy opens the target and the controller of applications.
@@ -161,7 +67,7 @@ func (s *Server) openDeploy(ctx context.Context) (err error) {
 	}
 	s.apps = apps.New(apps.Options{
 		Ledger: s.machine.Ledger, Targets: s.targets, Render: render.Child{}.Render,
-		Definitions: declared{s}, Repositories: repositories{s}, Forges: forges{s}, Front: hosts{s},
+		Definitions: declared{s}, Repositories: s.repos, Forges: forges{s}, Front: hosts{s},
 		Now: s.o.Now, Log: s.o.Log,
 	})
 	return nil
@@ -169,19 +75,13 @@ func (s *Server) openDeploy(ctx context.Context) (err error) {
 
 // What applications ask for, from what this server has.
 type (
-	declared     struct{ s *Server }
-	repositories struct{ s *Server }
-	forges       struct{ s *Server }
-	hosts        struct{ s *Server }
+	declared struct{ s *Server }
+	forges   struct{ s *Server }
+	hosts    struct{ s *Server }
 )
 
 // URL implements apps.Front.
 func (f hosts) URL(host string) string { return "http://" + host + ":" + f.s.portNumber() + "/" }
-
-// Checkout implements apps.Repositories.
-func (r repositories) Checkout(ctx context.Context, url, revision string) (dir, sha string, release func(), err error) {
-	return r.s.checkout(ctx, url, revision)
-}
 
 // Wakes implements apps.Forges.
 func (forges) Wakes() []string {
@@ -209,20 +109,4 @@ func (f forges) PullRequests(ctx context.Context, kind, repo string, _ manifest.
 		return nil, fmt.Errorf("the pullRequest generator for %s is understood but not run by this version: mirror the repository to the built-in remote and use tiphys", kind)
 	}
 	return f.s.remote.PullRequests(ctx, repo)
-}
-
-// DefaultBranch implements apps.Repositories.
-func (r repositories) DefaultBranch(ctx context.Context, url string) (string, error) {
-	name, ok := r.s.remote.RepositoryOf(url)
-	if !ok {
-		return "main", nil
-	}
-	repo, err := r.s.remote.Repository(ctx, name)
-	if err != nil {
-		return "", err
-	}
-	if repo.DefaultBranch == "" {
-		return "", errors.New("the repository has no branch yet")
-	}
-	return repo.DefaultBranch, nil
 }

@@ -23,6 +23,7 @@ import (
 	"github.com/tiphys/tiphys/control/definitions"
 	"github.com/tiphys/tiphys/control/events"
 	"github.com/tiphys/tiphys/control/runs"
+	"github.com/tiphys/tiphys/control/sweep"
 	"github.com/tiphys/tiphys/deploy"
 	targetlocal "github.com/tiphys/tiphys/deploy/target/local"
 	"github.com/tiphys/tiphys/event"
@@ -30,6 +31,7 @@ import (
 	"github.com/tiphys/tiphys/executor"
 	"github.com/tiphys/tiphys/executor/local"
 	"github.com/tiphys/tiphys/ledger"
+	"github.com/tiphys/tiphys/repo"
 	"github.com/tiphys/tiphys/secret"
 	"github.com/tiphys/tiphys/server"
 	"github.com/tiphys/tiphys/server/api"
@@ -74,6 +76,7 @@ type Server struct {
 	machine  *Machine
 	defs     *definitions.Store
 	remote   *builtin.Remote
+	repos    *repo.Store
 	events   *events.Controller
 	crons    *crons.Controller
 	target   *targetlocal.Target
@@ -84,7 +87,7 @@ type Server struct {
 	tokens   *steptoken.Issuer
 	box      *secret.Box
 	registry *image.Registry
-	sweeper  *sweeper
+	sweeper  *sweep.Sweeper
 	port     *server.Port
 	services *control.Group
 	room     func(dir string) (free, size uint64)
@@ -174,6 +177,12 @@ func (s *Server) openGit(ctx context.Context) (err error) {
 		return err
 	}
 	s.closers = append(s.closers, s.remote.Close)
+	s.repos, err = repo.Open(repo.StoreOptions{
+		Dir: filepath.Join(s.o.Data, "repos"), Checkouts: filepath.Join(s.o.Data, "checkouts"), Own: []repo.Own{s.remote}, Now: s.o.Now,
+	})
+	if err != nil {
+		return err
+	}
 	return s.remote.Reconcile(ctx)
 }
 
@@ -203,14 +212,14 @@ func (s *Server) gitIdentity(r *http.Request) (string, bool, bool, error) {
 func (s *Server) openEvents(context.Context) error {
 	s.events = events.New(events.Options{
 		Ledger: s.machine.Ledger, Runs: s.machine.Runs, Definitions: s.defs, Secret: s.machine.Runs.Secret,
-		File: s.repoFile, Program: s.programs(), Now: s.o.Now, Log: s.o.Log, Fault: at("events", s.o.Fault),
+		File: s.repos.File, Program: s.programs(), Now: s.o.Now, Log: s.o.Log, Fault: at("events", s.o.Fault),
 	})
 	s.crons = crons.New(crons.Options{Ledger: s.machine.Ledger, Runs: s.machine.Runs, Definitions: s.defs, Now: s.o.Now, Log: s.o.Log})
 	return nil
 }
 
 func (s *Server) openGate(ctx context.Context) (err error) {
-	s.sweeper = newSweeper(s)
+	s.sweeper = s.sweeps()
 	s.steps = &steps.API{
 		Ledger: s.machine.Ledger, Remote: s.remote, Images: s.machine.Images, Artifacts: s.machine.Artifacts, Log: s.o.Log,
 		Server: strings.TrimRight(s.URL(), "/"),
@@ -276,7 +285,7 @@ func (s *Server) loops() *control.Group {
 		control.Loop("runs", s.machine.Runs.Run),
 		control.Loop("schedules", s.crons.Run),
 		control.Loop("applications", s.apps.Run),
-		control.Loop("sweeps", s.sweeper.Run),
+		s.sweeper,
 		control.Loop("git", func(ctx context.Context) error { return s.remote.Run(ctx, reconcileEvery) }),
 	}
 	if s.o.Config != "" {

@@ -1,6 +1,8 @@
 package builtin
 
 import (
+	"github.com/tiphys/tiphys/repo/git"
+
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -40,7 +42,7 @@ type facts struct {
 // than none, and a repository that was changed on disk may lack objects.
 func (r *Remote) describe(ctx context.Context, repo Repository, c Change) (facts, error) {
 	var f facts
-	if c.New == zeroSHA {
+	if c.New == git.Zero {
 		return f, nil
 	}
 	var err error
@@ -70,7 +72,7 @@ func (r *Remote) describe(ctx context.Context, repo Repository, c Change) (facts
 func (r *Remote) describeBranch(ctx context.Context, repo Repository, c Change) (facts, error) {
 	f := facts{commit: c.New}
 	base, known := c.Old, true
-	if c.Old == zeroSHA {
+	if c.Old == git.Zero {
 		base = ""
 		if def := "refs/heads/" + repo.DefaultBranch; def != c.Ref {
 			base = r.mergeBase(ctx, repo.Name, def, c.New)
@@ -104,8 +106,8 @@ func (r *Remote) describeBranch(ctx context.Context, repo Repository, c Change) 
 }
 
 func (r *Remote) describeTag(ctx context.Context, repo Repository, c Change) (facts, error) {
-	f := facts{forced: c.Old != zeroSHA}
-	out, err := r.git.read(ctx, r.dir(repo.Name), "rev-parse", "--verify", "--quiet", c.New+"^{commit}")
+	f := facts{forced: c.Old != git.Zero}
+	out, err := r.git.Read(ctx, r.dir(repo.Name), "rev-parse", "--verify", "--quiet", c.New+"^{commit}")
 	if err != nil {
 		return f, err
 	}
@@ -116,8 +118,8 @@ func (r *Remote) describeTag(ctx context.Context, repo Repository, c Change) (fa
 
 // rewritten reports whether after does not contain before, and whether before is known at all.
 func (r *Remote) rewritten(ctx context.Context, repo, before, after string) (forced, known bool, err error) {
-	_, err = r.git.read(ctx, r.dir(repo), "merge-base", "--is-ancestor", before, after)
-	switch exitCode(err) {
+	_, err = r.git.Read(ctx, r.dir(repo), "merge-base", "--is-ancestor", before, after)
+	switch git.ExitCode(err) {
 	case 1:
 		return true, true, nil
 	case 128:
@@ -128,13 +130,13 @@ func (r *Remote) rewritten(ctx context.Context, repo, before, after string) (for
 
 // isAncestor reports whether b contains a; false if either is not known.
 func (r *Remote) isAncestor(ctx context.Context, repo, a, b string) bool {
-	_, err := r.git.read(ctx, r.dir(repo), "merge-base", "--is-ancestor", a, b)
+	_, err := r.git.Read(ctx, r.dir(repo), "merge-base", "--is-ancestor", a, b)
 	return err == nil
 }
 
 // mergeBase is the best common ancestor, or empty.
 func (r *Remote) mergeBase(ctx context.Context, repo, a, b string) string {
-	out, err := r.git.read(ctx, r.dir(repo), "merge-base", a, b)
+	out, err := r.git.Read(ctx, r.dir(repo), "merge-base", a, b)
 	if err != nil {
 		return ""
 	}
@@ -147,7 +149,7 @@ func (r *Remote) changedFiles(ctx context.Context, repo, from, to string) (files
 	if from != "" {
 		args = []string{"diff-tree", "-r", "-z", "--name-only", "--no-renames", from, to}
 	}
-	out, err := r.git.read(ctx, r.dir(repo), args...)
+	out, err := r.git.Read(ctx, r.dir(repo), args...)
 	if err != nil {
 		return nil, false, err
 	}
@@ -170,7 +172,7 @@ func (r *Remote) commits(ctx context.Context, repo string, limit int, revs ...st
 
 func (r *Remote) commitsWith(ctx context.Context, repo string, env []string, limit int, revs ...string) ([]LoggedCommit, error) {
 	args := []string{"log", "-z", "-n", strconv.Itoa(limit), "--format=tformat:%H%x00%an%x00%ae%x00%cn%x00%ce%x00%ct%x00%B"}
-	out, err := r.git.run(ctx, call{dir: r.dir(repo), args: append(append(args, revs...), "--"), env: env})
+	out, err := r.git.Run(ctx, git.Call{Dir: r.dir(repo), Args: append(append(args, revs...), "--"), Env: env})
 	if err != nil {
 		return nil, fmt.Errorf("read commits of %s: %w", repo, err)
 	}
@@ -222,9 +224,9 @@ func (b *batch) pushEvent(actor Actor, c Change, f facts, push string, from caus
 		CommitsTruncated: f.truncated, ChangedFiles: f.files, ChangedFilesComplete: f.complete, Sender: sender(actor, f.claim),
 	}
 	switch {
-	case c.Old == zeroSHA:
+	case c.Old == git.Zero:
 		g.Action, g.Created, g.Before = "create", true, ""
-	case c.New == zeroSHA:
+	case c.New == git.Zero:
 		g.Action, g.Deleted, g.SHA = "delete", true, ""
 	}
 	g.Actions = []string{g.Action}

@@ -1,6 +1,10 @@
 package builtin
 
 import (
+	"github.com/tiphys/tiphys/repo"
+
+	"github.com/tiphys/tiphys/repo/git"
+
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -9,7 +13,7 @@ import (
 	"fmt"
 	"regexp"
 	"slices"
-	"strconv"
+
 	"strings"
 
 	"github.com/tiphys/tiphys/event"
@@ -17,9 +21,6 @@ import (
 	"github.com/tiphys/tiphys/failure"
 	"github.com/tiphys/tiphys/ledger"
 )
-
-// maxFile is the most bytes that File reads, as forge.Forge says.
-const maxFile = 4 << 20
 
 // PullRequests implements forge.Forge.
 func (r *Remote) PullRequests(ctx context.Context, repo string) ([]event.PullRequest, error) {
@@ -210,11 +211,11 @@ func (r *Remote) Resolve(ctx context.Context, repo, revision string) (string, er
 		}
 	}
 	for _, c := range candidates {
-		out, err := r.git.read(ctx, r.dir(repo), "rev-parse", "--verify", "--quiet", c+"^{commit}")
+		out, err := r.git.Read(ctx, r.dir(repo), "rev-parse", "--verify", "--quiet", c+"^{commit}")
 		if err == nil {
 			return strings.TrimSpace(out), nil
 		}
-		if exitCode(err) < 0 {
+		if git.ExitCode(err) < 0 {
 			return "", fmt.Errorf("revision %q of %s: %w", revision, repo, err)
 		}
 	}
@@ -222,76 +223,47 @@ func (r *Remote) Resolve(ctx context.Context, repo, revision string) (string, er
 }
 
 // File implements forge.Forge.
-func (r *Remote) File(ctx context.Context, repo, revision, path string) ([]byte, error) {
-	if err := checkFile(path); err != nil {
-		return nil, err
-	}
-	sha, err := r.Resolve(ctx, repo, revision)
+func (r *Remote) File(ctx context.Context, repository, revision, path string) ([]byte, error) {
+	sha, err := r.Resolve(ctx, repository, revision)
 	if err != nil {
 		return nil, err
 	}
-	entries, err := r.tree(ctx, repo, sha, path)
-	if err != nil {
-		return nil, err
+	content, err := r.bare(repository).File(ctx, sha, path)
+	switch {
+	case errors.Is(err, repo.ErrNotFound):
+		err = fmt.Errorf("%s: %w: %w", repository, err, forge.ErrNotFound)
+	case errors.Is(err, repo.ErrUnsafe), errors.Is(err, repo.ErrTooLarge):
+		err = fmt.Errorf("%s: %w: %w", repository, err, ErrRefused)
+	case err != nil:
+		err = fmt.Errorf("%s: %w", repository, err)
 	}
-	where := fmt.Sprintf("file %s of %s at %.10s", path, repo, sha)
-	if len(entries) != 1 || entries[0].path != path {
-		return nil, fmt.Errorf("%s: %w", where, forge.ErrNotFound)
-	}
-	switch e := entries[0]; {
-	case e.mode != modeFile && e.mode != modeExecutable:
-		return nil, fmt.Errorf("%s: it is not a regular file: %w", where, forge.ErrNotFound)
-	case e.size > maxFile:
-		return nil, fmt.Errorf("%s: it is larger than %d bytes: %w", where, maxFile, ErrRefused)
-	}
-	out, err := r.git.read(ctx, r.dir(repo), "cat-file", "blob", entries[0].sha)
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", where, err)
-	}
-	return []byte(out), nil
+	return content, err
 }
 
-// treeEntry is one file of a commit.
-type treeEntry struct {
-	mode, sha, path string
-	size            int64
+// Checkout writes the files of a revision into dest, as [repo.Bare.Checkout] does, and returns the commit.
+func (r *Remote) Checkout(ctx context.Context, repository, revision, dest string) (string, error) {
+	sha, err := r.Resolve(ctx, repository, revision)
+	if err != nil {
+		return "", err
+	}
+	ctx, cancel := context.WithTimeout(ctx, r.opt.Longest)
+	defer cancel()
+	if err := r.bare(repository).Checkout(ctx, sha, dest); err != nil {
+		return "", fmt.Errorf("check out %s at %.10s: %w", repository, sha, err)
+	}
+	return sha, nil
 }
 
-// Modes of tree entries.
-const (
-	modeFile       = "100644"
-	modeExecutable = "100755"
-	modeLink       = "120000"
-	modeModule     = "160000"
-)
-
-// tree lists the entry at a path, or all files of a commit if the path is empty.
-func (r *Remote) tree(ctx context.Context, repo, sha, path string) ([]treeEntry, error) {
-	args := []string{"ls-tree", "-z", "-l", "--full-tree"}
-	if path == "" {
-		args = append(args, "-r", sha)
-	} else {
-		args = append(args, sha, "--", path)
-	}
-	out, err := r.git.read(ctx, r.dir(repo), args...)
+// DefaultBranch gives the name of the branch that HEAD is, whether it has a commit or not.
+func (r *Remote) DefaultBranch(ctx context.Context, repository string) (string, error) {
+	info, err := r.Repository(ctx, repository)
 	if err != nil {
-		return nil, fmt.Errorf("list files of %s at %.10s: %w", repo, sha, err)
+		return "", err
 	}
-	var all []treeEntry
-	for line := range strings.SplitSeq(strings.TrimSuffix(out, "\x00"), "\x00") {
-		meta, name, ok := strings.Cut(line, "\t")
-		f := strings.Fields(meta)
-		if !ok || len(f) != 4 {
-			if line == "" {
-				continue
-			}
-			return nil, errors.New("list files of " + repo + ": git answered what cannot be read")
-		}
-		size, err := strconv.ParseInt(f[3], 10, 64)
-		if err != nil {
-			size = 0 // "-" for what is no blob
-		}
-		all = append(all, treeEntry{mode: f[0], sha: f[2], path: name, size: size})
-	}
-	return all, nil
+	return info.DefaultBranch, nil
+}
+
+// bare is a repository's folder.
+func (r *Remote) bare(repository string) repo.Bare {
+	return repo.Bare{Git: r.git, Dir: r.dir(repository)}
 }

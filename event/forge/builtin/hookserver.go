@@ -1,6 +1,8 @@
 package builtin
 
 import (
+	"github.com/tiphys/tiphys/repo/git"
+
 	"context"
 	"crypto/sha256"
 	"crypto/subtle"
@@ -171,7 +173,7 @@ func (r *Remote) preReceive(ctx context.Context, req hookRequest) error {
 		if err := checkRef(c.Ref); err != nil {
 			return err
 		}
-		if c.New == zeroSHA && c.Ref == "refs/heads/"+repo.DefaultBranch {
+		if c.New == git.Zero && c.Ref == "refs/heads/"+repo.DefaultBranch {
 			return fmt.Errorf("%s is the default branch and cannot be deleted; choose another default branch first: %w", repo.DefaultBranch, ErrRefused)
 		}
 	}
@@ -209,7 +211,7 @@ func (r *Remote) quarantinedClaim(ctx context.Context, repo string, req hookRequ
 		env = append(env, "GIT_OBJECT_DIRECTORY="+req.Objects, "GIT_ALTERNATE_OBJECT_DIRECTORIES="+filepath.Join(r.dir(repo), "objects"))
 	}
 	for _, c := range changes {
-		if c.New == zeroSHA {
+		if c.New == git.Zero {
 			continue
 		}
 		list, err := r.commitsWith(ctx, repo, env, 1, c.New)

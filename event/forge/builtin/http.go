@@ -1,6 +1,8 @@
 package builtin
 
 import (
+	"github.com/tiphys/tiphys/repo/git"
+
 	"compress/gzip"
 	"context"
 	"errors"
@@ -142,11 +144,11 @@ func (r *Remote) advertise(w http.ResponseWriter, req *http.Request, name, servi
 	if missing {
 		dir = filepath.Join(r.opt.Dir, emptyRepository) // made by the push itself, not by asking
 	}
-	ctx, cancel := context.WithTimeout(req.Context(), gitTimeout)
+	ctx, cancel := context.WithTimeout(req.Context(), git.Timeout)
 	defer cancel()
-	cmd := r.git.command(ctx, call{dir: dir, env: protocolEnv(req),
-		args: []string{strings.TrimPrefix(service, "git-"), "--stateless-rpc", "--http-backend-info-refs", dir}})
-	stderr := &limitedBuffer{max: 4 << 10}
+	cmd := r.git.Command(ctx, git.Call{Dir: dir, Env: protocolEnv(req),
+		Args: []string{strings.TrimPrefix(service, "git-"), "--stateless-rpc", "--http-backend-info-refs", dir}})
+	stderr := git.NewBuffer(4 << 10)
 	out := &pacedWriter{w: w, control: http.NewResponseController(w), idle: r.opt.Idle}
 	cmd.Stdout, cmd.Stderr = out, stderr
 	w.Header().Set("Content-Type", "application/x-"+service+"-advertisement")
@@ -154,7 +156,7 @@ func (r *Remote) advertise(w http.ResponseWriter, req *http.Request, name, servi
 	if _, err := fmt.Fprintf(out, "%04x%s0000", len(line)+4, line); err != nil {
 		return
 	}
-	if err := describeExit(ctx, service, cmd.Run(), stderr.String()); err != nil && req.Context().Err() == nil {
+	if err := git.Describe(ctx, service, cmd.Run(), stderr.String()); err != nil && req.Context().Err() == nil {
 		r.log.Error("advertise refs", "repository", name, "error", err)
 	}
 }
@@ -195,9 +197,9 @@ func (r *Remote) transfer(w http.ResponseWriter, req *http.Request, name, servic
 		return
 	}
 	dir := r.dir(name)
-	cmd := r.git.command(ctx, call{dir: dir, env: append(protocolEnv(req), env...),
-		args: []string{strings.TrimPrefix(service, "git-"), "--stateless-rpc", dir}})
-	stderr := &limitedBuffer{max: 4 << 10}
+	cmd := r.git.Command(ctx, git.Call{Dir: dir, Env: append(protocolEnv(req), env...),
+		Args: []string{strings.TrimPrefix(service, "git-"), "--stateless-rpc", dir}})
+	stderr := git.NewBuffer(4 << 10)
 	cmd.Stdin, cmd.Stderr = body, stderr
 	cmd.Stdout = &pacedWriter{w: w, control: control, idle: r.opt.Idle}
 	w.Header().Set("Content-Type", "application/x-"+service+"-result")
@@ -205,7 +207,7 @@ func (r *Remote) transfer(w http.ResponseWriter, req *http.Request, name, servic
 	if errors.Is(err, errTooLarge) || body.err != nil && errors.Is(body.err, errTooLarge) {
 		r.log.Warn("push refused", "repository", name, "error", errTooLarge)
 	}
-	if err := describeExit(ctx, service, err, stderr.String()); err != nil && req.Context().Err() == nil {
+	if err := git.Describe(ctx, service, err, stderr.String()); err != nil && req.Context().Err() == nil {
 		r.log.Warn("git transfer", "repository", name, "error", err)
 	}
 }

@@ -1,6 +1,8 @@
 package builtin
 
 import (
+	"github.com/tiphys/tiphys/repo/git"
+
 	"context"
 	"errors"
 	"fmt"
@@ -131,7 +133,7 @@ func (r *Remote) moveTarget(ctx context.Context, actor Actor, repo Repository, m
 		remove = *opt.RemoveSource
 	}
 	if remove && m.Source != repo.DefaultBranch {
-		p.Changes = append(p.Changes, Change{Ref: "refs/heads/" + m.Source, Old: m.HeadSHA, New: zeroSHA})
+		p.Changes = append(p.Changes, Change{Ref: "refs/heads/" + m.Source, Old: m.HeadSHA, New: git.Zero})
 	}
 	// From here on the caller going away must not leave the merge half recorded.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), settleTimeout)
@@ -142,7 +144,7 @@ func (r *Remote) moveTarget(ctx context.Context, actor Actor, repo Repository, m
 	r.opt.Fault("ref-update")
 	var in strings.Builder
 	for _, c := range p.Changes {
-		if c.New == zeroSHA {
+		if c.New == git.Zero {
 			fmt.Fprintf(&in, "delete %s %s\n", c.Ref, c.Old)
 		} else {
 			fmt.Fprintf(&in, "update %s %s %s\n", c.Ref, c.New, c.Old)
@@ -152,7 +154,7 @@ func (r *Remote) moveTarget(ctx context.Context, actor Actor, repo Repository, m
 	if len(p.Changes) == 1 {
 		fmt.Fprintf(&in, "verify refs/heads/%s %s\n", m.Source, m.HeadSHA)
 	}
-	_, err = r.git.run(ctx, call{dir: r.dir(m.Repo), args: []string{"update-ref", "--stdin"}, stdin: []byte(in.String())})
+	_, err = r.git.Run(ctx, git.Call{Dir: r.dir(m.Repo), Args: []string{"update-ref", "--stdin"}, Stdin: []byte(in.String())})
 	if err != nil {
 		r.log.Info("merge did not move the target", "repository", m.Repo, "number", m.Number, "error", err)
 		if err := r.abandon(ctx, p, "a branch moved meanwhile"); err != nil {
@@ -194,9 +196,9 @@ func (r *Remote) mergeCommit(ctx context.Context, actor Actor, m MergeRequest, t
 	if message == "" {
 		message = defaultMessage(m, method)
 	}
-	out, err := r.git.run(ctx, call{
-		dir: r.dir(m.Repo), args: append(append([]string{"commit-tree", tree}, parents...), "-F", "-"),
-		stdin: []byte(strings.TrimSpace(message) + "\n"), env: r.identityEnv(actor),
+	out, err := r.git.Run(ctx, git.Call{
+		Dir: r.dir(m.Repo), Args: append(append([]string{"commit-tree", tree}, parents...), "-F", "-"),
+		Stdin: []byte(strings.TrimSpace(message) + "\n"), Env: r.identityEnv(actor),
 	})
 	if err != nil {
 		return "", fmt.Errorf("merge !%d: %w", m.Number, err)
@@ -238,8 +240,8 @@ func (r *Remote) identityEnv(actor Actor) []string {
 
 // mergeTree merges two commits without a work tree and gives the tree, or the files that conflict.
 func (r *Remote) mergeTree(ctx context.Context, repo, ours, theirs string) (tree string, conflicts []string, err error) {
-	out, err := r.git.read(ctx, r.dir(repo), "merge-tree", "--write-tree", "-z", "--name-only", "--no-messages", "--allow-unrelated-histories", ours, theirs)
-	if err != nil && exitCode(err) != 1 {
+	out, err := r.git.Read(ctx, r.dir(repo), "merge-tree", "--write-tree", "-z", "--name-only", "--no-messages", "--allow-unrelated-histories", ours, theirs)
+	if err != nil && git.ExitCode(err) != 1 {
 		return "", nil, fmt.Errorf("merge in %s: %w", repo, err)
 	}
 	parts := strings.Split(strings.Trim(out, "\x00\n"), "\x00")

@@ -1,6 +1,8 @@
 package builtin
 
 import (
+	"github.com/tiphys/tiphys/repo/git"
+
 	"context"
 	"encoding/json"
 	"errors"
@@ -172,7 +174,7 @@ func (r *Remote) keepHeads(ctx context.Context, repo string, heads map[int]strin
 	for number, sha := range heads {
 		fmt.Fprintf(&in, "update %s/%d/head %s\n", mrRefs, number, sha)
 	}
-	_, err := r.git.run(ctx, call{dir: r.dir(repo), args: []string{"update-ref", "--stdin"}, stdin: []byte(in.String())})
+	_, err := r.git.Run(ctx, git.Call{Dir: r.dir(repo), Args: []string{"update-ref", "--stdin"}, Stdin: []byte(in.String())})
 	if err != nil {
 		return fmt.Errorf("keep heads of merge requests of %s: %w", repo, err)
 	}

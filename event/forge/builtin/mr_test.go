@@ -1,6 +1,9 @@
 package builtin
 
 import (
+	"github.com/tiphys/tiphys/repo"
+	"github.com/tiphys/tiphys/repo/git"
+
 	"context"
 	"errors"
 	"os"
@@ -126,7 +129,7 @@ func TestMergeMethodsAndRefusals(t *testing.T) {
 	if err := merge(MergeOptions{Method: "octopus"}); !errors.Is(err, ErrRefused) {
 		t.Errorf("unknown method: %v", err)
 	}
-	if err := merge(MergeOptions{SHA: zeroSHA}); !errors.Is(err, ErrRefused) {
+	if err := merge(MergeOptions{SHA: git.Zero}); !errors.Is(err, ErrRefused) {
 		t.Errorf("moved head: %v", err)
 	}
 	if _, err := w.remote.EditMR(t.Context(), bob, "harbour", 1, MREdit{Draft: &yes}); err != nil {
@@ -393,7 +396,7 @@ func TestCheckout(t *testing.T) {
 	link("evil", "../../../../etc/passwd")
 	w.git(dir, "push", "-q", "origin", "main")
 	dest = filepath.Join(t.TempDir(), "out")
-	if _, err := w.remote.Checkout(t.Context(), "harbour", "main", dest); !errors.Is(err, ErrUnsafe) || !strings.Contains(err.Error(), "evil") {
+	if _, err := w.remote.Checkout(t.Context(), "harbour", "main", dest); !errors.Is(err, repo.ErrUnsafe) || !strings.Contains(err.Error(), "evil") {
 		t.Errorf("a link that leads outside: %v", err)
 	}
 	if left, _ := os.ReadDir(dest); len(left) != 0 {

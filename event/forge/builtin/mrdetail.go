@@ -102,7 +102,7 @@ func (r *Remote) judge(ctx context.Context, d *MRDetail, target string) error {
 }
 
 func (r *Remote) diffStat(ctx context.Context, repo, from, to string) ([]FileStat, error) {
-	out, err := r.git.read(ctx, r.dir(repo), "diff-tree", "-r", "-z", "--numstat", "--no-renames", from, to)
+	out, err := r.git.Read(ctx, r.dir(repo), "diff-tree", "-r", "-z", "--numstat", "--no-renames", from, to)
 	if err != nil {
 		return nil, fmt.Errorf("compare commits of %s: %w", repo, err)
 	}

@@ -1,6 +1,8 @@
 package builtin
 
 import (
+	"github.com/tiphys/tiphys/repo/git"
+
 	"context"
 	"fmt"
 	"slices"
@@ -62,7 +64,7 @@ func (s *settling) step(ctx context.Context, step refStep) error {
 	}, from)
 	c.event = s.b.pushEvent(c.actor, step.Change, f, id, entry)
 	s.refs[step.Ref] = step.New
-	if step.New == zeroSHA {
+	if step.New == git.Zero {
 		delete(s.refs, step.Ref)
 	}
 	branch, ok := strings.CutPrefix(step.Ref, "refs/heads/")
@@ -103,7 +105,7 @@ func (s *settling) branchChanged(ctx context.Context, c stepContext, branch stri
 			s.b.mr(step)
 		}
 	}
-	if c.New != zeroSHA && c.options.create {
+	if c.New != git.Zero && c.options.create {
 		return s.openByOption(ctx, c, branch)
 	}
 	return ctx.Err()
@@ -111,7 +113,7 @@ func (s *settling) branchChanged(ctx context.Context, c stepContext, branch stri
 
 func (s *settling) sourceChanged(ctx context.Context, c stepContext, m MergeRequest) mrStep {
 	step := mrStep{actor: c.actor, claim: c.facts.claim, before: m, after: m, cause: c.event}
-	if c.New == zeroSHA {
+	if c.New == git.Zero {
 		step.after.State = stateClosed
 		step.actions = []string{"close"}
 		return step
@@ -134,10 +136,10 @@ func (s *settling) sourceChanged(ctx context.Context, c stepContext, m MergeRequ
 func (s *settling) targetChanged(ctx context.Context, c stepContext, m MergeRequest) mrStep {
 	step := mrStep{actor: c.actor, claim: c.facts.claim, before: m, after: m, cause: c.event}
 	switch {
-	case c.New == zeroSHA:
+	case c.New == git.Zero:
 		step.after.State = stateClosed
 		step.actions = []string{"close"}
-	case c.Old != zeroSHA && s.r.isAncestor(ctx, m.Repo, m.HeadSHA, c.New) && !s.r.isAncestor(ctx, m.Repo, m.HeadSHA, c.Old):
+	case c.Old != git.Zero && s.r.isAncestor(ctx, m.Repo, m.HeadSHA, c.New) && !s.r.isAncestor(ctx, m.Repo, m.HeadSHA, c.Old):
 		step.after.State, step.after.MergeSHA, step.after.MergedBy = stateMerged, c.New, c.actor.String()
 		step.actions = []string{"merge"}
 	}
@@ -188,7 +190,7 @@ func (r *Remote) pushMessages(ctx context.Context, repo string, changes []Change
 	}
 	for _, c := range changes {
 		branch, ok := strings.CutPrefix(c.Ref, "refs/heads/")
-		if !ok || c.New == zeroSHA {
+		if !ok || c.New == git.Zero {
 			continue
 		}
 		lines = append(lines, branchMessages(branch, info, o, open, refs)...)

@@ -76,14 +76,6 @@ func checkRef(ref string) error {
 
 var shaPattern = regexp.MustCompile(`^[0-9a-f]{40}$`)
 
-// checkFile allows a path that stays inside a repository.
-func checkFile(path string) error {
-	if path == "" || len(path) > 4096 || strings.ContainsRune(path, 0) || !filepath.IsLocal(path) || filepath.ToSlash(filepath.Clean(path)) != path {
-		return fmt.Errorf("file %q: use a path inside the repository, without '..': %w", path, ErrName)
-	}
-	return nil
-}
-
 // URL is the address to clone a repository from.
 func (r *Remote) URL(repo string) string { return r.opt.BaseURL + "/git/" + repo + ".git" }
 

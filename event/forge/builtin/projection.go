@@ -1,6 +1,8 @@
 package builtin
 
 import (
+	"github.com/tiphys/tiphys/repo/git"
+
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -281,7 +283,7 @@ func applyRef(e ledger.Entry, rows ledger.Rows) error {
 		return err
 	}
 	var err error
-	if c.New == zeroSHA {
+	if c.New == git.Zero {
 		err = rows.Delete(tableRef, refKey(c.Repo, c.Ref))
 	} else {
 		err = putRow(rows, ledger.Row{Table: tableRef, Key: refKey(c.Repo, c.Ref), Owner: c.Repo, Time: e.Time}, c)

@@ -1,6 +1,10 @@
 package builtin
 
 import (
+	"github.com/tiphys/tiphys/repo"
+
+	"github.com/tiphys/tiphys/repo/git"
+
 	"errors"
 	"fmt"
 	"path/filepath"
@@ -44,7 +48,7 @@ func FuzzNames(f *testing.F) {
 		if checkBranch(s) == nil && (strings.HasPrefix(s, "-") || strings.ContainsAny(s, "\n\x00 ~^:") || strings.Contains(s, "..")) {
 			t.Errorf("branch %q is allowed", s)
 		}
-		if checkFile(s) == nil && !filepath.IsLocal(s) {
+		if repo.CheckPath(s) == nil && !filepath.IsLocal(s) {
 			t.Errorf("file %q is allowed", s)
 		}
 	})
@@ -86,43 +90,6 @@ func TestRepositoryOf(t *testing.T) {
 	}
 }
 
-func TestGitVersion(t *testing.T) {
-	for in, want := range map[string]string{
-		"git version 2.39.5\n": "2.39 true", "git version 2.50.1 (Apple Git-155)": "2.50 true", "git version 3.0-rc1": "0.0 false",
-		"git version 2.38": "2.38 true", "busybox": "0.0 false",
-	} {
-		major, minor, ok := parseVersion(in)
-		if got := fmt.Sprintf("%d.%d %v", major, minor, ok); got != want && (ok || strings.HasSuffix(want, "true")) {
-			t.Errorf("parseVersion(%q) = %s, want %s", in, got, want)
-		}
-	}
-}
-
-func TestLinksThatLeadOutside(t *testing.T) {
-	for _, c := range []struct {
-		links map[string]string
-		safe  bool
-	}{
-		{map[string]string{"a": "b"}, true},
-		{map[string]string{"a/b": "../c"}, true},
-		{map[string]string{"a": "a"}, true}, // a loop leads nowhere
-		{map[string]string{"a": "/etc"}, false},
-		{map[string]string{"a": ".."}, false},
-		{map[string]string{"a/b": "../../c"}, false},
-		{map[string]string{"a/b/up": "../..", "l": "a/b/up/.."}, false}, // clean in text, not in fact
-		{map[string]string{"a/b/up": "../..", "l": "a/b/up/x"}, true},
-		{map[string]string{"d": "x/y", "l": "d/../z"}, true},
-	} {
-		var err error
-		for link := range c.links {
-			err = errors.Join(err, follow(c.links, link))
-		}
-		if (err == nil) != c.safe {
-			t.Errorf("%v: %v, want safe %v", c.links, err, c.safe)
-		}
-	}
-}
-
 // TestPlanSteps plays random histories of a ref: pushes that are intended and happen or not, changes on disk,
 // confirmations that come late or never. However much of it the ledger has missed, the steps must lead from
 // what it knows to what is on disk, and each push that certainly happened must be among them once.
@@ -130,7 +97,7 @@ func TestPlanSteps(t *testing.T) {
 	sha := func(i int) string { return fmt.Sprintf("%040d", i) }
 	rapid.Check(t, func(t *rapid.T) {
 		const ref = "refs/heads/x"
-		disk, knownAt := zeroSHA, 0
+		disk, knownAt := git.Zero, 0
 		var pushes []Push
 		var sure []refStep
 		history := []string{disk}

@@ -124,7 +124,7 @@ func (r *Remote) adoptOne(ctx context.Context, name string) error {
 		return err
 	}
 	branch := "main"
-	if out, err := r.git.read(ctx, r.dir(name), "symbolic-ref", "--short", "HEAD"); err == nil {
+	if out, err := r.git.Read(ctx, r.dir(name), "symbolic-ref", "--short", "HEAD"); err == nil {
 		if b := strings.TrimSpace(out); checkBranch(b) == nil {
 			branch = b
 		}
@@ -174,7 +174,7 @@ func (r *Remote) Maintain(ctx context.Context) error {
 	}
 	var errs []error
 	for _, repo := range repos {
-		_, err := r.git.read(ctx, r.dir(repo.Name), "-c", "gc.auto=6700", "-c", "gc.pruneExpire=never", "-c", "gc.reflogExpire=never", "gc", "--auto", "--quiet")
+		_, err := r.git.Read(ctx, r.dir(repo.Name), "-c", "gc.auto=6700", "-c", "gc.pruneExpire=never", "-c", "gc.reflogExpire=never", "gc", "--auto", "--quiet")
 		if err != nil {
 			errs = append(errs, fmt.Errorf("pack repository %s: %w", repo.Name, err))
 		}

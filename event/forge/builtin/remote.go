@@ -9,6 +9,10 @@
 package builtin
 
 import (
+	"strconv"
+
+	"github.com/tiphys/tiphys/repo/git"
+
 	"context"
 	"crypto/rand"
 	"encoding/hex"
@@ -70,7 +74,7 @@ type Remote struct {
 	opt      Options
 	ledger   ledger.Ledger
 	log      *slog.Logger
-	git      *gitRunner
+	git      *git.Runner
 	listener net.Listener
 	socket   string
 
@@ -98,10 +102,10 @@ func New(opt Options) (*Remote, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open git remote: install hooks: %w", err)
 	}
-	r.git = newGitRunner(opt.Git, hooks, opt.MaxPush)
+	r.git = newGit(opt.Git, hooks, opt.MaxPush)
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
-	if err := r.git.checkVersion(ctx); err != nil {
+	if err := r.git.CheckVersion(ctx); err != nil {
 		return nil, fmt.Errorf("open git remote: %w", err)
 	}
 	if err := r.initBare(ctx, filepath.Join(opt.Dir, emptyRepository), "main"); err != nil {
@@ -201,4 +205,25 @@ func (r *Remote) newID() (string, error) {
 		return "", fmt.Errorf("make an id: %w", err)
 	}
 	return r.opt.Now().UTC().Format("20060102T150405.000000") + "-" + hex.EncodeToString(b[:]), nil
+}
+
+// newGit runs git as the remote's repositories need it.
+func newGit(path, hooks string, maxPush int64) *git.Runner {
+	return git.New(path,
+		git.Setting{Key: "core.hooksPath", Value: hooks},
+		git.Setting{Key: "safe.directory", Value: "*"},
+		git.Setting{Key: "receive.advertisePushOptions", Value: "true"},
+		git.Setting{Key: "receive.autogc", Value: "false"}, // gc would outlive the push; Maintain does it
+		git.Setting{Key: "receive.maxInputSize", Value: strconv.FormatInt(maxPush, 10)},
+		git.Setting{Key: "receive.hideRefs", Value: mrRefs},
+		git.Setting{Key: "transfer.fsckObjects", Value: "true"},
+		git.Setting{Key: "transfer.hideRefs", Value: "refs/tiphys"},
+		git.Setting{Key: "transfer.advertiseSID", Value: "false"},
+		git.Setting{Key: "protocol.version", Value: "2"},
+		git.Setting{Key: "uploadpack.allowFilter", Value: "true"},
+		git.Setting{Key: "gc.auto", Value: "0"},
+		git.Setting{Key: "gc.autoDetach", Value: "false"},
+		git.Setting{Key: "core.quotePath", Value: "false"},
+		git.Setting{Key: "core.fsync", Value: "committed,loose-object,reference"}, // a confirmed push must survive a power cut
+	)
 }

@@ -93,7 +93,7 @@ func (r *Remote) initBare(ctx context.Context, dir, branch string) error {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return err
 	}
-	_, err := r.git.read(ctx, "", "init", "--quiet", "--bare", "--template=", "--initial-branch="+branch, "--", dir)
+	_, err := r.git.Read(ctx, "", "init", "--quiet", "--bare", "--template=", "--initial-branch="+branch, "--", dir)
 	return err
 }
 
@@ -168,7 +168,7 @@ func (r *Remote) changeRepository(ctx context.Context, actor Actor, repo Reposit
 }
 
 func (r *Remote) setHead(ctx context.Context, repo Repository) error {
-	_, err := r.git.read(ctx, r.dir(repo.Name), "symbolic-ref", "HEAD", "refs/heads/"+repo.DefaultBranch)
+	_, err := r.git.Read(ctx, r.dir(repo.Name), "symbolic-ref", "HEAD", "refs/heads/"+repo.DefaultBranch)
 	if err != nil {
 		return fmt.Errorf("set default branch of %s: %w", repo.Name, err)
 	}
@@ -334,7 +334,7 @@ func (r *Remote) knownRefs(ctx context.Context, repo string) (map[string]string,
 
 // diskRefs are the refs of a repository as git has them, without those that the remote keeps for itself.
 func (r *Remote) diskRefs(ctx context.Context, repo string) (map[string]string, error) {
-	out, err := r.git.read(ctx, r.dir(repo), "for-each-ref", "--format=%(objectname) %(refname)", "refs/heads", "refs/tags", "refs/notes")
+	out, err := r.git.Read(ctx, r.dir(repo), "for-each-ref", "--format=%(objectname) %(refname)", "refs/heads", "refs/tags", "refs/notes")
 	if err != nil {
 		return nil, fmt.Errorf("read refs of %s: %w", repo, err)
 	}

@@ -1,6 +1,8 @@
 package builtin
 
 import (
+	"github.com/tiphys/tiphys/repo/git"
+
 	"context"
 	"encoding/json"
 	"errors"
@@ -44,7 +46,7 @@ func planSteps(known, disk map[string]string, pushes []Push, sure []refStep) []r
 		}
 	}
 	// What is deleted comes last, so that a branch that was merged and deleted at once counts as merged.
-	gone := func(c []refStep) bool { return c[len(c)-1].New == zeroSHA }
+	gone := func(c []refStep) bool { return c[len(c)-1].New == git.Zero }
 	sort.Slice(chains, func(i, j int) bool {
 		if a, b := gone(chains[i]), gone(chains[j]); a != b {
 			return b
@@ -56,7 +58,7 @@ func planSteps(known, disk map[string]string, pushes []Push, sure []refStep) []r
 
 func orZero(sha string) string {
 	if sha == "" {
-		return zeroSHA
+		return git.Zero
 	}
 	return sha
 }

@@ -1,4 +1,4 @@
-package builtin
+package repo
 
 import (
 	"bufio"
@@ -12,7 +12,7 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/tiphys/tiphys/failure"
+	"github.com/tiphys/tiphys/repo/git"
 )
 
 // Limits of a checkout.
@@ -22,32 +22,18 @@ const (
 	maxLinkHops      = 40 // as Linux
 )
 
-// ErrUnsafe says that a repository holds a path or a link that leads outside of it.
-var ErrUnsafe = failure.New(failure.Invalid, "leads outside the repository")
-
-// Checkout writes the files of a revision into dest, a folder that is empty or does not exist, byte for byte as
-// they are in Git (no attributes are applied), and returns the commit. Symbolic links that lead outside, and paths that would,
-// are refused before anything is written. Submodules become empty folders.
-func (r *Remote) Checkout(ctx context.Context, repo, revision, dest string) (string, error) {
-	sha, err := r.Resolve(ctx, repo, revision)
-	if err != nil {
-		return "", err
-	}
-	if err := r.checkout(ctx, repo, sha, dest); err != nil {
-		return "", fmt.Errorf("check out %s at %.10s: %w", repo, sha, err)
-	}
-	return sha, nil
-}
-
-func (r *Remote) checkout(ctx context.Context, repo, sha, dest string) error {
-	entries, err := r.tree(ctx, repo, sha, "")
+// Checkout writes the files of a commit into dest, a folder that is empty or does not exist, byte for byte as they are in
+// Git: no attributes are applied. Symbolic links that lead outside, and paths that would, are refused with [ErrUnsafe]
+// before anything is written. Submodules become empty folders. The context bounds it.
+func (b Bare) Checkout(ctx context.Context, sha, dest string) error {
+	entries, err := b.Tree(ctx, sha, "")
 	if err != nil {
 		return err
 	}
 	if err := checkEntries(entries); err != nil {
 		return err
 	}
-	if err := os.MkdirAll(dest, 0o755); err != nil {
+	if err := os.MkdirAll(dest, 0o755); err != nil { //nolint:gosec // who renders and evaluates it is another user
 		return err
 	}
 	root, err := os.OpenRoot(dest)
@@ -55,30 +41,28 @@ func (r *Remote) checkout(ctx context.Context, repo, sha, dest string) error {
 		return err
 	}
 	defer root.Close()
-	ctx, cancel := context.WithTimeout(ctx, r.opt.Longest)
-	defer cancel()
 	w := &treeWriter{root: root, links: map[string]string{}}
-	if err := r.eachBlob(ctx, repo, entries, w.write); err != nil {
+	if err := b.eachBlob(ctx, entries, w.write); err != nil {
 		return err
 	}
 	return w.writeLinks()
 }
 
 // checkEntries looks at what can be known without reading any file.
-func checkEntries(entries []treeEntry) error {
+func checkEntries(entries []Entry) error {
 	var total int64
 	for _, e := range entries {
-		total += e.size
-		if !filepath.IsLocal(e.path) || path.Clean(e.path) != e.path {
-			return fmt.Errorf("path %q: %w", e.path, ErrUnsafe)
+		total += e.Size
+		if !filepath.IsLocal(e.Path) || path.Clean(e.Path) != e.Path {
+			return fmt.Errorf("path %q: %w", e.Path, ErrUnsafe)
 		}
-		for part := range strings.SplitSeq(e.path, "/") {
+		for part := range strings.SplitSeq(e.Path, "/") {
 			if strings.EqualFold(part, ".git") {
-				return fmt.Errorf("path %q: a folder of a repository cannot be called .git: %w", e.path, ErrUnsafe)
+				return fmt.Errorf("path %q: a folder of a repository cannot be called .git: %w", e.Path, ErrUnsafe)
 			}
 		}
-		if e.mode == modeLink && e.size > 4096 {
-			return fmt.Errorf("symbolic link %q: its target is too long: %w", e.path, ErrUnsafe)
+		if e.Mode == ModeLink && e.Size > 4096 {
+			return fmt.Errorf("symbolic link %q: its target is too long: %w", e.Path, ErrUnsafe)
 		}
 	}
 	if len(entries) > maxCheckoutFiles || total > maxCheckoutBytes {
@@ -88,25 +72,25 @@ func checkEntries(entries []treeEntry) error {
 }
 
 // eachBlob gives the content of every entry to fn, links first so that they can be judged before files are written.
-func (r *Remote) eachBlob(ctx context.Context, repo string, entries []treeEntry, fn func(treeEntry, io.Reader) error) error {
-	var ordered []treeEntry
+func (b Bare) eachBlob(ctx context.Context, entries []Entry, fn func(Entry, io.Reader) error) error {
+	var ordered []Entry
 	for _, links := range []bool{true, false} {
 		for _, e := range entries {
-			if (e.mode == modeLink) == links {
+			if (e.Mode == ModeLink) == links {
 				ordered = append(ordered, e)
 			}
 		}
 	}
 	var in strings.Builder
 	for _, e := range ordered {
-		if e.mode != modeModule {
-			in.WriteString(e.sha + "\n")
+		if e.Mode != ModeModule {
+			in.WriteString(e.SHA + "\n")
 		}
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	cmd := r.git.command(ctx, call{dir: r.dir(repo), args: []string{"cat-file", "--batch"}})
-	stderr := &limitedBuffer{max: 4 << 10}
+	cmd := b.Git.Command(ctx, git.Call{Dir: b.Dir, Args: []string{"cat-file", "--batch"}})
+	stderr := git.NewBuffer(4 << 10)
 	cmd.Stdin, cmd.Stderr = strings.NewReader(in.String()), stderr
 	pipe, err := cmd.StdoutPipe()
 	if err != nil {
@@ -121,12 +105,12 @@ func (r *Remote) eachBlob(ctx context.Context, repo string, entries []treeEntry,
 		_ = cmd.Wait() // ended by the line above; the first error is the one to tell
 		return err
 	}
-	return describeExit(ctx, "cat-file", cmd.Wait(), stderr.String())
+	return git.Describe(ctx, "cat-file", cmd.Wait(), stderr.String())
 }
 
-func readBlobs(from *bufio.Reader, entries []treeEntry, fn func(treeEntry, io.Reader) error) error {
+func readBlobs(from *bufio.Reader, entries []Entry, fn func(Entry, io.Reader) error) error {
 	for _, e := range entries {
-		if e.mode == modeModule {
+		if e.Mode == ModeModule {
 			if err := fn(e, strings.NewReader("")); err != nil {
 				return err
 			}
@@ -134,25 +118,25 @@ func readBlobs(from *bufio.Reader, entries []treeEntry, fn func(treeEntry, io.Re
 		}
 		line, err := from.ReadString('\n')
 		if err != nil {
-			return fmt.Errorf("read %s: %w", e.path, err)
+			return fmt.Errorf("read %s: %w", e.Path, err)
 		}
 		f := strings.Fields(line)
-		if len(f) != 3 || f[0] != e.sha || f[1] != "blob" {
-			return fmt.Errorf("read %s: git says %q", e.path, strings.TrimSpace(line))
+		if len(f) != 3 || f[0] != e.SHA || f[1] != "blob" {
+			return fmt.Errorf("read %s: git says %q", e.Path, strings.TrimSpace(line))
 		}
 		size, err := strconv.ParseInt(f[2], 10, 64)
 		if err != nil {
-			return fmt.Errorf("read %s: %w", e.path, err)
+			return fmt.Errorf("read %s: %w", e.Path, err)
 		}
 		blob := io.LimitReader(from, size)
 		if err := fn(e, blob); err != nil {
 			return err
 		}
 		if _, err := io.Copy(io.Discard, blob); err != nil {
-			return fmt.Errorf("read %s: %w", e.path, err)
+			return fmt.Errorf("read %s: %w", e.Path, err)
 		}
 		if _, err := from.Discard(1); err != nil {
-			return fmt.Errorf("read %s: %w", e.path, err)
+			return fmt.Errorf("read %s: %w", e.Path, err)
 		}
 	}
 	return nil
@@ -165,29 +149,29 @@ type treeWriter struct {
 	checked bool
 }
 
-func (w *treeWriter) write(e treeEntry, content io.Reader) error {
-	if e.mode == modeLink {
+func (w *treeWriter) write(e Entry, content io.Reader) error {
+	if e.Mode == ModeLink {
 		target, err := io.ReadAll(content)
 		if err != nil {
-			return fmt.Errorf("read %s: %w", e.path, err)
+			return fmt.Errorf("read %s: %w", e.Path, err)
 		}
-		w.links[e.path] = string(target)
+		w.links[e.Path] = string(target)
 		return nil
 	}
 	if err := w.check(); err != nil {
 		return err
 	}
-	if e.mode == modeModule {
-		return w.root.MkdirAll(e.path, 0o755)
+	if e.Mode == ModeModule {
+		return w.root.MkdirAll(e.Path, 0o755)
 	}
-	if err := w.root.MkdirAll(path.Dir(e.path), 0o755); err != nil {
+	if err := w.root.MkdirAll(path.Dir(e.Path), 0o755); err != nil {
 		return err
 	}
 	mode := os.FileMode(0o644)
-	if e.mode == modeExecutable {
+	if e.Mode == ModeExecutable {
 		mode = 0o755
 	}
-	f, err := w.root.OpenFile(e.path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, mode)
+	f, err := w.root.OpenFile(e.Path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, mode)
 	if err != nil {
 		return err
 	}

@@ -95,7 +95,7 @@ func TestSweepOfContents(t *testing.T) {
 		{400, map[string]float64{"artifacts": 1, "images": 2, "checkouts": 1}},
 	} {
 		c.days.Store(day.days)
-		s.sweeper.once(t.Context())
+		s.sweeper.Once(t.Context())
 		got := removed(t, s)
 		for what, n := range day.want {
 			if got[what] != n {
@@ -179,7 +179,7 @@ func TestSweepOfDeliveries(t *testing.T) {
 		free bool
 	}{{1, false}, {29, false}, {31, true}, {60, false}, {62, true}} {
 		c.days.Store(day.days)
-		s.sweeper.once(t.Context())
+		s.sweeper.Once(t.Context())
 		if err := claim(delivery); (err == nil) != day.free || err != nil && !errors.Is(err, ledger.ErrExists) {
 			t.Errorf("after %d days the delivery may be counted again: %t (%v), want %t", day.days, err == nil, err, day.free)
 		}
@@ -248,7 +248,7 @@ func TestSweepOfLayers(t *testing.T) {
 	check := func(days int64, want ...string) {
 		t.Helper()
 		c.days.Store(days)
-		s.sweeper.once(t.Context())
+		s.sweeper.Once(t.Context())
 		removed(t, s)
 		for what, dir := range dirs {
 			_, err := os.Stat(dir)
