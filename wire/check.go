@@ -3,6 +3,8 @@ package wire
 import (
 	"fmt"
 
+	"github.com/tiphys/tiphys/executor/local"
+
 	"github.com/tiphys/tiphys/event/sensor"
 	"github.com/tiphys/tiphys/event/source"
 	"github.com/tiphys/tiphys/manifest"
@@ -14,7 +16,7 @@ import (
 func check(o manifest.Object) []manifest.Diagnostic {
 	switch o.Kind {
 	case "WorkflowTemplate", "ClusterWorkflowTemplate", "CronWorkflow":
-		return append(workflow.Check(o), validate.Object(o, validate.Options{Mode: validate.Lint, Incomplete: true})...)
+		return append(workflow.Check(o, local.Fields()), validate.Object(o, validate.Options{Mode: validate.Lint, Incomplete: true})...)
 	case "EventSource":
 		_, diags := manifest.LoadEventSource(o)
 		return append(diags, source.Check(o)...)
@@ -60,7 +62,7 @@ func Lint(objects []manifest.Object) []manifest.Diagnostic {
 	for _, o := range objects {
 		switch o.Kind {
 		case "Workflow", "WorkflowTemplate", "ClusterWorkflowTemplate", "CronWorkflow":
-			diags = append(diags, workflow.Check(o)...)
+			diags = append(diags, workflow.Check(o, local.Fields())...)
 			diags = append(diags, validate.Object(o, validate.Options{Mode: validate.Lint, Find: find, Incomplete: true})...)
 		default:
 			diags = append(diags, check(o)...)
