@@ -63,7 +63,7 @@ func (s *logServer) Log(ctx context.Context, _ workflow.Run, n workflow.Node, co
 func (s *logServer) start() {
 	s.t.Helper()
 	a := &api.API{Ledger: s.ledger, Logs: s, Runs: runs.New(runs.Options{
-		Ledger: s.ledger, Executor: scripted.New(scripted.Options{}), Objects: definitions.NewMemory(nil),
+		Ledger: s.ledger, Executors: executor.NewRegistry(scripted.New(scripted.Options{}).Named()), Objects: definitions.NewMemory(nil),
 	})}
 	mux := http.NewServeMux()
 	for _, r := range a.Routes() {

@@ -11,6 +11,8 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/tiphys/tiphys/executor/local"
+
 	"github.com/spf13/cobra"
 
 	"github.com/tiphys/tiphys/control/definitions"
@@ -59,7 +61,7 @@ Exit status: 0 Succeeded, 1 Failed or Error, 2 a bad manifest or command line.`,
 	}
 	f := c.Flags()
 	f.StringArrayVarP(&o.parameters, "parameter", "p", nil, "set a workflow parameter, name=value (may be repeated)")
-	f.StringVar(&o.executor, "executor", runs.ExecutorContainer, "where steps run: container or host")
+	f.StringVar(&o.executor, "executor", local.NameContainer, "where steps run: container or host")
 	f.StringVarP(&o.output, "output", "o", "", "json prints the finished Workflow in Argo's shape, and nothing else")
 	f.StringVar(&o.data, "data", "", "keep the ledger, logs and artifacts in this folder")
 	f.StringVar(&o.entrypoint, "entrypoint", "", "start at this template instead of spec.entrypoint")
@@ -80,7 +82,7 @@ func runRun(ctx context.Context, std IO, o runOptions, files []string) error {
 		return usage(fmt.Errorf("output %q: only json is known", o.output))
 	}
 	switch o.executor {
-	case runs.ExecutorContainer, runs.ExecutorHost:
+	case local.NameContainer, local.NameHost:
 	case "docker":
 		return usage(errors.New("the docker executor is not part of this version: use --executor container or host"))
 	default:
@@ -132,7 +134,7 @@ func runAll(ctx context.Context, std IO, o runOptions, objects []manifest.Object
 	}
 	m, err := wire.OpenMachine(ctx, wire.MachineOptions{
 		Data: o.data, Mirrors: mirrors, Log: logger(level, true), Ephemeral: o.data == "", Objects: definitions.NewMemory(objects),
-		Host: o.executor == runs.ExecutorHost, HostFiles: host.Files, HostCommand: host.Command,
+		Executor: o.executor, HostFiles: host.Files, HostCommand: host.Command,
 	})
 	if err != nil {
 		return err

@@ -14,7 +14,6 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/tiphys/tiphys/control/runs"
 	"github.com/tiphys/tiphys/executor/local"
 	"github.com/tiphys/tiphys/manifest"
 	"github.com/tiphys/tiphys/secret"
@@ -66,7 +65,7 @@ Exit status: 0 stopped by a signal, 1 a part of the server failed, 2 a bad comma
 	f.StringVar(&o.config, "config", "", "folder of manifests that declare what this server does")
 	f.StringVar(&o.data, "data", "tiphys-data", "folder for the ledger, repositories, artifacts, images and logs")
 	f.StringVar(&o.listen, "listen", defaultListen, "address of the one port")
-	f.StringVar(&o.executor, "executor", runs.ExecutorContainer, "where steps run unless a workflow's annotation tiphys.dev/executor says: container or host")
+	f.StringVar(&o.executor, "executor", local.NameContainer, "where steps run unless a workflow's annotation tiphys.dev/executor says: container or host")
 	f.StringArrayVar(&o.hostRepos, "host-repos", nil, "repositories whose runs may use the host executor, and so this machine's files: NAME of the built-in remote, HOST/NAME elsewhere, GROUP/*, or * for all; never forks (may be repeated)")
 	f.StringVar(&o.tokenFile, "token-file", "", "file with the admin token")
 	f.StringVar(&o.name, "name", "", "host name under which the server is reached from elsewhere")
@@ -102,11 +101,11 @@ func runServe(ctx context.Context, std IO, o serveOptions) (err error) {
 
 func (o serveOptions) server(std IO) (wire.Options, error) {
 	opt := wire.Options{
-		Config: o.config, Listen: o.listen, Host: o.executor == runs.ExecutorHost, Name: o.name, Version: Version, Keeper: o.keeper,
+		Config: o.config, Listen: o.listen, Executor: o.executor, Name: o.name, Version: Version, Keeper: o.keeper,
 		Network: local.Network{Bridge: o.bridge, Subnet: o.subnet}, Log: logger(std.Err, o.verbose), Fault: std.Fault,
 	}
 	switch o.executor {
-	case runs.ExecutorContainer, runs.ExecutorHost:
+	case local.NameContainer, local.NameHost:
 	case "docker", "kubernetes":
 		return opt, fmt.Errorf("the %s executor is not part of this version: use --executor container or host", o.executor)
 	default:

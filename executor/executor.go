@@ -4,6 +4,9 @@
 //
 // A pod is Kubernetes' own Pod type used as data. A start is keyed by [ID]: starting what was started before
 // attaches to it. An executor reports what happened; it never decides what it means for a run.
+//
+// A server has executors by name, in a [Registry]. Who consumes them holds an interface and a name: [Executor] to
+// have pods run, [Claims] for durable volumes, [Logs] and [Commands] to look into a pod.
 package executor
 
 import (
@@ -34,6 +37,8 @@ type ID struct {
 // Pod is what to execute.
 type Pod struct {
 	ID ID `json:"id"`
+	// Executor names the executor of a [Registry]; empty for its default. An executor itself does not look at it.
+	Executor string `json:"executor,omitempty"`
 	// Pod has name, namespace, labels, annotations and spec. Values from ConfigMaps and Secrets are still
 	// references; Files and Env carry what they resolve to.
 	Pod corev1.Pod `json:"pod"`
@@ -48,9 +53,9 @@ type Pod struct {
 	Outputs Outputs `json:"outputs"`
 	// Resolve gives the data of the objects that the spec refers to, by "ConfigMap/ns/name" or "Secret/ns/name".
 	Resolve map[string]map[string]secret.Value `json:"-"`
-	// Claims maps a PersistentVolumeClaim name to the durable folder that stands for it, named relative to the
-	// executor's volume folder: "run-uid/workdir".
-	Claims map[string]string `json:"claims,omitempty"`
+	// Claims are those that the pod mounts and that belong to its owner. Whoever starts the pod has them made
+	// before, by [Claims].
+	Claims []Claim `json:"claims,omitempty"`
 	// Set names the containers that together are the main one: the pod ends when all of them have, and fails if one
 	// does. Main then only says whose output is wanted.
 	Set []string `json:"set,omitempty"`
@@ -61,8 +66,6 @@ type Pod struct {
 	// and AgainWait how long to wait before that.
 	Again     int           `json:"again,omitempty"`
 	AgainWait time.Duration `json:"againWait,omitempty"`
-	// Host runs the main container on a private copy-on-write view of this machine instead of its image.
-	Host bool `json:"host,omitempty"`
 	// Token is the step's own token, worth only this attempt.
 	Token secret.Value `json:"-"`
 	// Env is added to every container: TIPHYS_* variables.
@@ -105,7 +108,7 @@ const (
 // Done reports whether the phase is final.
 func (p Phase) Done() bool { return p == Succeeded || p == Failed || p == Error }
 
-// Reasons of a report other than an exit code; all but the last are final.
+// Reasons of a report other than an exit code; all but the last two are final.
 const (
 	ReasonDeadline = "DeadlineExceeded" // stopped at its Deadline
 	ReasonStopped  = "Stopped"          // stopped by Stop
@@ -118,12 +121,17 @@ const (
 	// ReasonNotLaunched comes with phase Pending after a restart: the attempt is on record, but the server died
 	// before anything of it was executed. Start it again, with its secrets, and it goes on; it is not final.
 	ReasonNotLaunched = "NotLaunched"
+	// ReasonScarce comes with phase Pending: nothing of the attempt runs yet, for want of something that comes back, such
+	// as memory or descriptors; Message says what. The executor tries again by itself. It is not final.
+	ReasonScarce = "Scarce"
 )
 
 // Report is one thing that happened to a pod.
 type Report struct {
-	ID    ID    `json:"id"`
-	Phase Phase `json:"phase"`
+	ID ID `json:"id"`
+	// Executor is the name in the [Registry] that the report came through; empty from an executor itself.
+	Executor string `json:"executor,omitempty"`
+	Phase    Phase  `json:"phase"`
 	// Reason is one of the Reason constants; empty for a plain exit.
 	Reason string `json:"reason,omitempty"`
 	// Message is for people; for a failed main container "main: Error (exit code 1)" as Argo words it.
@@ -146,7 +154,7 @@ type Report struct {
 	FinishedAt time.Time `json:"finishedAt"`
 }
 
-// Problem is something in a pod that this executor cannot do, said before anything starts.
+// Problem is something in a pod that an executor cannot do, said before anything starts.
 type Problem struct {
 	// Path is the field: "spec.containers[0].securityContext.seccompProfile".
 	Path string `json:"path"`
@@ -159,26 +167,46 @@ type Problem struct {
 // Executor executes pods. Methods are safe for concurrent use. Every implementation runs the suite in
 // executor/executortest.
 type Executor interface {
-	// Check says what of the pod cannot be had here. It touches nothing.
-	Check(Pod) []Problem
+	// Capabilities says what can be had here, for whoever plans before there is a pod. It may ask another machine; an
+	// error means that nobody knows at the moment.
+	Capabilities(ctx context.Context) (Capabilities, error)
+	// Check says what of the pod cannot be had here. It changes nothing. An error means that nobody knows at the moment, and
+	// says nothing about the pod.
+	Check(ctx context.Context, p Pod) ([]Problem, error)
 	// Start begins the pod, or attaches to it if its ID was started before, by this process or an earlier one.
 	// It returns when the attempt is on record (so that no later Start repeats it), not when the pod runs.
-	// What goes wrong afterwards is a Report.
+	// What goes wrong afterwards is a Report. A [TransientError] means that nothing is on record: start it again later, as
+	// the same attempt. A [RefusedError] means that the pod will never be started here as it is. Any other error ends the
+	// attempt as well.
 	Start(ctx context.Context, p Pod) error
-	// Stop asks a pod to end: SIGTERM to every container's first process, SIGKILL after grace. A pod that has ended or is not known
-	// is no error. A Report follows.
+	// Stop asks a pod to end: SIGTERM to every container's first process, SIGKILL after grace. A pod that has ended is no
+	// error. One that is not known is remembered until it is started, or for [StopMemory], beyond the life of this process:
+	// such a start ends at once with [ReasonStopped]. A Report follows.
 	Stop(ctx context.Context, id ID, grace time.Duration) error
+	// List gives the latest report of each attempt that was started and is not acknowledged. What is not in it does not run.
+	List(ctx context.Context) ([]Report, error)
 	// Reports is where the executor says what happened; the same channel at each call. Final reports are
 	// repeated after a restart of the server until they are acknowledged.
 	Reports() <-chan Report
 	// Acknowledge says that the final report of this attempt is on record; its working files may go, its logs stay.
 	Acknowledge(ctx context.Context, id ID) error
+	// Close stops reporting. Pods go on: another Executor on the same state attaches to them.
+	Close() error
+}
+
+// StopMemory is how long the stop of an attempt that is not known is remembered.
+const StopMemory = 24 * time.Hour
+
+// Logs gives what containers wrote.
+type Logs interface {
 	// Logs reads a container's output; ErrNotFound if there is none. See [LogOptions].
 	Logs(ctx context.Context, id ID, container string, o LogOptions) (io.ReadCloser, error)
+}
+
+// Commands runs commands in pods.
+type Commands interface {
 	// Exec runs a command in a running container and returns its exit code and combined output (at most 64 KiB).
 	Exec(ctx context.Context, id ID, container string, command []string) (code int, output []byte, err error)
-	// Close stops reporting. Pods go on: another Executor on the same folder attaches to them.
-	Close() error
 }
 
 // LogOptions select from a log.

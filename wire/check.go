@@ -3,6 +3,8 @@ package wire
 import (
 	"fmt"
 
+	"github.com/tiphys/tiphys/executor/local"
+
 	"github.com/tiphys/tiphys/event/sensor"
 	"github.com/tiphys/tiphys/event/source"
 	"github.com/tiphys/tiphys/manifest"
@@ -20,7 +22,7 @@ func check(o manifest.Object) []manifest.Diagnostic {
 	switch o.Kind {
 	case "WorkflowTemplate", "ClusterWorkflowTemplate", "CronWorkflow":
 		// The validator decodes it too, and says what is wrong with it.
-		return append(append(diags, workflow.Check(o)...), validate.Object(o, validate.Options{Mode: validate.Lint, Incomplete: true})...)
+		return append(append(diags, workflow.Check(o, local.Fields())...), validate.Object(o, validate.Options{Mode: validate.Lint, Incomplete: true})...)
 	case "EventBus": // read by nobody: there is no bus but the ledger
 		return diags
 	}
@@ -57,7 +59,7 @@ func Lint(objects []manifest.Object) []manifest.Diagnostic {
 	for _, o := range objects {
 		switch o.Kind {
 		case "Workflow", "WorkflowTemplate", "ClusterWorkflowTemplate", "CronWorkflow":
-			diags = append(diags, workflow.Check(o)...)
+			diags = append(diags, workflow.Check(o, local.Fields())...)
 			diags = append(diags, validate.Object(o, validate.Options{Mode: validate.Lint, Find: find, Incomplete: true})...)
 		default:
 			diags = append(diags, check(o)...)

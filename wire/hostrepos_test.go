@@ -123,7 +123,7 @@ func received(t *testing.T, s *Server, e event.Event) int64 {
 // The host executor is for repositories that were opted in, never for forks, and the refusal stands at submission with its place
 // and what to write (docs/security.md).
 func TestHostExecutorIsOptIn(t *testing.T) {
-	s := opened(t, Options{Host: true, HostRepos: HostRepos{"harbour", "gitlab.example.org/team/*"}})
+	s := opened(t, Options{Executor: local.NameHost, HostRepos: HostRepos{"harbour", "gitlab.example.org/team/*"}})
 	push := func(forge, instance, repo, verified string, pr *event.PullRequest) int64 {
 		typ := forge
 		if forge == "tiphys" {

@@ -38,8 +38,8 @@ type MachineOptions struct {
 	Locked bool
 	// Ephemeral ends every step with this process and leaves out what only a crash would need.
 	Ephemeral bool
-	// Host runs steps on a view of this machine unless a run chooses otherwise.
-	Host bool
+	// Executor names the one that runs steps unless a run chooses otherwise; local.NameContainer if empty.
+	Executor string
 	// Mirrors are where images of a registry are pulled from instead: host to URL.
 	Mirrors map[string]string
 	// Layers is where unpacked images are kept; a folder of Data if empty.
@@ -78,7 +78,9 @@ type Machine struct {
 	Images   *image.Store
 	Library  *image.Library
 	Executor *local.Executor
-	Runs     *runs.Controller
+	// Executors are those that runs choose from; both of them are ways of Executor.
+	Executors *executor.Registry
+	Runs      *runs.Controller
 	// Data is the folder; Socket the folder that steps see at /run/tiphys.
 	Data, Socket string
 
@@ -186,7 +188,23 @@ func (m *Machine) openExecutor(o MachineOptions) (err error) {
 		Network: o.Network, Hide: hide, HostFiles: o.HostFiles, HostCommand: o.HostCommand, HostPath: os.Getenv("PATH"),
 		NoSync: o.Ephemeral, Bound: o.Ephemeral, Now: o.Now, Log: m.log, Fault: at("executor", o.Fault),
 	})
+	if err != nil {
+		return err
+	}
+	m.Executors, err = executors(m.Executor, o.Executor)
 	return err
+}
+
+// executors are the two of this machine, the one of that name first.
+func executors(e *local.Executor, name string) (*executor.Registry, error) {
+	container, host := e.Container().Named(), e.Host().Named()
+	switch name {
+	case "", container.Name:
+		return executor.NewRegistry(container, host), nil
+	case host.Name:
+		return executor.NewRegistry(host, container), nil
+	}
+	return nil, &executor.UnknownError{Name: name, Known: []string{container.Name, host.Name}}
 }
 
 func (m *Machine) prepare(o MachineOptions) {
@@ -195,7 +213,7 @@ func (m *Machine) prepare(o MachineOptions) {
 		objects = o.MakeObjects(m)
 	}
 	m.Runs = runs.New(runs.Options{
-		Ledger: m.Ledger, Executor: m.Executor, Host: o.Host, RefuseHost: o.RefuseHost, Objects: objects, Validate: validator(objects),
+		Ledger: m.Ledger, Executors: m.Executors, RefuseHost: o.RefuseHost, Objects: objects, Validate: validator(objects),
 		List:  lister(m.Artifacts, o.Authorize),
 		Token: o.Token, Env: o.Env, Now: o.Now, Log: m.log, Orphan: o.Orphan, Fault: at("runs", o.Fault),
 	})
@@ -215,7 +233,10 @@ func (m *Machine) Close() error {
 	var errs []error
 	m.cancel()
 	m.running.Wait()
-	if m.Executor != nil {
+	switch {
+	case m.Executors != nil:
+		errs = append(errs, m.Executors.Close())
+	case m.Executor != nil:
 		errs = append(errs, m.Executor.Close())
 	}
 	if m.Images != nil {
@@ -251,5 +272,5 @@ func (m *Machine) Changed() <-chan struct{} { return m.Ledger.Changed() }
 
 // Log reads the log of a run's node.
 func (m *Machine) Log(ctx context.Context, run workflow.Run, n workflow.Node, container string, o executor.LogOptions) (io.ReadCloser, error) {
-	return m.Executor.Logs(ctx, executor.ID{Owner: run.UID, Node: n.ID, Attempt: n.Attempt}, container, o)
+	return m.Executors.Logs(ctx, executor.ID{Owner: run.UID, Node: n.ID, Attempt: n.Attempt}, container, o)
 }

@@ -53,8 +53,9 @@ func (s *Server) openDeploy(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
+	containers := s.machine.Executor.Container()
 	s.target, err = targetlocal.Open(ctx, targetlocal.Options{
-		Ledger: s.machine.Ledger, Executor: s.machine.Executor, Reports: s.reports, Box: s.box, DigestKey: digestKey,
+		Ledger: s.machine.Ledger, Executor: containers, Logs: containers, Commands: containers, Reports: s.reports, Box: s.box, DigestKey: digestKey,
 		Names: s.machine.Executor, Front: s.carrier.front, Addresses: s.addresses(), Now: s.o.Now, Log: s.o.Log, Fault: at("target", s.o.Fault),
 	})
 	if err != nil {

@@ -48,8 +48,8 @@ type Options struct {
 	Data string
 	// Listen is the address of the one port: "127.0.0.1:2746".
 	Listen string
-	// Host makes the host executor the default.
-	Host bool
+	// Executor names the default executor; the container executor if empty.
+	Executor string
 	// HostRepos are the repositories whose runs may use it.
 	HostRepos HostRepos
 	// Name is the host name under which the server is reached, beside loopback and its address.
@@ -149,7 +149,7 @@ func (s *Server) openMachine(ctx context.Context) (err error) {
 		return err
 	}
 	s.machine, err = OpenMachine(ctx, MachineOptions{
-		Data: s.o.Data, Locked: true, Host: s.o.Host, Mirrors: s.o.Mirrors, HostFiles: s.o.Images.Files, HostCommand: s.o.Images.Command,
+		Data: s.o.Data, Locked: true, Executor: s.o.Executor, Mirrors: s.o.Mirrors, HostFiles: s.o.Images.Files, HostCommand: s.o.Images.Command,
 		Projections: []ledger.Projection{definitions.Projection{}, event.Rows{}, builtin.Projection{}, deploy.Projection(), crons.Projection{}},
 		MakeObjects: func(m *Machine) runs.Objects {
 			s.defs = definitions.New(m.Ledger, s.box, check)
@@ -263,7 +263,7 @@ func (s *Server) orphan(ctx context.Context, rep executor.Report) {
 		return
 	}
 	if rep.Phase.Done() {
-		if err := s.machine.Executor.Acknowledge(ctx, rep.ID); err != nil {
+		if err := s.machine.Executors.Acknowledge(ctx, rep.ID); err != nil {
 			s.o.Log.Error("acknowledge forgotten pod", "owner", rep.ID.Owner, "node", rep.ID.Node, "error", err)
 		}
 	}

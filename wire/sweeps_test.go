@@ -284,11 +284,11 @@ func startPod(t *testing.T, s *Server) executor.Pod {
 		ObjectMeta: metav1.ObjectMeta{Name: "wait", Namespace: "default"},
 		Spec:       corev1.PodSpec{HostNetwork: true, Containers: []corev1.Container{{Name: "main", Image: RegistryHost + "/shop/wait:v1"}}},
 	}}
-	if err := s.machine.Executor.Start(t.Context(), pod); err != nil {
+	if err := s.machine.Executors.Start(t.Context(), pod); err != nil {
 		t.Fatal(err)
 	}
 	awaitPhase(t, s, executor.Running)
-	t.Cleanup(func() { _ = s.machine.Executor.Stop(context.WithoutCancel(t.Context()), pod.ID, 0) })
+	t.Cleanup(func() { _ = s.machine.Executors.Stop(context.WithoutCancel(t.Context()), pod.ID, 0) })
 	return pod
 }
 
@@ -298,7 +298,7 @@ func awaitPhase(t *testing.T, s *Server, want executor.Phase) {
 	defer cancel()
 	for {
 		select {
-		case rep := <-s.machine.Executor.Reports():
+		case rep := <-s.machine.Executors.Reports():
 			if rep.Phase == want {
 				return
 			}
@@ -313,11 +313,11 @@ func awaitPhase(t *testing.T, s *Server, want executor.Phase) {
 
 func stopPod(t *testing.T, s *Server, id executor.ID) {
 	t.Helper()
-	if err := s.machine.Executor.Stop(t.Context(), id, time.Second); err != nil {
+	if err := s.machine.Executors.Stop(t.Context(), id, time.Second); err != nil {
 		t.Fatal(err)
 	}
 	awaitPhase(t, s, executor.Failed)
-	if err := s.machine.Executor.Acknowledge(t.Context(), id); err != nil {
+	if err := s.machine.Executors.Acknowledge(t.Context(), id); err != nil {
 		t.Fatal(err)
 	}
 }

@@ -5,6 +5,8 @@ import (
 	"encoding/json"
 	"slices"
 
+	"github.com/tiphys/tiphys/executor/local"
+
 	"github.com/tiphys/tiphys/control/runs"
 	"github.com/tiphys/tiphys/manifest"
 	"github.com/tiphys/tiphys/workflow"
@@ -31,7 +33,7 @@ func validator(objects runs.Objects) func(context.Context, manifest.Object, stri
 
 // refusals are what keeps a manifest from running on this machine. What has no effect is recorded with the run.
 func refusals(o manifest.Object) []manifest.Diagnostic {
-	return slices.DeleteFunc(workflow.Check(o), func(d manifest.Diagnostic) bool { return d.Severity != manifest.SeverityError })
+	return slices.DeleteFunc(workflow.Check(o, local.Fields()), func(d manifest.Diagnostic) bool { return d.Severity != manifest.SeverityError })
 }
 
 // object reads a stored object back.

@@ -7,32 +7,39 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/tiphys/tiphys/executor"
 	"github.com/tiphys/tiphys/manifest"
 )
 
 // Limits says by Go type, Kubernetes' Container and PodSpec among them, what has no effect and what is refused, by the
-// names that manifests use. It is the one list: runs record it as conditions, lint and submission report it with its place,
-// and docs/compatibility.md is compared with it.
-func Limits() map[string]manifest.Limit {
+// names that manifests use: what the engine does not do, and what the platform, the run's executor, does not. It is the one
+// list: runs record it as conditions, lint and submission report it with its place, and docs/compatibility.md is compared
+// with it.
+func Limits(platform executor.Fields) map[string]manifest.Limit {
+	limits := ownLimits()
+	for name, more := range platform.Types {
+		limit := limits[name]
+		limit.NoEffect = append(limit.NoEffect, more.NoEffect...)
+		limit.Refused = append(limit.Refused, more.Refused...)
+		limits[name] = limit
+	}
+	return limits
+}
+
+// ownLimits are what the engine does not do, wherever pods run.
+func ownLimits() map[string]manifest.Limit {
 	return map[string]manifest.Limit{
 		"Workflow":         {NoEffect: []string{"status"}},
 		"CronWorkflowSpec": {NoEffect: []string{"successfulJobsHistoryLimit", "failedJobsHistoryLimit"}},
 		"WorkflowSpec": {
 			NoEffect: []string{
 				"shutdown", "ttlStrategy", "podGC", "volumeClaimGC", "artifactGC", "artifactRepositoryRef", "archiveLogs", "metrics",
-				"serviceAccountName", "automountServiceAccountToken", "executor", "nodeSelector", "affinity", "tolerations", "schedulerName",
-				"podPriorityClassName", "podPriority", "podDisruptionBudget", "podResources", "executorPlugins",
 			},
-			Refused: []string{"resourceClaims"},
 		},
 		"Template": {
-			NoEffect: []string{
-				"metrics", "annotations", "serviceAccountName", "automountServiceAccountToken", "executor", "nodeSelector", "affinity",
-				"tolerations", "schedulerName", "priorityClassName", "priority", "podResources",
-			},
-			Refused: []string{"resource", "plugin", "resourceClaims"},
+			NoEffect: []string{"metrics", "annotations"},
+			Refused:  []string{"resource", "plugin"},
 		},
-		"RetryStrategy":    {NoEffect: []string{"affinity"}},
 		"MutexRef":         {NoEffect: []string{"database"}},
 		"ValueFrom":        {NoEffect: []string{"event"}, Refused: []string{"jsonPath", "jqFilter"}},
 		"Artifact":         {NoEffect: []string{"artifactGC", "deleted"}},
@@ -45,20 +52,13 @@ func Limits() map[string]manifest.Limit {
 			},
 			Refused: []string{"endpoint", "bucket"},
 		},
-		"Container": {
-			NoEffect: []string{
-				"livenessProbe", "readinessProbe", "startupProbe", "lifecycle", "stdin", "stdinOnce", "tty", "terminationMessagePath",
-				"terminationMessagePolicy", "resizePolicy", "restartPolicyRules",
-			},
-			Refused: []string{"volumeDevices"},
-		},
 	}
 }
 
-// Unsupported lists what one machine does not do of a Workflow, WorkflowTemplate, ClusterWorkflowTemplate or
+// Unsupported lists what the engine and the platform do not do of a Workflow, WorkflowTemplate, ClusterWorkflowTemplate or
 // CronWorkflow, given as its tree: errors for what is refused, a warning for each field without effect. The diagnostics
 // have paths; [manifest.Locate] gives them their places.
-func Unsupported(kind string, tree any) []manifest.Diagnostic {
+func Unsupported(kind string, tree any, platform executor.Fields) []manifest.Diagnostic {
 	var t reflect.Type
 	switch kind {
 	case "Workflow":
@@ -70,7 +70,13 @@ func Unsupported(kind string, tree any) []manifest.Diagnostic {
 	default:
 		return nil
 	}
-	return append(manifest.Support{Types: Limits(), Refuse: refusal}.Find(t, tree), unlistable("", tree)...)
+	refuse := func(field string) (message, hint string) {
+		if r, ok := platform.Refusals[field]; ok {
+			return r.Message, r.Hint
+		}
+		return refusal(field)
+	}
+	return append(manifest.Support{Types: Limits(platform), Refuse: refuse}.Find(t, tree), unlistable("", tree)...)
 }
 
 // refusal says why a field is refused, and what to do instead.
@@ -80,10 +86,6 @@ func refusal(field string) (message, hint string) {
 		return unsupported(field), "use a container or script template"
 	case "jsonPath", "jqFilter":
 		return field + " belongs to resource templates, which need Kubernetes", "write the value to a file and take it with valueFrom.path"
-	case "resourceClaims":
-		return "devices cannot be claimed on this machine", "leave it out"
-	case "volumeDevices":
-		return "block devices are not supported on this machine", "mount a volume instead"
 	case "endpoint", "bucket":
 		return "there is no driver for an s3 store of one's own: " + field + " cannot be used", "use s3 with only a key, which is the built-in store"
 	}
@@ -123,11 +125,12 @@ func outer(path string) string {
 	return ""
 }
 
-// Check lists what one machine does not do of an object, at its place; kinds that are not of workflows have nothing.
-func Check(o manifest.Object) []manifest.Diagnostic {
+// Check lists what the engine and the platform do not do of an object, at its place; kinds that are not of workflows have
+// nothing.
+func Check(o manifest.Object, platform executor.Fields) []manifest.Diagnostic {
 	var tree any
 	if err := json.Unmarshal(o.Tree.JSON(), &tree); err != nil {
 		return []manifest.Diagnostic{{Position: o.Position, Severity: manifest.SeverityError, Message: fmt.Sprintf("read manifest: %v", err)}}
 	}
-	return slices.Clip(manifest.Locate(o.Tree, Unsupported(o.Kind, tree)))
+	return slices.Clip(manifest.Locate(o.Tree, Unsupported(o.Kind, tree, platform)))
 }

@@ -4,6 +4,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/tiphys/tiphys/executor/local"
+
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/tiphys/tiphys/executor"
@@ -49,7 +51,7 @@ func TestCheck(t *testing.T) {
 		t.Fatal(err)
 	}
 	var got []string
-	for _, d := range workflow.Check(objects[0]) {
+	for _, d := range workflow.Check(objects[0], local.Fields()) {
 		got = append(got, string(d.Severity)+" "+d.Error())
 	}
 	const listed = " has no effect on this machine (docs/compatibility.md lists what has)"
@@ -100,7 +102,7 @@ spec:
 	if err != nil {
 		t.Fatal(err)
 	}
-	r, err := w.Submit(wf, nil)
+	r, err := w.Submit(wf, func(c *workflow.Submit) { c.Platform = local.Fields() })
 	if err != nil {
 		t.Fatal(err)
 	}

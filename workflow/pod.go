@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"path"
 	"strconv"
-	"strings"
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -218,32 +217,21 @@ func (b podBuilder) volumes(spec *corev1.PodSpec) error {
 	return nil
 }
 
-// claims maps claims to folders: those made for the run below its uid, others below "claims" and the namespace.
-func (b podBuilder) claims(volumes []corev1.Volume) map[string]string {
-	out := map[string]string{}
+// claims are those of the pod's claims that are made from the run's claim templates, and so are the run's.
+func (b podBuilder) claims(volumes []corev1.Volume) []executor.Claim {
+	var out []executor.Claim
 	for _, v := range volumes {
 		if v.PersistentVolumeClaim == nil {
 			continue
 		}
 		name := v.PersistentVolumeClaim.ClaimName
-		out[name] = path.Join("claims", b.s.run.Namespace, name)
-		if own, ok := strings.CutPrefix(name, b.s.run.Name+"-"); ok && b.ownClaim(own) {
-			out[name] = path.Join(b.s.run.UID, own)
+		for _, c := range b.s.spec.VolumeClaimTemplates {
+			if name == b.s.run.Name+"-"+c.Name {
+				out = append(out, executor.Claim{Namespace: b.s.run.Namespace, Name: name, Owner: b.s.run.UID, Spec: c.Spec})
+			}
 		}
-	}
-	if len(out) == 0 {
-		return nil
 	}
 	return out
-}
-
-func (b podBuilder) ownClaim(name string) bool {
-	for _, c := range b.s.spec.VolumeClaimTemplates {
-		if c.Name == name {
-			return true
-		}
-	}
-	return false
 }
 
 // patched applies podSpecPatch of run and template, JSON or YAML, as a strategic merge patch.

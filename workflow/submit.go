@@ -111,7 +111,7 @@ type merger struct {
 	failure             string // why the run ends before it begins
 	phase               Phase  // in which it ends then
 	labels, annotations map[string]string
-	limits              []manifest.Diagnostic // what of it one machine does not do
+	limits              []manifest.Diagnostic // what of it the engine and the platform do not do
 }
 
 // merge gives the manifest that is run: the Workflow over the template it refers to, over the defaults.
@@ -141,7 +141,7 @@ func (m *merger) merge() (map[string]any, error) {
 	spec = m.apply(spec)
 	tree["spec"] = spec
 	m.metadata(tree, spec)
-	m.limits = Unsupported("Workflow", tree)
+	m.limits = Unsupported("Workflow", tree, m.c.Platform)
 	if m.failure == "" && m.c.Invalid != "" {
 		m.failure, m.phase = "invalid spec: "+m.c.Invalid, Failed
 	}

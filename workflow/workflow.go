@@ -56,6 +56,8 @@ type Submit struct {
 	// Invalid, if not empty, makes a run that ends at once as Failed with "invalid spec: " and this message: what
 	// becomes of a Workflow that is an object before anybody looks at it (Argo's controller).
 	Invalid string
+	// Platform is what the run's executor does not do: the fields are refused, or the run records that they have no effect.
+	Platform executor.Fields
 	// Event is the ledger sequence of the event that led to the run; 0 if none.
 	Event int64
 	// ScheduledTime is set for runs of a CronWorkflow.

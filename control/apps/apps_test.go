@@ -35,7 +35,11 @@ type instant struct {
 	reports chan executor.Report
 }
 
-func (e *instant) Check(executor.Pod) []executor.Problem { return nil }
+func (e *instant) Check(context.Context, executor.Pod) ([]executor.Problem, error) { return nil, nil }
+func (e *instant) Capabilities(context.Context) (executor.Capabilities, error) {
+	return executor.Capabilities{}, nil
+}
+func (e *instant) List(context.Context) ([]executor.Report, error) { return nil, nil }
 func (e *instant) Start(_ context.Context, p executor.Pod) error {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -86,7 +90,7 @@ func newWorld(t *testing.T) *world {
 	}
 	w := &world{t: t, ledger: l, executor: &instant{images: map[executor.ID]string{}, reports: make(chan executor.Report, 1000)},
 		commits: map[string]string{}, heads: map[string]string{}, definitions: map[string]apps.Definition{}}
-	if w.target, err = local.Open(t.Context(), local.Options{Ledger: l, Executor: w.executor}); err != nil {
+	if w.target, err = local.Open(t.Context(), local.Options{Ledger: l, Executor: w.executor, Logs: w.executor, Commands: w.executor}); err != nil {
 		t.Fatal(err)
 	}
 	w.start()

@@ -14,6 +14,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/tiphys/tiphys/executor"
+	"github.com/tiphys/tiphys/executor/scripted"
+
 	"github.com/tiphys/tiphys/control/definitions"
 	"github.com/tiphys/tiphys/control/events"
 	"github.com/tiphys/tiphys/control/runs"
@@ -101,7 +104,7 @@ func (h *house) apply(text string) {
 // open makes a room that receives; start lets it decide.
 func (h *house) open() {
 	h.Helper()
-	r := runs.New(runs.Options{Ledger: h.ledger, Objects: h.defs})
+	r := runs.New(runs.Options{Ledger: h.ledger, Executors: executor.NewRegistry(scripted.New(scripted.Options{}).Named()), Objects: h.defs})
 	h.room = events.New(events.Options{Ledger: h.ledger, Definitions: h.defs, Runs: r, Secret: r.Secret, Now: time.Now,
 		Log: slog.New(slog.DiscardHandler)})
 	if err := h.room.Reload(h.Context()); err != nil {

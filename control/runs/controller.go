@@ -22,12 +22,6 @@ import (
 // ErrNotFound says that there is no such run.
 var ErrNotFound = failure.New(failure.NotFound, "run not found")
 
-// Executor names that a run can ask for by the annotation tiphys.dev/executor.
-const (
-	ExecutorHost      = "host"
-	ExecutorContainer = "container"
-)
-
 // AnnotationExecutor chooses the executor of a run or template.
 const AnnotationExecutor = "tiphys.dev/executor"
 
@@ -40,15 +34,13 @@ type Objects interface {
 // ErrNoObject says that a referenced object does not exist.
 var ErrNoObject = failure.New(failure.NotFound, "object not found")
 
-// Options of a Controller. Ledger, Executor and Objects are required.
+// Options of a Controller. Ledger, Executors and Objects are required.
 type Options struct {
 	Ledger ledger.Ledger
-	// Executor executes pods; which of its ways is Host says.
-	Executor executor.Executor
-	// Host runs steps on a view of this machine unless the run chooses otherwise.
-	Host bool
-	// RefuseHost says why a run that is submitted may not use the host executor, and what to do about it; an empty
-	// reason allows it, and nil allows it to all.
+	// Executors execute pods: the default one, or the one that a run or template names.
+	Executors *executor.Registry
+	// RefuseHost says why a run that is submitted may not use an executor that shows pods the files of its machine, and
+	// what to do about it; an empty reason allows it, and nil allows it to all.
 	RefuseHost func(ctx context.Context, s Submission) (reason, hint string)
 	Objects    Objects
 	// List gives the keys below a folder of the built-in store, on behalf of a run's node, or refuses it; nil has none.

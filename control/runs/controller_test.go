@@ -28,6 +28,7 @@ type dock struct {
 	t      testing.TB
 	ledger *sqlite.Ledger
 	exec   *scripted.Executor
+	all    *executor.Registry
 	runs   *runs.Controller
 	crash  func()
 }
@@ -40,13 +41,14 @@ func newDock(t testing.TB, dir string, o scripted.Options) *dock {
 		t.Fatal(err)
 	}
 	d := &dock{t: t, ledger: l, exec: scripted.New(o), crash: func() {}}
+	d.all = executor.NewRegistry(d.exec.Named())
 	d.open()
 	return d
 }
 
 func (d *dock) close() {
 	d.crash()
-	if err := errors.Join(d.exec.Close(), d.ledger.Close()); err != nil {
+	if err := errors.Join(d.all.Close(), d.ledger.Close()); err != nil {
 		d.t.Error(err)
 	}
 }
@@ -58,7 +60,7 @@ func (d *dock) open() {
 		d.t.Fatal(err)
 	}
 	d.exec.Restart()
-	d.runs = runs.New(runs.Options{Ledger: d.ledger, Executor: d.exec, Objects: definitions.NewMemory(nil)})
+	d.runs = runs.New(runs.Options{Ledger: d.ledger, Executors: d.all, Objects: definitions.NewMemory(nil)})
 	ctx, cancel := context.WithCancel(context.Background())
 	var wg sync.WaitGroup
 	wg.Go(func() {
@@ -224,7 +226,7 @@ func TestReportsOfPodsThatNobodyKnows(t *testing.T) {
 	exec := scripted.New(scripted.Options{Auto: true})
 	defer exec.Close()
 	orphans := make(chan executor.Report, 8)
-	c := runs.New(runs.Options{Ledger: l, Executor: exec, Objects: definitions.NewMemory(nil),
+	c := runs.New(runs.Options{Ledger: l, Executors: executor.NewRegistry(exec.Named()), Objects: definitions.NewMemory(nil),
 		Orphan: func(_ context.Context, rep executor.Report) { orphans <- rep }})
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan struct{})

@@ -3,7 +3,6 @@ package runs
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"time"
 
@@ -110,7 +109,13 @@ func (c *Controller) perform(r *live, e workflow.Effect) {
 	switch e := e.(type) {
 	case workflow.StartPod:
 		pod, err := c.pod(r.state, e)
-		c.later(func(ctx context.Context) { c.start(ctx, key, e, pod, err) })
+		refused := r.state.Run().Annotations[AnnotationHostRefused]
+		c.later(func(ctx context.Context) {
+			if err == nil && refused != "" {
+				err = c.refusedHost(ctx, pod.Executor, refused)
+			}
+			c.start(ctx, key, e, pod, err)
+		})
 	case workflow.StopPod:
 		id := executor.ID{Owner: r.state.Run().UID, Node: e.Node, Attempt: e.Attempt}
 		c.later(func(ctx context.Context) { c.stop(ctx, key, e, id) })
@@ -138,30 +143,17 @@ func (c *Controller) pod(s *workflow.State, e workflow.StartPod) (executor.Pod, 
 	if c.o.Token != nil {
 		pod.Token = c.o.Token(run, pod.ID)
 	}
-	pod.Host, err = c.host(run, pod)
+	pod.Executor, err = c.executorOf(run, pod)
 	return pod, err
 }
 
-// host decides which way a pod is executed.
-func (c *Controller) host(run workflow.Run, pod executor.Pod) (bool, error) {
-	want := run.Annotations[AnnotationExecutor]
-	if w := pod.Pod.Annotations[AnnotationExecutor]; w != "" {
-		want = w
+// executorOf is the name of the executor that a pod asks for; empty for the server's default.
+func (c *Controller) executorOf(run workflow.Run, pod executor.Pod) (string, error) {
+	want := first(pod.Pod.Annotations[AnnotationExecutor], run.Annotations[AnnotationExecutor])
+	if _, err := c.o.Executors.Named(want); err != nil {
+		return "", fmt.Errorf("annotation %s: %w", AnnotationExecutor, err)
 	}
-	host := c.o.Host
-	switch want {
-	case "":
-	case ExecutorHost:
-		host = true
-	case ExecutorContainer:
-		host = false
-	default:
-		return false, fmt.Errorf("annotation %s: this server has no executor %q (use %s or %s)", AnnotationExecutor, want, ExecutorHost, ExecutorContainer)
-	}
-	if why := run.Annotations[AnnotationHostRefused]; host && why != "" {
-		return false, errors.New(why)
-	}
-	return host, nil
+	return want, nil
 }
 
 // start starts a pod, or reports why it cannot be started.
@@ -170,11 +162,11 @@ func (c *Controller) start(ctx context.Context, key string, e workflow.StartPod,
 		err = c.resolve(ctx, &pod)
 	}
 	if err == nil {
-		err = fatal(c.o.Executor.Check(pod))
+		err = c.claim(ctx, pod)
 	}
 	if err == nil {
 		c.o.Fault("shim-launch")
-		err = c.o.Executor.Start(ctx, pod)
+		err = c.o.Executors.Start(ctx, pod)
 	}
 	if ctx.Err() != nil {
 		return
@@ -189,17 +181,28 @@ func (c *Controller) start(ctx context.Context, key string, e workflow.StartPod,
 	}, workKey{queueEffects, effectKey(key, e)})
 }
 
-func fatal(ps []executor.Problem) error {
-	for _, p := range ps {
-		if p.Fatal {
-			return fmt.Errorf("%s: %s", p.Path, p.Message)
+// claim has the claims made that belong to the run.
+func (c *Controller) claim(ctx context.Context, pod executor.Pod) error {
+	if len(pod.Claims) == 0 {
+		return nil
+	}
+	named, err := c.o.Executors.Named(pod.Executor)
+	if err != nil {
+		return err
+	}
+	if named.Claims == nil {
+		return fmt.Errorf("executor %s has no persistent volumes", named.Name)
+	}
+	for _, claim := range pod.Claims {
+		if err := named.Claims.CreateClaim(ctx, claim); err != nil {
+			return err
 		}
 	}
 	return nil
 }
 
 func (c *Controller) stop(ctx context.Context, key string, e workflow.StopPod, id executor.ID) {
-	if err := c.o.Executor.Stop(ctx, id, e.Grace); err != nil {
+	if err := c.o.Executors.Stop(ctx, id, e.Grace); err != nil {
 		c.o.Log.Error("stop pod", "run", key, "node", e.Node, "error", err)
 		return // it stays in the outbox and is tried again
 	}

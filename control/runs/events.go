@@ -52,7 +52,7 @@ func (c *Controller) know(r *live) {
 
 // receive brings what the executor reports to the runs.
 func (c *Controller) receive(ctx context.Context) {
-	reports := c.o.Executor.Reports()
+	reports := c.o.Executors.Reports()
 	for {
 		select {
 		case <-ctx.Done():
@@ -87,7 +87,7 @@ func (c *Controller) received(ctx context.Context, rep executor.Report) {
 	}
 	c.o.Fault("acknowledge")
 	c.later(func(ctx context.Context) {
-		if err := c.o.Executor.Acknowledge(ctx, rep.ID); err != nil {
+		if err := c.o.Executors.Acknowledge(ctx, rep.ID); err != nil {
 			c.o.Log.Error("acknowledge pod", "run", key, "node", rep.ID.Node, "error", err)
 		}
 	})

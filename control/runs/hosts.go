@@ -3,15 +3,69 @@ package runs
 import (
 	"context"
 	"encoding/json"
+	"errors"
+	"fmt"
 	"maps"
 
+	"github.com/tiphys/tiphys/executor"
 	"github.com/tiphys/tiphys/manifest"
 	"github.com/tiphys/tiphys/workflow"
 )
 
-// AnnotationHostRefused is put on a run at its submission and says why it may not use the host executor. A manifest
-// cannot take it away: what the server annotates wins.
+// AnnotationHostRefused is put on a run at its submission and says why it may not use an executor that shows pods the
+// files of its machine. A manifest cannot take it away: what the server annotates wins.
 const AnnotationHostRefused = "tiphys.dev/host-refused"
+
+// refusedHost gives the reason why a pod may not use an executor as an error if that one shows it its machine's files.
+func (c *Controller) refusedHost(ctx context.Context, name, why string) error {
+	views, err := c.hostViews(ctx)
+	if err == nil && views[name] {
+		err = errors.New(why)
+	}
+	return err
+}
+
+// hostViews has the names of the executors that show pods the files of their machine; the default is there by its empty
+// name, too.
+type hostViews map[string]bool
+
+func (c *Controller) hostViews(ctx context.Context) (hostViews, error) {
+	views := hostViews{}
+	for _, name := range append([]string{""}, c.o.Executors.Names()...) {
+		named, err := c.o.Executors.Named(name)
+		if err != nil {
+			return nil, err
+		}
+		can, err := named.Capabilities(ctx)
+		if err != nil {
+			return nil, fmt.Errorf("ask executor %s: %w", named.Name, err)
+		}
+		views[name] = can.Can[executor.AbilityHostView]
+	}
+	return views, nil
+}
+
+// platform is what the executor of a run does not do. What a template's own executor does not do is said when its pod is made.
+func (c *Controller) platform(ctx context.Context, s Submission) (executor.Fields, error) {
+	var wf struct {
+		Metadata annotated `json:"metadata"`
+		Spec     hostSpec  `json:"spec"`
+	}
+	if json.Unmarshal(s.Object.Tree.JSON(), &wf) != nil {
+		return executor.Fields{}, nil // what cannot be read is refused for that
+	}
+	name := first(wf.Spec.PodMetadata.Annotations[AnnotationExecutor], s.Annotations[AnnotationExecutor],
+		wf.Spec.WorkflowMetadata.Annotations[AnnotationExecutor], wf.Metadata.Annotations[AnnotationExecutor])
+	named, err := c.o.Executors.Named(name)
+	if err != nil {
+		return executor.Fields{}, nil // a tag, or a name that there is not, which the pods say
+	}
+	can, err := named.Capabilities(ctx)
+	if err != nil {
+		return executor.Fields{}, fmt.Errorf("ask executor %s: %w", named.Name, err)
+	}
+	return can.Fields, nil
+}
 
 // refuseHost notes in the command why the host executor is refused to this run, and refuses the submission if one of
 // its templates would use it. A template that only shows while the run goes (a templateRef, an annotation with a tag)
@@ -29,7 +83,11 @@ func (c *Controller) refuseHost(ctx context.Context, s Submission, cmd *workflow
 		cmd.Annotations = map[string]string{}
 	}
 	cmd.Annotations[AnnotationHostRefused] = reason + ": " + hint
-	path, uses := c.usesHost(ctx, s, cmd)
+	views, err := c.hostViews(ctx)
+	if err != nil {
+		return err
+	}
+	path, uses := c.usesHost(ctx, views, s, cmd)
 	if !uses {
 		return nil
 	}
@@ -42,7 +100,7 @@ func (c *Controller) refuseHost(ctx context.Context, s Submission, cmd *workflow
 
 // usesHost reports whether a template of the manifest, or of the template that it names, would be executed on a view of
 // this machine, and the path of what says so.
-func (c *Controller) usesHost(ctx context.Context, s Submission, cmd *workflow.Submit) (string, bool) {
+func (c *Controller) usesHost(ctx context.Context, views hostViews, s Submission, cmd *workflow.Submit) (string, bool) {
 	var wf struct {
 		Metadata annotated `json:"metadata"`
 		Spec     hostSpec  `json:"spec"`
@@ -50,7 +108,7 @@ func (c *Controller) usesHost(ctx context.Context, s Submission, cmd *workflow.S
 	if json.Unmarshal(s.Object.Tree.JSON(), &wf) != nil {
 		return "", false // what cannot be read is refused for that
 	}
-	run, path := c.o.Host, "spec"
+	run, path := views[""], "spec"
 	for _, a := range []struct {
 		path string
 		is   annotated
@@ -58,9 +116,9 @@ func (c *Controller) usesHost(ctx context.Context, s Submission, cmd *workflow.S
 		{"metadata", wf.Metadata}, {"spec.workflowMetadata", wf.Spec.WorkflowMetadata}, {"", annotated{cmd.Annotations}},
 		{"spec.podMetadata", wf.Spec.PodMetadata},
 	} {
-		run, path = a.is.choose(a.path+".annotations", run, path)
+		run, path = a.is.choose(views, a.path+".annotations", run, path)
 	}
-	if templatesUseHost(wf.Spec.Templates, run) {
+	if views.templates(wf.Spec.Templates, run) {
 		return path, true
 	}
 	ref := wf.Spec.WorkflowTemplateRef
@@ -78,8 +136,8 @@ func (c *Controller) usesHost(ctx context.Context, s Submission, cmd *workflow.S
 	if err != nil || json.Unmarshal(raw, &tmpl) != nil {
 		return "", false // that it is not there is said elsewhere
 	}
-	run, _ = tmpl.Spec.PodMetadata.choose("", run, "")
-	return path, templatesUseHost(tmpl.Spec.Templates, run)
+	run, _ = tmpl.Spec.PodMetadata.choose(views, "", run, "")
+	return path, views.templates(tmpl.Spec.Templates, run)
 }
 
 // hostSpec is what of a spec says where its pods execute.
@@ -98,33 +156,33 @@ type annotated struct {
 }
 
 // choose gives what the annotation says, or what held before.
-func (a annotated) choose(path string, was bool, wasPath string) (bool, string) {
+func (a annotated) choose(views hostViews, path string, was bool, wasPath string) (bool, string) {
 	if v := a.Annotations[AnnotationExecutor]; v != "" {
-		return v == ExecutorHost, path
+		return views[v], path
 	}
 	return was, wasPath
 }
 
-// templatesUseHost looks through templates, those that stand inline in steps and tasks too.
-func templatesUseHost(raw json.RawMessage, run bool) bool {
+// templates looks through templates, those that stand inline in steps and tasks too.
+func (views hostViews) templates(raw json.RawMessage, run bool) bool {
 	var v any
-	return len(raw) > 0 && json.Unmarshal(raw, &v) == nil && anyUsesHost(v, run)
+	return len(raw) > 0 && json.Unmarshal(raw, &v) == nil && views.any(v, run)
 }
 
-func anyUsesHost(v any, run bool) bool {
+func (views hostViews) any(v any, run bool) bool {
 	switch v := v.(type) {
 	case []any:
 		for _, item := range v {
-			if anyUsesHost(item, run) {
+			if views.any(item, run) {
 				return true
 			}
 		}
 	case map[string]any:
 		if isPod(v) {
-			return templateHost(v, run)
+			return views.template(v, run)
 		}
 		for _, item := range v {
-			if anyUsesHost(item, run) {
+			if views.any(item, run) {
 				return true
 			}
 		}
@@ -142,11 +200,11 @@ func isPod(template map[string]any) bool {
 	return false
 }
 
-func templateHost(template map[string]any, run bool) bool {
+func (views hostViews) template(template map[string]any, run bool) bool {
 	meta, _ := template["metadata"].(map[string]any)
 	annotations, _ := meta["annotations"].(map[string]any)
 	if v, ok := annotations[AnnotationExecutor].(string); ok && v != "" {
-		return v == ExecutorHost
+		return views[v]
 	}
 	return run
 }

@@ -16,8 +16,7 @@ import (
 	"github.com/tiphys/tiphys/workflow"
 )
 
-// resolve gives a pod the data of the ConfigMaps and Secrets that it names, the folders of its claims, and the
-// values that must not appear in its logs.
+// resolve gives a pod the data of the ConfigMaps and Secrets that it names, and the values that must not appear in its logs.
 func (c *Controller) resolve(ctx context.Context, pod *executor.Pod) error {
 	if pod.Resolve == nil {
 		pod.Resolve = map[string]map[string]secret.Value{}
@@ -45,25 +44,7 @@ func (c *Controller) resolve(ctx context.Context, pod *executor.Pod) error {
 	if !pod.Token.IsZero() {
 		pod.Mask = append(pod.Mask, pod.Token)
 	}
-	c.claims(pod, ns)
 	return nil
-}
-
-// claims names the durable folder of each claim. A claim made from a template is the run's own; the engine has
-// named it.
-func (c *Controller) claims(pod *executor.Pod, ns string) {
-	for _, v := range pod.Pod.Spec.Volumes {
-		if v.PersistentVolumeClaim == nil {
-			continue
-		}
-		name := v.PersistentVolumeClaim.ClaimName
-		if pod.Claims == nil {
-			pod.Claims = map[string]string{}
-		}
-		if pod.Claims[name] == "" {
-			pod.Claims[name] = path.Join("claim", ns, name)
-		}
-	}
 }
 
 // references lists the ConfigMaps and Secrets of a pod, and whether each may be missing.

@@ -56,7 +56,7 @@ const submitTries = 20
 
 // Submit makes a run. A bad manifest is a *workflow.InvalidError.
 func (c *Controller) Submit(ctx context.Context, s Submission) (workflow.Run, error) {
-	cmd, err := c.submitCommand(s)
+	cmd, err := c.submitCommand(ctx, s)
 	if err != nil {
 		return workflow.Run{}, err
 	}
@@ -116,7 +116,7 @@ func (c *Controller) validate(ctx context.Context, s Submission, namespace strin
 	return nil
 }
 
-func (c *Controller) submitCommand(s Submission) (workflow.Submit, error) {
+func (c *Controller) submitCommand(ctx context.Context, s Submission) (workflow.Submit, error) {
 	ns := first(s.Object.Namespace, s.Namespace, "default")
 	name := first(s.Name, s.Object.Name)
 	if name == "" && s.Object.GenerateName != "" {
@@ -128,8 +128,13 @@ func (c *Controller) submitCommand(s Submission) (workflow.Submit, error) {
 			Message: "a workflow needs metadata.name or metadata.generateName",
 		}}}
 	}
+	platform, err := c.platform(ctx, s)
+	if err != nil {
+		return workflow.Submit{}, err
+	}
 	return workflow.Submit{
-		Meta: c.meta(first(s.Actor, system)), UID: newUID(), Namespace: ns, Name: name,
+		Platform: platform,
+		Meta:     c.meta(first(s.Actor, system)), UID: newUID(), Namespace: ns, Name: name,
 		Workflow: s.Object.Tree.JSON(), Positions: workflow.Positions(s.Object.Tree), Parameters: s.Parameters, Entrypoint: s.Entrypoint,
 		Labels: s.Labels, Annotations: s.Annotations, Objects: map[workflow.Ref]json.RawMessage{},
 		Defaults: c.o.Defaults, Event: s.Event, ScheduledTime: s.ScheduledTime,
@@ -255,7 +260,7 @@ func newUID() string {
 
 // Lint says what would keep a submission from running, without making a run: an *workflow.InvalidError or nil.
 func (c *Controller) Lint(ctx context.Context, s Submission) error {
-	cmd, err := c.submitCommand(s)
+	cmd, err := c.submitCommand(ctx, s)
 	if err == nil {
 		err = c.validate(ctx, s, cmd.Namespace)
 	}

@@ -23,6 +23,7 @@ type testCase struct {
 func cases() []testCase {
 	list := []testCase{
 		{name: "attach after restart", test: attach, outlives: true}, {name: "ended while away", test: endedWhileAway, outlives: true},
+		{name: "list after restart", test: listedAfterRestart, outlives: true},
 	}
 	for name, test := range map[string]func(*bench){
 		"exit codes": exitCodes, "missing command": missingCommand, "outputs": outputs, "script": script,
@@ -33,7 +34,8 @@ func cases() []testCase {
 		"several containers": severalContainers, "container set": containerSet,
 		"order of a container set": setOrder, "failures in a container set": setFailures, "retries in a container set": setRetries,
 		"end of a container set": setEnds, "outputs of a container set": setOutputs,
-		"orphans": orphans,
+		"orphans": orphans, "capabilities": capabilities, "refused": refused, "list": listed, "claims": claims,
+		"stop before start": stopBeforeStart, "stop, restart, start": stopBeforeStartAndRestart,
 	} {
 		list = append(list, testCase{name: name, test: test})
 	}
@@ -140,7 +142,7 @@ func stop(b *bench) {
 // awaitLog follows the log until it begins with text.
 func (b *bench) awaitLog(id executor.ID, text string) {
 	b.Helper()
-	r, err := b.ex.Logs(b.context(), id, "main", executor.LogOptions{Follow: true})
+	r, err := b.ex.Logs.Logs(b.context(), id, "main", executor.LogOptions{Follow: true})
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -209,7 +211,7 @@ func logs(b *bench) {
 	if _, err := time.Parse(time.RFC3339Nano, stamp); err != nil || text != "no newline\n" {
 		b.Errorf("with timestamps: %q %q: %v", stamp, text, err)
 	}
-	if _, err := b.ex.Logs(b.context(), p.ID, "other", executor.LogOptions{}); err == nil {
+	if _, err := b.ex.Logs.Logs(b.context(), p.ID, "other", executor.LogOptions{}); err == nil {
 		b.Error("the log of a container that does not exist was found")
 	}
 }
@@ -242,7 +244,7 @@ func privateWrites(b *bench) {
 		b.acknowledge(pods[i].ID)
 	}
 	for _, path := range []string{"/private"} {
-		if _, err := os.Stat(path); b.setup.Host && err == nil {
+		if _, err := os.Stat(path); b.setup.HostView && err == nil {
 			b.Errorf("%s was written on this machine", path)
 		}
 	}
@@ -286,14 +288,14 @@ func execute(b *bench) {
 	p := b.pod("echo inside > /tmp/here; echo ready; sleep 100")
 	b.start(p)
 	b.awaitLog(p.ID, "ready\n")
-	code, out, err := b.ex.Exec(b.context(), p.ID, "main", []string{"sh", "-c", "cat /tmp/here; echo err >&2; exit 5"})
+	code, out, err := b.ex.Commands.Exec(b.context(), p.ID, "main", []string{"sh", "-c", "cat /tmp/here; echo err >&2; exit 5"})
 	if err != nil || code != 5 || string(out) != "inside\nerr\n" {
 		b.Errorf("got %d %q %v", code, out, err)
 	}
-	if code, _, err := b.ex.Exec(b.context(), p.ID, "main", []string{"no-such-program"}); err != nil || code == 0 {
+	if code, _, err := b.ex.Commands.Exec(b.context(), p.ID, "main", []string{"no-such-program"}); err != nil || code == 0 {
 		b.Errorf("missing command: %d %v", code, err)
 	}
-	if _, _, err := b.ex.Exec(b.context(), p.ID, "other", []string{"true"}); err == nil {
+	if _, _, err := b.ex.Commands.Exec(b.context(), p.ID, "other", []string{"true"}); err == nil {
 		b.Error("a command ran in a container that does not exist")
 	}
 	if err := b.ex.Stop(b.context(), p.ID, 0); err != nil {
@@ -301,7 +303,7 @@ func execute(b *bench) {
 	}
 	b.final(p.ID)
 	b.acknowledge(p.ID)
-	if _, _, err := b.ex.Exec(b.context(), p.ID, "main", []string{"true"}); err == nil {
+	if _, _, err := b.ex.Commands.Exec(b.context(), p.ID, "main", []string{"true"}); err == nil {
 		b.Error("a command ran in a pod that has ended")
 	}
 }
@@ -393,7 +395,7 @@ func hostileNames(b *bench) {
 	p := b.pod("true")
 	p.Outputs.Parameters = []manifest.Parameter{fileParameter("x", "../../../../../../nothing")}
 	b.check(b.run(p), executor.Succeeded, 0, "")
-	if _, err := b.ex.Logs(b.context(), p.ID, "../main", executor.LogOptions{}); err == nil {
+	if _, err := b.ex.Logs.Logs(b.context(), p.ID, "../main", executor.LogOptions{}); err == nil {
 		b.Error("a log was read by a path")
 	}
 }

@@ -5,6 +5,8 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -12,6 +14,7 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
 
 	"github.com/tiphys/tiphys/executor"
 	"github.com/tiphys/tiphys/manifest"
@@ -24,10 +27,11 @@ const patience = 30 * time.Second
 // Setup says how to make what is tested.
 type Setup struct {
 	// New opens an executor on a state folder; the suite closes it.
-	New func(t *testing.T, dir string) executor.Executor
-	// Host makes the suite's pods host views; otherwise they name Image.
-	Host  bool
-	Image string
+	New func(t *testing.T, dir string) executor.Named
+	// Image is what the suite's pods name. HostView says that they see this machine's own files instead, under a layer of
+	// their own.
+	Image    string
+	HostView bool
 	// Bound says that pods end with their executor, so nothing is asked of one that comes after it.
 	Bound bool
 	// Only names the cases to run where another suite of the same executor has the rest; all if empty.
@@ -65,23 +69,24 @@ func Run(t *testing.T, s Setup) {
 // bench is one executor on one folder.
 type bench struct {
 	*testing.T
-	setup Setup
-	dir   string
-	ex    executor.Executor
-	seen  map[executor.ID][]executor.Report
-	next  atomic.Int64
+	setup  Setup
+	dir    string
+	ex     executor.Named
+	isOpen bool
+	seen   map[executor.ID][]executor.Report
+	next   atomic.Int64
 }
 
-func (b *bench) open() { b.ex = b.setup.New(b.T, b.dir) }
+func (b *bench) open() { b.ex, b.isOpen = b.setup.New(b.T, b.dir), true }
 
 func (b *bench) close() {
-	if b.ex == nil {
+	if !b.isOpen {
 		return
 	}
-	if err := b.ex.Close(); err != nil {
+	if err := b.ex.Executor.Close(); err != nil {
 		b.Errorf("close: %v", err)
 	}
-	b.ex = nil
+	b.isOpen = false
 }
 
 func (b *bench) context() context.Context {
@@ -95,7 +100,7 @@ func (b *bench) pod(script string) executor.Pod {
 	n := b.next.Add(1)
 	p := executor.Pod{
 		ID:   executor.ID{Owner: "suite", Node: fmt.Sprintf("%s-%d", strings.ReplaceAll(b.Name(), "/", "-"), n)},
-		Main: "main", Host: b.setup.Host,
+		Main: "main",
 	}
 	p.Pod.Name, p.Pod.Namespace = "pod", "default"
 	p.Pod.Spec.Containers = []corev1.Container{{Name: "main", Image: b.setup.Image, Command: []string{"sh", "-c", script}}}
@@ -162,7 +167,7 @@ func (b *bench) acknowledge(id executor.ID) {
 
 func (b *bench) log(id executor.ID, o executor.LogOptions) string {
 	b.Helper()
-	r, err := b.ex.Logs(b.context(), id, "main", o)
+	r, err := b.ex.Logs.Logs(b.context(), id, "main", o)
 	if err != nil {
 		b.Fatalf("logs: %v", err)
 	}
@@ -213,6 +218,16 @@ func mounted(p *executor.Pod, path, source string) {
 
 func fileParameter(name, path string) manifest.Parameter {
 	return manifest.Parameter{Name: name, ValueFrom: &manifest.ValueFrom{Path: path}}
+}
+
+func exists(dir, name string) bool {
+	_, err := os.Stat(filepath.Join(dir, name))
+	return err == nil
+}
+
+func quantity(text string) *resource.Quantity {
+	q := resource.MustParse(text)
+	return &q
 }
 
 func secrets(values ...string) []secret.Value {

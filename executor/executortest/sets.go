@@ -222,7 +222,7 @@ func setOutputs(b *bench) {
 		b.Errorf("result %q, parameters %v, missing %v", deref(r.Result), r.Parameters, r.Missing)
 	}
 	for _, name := range []string{"a", "main"} {
-		log, err := b.ex.Logs(b.context(), p.ID, name, executor.LogOptions{})
+		log, err := b.ex.Logs.Logs(b.context(), p.ID, name, executor.LogOptions{})
 		if err != nil {
 			b.Fatal(err)
 		}

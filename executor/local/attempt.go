@@ -1,6 +1,7 @@
 package local
 
 import (
+	"bytes"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -29,33 +30,36 @@ type attempt struct {
 	id   executor.ID
 	name string
 	dir  string // in live/
+	host bool   // it is a view of this machine
 	pod  executor.Pod
 
-	mu       sync.Mutex
-	idle     bool // on record, but nothing was executed: the next Start goes on
-	running  bool
-	stopped  bool
-	cancel   context.CancelFunc // of the preparation
-	conn     io.ReadWriteCloser
-	enc      *json.Encoder
-	forget   func() bool // the connection need not be closed with the executor any more
-	initPID  int
-	ip       string
-	final    *executor.Report
-	nextExec int
-	execs    map[int]chan protocol.Event
-	refused  string    // why a shim did not take the attempt
-	watched  sync.Once // its storage
+	mu        sync.Mutex
+	idle      bool // on record, but nothing was executed: the next Start goes on
+	running   bool
+	startedAt time.Time
+	scarce    string // what it waits for
+	stopped   bool
+	cancel    context.CancelFunc // of the preparation
+	conn      io.ReadWriteCloser
+	enc       *json.Encoder
+	forget    func() bool // the connection need not be closed with the executor any more
+	initPID   int
+	ip        string
+	final     *executor.Report
+	nextExec  int
+	execs     map[int]chan protocol.Event
+	refused   string    // why a shim did not take the attempt
+	watched   sync.Once // its storage
 
 	concluded chan struct{} // final is set
 	gone      chan struct{} // the shim has ended
 	goneOnce  sync.Once
 }
 
-func newAttempt(e *Executor, id executor.ID, pod executor.Pod) *attempt {
+func newAttempt(e *Executor, id executor.ID, pod executor.Pod, host bool) *attempt {
 	name := folderName(id)
 	return &attempt{
-		e: e, id: id, name: name, dir: filepath.Join(e.o.Dir, "live", name), pod: pod,
+		e: e, id: id, name: name, dir: filepath.Join(e.o.Dir, "live", name), host: host, pod: pod,
 		execs: map[int]chan protocol.Event{}, gone: make(chan struct{}), concluded: make(chan struct{}),
 	}
 }
@@ -85,8 +89,8 @@ func (a *attempt) workFolder() string {
 	return filepath.Join(a.dir, protocol.WorkFolder)
 }
 
-// Start implements executor.Executor.
-func (e *Executor) Start(ctx context.Context, p executor.Pod) error {
+// start is View.Start.
+func (e *Executor) start(ctx context.Context, p executor.Pod, host bool) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
@@ -100,20 +104,65 @@ func (e *Executor) Start(ctx context.Context, p executor.Pod) error {
 		a.again(p)
 		return nil
 	}
-	a := newAttempt(e, p.ID, p)
+	a := newAttempt(e, p.ID, p, host)
 	if _, err := os.Stat(filepath.Join(e.o.Dir, "done", a.name)); err == nil {
 		e.mu.Unlock()
 		return e.repeatDone(a)
 	}
+	a.stopped = e.stoppedBefore(a.name)
+	if err := executor.Refused(e.check(p, host)); err != nil && !a.stopped {
+		e.mu.Unlock()
+		return err
+	}
 	if err := a.create(); err != nil {
 		e.mu.Unlock()
-		return fmt.Errorf("start pod %s: %w", p.ID.Node, err)
+		err = fmt.Errorf("start pod %s: %w", p.ID.Node, err)
+		if executor.Scarce(err) {
+			return &executor.TransientError{Err: err}
+		}
+		return err
 	}
 	e.o.Fault("pod-record")
 	e.attempts[p.ID] = a
 	e.mu.Unlock()
+	if a.stopped {
+		e.spawn(a.neverRun)
+		return nil
+	}
 	a.begin()
 	return nil
+}
+
+// tell reports to whoever started the attempt.
+func (a *attempt) tell(r executor.Report) { a.e.view(a.host).reports.put(r) }
+
+// podRecord is a pod as [protocol.PodFile] keeps it.
+type podRecord struct {
+	executor.Pod
+	Claims []executor.Claim `json:"claims,omitempty"`
+	Host   bool             `json:"host,omitempty"`
+}
+
+// readPod reads back what create wrote.
+func readPod(dir string) (pod executor.Pod, host bool, err error) {
+	data, err := os.ReadFile(filepath.Join(dir, protocol.PodFile))
+	if err != nil {
+		return pod, false, err
+	}
+	var r struct {
+		podRecord
+		// Until 0.1.0 claims were folders by name.
+		Claims json.RawMessage `json:"claims"`
+	}
+	if err := json.Unmarshal(data, &r); err != nil {
+		return pod, false, err
+	}
+	if bytes.HasPrefix(r.Claims, []byte("[")) {
+		if err := json.Unmarshal(r.Claims, &r.Pod.Claims); err != nil {
+			return pod, false, err
+		}
+	}
+	return r.Pod, r.Host, nil
 }
 
 // create puts the attempt on record. Its folder is made exclusively: there is one start.
@@ -121,7 +170,7 @@ func (a *attempt) create() error {
 	if err := os.Mkdir(a.dir, 0o700); err != nil {
 		return err
 	}
-	data, err := json.Marshal(a.pod)
+	data, err := json.Marshal(podRecord{Pod: a.pod, Claims: a.pod.Claims, Host: a.host})
 	if err == nil {
 		err = protocol.WriteFile(filepath.Join(a.dir, protocol.PodFile), data, !a.e.o.NoSync)
 	}
@@ -140,13 +189,13 @@ func (a *attempt) again(p executor.Pod) {
 	defer a.mu.Unlock()
 	switch {
 	case a.final != nil:
-		a.e.reports.put(*a.final)
+		a.tell(*a.final)
 	case a.idle:
 		a.idle = false
 		a.pod = p
 		go a.begin()
 	case a.running:
-		a.e.reports.put(a.runningReport())
+		a.tell(a.runningReport())
 	}
 }
 
@@ -157,7 +206,7 @@ func (e *Executor) repeatDone(a *attempt) error {
 	if err != nil {
 		return fmt.Errorf("start pod %s: it has run before, and its record cannot be read: %w", a.id.Node, err)
 	}
-	e.reports.put(r)
+	a.tell(r)
 	return nil
 }
 
@@ -195,7 +244,7 @@ func (a *attempt) run(ctx context.Context) {
 	stopped := a.stopped
 	a.mu.Unlock()
 	if stopped {
-		a.finish(a.report(executor.Failed, executor.ReasonStopped, "stopped before it ran"))
+		a.finish(a.report(executor.Failed, executor.ReasonStopped, stoppedEarly))
 		return
 	}
 	var f *failure
@@ -261,7 +310,7 @@ func (a *attempt) conclude(r executor.Report) {
 	}
 	a.e.network.release(a.name)
 	a.discard()
-	a.e.reports.put(r)
+	a.tell(r)
 }
 
 func (a *attempt) setGone() { a.goneOnce.Do(func() { close(a.gone) }) }

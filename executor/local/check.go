@@ -14,6 +14,7 @@ import (
 type checker struct {
 	e        *Executor
 	pod      executor.Pod
+	host     bool
 	problems []executor.Problem
 }
 
@@ -25,9 +26,9 @@ func (c *checker) note(path, message string) {
 	c.problems = append(c.problems, executor.Problem{Path: path, Message: message})
 }
 
-// Check implements executor.Executor.
-func (e *Executor) Check(p executor.Pod) []executor.Problem {
-	c := &checker{e: e, pod: p}
+// check is View.Check.
+func (e *Executor) check(p executor.Pod, host bool) []executor.Problem {
+	c := &checker{e: e, pod: p, host: host}
 	spec := &p.Pod.Spec
 	if len(spec.Containers) == 0 {
 		c.fatal("spec.containers", "the pod has no container")
@@ -67,7 +68,7 @@ func hasContainer(list []corev1.Container, name string) bool {
 }
 
 func (c *checker) container(path string, s *corev1.Container) {
-	if c.pod.Host {
+	if c.host {
 		known := c.e.o.HostCommand != nil
 		if known {
 			entrypoint, cmd := c.e.o.HostCommand(s.Image)
@@ -147,8 +148,8 @@ func (c *checker) volumes(spec *corev1.PodSpec) {
 		case v.Ephemeral != nil:
 			c.note(path+".ephemeral", "is a folder of the pod, as emptyDir is")
 		case v.PersistentVolumeClaim != nil:
-			if _, ok := c.pod.Claims[v.PersistentVolumeClaim.ClaimName]; !ok {
-				c.fatal(path+".persistentVolumeClaim", "persistentvolumeclaim %q not found", v.PersistentVolumeClaim.ClaimName)
+			if err := claimName(namespaceOf(&c.pod), v.PersistentVolumeClaim.ClaimName); err != nil {
+				c.fatal(path+".persistentVolumeClaim", "%v", err)
 			}
 		case v.Projected != nil:
 			for j, s := range v.Projected.Sources {
@@ -183,12 +184,12 @@ func (c *checker) podFields(spec *corev1.PodSpec) {
 	if len(spec.ResourceClaims) > 0 {
 		c.fatal("spec.resourceClaims", "devices cannot be claimed on this machine")
 	}
-	if !c.pod.Host && !spec.HostNetwork {
+	if !c.host && !spec.HostNetwork {
 		if err := c.e.network.usable(); err != nil {
 			c.fatal("spec.hostNetwork", "pods cannot have a network of their own here: %v: set hostNetwork to share this machine's", err)
 		}
 	}
-	if !c.pod.Host && c.e.o.Images == nil {
+	if !c.host && c.e.o.Images == nil {
 		c.fatal("spec.containers", "images are not available here: use the host executor")
 	}
 }

@@ -29,7 +29,7 @@ const (
 // says what happens, and dies by its own hand at the fault point that it is told.
 func serverMain(args []string) int {
 	dir, init, point := args[0], args[1], args[2]
-	e, err := local.New(local.Options{Dir: dir, Init: init, Fault: func(p string) {
+	machine, err := local.New(local.Options{Dir: dir, Init: init, Fault: func(p string) {
 		if p == point {
 			_ = syscall.Kill(os.Getpid(), syscall.SIGKILL)
 			select {}
@@ -39,6 +39,7 @@ func serverMain(args []string) int {
 		fmt.Println(err)
 		return 1
 	}
+	e := machine.Host()
 	var p executor.Pod
 	if err := json.NewDecoder(os.Stdin).Decode(&p); err != nil {
 		fmt.Println(err)
@@ -94,7 +95,7 @@ func server(t *testing.T, dir, point string, p executor.Pod, until string) *exec
 // oncePod fails if it is run twice, and ends when the file go appears in the shared folder.
 func oncePod(t *testing.T, shared string) executor.Pod {
 	t.Helper()
-	p := executor.Pod{ID: executor.ID{Owner: "crash", Node: t.Name()}, Main: "main", Host: true}
+	p := executor.Pod{ID: executor.ID{Owner: "crash", Node: t.Name()}, Main: "main"}
 	p.Pod.Name, p.Pod.Namespace = "pod", "default"
 	p.Pod.Spec.Containers = []corev1.Container{{
 		Name: "main", Command: []string{"sh", "-c", "set -eC; echo once > /shared/once; while [ ! -e /shared/go ]; do sleep 0.02; done; echo finished"},
@@ -114,7 +115,7 @@ func write(t *testing.T, path string) {
 	}
 }
 
-func report(t *testing.T, e *local.Executor, want func(executor.Report) bool) executor.Report {
+func report(t *testing.T, e *local.View, want func(executor.Report) bool) executor.Report {
 	t.Helper()
 	limit := time.After(patience)
 	for {
@@ -131,7 +132,7 @@ func report(t *testing.T, e *local.Executor, want func(executor.Report) bool) ex
 
 func done(r executor.Report) bool { return r.Phase.Done() }
 
-func settleAndCheck(t *testing.T, e *local.Executor, dir string, id executor.ID) {
+func settleAndCheck(t *testing.T, e *local.View, dir string, id executor.ID) {
 	t.Helper()
 	if err := e.Acknowledge(context.Background(), id); err != nil {
 		t.Fatal(err)

@@ -108,11 +108,7 @@ func (a *attempt) storedReport() (executor.Report, error) {
 	if !errors.Is(err, fs.ErrNotExist) {
 		return r, err
 	}
-	data, err := os.ReadFile(filepath.Join(a.dir, protocol.PodFile))
-	if err != nil {
-		return r, err
-	}
-	if err := json.Unmarshal(data, &a.pod); err != nil {
+	if a.pod, _, err = readPod(a.dir); err != nil {
 		return r, err
 	}
 	record, err := a.record()
@@ -169,7 +165,7 @@ func (a *attempt) failedMessage(record protocol.Record) string {
 		return evictedMessage(podLimits(&a.pod.Pod.Spec).storage)
 	case executor.ReasonStopped:
 		if record.Code == nil {
-			return "stopped before it ran"
+			return stoppedEarly
 		}
 	}
 	name := a.pod.Main
@@ -286,10 +282,11 @@ func (a *attempt) mainRoot(pid int) (string, error) {
 func (e *Executor) Stop(_ context.Context, id executor.ID, grace time.Duration) error {
 	e.mu.Lock()
 	a := e.attempts[id]
-	e.mu.Unlock()
 	if a == nil {
-		return nil
+		defer e.mu.Unlock()
+		return e.rememberStop(folderName(id))
 	}
+	e.mu.Unlock()
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if a.final != nil {
@@ -298,7 +295,7 @@ func (e *Executor) Stop(_ context.Context, id executor.ID, grace time.Duration) 
 	a.stopped = true
 	if a.idle {
 		a.idle = false
-		r := a.report(executor.Failed, executor.ReasonStopped, "stopped before it ran")
+		r := a.report(executor.Failed, executor.ReasonStopped, stoppedEarly)
 		go e.spawn(func() { a.finish(r) }) // apart: it takes the lock that is held here
 		return nil
 	}

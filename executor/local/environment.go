@@ -87,7 +87,7 @@ func (b *builder) environment(c *corev1.Container, image Image) (*environment, e
 			env.set(name, value)
 		}
 	}
-	if !b.pod.Host {
+	if !b.a.host {
 		env.set("HOSTNAME", b.hostname())
 	}
 	for _, from := range c.EnvFrom {

@@ -9,7 +9,7 @@ import (
 	"github.com/tiphys/tiphys/executor/protocol"
 )
 
-// Exec implements executor.Executor.
+// Exec implements executor.Commands.
 func (e *Executor) Exec(ctx context.Context, id executor.ID, container string, command []string) (int, []byte, error) {
 	e.mu.Lock()
 	a := e.attempts[id]

@@ -27,15 +27,15 @@ import (
 	"github.com/tiphys/tiphys/secret"
 )
 
-func shell(t *testing.T, host bool, script string) executor.Pod {
-	p := executor.Pod{ID: executor.ID{Owner: "features", Node: t.Name() + script}, Main: "main", Host: host}
+func shell(t *testing.T, script string) executor.Pod {
+	p := executor.Pod{ID: executor.ID{Owner: "features", Node: t.Name() + script}, Main: "main"}
 	p.Pod.Name, p.Pod.Namespace = "pod", "default"
 	p.Pod.Spec.Containers = []corev1.Container{{Name: "main", Image: "any", Command: []string{"sh", "-c", script}}}
 	p.Outputs.Result = true
 	return p
 }
 
-func run(t *testing.T, e *local.Executor, p executor.Pod) executor.Report {
+func run(t *testing.T, e *local.View, p executor.Pod) executor.Report {
 	t.Helper()
 	if err := e.Start(context.Background(), p); err != nil {
 		t.Fatal(err)
@@ -74,7 +74,10 @@ func TestArtifacts(t *testing.T) {
 			e := open(t, dir, withImages, func(o *local.Options) {
 				o.Mover = mover.New(mover.Options{Store: store, TempDir: t.TempDir()})
 			})
-			p := shell(t, host, `mkdir -p /out/deep; echo one > /out/a; echo two > /out/deep/b; ln -s a /out/link; echo single > /single; ln -s /out/../single /way`)
+			if host {
+				e = e.Host()
+			}
+			p := shell(t, `mkdir -p /out/deep; echo one > /out/a; echo two > /out/deep/b; ln -s a /out/link; echo single > /single; ln -s /out/../single /way`)
 			p.Outputs.Artifacts = []manifest.Artifact{
 				key("tree", "/out", "run/tree.tgz"), key("way", "/way", "run/way.tgz"),
 				{Name: "maybe", Path: "/none", Optional: true, ArtifactLocation: key("", "", "run/none").ArtifactLocation},
@@ -84,7 +87,7 @@ func TestArtifacts(t *testing.T) {
 				t.Fatalf("%+v", r)
 			}
 			mode := int32(0o640)
-			p = shell(t, host, `cat /in/a /in/deep/b /volume/x/way /raw; stat -c %a /raw; echo new > /in/new`)
+			p = shell(t, `cat /in/a /in/deep/b /volume/x/way /raw; stat -c %a /raw; echo new > /in/new`)
 			p.Inputs = []manifest.Artifact{
 				key("tree", "/in", "run/tree.tgz"), key("way", "/volume/x/way", "run/way.tgz"),
 				{Name: "raw", Path: "/raw", Mode: &mode, ArtifactLocation: manifest.ArtifactLocation{Raw: &manifest.RawArtifact{Data: "raw\n"}}},
@@ -93,12 +96,12 @@ func TestArtifacts(t *testing.T) {
 			p.Pod.Spec.Containers[0].VolumeMounts = []corev1.VolumeMount{{Name: "v", MountPath: "/volume"}}
 			result(t, run(t, e, p), "one\ntwo\nsingle\nraw\n640")
 
-			p = shell(t, host, "true")
+			p = shell(t, "true")
 			p.Outputs.Artifacts = []manifest.Artifact{key("gone", "/gone", "run/gone.tgz")}
 			if r := run(t, e, p); r.Phase != executor.Error || r.Reason != executor.ReasonOutput || !strings.Contains(r.Message, "/gone: no such file") {
 				t.Errorf("missing artifact: %+v", r)
 			}
-			p = shell(t, host, "echo never")
+			p = shell(t, "echo never")
 			p.Inputs = []manifest.Artifact{key("gone", "/in", "no/such/key")}
 			if r := run(t, e, p); r.Phase != executor.Error || r.Reason != executor.ReasonInput {
 				t.Errorf("missing input: %+v", r)
@@ -144,7 +147,7 @@ func TestPodsReachEachOther(t *testing.T) {
 	needRoot(t)
 	e := open(t, t.TempDir(), withImages)
 	defer func() { _ = e.Close() }()
-	server := shell(t, false, "exec python3 -m http.server 8000 --directory /etc")
+	server := shell(t, "exec python3 -m http.server 8000 --directory /etc")
 	server.Pod.Name = "web"
 	if err := e.Start(context.Background(), server); err != nil {
 		t.Fatal(err)
@@ -160,7 +163,7 @@ for _ in range(200):
         print(urllib.request.urlopen("http://web:8000/hostname", timeout=5).read().decode().strip()); break
     except OSError as e: last = e; time.sleep(0.05)
 else: sys.exit(str(last))'`
-	client := shell(t, false, fetch)
+	client := shell(t, fetch)
 	client.Pod.Name, client.Pod.Namespace = "client", "port"
 	if err := e.Start(context.Background(), client); err != nil {
 		t.Fatal(err)
@@ -231,7 +234,7 @@ func TestPodsReachBeyond(t *testing.T) {
 	address := beyond(t)
 	e := open(t, t.TempDir(), withImages, func(o *local.Options) { o.Log = slog.New(slog.NewTextHandler(t.Output(), nil)) })
 	defer func() { _ = e.Close() }()
-	p := shell(t, false, `python3 -c '
+	p := shell(t, `python3 -c '
 import sys, time, urllib.request
 for _ in range(100):
     try:
@@ -258,12 +261,12 @@ func TestImageConfiguration(t *testing.T) {
 		"command": {[]string{"/bin/echo", "command"}, nil, "command"},
 		"both":    {[]string{"/bin/echo", "command"}, []string{"args"}, "command args"},
 	} {
-		p := shell(t, false, name)
+		p := shell(t, name)
 		p.Pod.Spec.Containers[0].Command, p.Pod.Spec.Containers[0].Args = c.command, c.args
 		result(t, run(t, e, p), c.want)
 	}
-	result(t, run(t, e, shell(t, false, `id -un; pwd; echo $FROM_IMAGE; touch here && echo writable`)), "nobody\n/made/for/it\nyes\nwritable")
-	p := shell(t, false, `id -u; id -g; id -G`)
+	result(t, run(t, e, shell(t, `id -un; pwd; echo $FROM_IMAGE; touch here && echo writable`)), "nobody\n/made/for/it\nyes\nwritable")
+	p := shell(t, `id -u; id -g; id -G`)
 	user, group := int64(1234), int64(2345)
 	p.Pod.Spec.SecurityContext = &corev1.PodSecurityContext{RunAsUser: &user, RunAsGroup: &group, SupplementalGroups: []int64{7}}
 	result(t, run(t, e, p), "1234\n2345\n2345 7")
@@ -285,17 +288,20 @@ func TestConfinement(t *testing.T) {
 			t.Fatal(err)
 		}
 		e := open(t, dir, withImages)
+		if host {
+			e = e.Host()
+		}
 		for name, script := range map[string]string{
 			"proc is read-only": "! echo x 2>/dev/null > " + secretFile, "no mount": "! mount -t tmpfs none /mnt 2>/dev/null",
 			"no device": "! mknod /d b 254 0 2>/dev/null || ! cat /d 2>/dev/null", "own processes": `test "$(ls -d /proc/[0-9]* | wc -l)" -lt 10`,
 			"client": "command -v tiphys >/dev/null", "no kernel memory": "! head -c1 /proc/kcore 2>/dev/null | grep -q .",
 		} {
-			if r := run(t, e, shell(t, host, script)); r.Phase != executor.Succeeded {
+			if r := run(t, e, shell(t, script)); r.Phase != executor.Succeeded {
 				t.Errorf("host %v: %s: %+v", host, name, r)
 			}
 		}
 		if host {
-			p := shell(t, true, "cat "+filepath.Join(dir, "server-secret"))
+			p := shell(t, "cat "+filepath.Join(dir, "server-secret"))
 			if r := run(t, e, p); r.Phase != executor.Failed {
 				t.Errorf("the data folder is seen: %+v", r)
 			}
@@ -310,11 +316,15 @@ func TestMemoryLimit(t *testing.T) {
 	needRoot(t)
 	dir := t.TempDir()
 	e := open(t, dir)
-	p := shell(t, true, "head -c 200000000 /dev/zero | tail")
+	p := shell(t, "head -c 200000000 /dev/zero | tail")
 	p.Pod.Spec.Containers[0].Resources.Limits = corev1.ResourceList{
 		corev1.ResourceMemory: resource.MustParse("40Mi"), corev1.ResourceCPU: resource.MustParse("1500m"),
 	}
-	for _, problem := range e.Check(p) {
+	problems, err := e.Check(t.Context(), p)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, problem := range problems {
 		if strings.Contains(problem.Path, "memory") {
 			_ = e.Close()
 			t.Skip(problem.Message)
@@ -337,7 +347,7 @@ func TestLogLimit(t *testing.T) {
 	needRoot(t)
 	e := open(t, t.TempDir(), func(o *local.Options) { o.LogLimit = 1 << 20 })
 	defer func() { _ = e.Close() }()
-	p := shell(t, true, "head -c 100000000 /dev/zero | tr '\\0' 'x' | fold -w 999; echo end")
+	p := shell(t, "head -c 100000000 /dev/zero | tr '\\0' 'x' | fold -w 999; echo end")
 	var before, after runtime.MemStats
 	runtime.ReadMemStats(&before)
 	r := run(t, e, p)

@@ -27,7 +27,7 @@ func (e *Executor) SetHosts(hosts map[string][]string) error {
 	e.mu.Unlock()
 	var failed error
 	for _, a := range live {
-		if a.pod.Host {
+		if a.host {
 			continue
 		}
 		if _, err := os.Stat(filepath.Join(a.workFolder(), "hosts")); err != nil {

@@ -41,7 +41,7 @@ func TestStepFillsTheDisk(t *testing.T) {
 	defer func() { _ = e.Close() }()
 	// The file is held open while the shell ends, and what is left is filled by small files.
 	fill := "echo begin; dd if=/dev/zero of=/big bs=64k; i=0; while echo x > /f$i; do i=$((i+1)); done; exit 5"
-	p := shell(t, true, fill)
+	p := shell(t, fill)
 	if err := e.Start(context.Background(), p); err != nil {
 		t.Fatal(err)
 	}
@@ -70,7 +70,7 @@ func TestStepFillsTheDisk(t *testing.T) {
 			t.Fatalf("%d bytes are free", free())
 		}
 	}
-	next := shell(t, true, "echo room again")
+	next := shell(t, "echo room again")
 	next.ID.Attempt = 1
 	result(t, run(t, e, next), "room again")
 	if err := e.Acknowledge(context.Background(), p.ID); err != nil {
@@ -88,7 +88,7 @@ func TestEphemeralStorageLimit(t *testing.T) {
 		"dd if=/dev/zero of=/big bs=64k count=256; sleep 1000",
 		"i=0; while [ $i -lt 400 ]; do head -c 60000 /dev/zero; echo; i=$((i+1)); done; sleep 1000",
 	} {
-		p := shell(t, true, script)
+		p := shell(t, script)
 		p.ID.Attempt = i
 		p.Pod.Spec.Containers[0].Resources.Limits = corev1.ResourceList{corev1.ResourceEphemeralStorage: resource.MustParse("8Mi")}
 		r := run(t, e, p)
@@ -96,7 +96,7 @@ func TestEphemeralStorageLimit(t *testing.T) {
 			t.Errorf("%s %s %q", r.Phase, r.Reason, r.Message)
 		}
 	}
-	within := shell(t, true, "dd if=/dev/zero of=/small bs=64k count=16 2>/dev/null; sleep 1.5; echo fine")
+	within := shell(t, "dd if=/dev/zero of=/small bs=64k count=16 2>/dev/null; sleep 1.5; echo fine")
 	within.ID.Attempt = 2
 	within.Pod.Spec.Containers[0].Resources.Limits = corev1.ResourceList{corev1.ResourceEphemeralStorage: resource.MustParse("8Mi")}
 	result(t, run(t, e, within), "fine")
@@ -109,7 +109,7 @@ func TestEndlessLine(t *testing.T) {
 	dir := t.TempDir()
 	e := open(t, dir, bound(dir), func(o *local.Options) { o.LogLimit = 1 << 20 })
 	defer func() { _ = e.Close() }()
-	p := shell(t, true, "head -c 500000000 /dev/zero; head -c 500000000 /dev/zero >&2; sleep 1000")
+	p := shell(t, "head -c 500000000 /dev/zero; head -c 500000000 /dev/zero >&2; sleep 1000")
 	p.Outputs = executor.Outputs{Result: true}
 	if err := e.Start(context.Background(), p); err != nil {
 		t.Fatal(err)

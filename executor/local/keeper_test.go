@@ -27,7 +27,7 @@ func bound(dir string) func(*local.Options) {
 func TestBoundConformance(t *testing.T) {
 	needRoot(t)
 	executortest.Run(t, executortest.Setup{
-		Host: true, Bound: true, New: func(t *testing.T, dir string) executor.Executor { return open(t, dir, bound(dir)) }, Leftovers: leftovers,
+		HostView: true, Bound: true, New: func(t *testing.T, dir string) executor.Named { return open(t, dir, bound(dir)).Named() }, Leftovers: leftovers,
 	})
 }
 
@@ -40,7 +40,7 @@ func TestBoundContainers(t *testing.T) {
 			"exit codes", "missing command", "deadline", "stop", "stop before it runs", "stop a step that ignores SIGTERM", "exec", "double start",
 			"private writes", "sub paths", "several containers", "end of a container set", "orphans",
 		},
-		Image: "any", Bound: true, New: func(t *testing.T, dir string) executor.Executor { return open(t, dir, withImages, bound(dir)) }, Leftovers: leftovers,
+		Image: "any", Bound: true, New: func(t *testing.T, dir string) executor.Named { return open(t, dir, withImages, bound(dir)).Named() }, Leftovers: leftovers,
 	})
 }
 
@@ -49,7 +49,7 @@ func TestBound(t *testing.T) {
 	needRoot(t)
 	dir := t.TempDir()
 	e := open(t, dir, bound(dir))
-	p := shell(t, true, "sleep 1000")
+	p := shell(t, "sleep 1000")
 	if err := e.Start(context.Background(), p); err != nil {
 		t.Fatal(err)
 	}
@@ -91,7 +91,7 @@ func TestKeeperLetsGo(t *testing.T) {
 		}
 		return len(fds)
 	}
-	block := shell(t, true, "sleep 1000")
+	block := shell(t, "sleep 1000")
 	block.ID.Node = "block"
 	if err := e.Start(context.Background(), block); err != nil {
 		t.Fatal(err)
@@ -101,7 +101,7 @@ func TestKeeperLetsGo(t *testing.T) {
 	for round := range 2 {
 		var pods sync.WaitGroup
 		for i := range 8 {
-			p := shell(t, true, fmt.Sprintf("echo %d", i))
+			p := shell(t, fmt.Sprintf("echo %d", i))
 			p.ID.Node, p.ID.Attempt = fmt.Sprint(i), round
 			pods.Go(func() {
 				if err := e.Start(context.Background(), p); err != nil {
@@ -135,7 +135,7 @@ func TestKeeperKilled(t *testing.T) {
 	dir := t.TempDir()
 	e := open(t, dir, bound(dir))
 	defer func() { _ = e.Close() }()
-	p := shell(t, true, "sleep 1000")
+	p := shell(t, "sleep 1000")
 	if err := e.Start(context.Background(), p); err != nil {
 		t.Fatal(err)
 	}
@@ -147,7 +147,7 @@ func TestKeeperKilled(t *testing.T) {
 	if r := report(t, e, done); r.Phase != executor.Error || r.Reason != executor.ReasonLost {
 		t.Errorf("%+v", r)
 	}
-	next := shell(t, true, "echo again")
+	next := shell(t, "echo again")
 	next.ID.Attempt = 1
 	result(t, run(t, e, next), "again")
 }
@@ -167,7 +167,10 @@ func TestKeeperEndsBeforeItTakesAPod(t *testing.T) {
 				}
 			})
 			defer func() { _ = e.Close() }()
-			result(t, run(t, e, shell(t, host, "echo here")), "here")
+			if host {
+				e = e.Host()
+			}
+			result(t, run(t, e, shell(t, "echo here")), "here")
 		})
 	}
 }
@@ -203,19 +206,27 @@ func TestKeeperOfSeveralKilled(t *testing.T) {
 	dir := t.TempDir()
 	e := open(t, dir, withImages, bound(dir))
 	for i := range 4 {
-		p := shell(t, i%2 == 0, "sleep 1000")
+		way := e.Container()
+		if i%2 == 0 {
+			way = e.Host()
+		}
+		p := shell(t, "sleep 1000")
 		p.ID.Attempt = i
 		if i > 1 {
 			p.Outputs.Artifacts = []manifest.Artifact{key("x", "/x", "run/x.tgz")}
 		}
-		if err := e.Start(context.Background(), p); err != nil {
+		if err := way.Start(context.Background(), p); err != nil {
 			t.Fatal(err)
 		}
-		report(t, e, func(r executor.Report) bool { return r.ID == p.ID && r.Phase == executor.Running })
+		report(t, way, func(r executor.Report) bool { return r.ID == p.ID && r.Phase == executor.Running })
 	}
 	killKeeper(t, dir)
-	for range 4 {
-		r := report(t, e, done)
+	for i := range 4 {
+		way := e.Container()
+		if i%2 == 0 {
+			way = e.Host()
+		}
+		r := report(t, way, done)
 		if r.Phase != executor.Error || r.Reason != executor.ReasonLost {
 			t.Errorf("%+v", r)
 		}
@@ -241,7 +252,7 @@ func TestLongLogIsElsewhere(t *testing.T) {
 	dir := t.TempDir()
 	e := open(t, dir, bound(dir))
 	defer func() { _ = e.Close() }()
-	p := shell(t, true, "i=0; while [ $i -lt 20000 ]; do echo line $i; i=$((i+1)); done")
+	p := shell(t, "i=0; while [ $i -lt 20000 ]; do echo line $i; i=$((i+1)); done")
 	if r := run(t, e, p); r.Phase != executor.Succeeded {
 		t.Fatalf("%+v", r)
 	}

@@ -221,12 +221,12 @@ func (a *attempt) noteStarted(e protocol.Event) {
 	}
 	a.mu.Lock()
 	first := !a.running
-	a.running = true
+	a.running, a.startedAt, a.scarce = true, e.Time, ""
 	r := a.runningReport()
 	r.StartedAt = e.Time
 	a.mu.Unlock()
 	if first {
-		a.e.reports.put(r)
+		a.tell(r)
 	}
 }
 
@@ -306,20 +306,16 @@ func (e *Executor) scan() error {
 	}
 	for _, entry := range entries {
 		dir := filepath.Join(e.o.Dir, "live", entry.Name())
-		data, err := os.ReadFile(filepath.Join(dir, protocol.PodFile))
+		pod, host, err := readPod(dir)
 		if errors.Is(err, fs.ErrNotExist) {
 			_ = os.RemoveAll(dir) // the start was not on record yet, so it was not confirmed and nothing ran
 			continue
-		}
-		var pod executor.Pod
-		if err == nil {
-			err = json.Unmarshal(data, &pod)
 		}
 		if err != nil {
 			e.o.Log.Error("attempt cannot be read", "folder", dir, "error", err)
 			continue
 		}
-		a := newAttempt(e, pod.ID, pod)
+		a := newAttempt(e, pod.ID, pod, host)
 		if a.name != entry.Name() {
 			e.o.Log.Error("attempt is in the wrong folder", "folder", dir)
 			continue
@@ -340,10 +336,14 @@ func (e *Executor) resume(a *attempt) {
 	shim, err := a.shim()
 	if errors.Is(err, fs.ErrNotExist) {
 		// On record, but never executed: whoever ordered it orders it again, with its secrets.
+		if e.stoppedBefore(a.name) {
+			a.neverRun()
+			return
+		}
 		a.idle = true
-		r := a.report(executor.Pending, executor.ReasonNotLaunched, "the server went away before the pod ran: start it again")
+		r := a.report(executor.Pending, executor.ReasonNotLaunched, notLaunched)
 		r.StartedAt, r.FinishedAt = time.Time{}, time.Time{}
-		e.reports.put(r)
+		a.tell(r)
 		return
 	}
 	if err != nil || !shim.Alive() {

@@ -6,6 +6,7 @@
 //
 //	live/NAME   an attempt that has not been acknowledged; its creation is the attempt's one start
 //	done/NAME   the record and logs of an acknowledged attempt
+//	stopped/NAME an attempt that was stopped before it was started
 //	trash/NAME  working files on their way out
 //	root        a mount point: what pods mount there only they see
 //	volumes/    what PersistentVolumeClaims stand for
@@ -98,7 +99,7 @@ type Options struct {
 	Fault func(point string)
 }
 
-// Executor executes pods on this machine.
+// Executor executes pods on this machine, in two ways: [Executor.Container] and [Executor.Host].
 type Executor struct {
 	o        Options
 	lock     *os.File
@@ -109,25 +110,27 @@ type Executor struct {
 	ctx      context.Context
 	cancel   context.CancelFunc
 	work     sync.WaitGroup
-	reports  *queue
 	mu       sync.Mutex
 	trash    *trash
 	keeper   *keeper // nil unless pods are bound
 	attempts map[executor.ID]*attempt
-	hosts    map[string][]string
+	// container and hostView are the two ways in.
+	container, hostView *View
+	hosts               map[string][]string
 	// hostFiles keeps a pod that starts from missing names that are set meanwhile.
 	hostFiles sync.Mutex
-	closed    bool
+	// claims is held while a claim is made or removed.
+	claims     sync.Mutex
+	stopsSwept time.Time
+	closed     bool
 }
-
-var _ executor.Executor = (*Executor)(nil)
 
 // New opens the state folder, attaches to the pods that still run, and reports those that ended meanwhile.
 func New(o Options) (*Executor, error) {
 	if err := o.complete(); err != nil {
 		return nil, err
 	}
-	for _, dir := range []string{"live", "done", "trash", "root"} {
+	for _, dir := range []string{"live", "done", "trash", "root", "stopped"} {
 		if err := os.MkdirAll(filepath.Join(o.Dir, dir), 0o700); err != nil {
 			return nil, fmt.Errorf("open local executor: %w", err)
 		}
@@ -152,12 +155,15 @@ func New(o Options) (*Executor, error) {
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	e := &Executor{
-		o: o, lock: lock, host: host, hidden: outermost(append([]string{o.Dir, o.Scratch}, o.Hide...)), ctx: ctx, cancel: cancel, reports: newQueue(),
+		o: o, lock: lock, host: host, hidden: outermost(append([]string{o.Dir, o.Scratch}, o.Hide...)), ctx: ctx, cancel: cancel,
 		trash: newTrash(filepath.Join(o.Dir, "trash"), o.Log), attempts: map[executor.ID]*attempt{}, cgroups: findCgroups(""), network: newNetwork(o.Network, o.Log, o.Fault),
 	}
+	e.container, e.hostView = &View{Executor: e, reports: newQueue()}, &View{Executor: e, host: true, reports: newQueue()}
 	if o.Bound {
 		e.keeper = &keeper{program: o.Init, dir: o.Dir}
 	}
+	e.sweepClaims()
+	e.sweepStops()
 	if err := e.scan(); err != nil {
 		_ = e.Close()
 		return nil, err
@@ -234,10 +240,7 @@ func lockFolder(dir string) (*os.File, error) {
 	return f, nil
 }
 
-// Reports implements executor.Executor.
-func (e *Executor) Reports() <-chan executor.Report { return e.reports.out }
-
-// Close stops reporting and lets go of the state folder. Pods go on, unless they are bound to this process.
+// Close stops reporting, both ways, and lets go of the state folder. Pods go on, unless they are bound to this process.
 func (e *Executor) Close() error {
 	e.mu.Lock()
 	if e.closed {
@@ -253,7 +256,8 @@ func (e *Executor) Close() error {
 	}
 	e.trash.close()
 	e.network.down()
-	e.reports.close()
+	e.container.reports.close()
+	e.hostView.reports.close()
 	return e.lock.Close()
 }
 

@@ -49,7 +49,8 @@ func needRoot(t testing.TB) {
 	}
 }
 
-func open(t testing.TB, dir string, change ...func(*local.Options)) *local.Executor {
+// open gives an executor of host views, or of containers if there are images.
+func open(t testing.TB, dir string, change ...func(*local.Options)) *local.View {
 	t.Helper()
 	o := local.Options{Dir: dir, Init: initBinary, NoSync: true}
 	for _, c := range change {
@@ -59,13 +60,16 @@ func open(t testing.TB, dir string, change ...func(*local.Options)) *local.Execu
 	if err != nil {
 		t.Fatal(err)
 	}
-	return e
+	if o.Images != nil {
+		return e.Container()
+	}
+	return e.Host()
 }
 
 func TestHostConformance(t *testing.T) {
 	needRoot(t)
 	executortest.Run(t, executortest.Setup{
-		Host: true, New: func(t *testing.T, dir string) executor.Executor { return open(t, dir) }, Leftovers: leftovers,
+		HostView: true, New: func(t *testing.T, dir string) executor.Named { return open(t, dir).Named() }, Leftovers: leftovers,
 	})
 }
 
@@ -94,7 +98,7 @@ func withImages(o *local.Options) {
 func TestContainerConformance(t *testing.T) {
 	needRoot(t)
 	executortest.Run(t, executortest.Setup{
-		Image: "any", New: func(t *testing.T, dir string) executor.Executor { return open(t, dir, withImages) }, Leftovers: leftovers,
+		Image: "any", New: func(t *testing.T, dir string) executor.Named { return open(t, dir, withImages).Named() }, Leftovers: leftovers,
 	})
 	links, err := netlink.LinkList()
 	if err != nil {

@@ -14,7 +14,7 @@ import (
 	"github.com/tiphys/tiphys/executor/protocol"
 )
 
-// Logs implements executor.Executor.
+// Logs implements executor.Logs.
 func (e *Executor) Logs(ctx context.Context, id executor.ID, container string, o executor.LogOptions) (io.ReadCloser, error) {
 	name := folderName(id)
 	e.mu.Lock()

@@ -358,7 +358,7 @@ func (e *Executor) Network() (NetworkInfo, error) {
 
 // network gives the pod its address and its name files.
 func (b *builder) network(order *protocol.Spec) error {
-	if b.pod.Host {
+	if b.a.host {
 		return nil
 	}
 	if !b.spec.HostNetwork {

@@ -31,10 +31,8 @@ const (
 
 // prepare brings together all that the pod needs and writes the shim's order.
 func (a *attempt) prepare(ctx context.Context) (*protocol.Spec, error) {
-	for _, p := range a.e.Check(a.pod) {
-		if p.Fatal {
-			return nil, fmt.Errorf("%s: %s", p.Path, p.Message)
-		}
+	if err := executor.Refused(a.e.check(a.pod, a.host)); err != nil {
+		return nil, err
 	}
 	if err := a.setAside(); err != nil {
 		return nil, err
@@ -97,7 +95,7 @@ func (b *builder) hostname() string {
 	if name == "" {
 		name = b.pod.Pod.Name
 	}
-	if b.pod.Host && b.spec.Hostname == "" || name == "" {
+	if b.a.host && b.spec.Hostname == "" || name == "" {
 		return b.e.host
 	}
 	return strings.Trim(name[:min(len(name), 63)], "-.")
@@ -140,7 +138,7 @@ func (b *builder) add(ctx context.Context, order *protocol.Spec, c *corev1.Conta
 		return err
 	}
 	w := protocol.Container{
-		Name: c.Name, Kind: kind, Layers: image.Layers, Host: b.pod.Host, Env: env.list(), Dir: c.WorkingDir,
+		Name: c.Name, Kind: kind, Layers: image.Layers, Host: b.a.host, Env: env.list(), Dir: c.WorkingDir,
 		Args: b.command(c, image, env),
 	}
 	if w.Dir == "" {
@@ -169,7 +167,7 @@ func (b *builder) add(ctx context.Context, order *protocol.Spec, c *corev1.Conta
 }
 
 func (b *builder) image(ctx context.Context, c *corev1.Container) (Image, error) {
-	if b.pod.Host {
+	if b.a.host {
 		var image Image
 		if b.e.o.HostCommand != nil {
 			image.Entrypoint, image.Cmd = b.e.o.HostCommand(c.Image)
@@ -260,7 +258,7 @@ func (b *builder) secure(w *protocol.Container, c *corev1.Container, image Image
 
 // clientFolder is where the steps' client is; it is in every container's PATH.
 func (b *builder) clientFolder() string {
-	if b.pod.Host {
+	if b.a.host {
 		return hostClientFolder
 	}
 	return clientFolder
@@ -268,7 +266,7 @@ func (b *builder) clientFolder() string {
 
 // mounts lists what a container sees beside its root file system.
 func (b *builder) mounts(w *protocol.Container, c *corev1.Container, env *environment) error {
-	if b.pod.Host {
+	if b.a.host {
 		for path, source := range b.e.o.HostFiles {
 			w.Mounts = append(w.Mounts, protocol.Mount{Source: source, Path: path, ReadOnly: true})
 		}

@@ -8,6 +8,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 
+	"github.com/tiphys/tiphys/executor"
 	"github.com/tiphys/tiphys/executor/protocol"
 	"github.com/tiphys/tiphys/secret"
 )
@@ -71,18 +72,17 @@ func (b *builder) sharedFolder(dir string) error {
 	return os.Chmod(dir, 0o777)
 }
 
-// claim finds the folder that stands for a PersistentVolumeClaim; it is made when it is first used.
+// claim finds the folder that stands for a PersistentVolumeClaim; one that nobody declared is made when it is first used.
 func (b *builder) claim(name string) (protocol.Volume, error) {
-	place, ok := b.pod.Claims[name]
-	if !ok {
-		return protocol.Volume{}, fmt.Errorf("persistentvolumeclaim %q not found", name)
+	claim := executor.Claim{Namespace: namespaceOf(b.pod), Name: name}
+	for _, c := range b.pod.Claims {
+		if c.Name == name {
+			claim = c
+		}
 	}
-	if !filepath.IsLocal(place) {
-		return protocol.Volume{}, fmt.Errorf("persistentvolumeclaim %q: %q leads out of the volume folder", name, place)
-	}
-	dir := filepath.Join(b.e.o.Volumes, place)
-	if _, err := os.Stat(dir); err == nil {
-		return protocol.Volume{Path: dir}, nil
+	dir, made, err := b.e.ensureClaim(claim)
+	if err != nil || !made {
+		return protocol.Volume{Path: dir}, err
 	}
 	return protocol.Volume{Path: dir}, b.sharedFolder(dir)
 }

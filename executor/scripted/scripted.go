@@ -1,6 +1,6 @@
 // Package scripted is an executor for tests: the test says what each node does, and pods end in the order of a
-// clock that only the test moves. Nothing is executed, so it does not run the suite of executor/executortest,
-// which is about commands; Start, Stop, Acknowledge and Reports keep the same promises.
+// clock that only the test moves. Nothing is executed, so of the suite of executor/executortest it runs the cases that
+// are not about what a command does.
 package scripted
 
 import (
@@ -50,6 +50,8 @@ type Options struct {
 	// node's id, its own name, or "*" for any; the first that is there counts. The n-th attempt does the n-th step
 	// of the list, further ones the last. A pod without a step succeeds at once.
 	Steps map[string][]Step
+	// Do, if not nil, says what a pod does that Steps has nothing for.
+	Do func(executor.Pod) Step
 	// Begin is the clock's first time; 2000-01-01 UTC if zero.
 	Begin time.Time
 	// Auto lets each pod end as soon as it is started, moving the clock to its end.
@@ -71,6 +73,8 @@ type Executor struct {
 	pods  map[executor.ID]*pod
 	list  []executor.Pod
 	held  []executor.Report
+	// stops are attempts that were stopped before they were started, with the clock's time.
+	stops map[executor.ID]time.Time
 }
 
 type pod struct {
@@ -82,7 +86,10 @@ type pod struct {
 	acknowledged bool
 }
 
-var _ executor.Executor = (*Executor)(nil)
+var (
+	_ executor.Executor = (*Executor)(nil)
+	_ executor.Logs     = (*Executor)(nil)
+)
 
 // New makes an executor; Close ends it.
 func New(o Options) *Executor {
@@ -90,7 +97,7 @@ func New(o Options) *Executor {
 		o.Begin = time.Date(2000, 1, 1, 0, 0, 0, 0, time.UTC)
 	}
 	e := &Executor{
-		o: o, now: o.Begin, pods: map[executor.ID]*pod{}, out: make(chan executor.Report),
+		o: o, now: o.Begin, pods: map[executor.ID]*pod{}, stops: map[executor.ID]time.Time{}, out: make(chan executor.Report),
 		queue: make(chan struct{}, 1), stop: make(chan struct{}), done: make(chan struct{}),
 	}
 	go e.deliver()
@@ -133,8 +140,25 @@ func (e *Executor) Started() []executor.Pod {
 	return slices.Clone(e.list)
 }
 
+// Capabilities implements executor.Executor: everything can be had but commands and claims.
+func (e *Executor) Capabilities(ctx context.Context) (executor.Capabilities, error) {
+	can := map[executor.Ability]bool{executor.AbilityImages: true, executor.AbilityNetwork: true, executor.AbilityUserNamespaces: true}
+	why := map[executor.Ability]string{}
+	for _, a := range []executor.Ability{executor.AbilityHostView, executor.AbilityClaims, executor.AbilityCommands} {
+		why[a] = "scripted pods have no processes"
+	}
+	return executor.Capabilities{Can: can, Why: why}, ctx.Err()
+}
+
 // Check implements executor.Executor: everything can be had.
-func (e *Executor) Check(executor.Pod) []executor.Problem { return nil }
+func (e *Executor) Check(ctx context.Context, _ executor.Pod) ([]executor.Problem, error) {
+	return nil, ctx.Err()
+}
+
+// Named is the executor as a registry has it.
+func (e *Executor) Named() executor.Named {
+	return executor.Named{Name: "scripted", Executor: e, Logs: e}
+}
 
 // Start implements executor.Executor.
 func (e *Executor) Start(_ context.Context, p executor.Pod) error {
@@ -154,6 +178,16 @@ func (e *Executor) Start(_ context.Context, p executor.Pod) error {
 	e.order++
 	e.pods[p.ID] = started
 	e.list = append(e.list, p)
+	if at, early := e.stops[p.ID]; early {
+		delete(e.stops, p.ID)
+		if e.now.Sub(at) < executor.StopMemory {
+			e.finish(started, executor.Report{
+				ID: p.ID, Phase: executor.Failed, Reason: executor.ReasonStopped, Message: "stopped before it ran",
+				Host: "scripted", StartedAt: e.now, FinishedAt: e.now,
+			})
+			return nil
+		}
+	}
 	e.send(executor.Report{ID: p.ID, Phase: executor.Running, Host: "scripted", StartedAt: e.now})
 	if e.o.Auto {
 		e.finish(started, e.outcome(started))
@@ -169,6 +203,9 @@ func (e *Executor) step(p executor.Pod) Step {
 		if steps := e.o.Steps[key]; key != "" && len(steps) > 0 {
 			return steps[min(p.ID.Attempt, len(steps)-1)]
 		}
+	}
+	if e.o.Do != nil {
+		return e.o.Do(p)
 	}
 	return Step{}
 }
@@ -264,7 +301,11 @@ func (e *Executor) Stop(_ context.Context, id executor.ID, _ time.Duration) erro
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	p := e.pods[id]
-	if p == nil || p.final != nil {
+	if p == nil {
+		e.stops[id] = e.now
+		return nil
+	}
+	if p.final != nil {
 		return nil
 	}
 	code := 143
@@ -273,6 +314,27 @@ func (e *Executor) Stop(_ context.Context, id executor.ID, _ time.Duration) erro
 		Host: "scripted", StartedAt: p.begin, FinishedAt: e.now,
 	})
 	return nil
+}
+
+// List implements executor.Executor.
+func (e *Executor) List(ctx context.Context) ([]executor.Report, error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	var pods []*pod
+	for _, p := range e.pods {
+		if !p.acknowledged {
+			pods = append(pods, p)
+		}
+	}
+	slices.SortFunc(pods, func(a, b *pod) int { return a.order - b.order })
+	list := make([]executor.Report, len(pods))
+	for i, p := range pods {
+		list[i] = executor.Report{ID: p.pod.ID, Phase: executor.Running, Host: "scripted", StartedAt: p.begin}
+		if p.final != nil {
+			list[i] = *p.final
+		}
+	}
+	return list, ctx.Err()
 }
 
 // Reports implements executor.Executor.
@@ -310,7 +372,7 @@ func (e *Executor) Acknowledge(_ context.Context, id executor.ID) error {
 	return nil
 }
 
-// Logs implements executor.Executor.
+// Logs implements executor.Logs.
 func (e *Executor) Logs(_ context.Context, id executor.ID, _ string, o executor.LogOptions) (io.ReadCloser, error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -334,11 +396,6 @@ func (e *Executor) Logs(_ context.Context, id executor.ID, _ string, o executor.
 		b.WriteString(l)
 	}
 	return io.NopCloser(&b), nil
-}
-
-// Exec implements executor.Executor: there is nothing to run a command in.
-func (e *Executor) Exec(_ context.Context, id executor.ID, _ string, _ []string) (int, []byte, error) {
-	return 0, nil, fmt.Errorf("run command in %s: scripted pods have no processes", id.Node)
 }
 
 // send queues a report; the lock is held.

@@ -3,12 +3,15 @@ package scripted
 import (
 	"context"
 	"errors"
+	"strconv"
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/tiphys/tiphys/executor"
+	"github.com/tiphys/tiphys/executor/executortest"
 	"github.com/tiphys/tiphys/manifest"
 )
 
@@ -16,6 +19,36 @@ func named(node string) executor.Pod {
 	p := executor.Pod{ID: executor.ID{Owner: "o", Node: node}}
 	p.Pod.Annotations = map[string]string{NodeNameAnnotation: "wf(0)." + node}
 	return p
+}
+
+// prompt lets pods that take no time end as soon as they are started.
+type prompt struct{ *Executor }
+
+func (p prompt) Start(ctx context.Context, pod executor.Pod) error {
+	err := p.Executor.Start(ctx, pod)
+	p.Advance(p.Now())
+	return err
+}
+
+// The suite's scripts are shell; of those that are asked for here it is enough to know when they end, and how.
+func TestConformance(t *testing.T) {
+	do := func(p executor.Pod) Step {
+		script := p.Pod.Spec.Containers[0].Command[2]
+		if strings.HasPrefix(script, "sleep ") {
+			return Step{Duration: time.Minute}
+		}
+		code, _ := strconv.Atoi(strings.TrimPrefix(script, "exit "))
+		return Step{Code: code}
+	}
+	executortest.Run(t, executortest.Setup{
+		New: func(*testing.T, string) executor.Named {
+			e := New(Options{Do: do})
+			named := e.Named()
+			named.Executor = prompt{e}
+			return named
+		},
+		Image: "any", Only: []string{"capabilities", "list", "stop before start", "stop before it runs"},
+	})
 }
 
 func TestEndsInOrderOfTheClock(t *testing.T) {

@@ -10,6 +10,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/tiphys/tiphys/executor"
+
 	"github.com/tiphys/tiphys/control/definitions"
 	"github.com/tiphys/tiphys/control/runs"
 	"github.com/tiphys/tiphys/executor/scripted"
@@ -34,7 +36,7 @@ func testAPI(t *testing.T) *API {
 	}
 	t.Cleanup(func() { _ = l.Close() })
 	c := runs.New(runs.Options{
-		Ledger: l, Executor: scripted.New(scripted.Options{}), Objects: definitions.NewMemory(nil),
+		Ledger: l, Executors: executor.NewRegistry(scripted.New(scripted.Options{}).Named()), Objects: definitions.NewMemory(nil),
 		Validate: func(_ context.Context, o manifest.Object, _ string, _ bool) []manifest.Diagnostic {
 			return validate.Object(o, validate.Options{})
 		},

@@ -15,6 +15,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/tiphys/tiphys/executor/local"
+
 	corev1 "k8s.io/api/core/v1"
 
 	"github.com/tiphys/tiphys/event/sensor"
@@ -147,7 +149,7 @@ func TestEveryFieldIsListed(t *testing.T) {
 // TestLimitsAreListed compares what the rooms warn of and refuse, the lists that lint, submission and the conditions of
 // runs are made of, with the page: every field that the walk of a manifest can come to.
 func TestLimitsAreListed(t *testing.T) {
-	doc, limits := readCompatibility(t), workflow.Limits()
+	doc, limits := readCompatibility(t), workflow.Limits(local.Fields())
 	maps.Copy(limits, source.Limits())
 	maps.Copy(limits, sensor.Limits())
 	reached := map[reflect.Type]bool{}

@@ -31,6 +31,7 @@ import (
 	"github.com/tiphys/tiphys/failure"
 	"github.com/tiphys/tiphys/ledger"
 	"github.com/tiphys/tiphys/manifest"
+	"github.com/tiphys/tiphys/repo"
 	"github.com/tiphys/tiphys/secret"
 	"github.com/tiphys/tiphys/workflow"
 	"github.com/tiphys/tiphys/workflow/expression"
@@ -68,7 +69,9 @@ func TestErrorsHaveMeaning(t *testing.T) {
 		"event/forge/builtin.ErrConflict":   {builtin.ErrConflict, 409, 1},
 		"event/forge/builtin.ErrName":       {builtin.ErrName, 400, 2},
 		"event/forge/builtin.ErrRefused":    {builtin.ErrRefused, 409, 1},
-		"event/forge/builtin.ErrUnsafe":     {builtin.ErrUnsafe, 400, 2},
+		"repo.ErrNotFound":                  {repo.ErrNotFound, 404, 1},
+		"repo.ErrTooLarge":                  {repo.ErrTooLarge, 413, 1},
+		"repo.ErrUnsafe":                    {repo.ErrUnsafe, 400, 2},
 		"executor.ErrNotFound":              {executor.ErrNotFound, 404, 1},
 		"executor/initbin.ErrMissing":       {initbin.ErrMissing, 409, 1},
 		"executor/podlog.ErrStopped":        {podlog.ErrStopped, 500, 1}, // shared with tiphys-init, which imports no room

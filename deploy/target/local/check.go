@@ -117,7 +117,11 @@ func (c *checker) pod(path string, p corev1.Pod) {
 	if c.t.o.Executor == nil {
 		return
 	}
-	for _, problem := range c.t.o.Executor.Check(executor.Pod{ID: executor.ID{Owner: OwnerPrefix + "check", Node: c.key.Name}, Pod: p}) {
+	problems, err := c.t.o.Executor.Check(c.t.ctx, executor.Pod{ID: executor.ID{Owner: OwnerPrefix + "check", Node: c.key.Name}, Pod: p})
+	if err != nil {
+		c.say(true, path, "whether this can run cannot be told at the moment: %v", err)
+	}
+	for _, problem := range problems {
 		c.problems = append(c.problems, deploy.Problem{Key: c.key, Path: problem.Path, Message: problem.Message, Fatal: problem.Fatal})
 	}
 }

@@ -51,7 +51,22 @@ func newInProcess(t testing.TB) *inProcess {
 	return e
 }
 
-func (e *inProcess) Check(executor.Pod) []executor.Problem { return nil }
+func (e *inProcess) Check(context.Context, executor.Pod) ([]executor.Problem, error) { return nil, nil }
+func (e *inProcess) Capabilities(context.Context) (executor.Capabilities, error) {
+	return executor.Capabilities{}, nil
+}
+func (e *inProcess) List(context.Context) ([]executor.Report, error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	var list []executor.Report
+	for _, p := range e.pods {
+		list = append(list, p.report)
+	}
+	for _, r := range e.final {
+		list = append(list, r)
+	}
+	return list, nil
+}
 
 func (e *inProcess) Start(_ context.Context, p executor.Pod) error {
 	e.mu.Lock()

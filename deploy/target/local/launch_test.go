@@ -21,7 +21,7 @@ func later(t *testing.T) (m *machine, move func(time.Duration)) {
 		t.Fatal(err)
 	}
 	var ahead atomic.Int64
-	target, err := local.Open(t.Context(), local.Options{Ledger: m.ledger, Executor: m.executor, Front: m.front,
+	target, err := local.Open(t.Context(), local.Options{Ledger: m.ledger, Executor: m.executor, Logs: m.executor, Commands: m.executor, Front: m.front,
 		Now: func() time.Time { return time.Now().Add(time.Duration(ahead.Load())) }})
 	if err != nil {
 		t.Fatal(err)

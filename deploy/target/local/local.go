@@ -65,6 +65,9 @@ type Front interface {
 type Options struct {
 	Ledger   ledger.Ledger
 	Executor executor.Executor
+	// Logs and Commands look into the executor's pods.
+	Logs     executor.Logs
+	Commands executor.Commands
 	// Reports delivers this target's reports where the executor is shared; nil means Executor.Reports().
 	Reports <-chan executor.Report
 	// Box encrypts Secrets; without one they are refused.
@@ -298,11 +301,11 @@ func (t *Target) Logs(ctx context.Context, k deploy.Key, container string, o dep
 	if o.Tail > 0 {
 		from = -o.Tail
 	}
-	r, err := t.o.Executor.Logs(ctx, id, container, executor.LogOptions{FromLine: from, Follow: o.Follow})
+	r, err := t.o.Logs.Logs(ctx, id, container, executor.LogOptions{FromLine: from, Follow: o.Follow})
 	if errors.Is(err, executor.ErrNotFound) && id.Attempt > 0 && !o.Previous {
 		// A container that waits to be restarted has no log yet; the one that ended says why, as kubectl logs does.
 		id.Attempt--
-		r, err = t.o.Executor.Logs(ctx, id, container, executor.LogOptions{FromLine: from})
+		r, err = t.o.Logs.Logs(ctx, id, container, executor.LogOptions{FromLine: from})
 	}
 	if errors.Is(err, executor.ErrNotFound) {
 		return nil, fmt.Errorf("logs of %s: %w", k, deploy.ErrNotFound)

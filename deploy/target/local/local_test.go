@@ -53,7 +53,7 @@ func (m *machine) open() {
 	if err != nil {
 		m.t.Fatal(err)
 	}
-	target, err := local.Open(m.t.Context(), local.Options{Ledger: m.ledger, Executor: m.executor, Box: box, Front: m.front})
+	target, err := local.Open(m.t.Context(), local.Options{Ledger: m.ledger, Executor: m.executor, Logs: m.executor, Commands: m.executor, Box: box, Front: m.front})
 	if err != nil {
 		m.t.Fatal(err)
 	}

@@ -108,7 +108,7 @@ func TestOnThisMachine(t *testing.T) {
 		if _, err := e.Network(); err != nil {
 			t.Skipf("SKIPPED: this machine gives pods no network: %v", err)
 		}
-		if m.Target, err = local.Open(t.Context(), local.Options{Ledger: l, Executor: e, Names: e, Front: m.front,
+		if m.Target, err = local.Open(t.Context(), local.Options{Ledger: l, Executor: e.Container(), Logs: e, Commands: e, Names: e, Front: m.front,
 			Addresses: local.Bridge{Interface: bridge, Prefix: netip.MustParsePrefix(serviceNet)}}); err != nil {
 			t.Fatal(err)
 		}

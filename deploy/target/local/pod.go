@@ -491,7 +491,7 @@ func (t *Target) preStop(ctx context.Context, id executor.ID, spec *corev1.Pod, 
 		var err error
 		switch {
 		case h.Exec != nil:
-			_, _, err = t.o.Executor.Exec(ctx, id, c.Name, h.Exec.Command)
+			_, _, err = t.o.Commands.Exec(ctx, id, c.Name, h.Exec.Command)
 		case h.HTTPGet != nil:
 			err = probeHTTP(ctx, ip, c, h.HTTPGet)
 		case h.Sleep != nil:

@@ -150,7 +150,7 @@ func (t *Target) probe(ctx context.Context, id executor.ID, ip string, c corev1.
 	defer cancel()
 	switch {
 	case p.Exec != nil:
-		code, output, err := t.o.Executor.Exec(ctx, id, c.Name, p.Exec.Command)
+		code, output, err := t.o.Commands.Exec(ctx, id, c.Name, p.Exec.Command)
 		if err != nil {
 			return err
 		}

@@ -9,6 +9,8 @@ import (
 	"path/filepath"
 	"testing"
 
+	"github.com/tiphys/tiphys/executor/local"
+
 	"github.com/tiphys/tiphys/control/definitions"
 	runsroom "github.com/tiphys/tiphys/control/runs"
 	"github.com/tiphys/tiphys/manifest"
@@ -53,7 +55,7 @@ func driveCase(t *testing.T, dir, standIns string, c workflowCase) error {
 		return err
 	}
 	d.machine, err = wire.OpenMachine(ctx, wire.MachineOptions{
-		Ephemeral: true, Host: true, HostFiles: host.Files, HostCommand: host.Command, Objects: definitions.NewMemory(objects),
+		Ephemeral: true, Executor: local.NameHost, HostFiles: host.Files, HostCommand: host.Command, Objects: definitions.NewMemory(objects),
 	})
 	if err != nil {
 		return err

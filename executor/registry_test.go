@@ -1,0 +1,149 @@
+package executor_test
+
+import (
+	"errors"
+	"io"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/tiphys/tiphys/executor"
+	"github.com/tiphys/tiphys/executor/scripted"
+)
+
+// two are a registry of two scripted executors.
+func two(t *testing.T) (_ *executor.Registry, oak, pine *scripted.Executor) {
+	t.Helper()
+	steps := map[string][]scripted.Step{"*": {{Duration: time.Minute, Log: "hewn\n"}}}
+	oak, pine = scripted.New(scripted.Options{Steps: steps}), scripted.New(scripted.Options{Steps: steps})
+	first, second := oak.Named(), pine.Named()
+	first.Name, second.Name = "oak", "pine"
+	r := executor.NewRegistry(first, second)
+	t.Cleanup(func() {
+		if err := r.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return r, oak, pine
+}
+
+func id(node string) executor.ID { return executor.ID{Owner: "run", Node: node} }
+
+func nodes(pods []executor.Pod) string {
+	var names []string
+	for _, p := range pods {
+		names = append(names, p.ID.Node)
+	}
+	return strings.Join(names, " ")
+}
+
+func next(t *testing.T, r *executor.Registry) executor.Report {
+	t.Helper()
+	select {
+	case rep := <-r.Reports():
+		return rep
+	case <-time.After(time.Minute):
+		t.Fatal("no report within a minute")
+	}
+	return executor.Report{}
+}
+
+func TestPodsGoToTheExecutorThatTheyName(t *testing.T) {
+	r, oak, pine := two(t)
+	for _, p := range []executor.Pod{{ID: id("a")}, {ID: id("b"), Executor: "pine"}, {ID: id("c"), Executor: "oak"}} {
+		if err := r.Start(t.Context(), p); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if got := nodes(oak.Started()) + "|" + nodes(pine.Started()); got != "a c|b" {
+		t.Errorf("started %s", got)
+	}
+	var refused *executor.RefusedError
+	err := r.Start(t.Context(), executor.Pod{ID: id("d"), Executor: "elm"})
+	if !errors.As(err, &refused) || !strings.Contains(err.Error(), `no executor "elm" (it has oak, pine)`) {
+		t.Errorf("got %v", err)
+	}
+	if problems, err := r.Check(t.Context(), executor.Pod{Executor: "elm"}); err != nil || len(problems) != 1 || !problems[0].Fatal {
+		t.Errorf("checked: %+v, %v", problems, err)
+	}
+	var unknown *executor.UnknownError
+	if _, err := r.Named("elm"); !errors.As(err, &unknown) {
+		t.Errorf("got %v", err)
+	}
+	if n, err := r.Named(""); err != nil || n.Name != "oak" {
+		t.Errorf("the default is %s, %v", n.Name, err)
+	}
+	from := map[string]string{}
+	for range 3 {
+		rep := next(t, r)
+		from[rep.ID.Node] = rep.Executor
+	}
+	if diff := cmp.Diff(map[string]string{"a": "oak", "b": "pine", "c": "oak"}, from); diff != "" {
+		t.Error(diff)
+	}
+	list, err := r.List(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	listed := ""
+	for _, rep := range list {
+		listed += rep.ID.Node + ":" + rep.Executor + " "
+	}
+	if listed != "a:oak b:pine c:oak " {
+		t.Errorf("listed %s", listed)
+	}
+}
+
+// What concerns an attempt goes to the executor that has it, also when nobody told this registry which that is.
+func TestAttemptsAreFound(t *testing.T) {
+	_, _, pine := two(t)
+	first := scripted.New(scripted.Options{}).Named()
+	second := pine.Named()
+	second.Name = "pine"
+	if err := pine.Start(t.Context(), executor.Pod{ID: id("b")}); err != nil {
+		t.Fatal(err)
+	}
+	r := executor.NewRegistry(first, second)
+	t.Cleanup(func() { _ = r.Close() })
+	log, err := r.Logs(t.Context(), id("b"), "main", executor.LogOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if text, err := io.ReadAll(log); err != nil || string(text) != "hewn\n" {
+		t.Errorf("log %q, %v", text, err)
+	}
+	if _, err := r.Logs(t.Context(), id("nobody"), "main", executor.LogOptions{}); !errors.Is(err, executor.ErrNotFound) {
+		t.Errorf("got %v", err)
+	}
+	if err := r.Stop(t.Context(), id("b"), 0); err != nil {
+		t.Fatal(err)
+	}
+	list, err := r.List(t.Context())
+	if err != nil || len(list) != 1 || list[0].Reason != executor.ReasonStopped {
+		t.Fatalf("listed %+v, %v", list, err)
+	}
+	if err := r.Acknowledge(t.Context(), id("b")); err != nil {
+		t.Fatal(err)
+	}
+	if list, err = r.List(t.Context()); err != nil || len(list) != 0 {
+		t.Errorf("listed %+v, %v", list, err)
+	}
+}
+
+// A stop that comes before its start is remembered, whichever executor the start goes to.
+func TestStopBeforeStart(t *testing.T) {
+	r, _, _ := two(t)
+	for _, name := range []string{"oak", "pine"} {
+		if err := r.Stop(t.Context(), id(name), 0); err != nil {
+			t.Fatal(err)
+		}
+		if err := r.Start(t.Context(), executor.Pod{ID: id(name), Executor: name}); err != nil {
+			t.Fatal(err)
+		}
+		if rep := next(t, r); rep.ID != id(name) || rep.Reason != executor.ReasonStopped {
+			t.Errorf("%s: %+v", name, rep)
+		}
+	}
+}
