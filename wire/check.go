@@ -4,7 +4,6 @@ import (
 	"fmt"
 
 	"github.com/tiphys/tiphys/event/sensor"
-	"github.com/tiphys/tiphys/event/source"
 	"github.com/tiphys/tiphys/manifest"
 	"github.com/tiphys/tiphys/workflow"
 	"github.com/tiphys/tiphys/workflow/validate"
@@ -17,7 +16,11 @@ func check(o manifest.Object) []manifest.Diagnostic {
 		return append(workflow.Check(o), validate.Object(o, validate.Options{Mode: validate.Lint, Incomplete: true})...)
 	case "EventSource":
 		_, diags := manifest.LoadEventSource(o)
-		return append(diags, source.Check(o)...)
+		kinds, err := SourceKinds()
+		if err != nil {
+			return refuse(o, err.Error(), "")
+		}
+		return append(diags, kinds.Check(o)...)
 	case "Sensor":
 		_, diags := manifest.LoadSensor(o)
 		return append(diags, sensor.CheckDefinition(o)...)
