@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/tiphys/tiphys/control/definitions"
@@ -12,6 +13,9 @@ import (
 	"github.com/tiphys/tiphys/event/sensor"
 	"github.com/tiphys/tiphys/ledger"
 )
+
+// workDecide is the name under which Health shows that deciding does not succeed.
+const workDecide = "decide on events"
 
 // decideBatch is how many entries are decided on between two commits.
 const decideBatch = 128
@@ -23,37 +27,35 @@ func (c *Controller) decideAll(ctx context.Context) error {
 	for ctx.Err() == nil {
 		after, err := c.cursor(ctx)
 		if err == nil {
-			rest = 0
-			err = c.decideFrom(ctx, after)
+			var next int64
+			if next, err = c.decideFrom(ctx, after); next > after {
+				rest = 0
+			}
 		}
 		if ctx.Err() != nil {
 			break
 		}
-		rest = min(max(2*rest, firstRest), longestRest)
-		if c.health.fails("decide on events", err, c.o.Now()) {
-			c.o.Log.Error("deciding on events failed and is tried again", "after", rest, "error", err)
-		}
-		wait(ctx, nil, rest)
+		rest = c.pause(ctx, workDecide, err, rest)
 	}
 	return nil
 }
 
-// decideFrom decides on the events behind one until ctx ends or something fails. What was decided on before is found in the ledger.
-func (c *Controller) decideFrom(ctx context.Context, after int64) error {
+// decideFrom decides on the events behind one until ctx ends or something fails, and gives the last that it went past.
+func (c *Controller) decideFrom(ctx context.Context, after int64) (int64, error) {
 	for ctx.Err() == nil {
 		changed := c.o.Ledger.Changed()
 		next, err := c.decideSome(ctx, after)
 		if err != nil {
-			return err
+			return after, err
 		}
-		c.health.fine("decide on events")
+		c.health.fine(workDecide)
 		if next > after {
 			after = next
 			continue
 		}
 		wait(ctx, changed, time.Minute)
 	}
-	return nil
+	return after, nil
 }
 
 // cursor is the last event that was decided on.
@@ -73,6 +75,8 @@ type outcome struct {
 	event   event.Event
 	decided event.Decided
 	firings []sensor.Firing
+	// broken says that no sensor can be asked.
+	broken bool
 }
 
 // decideSome takes the next entries: events up to the next change of a definition, which is decided on by what was declared before it,
@@ -91,40 +95,48 @@ func (c *Controller) decideSome(ctx context.Context, after int64) (int64, error)
 	if n > 0 {
 		es = es[:n]
 	}
-	var events []event.Event
+	var outs []outcome
 	for _, entry := range es {
 		e, err := c.eventOf(ctx, entry)
-		if errors.Is(err, ledger.ErrNotFound) {
-			continue // erased before anybody decided on it
-		}
-		if err != nil {
+		switch {
+		case errors.Is(err, ledger.ErrNotFound): // erased before anybody decided on it
+		case errors.Is(err, errEvent):
+			outs = append(outs, broken(entry, err))
+		case err != nil:
 			return after, err
+		default:
+			outs = append(outs, outcome{event: e, decided: event.Decided{EventID: e.ID}})
 		}
-		events = append(events, e)
 	}
-	if err := c.decide(ctx, events); err != nil {
+	if err := c.decide(ctx, outs); err != nil {
 		return after, err
 	}
 	return es[len(es)-1].Seq, nil
 }
 
+// broken is the outcome of an event that cannot be read though the ledger can: no sensor decides on it, and the others follow.
+func broken(entry ledger.Entry, err error) outcome {
+	parts := append(strings.SplitN(strings.TrimPrefix(entry.Subject, "event/"), "/", 3), "", "")
+	e := event.Event{ID: fmt.Sprintf("entry-%d", entry.Seq), Namespace: parts[0], Source: parts[1], Subject: parts[2], Seq: entry.Seq}
+	return outcome{event: e, broken: true, decided: event.Decided{
+		EventID: e.ID, Decisions: []event.Decision{{EventSeq: entry.Seq, Outcome: "error", Reason: err.Error()}},
+	}}
+}
+
 // decide has the sensors decide on events, records that as one, and then hands out what they fire.
-func (c *Controller) decide(ctx context.Context, events []event.Event) (err error) {
-	if len(events) == 0 {
+func (c *Controller) decide(ctx context.Context, outs []outcome) (err error) {
+	if len(outs) == 0 {
 		return nil
-	}
-	outs := make([]outcome, len(events))
-	for i, e := range events {
-		outs[i] = outcome{event: e, decided: event.Decided{EventID: e.ID}}
 	}
 	verdict := newVerdict()
 	defer func() { verdict.give(err) }()
 	sensors := c.roster.sensors()
-	docs := make([]*sensor.Document, len(events))
+	docs := make([]*sensor.Document, len(outs))
 	for _, s := range sensors {
 		t := &thought{sensor: s, verdict: verdict, answered: make(chan struct{})}
-		for i, e := range events {
-			if s.Listens(e.Namespace, e.Source, e.Subject) {
+		for i := range outs {
+			e := outs[i].event
+			if !outs[i].broken && s.Listens(e.Namespace, e.Source, e.Subject) {
 				if docs[i] == nil {
 					docs[i] = sensor.ReadRecorded(e)
 				}

@@ -54,8 +54,11 @@ type Controller struct {
 	roster  *roster
 	minds   *minds
 	health  health
+	clock   source.Clock
 
 	work chan sensor.Firing
+	// firing has the keys of the firings that are being carried out: the lease of one that takes long may end.
+	firing sync.Map
 	// fresh are events that were recorded a moment ago: the sensors need not read them again.
 	fresh fresh
 }
@@ -65,8 +68,8 @@ func New(o Options) *Controller {
 	if o.Fault == nil {
 		o.Fault = func(string) {}
 	}
-	c := &Controller{o: o, work: make(chan sensor.Firing, 4096), rates: newRates(), minds: newMinds(o.Ledger)}
-	c.sources = newSources(o.Sources, source.Tools{Sink: c, Secrets: o.Secrets, History: c, Clock: clock{o.Now}, NewID: c.newID}, o.Log)
+	c := &Controller{o: o, work: make(chan sensor.Firing, 4096), rates: newRates(), minds: newMinds(o.Ledger), clock: clock{o.Now}}
+	c.sources = newSources(o.Sources, source.Tools{Sink: c, Secrets: o.Secrets, History: c, Clock: c.clock, NewID: c.newID}, o.Log)
 	c.roster = &roster{
 		store: o.Definitions, sources: c.sources, warn: c.complain,
 		byKey: map[string]*sensor.Sensor{}, conditions: map[string]Condition{},
@@ -241,8 +244,15 @@ func bySeq(ctx context.Context, l ledger.Reader, seq int64) (event.Event, error)
 	if err != nil {
 		return event.Event{}, err
 	}
-	return event.FromEntry(entry)
+	e, err := event.FromEntry(entry)
+	if err != nil && !errors.Is(err, ledger.ErrNotFound) {
+		err = fmt.Errorf("%w: %w", errEvent, err)
+	}
+	return e, err
 }
+
+// errEvent is an event that cannot be read though the ledger can.
+var errEvent = errors.New("the event cannot be read")
 
 // newID makes an event's id: the time in milliseconds, so that ids made one after the other lie side by side in the ledger's
 // indexes, and ten bytes of chance.
