@@ -95,7 +95,7 @@ func newGet(std IO) *cobra.Command {
 func isKind(word string) bool { return word != "" && word[0] >= 'A' && word[0] <= 'Z' }
 
 func getKind(c *cobra.Command, std IO, cl *client, kind, output string) error {
-	var out items[struct{ Kind, Namespace, Name, Origin, Digest, Problem string }]
+	var out items[struct{ Kind, Namespace, Name, Origin, Digest string }]
 	if err := cl.call(c.Context(), http.MethodGet, "/api/v1/definitions?limit=1000&kind="+url.QueryEscape(kind), nil, &out); err != nil {
 		return err
 	}
@@ -103,9 +103,9 @@ func getKind(c *cobra.Command, std IO, cl *client, kind, output string) error {
 		return printJSON(std.Out, out.Items)
 	}
 	t := tabwriter.NewWriter(std.Out, 0, 4, 2, ' ', 0)
-	fmt.Fprintln(t, "NAMESPACE\tNAME\tORIGIN\tDIGEST\tPROBLEM")
+	fmt.Fprintln(t, "NAMESPACE\tNAME\tORIGIN\tDIGEST")
 	for _, d := range out.Items {
-		fmt.Fprintf(t, "%s\t%s\t%s\t%.19s\t%s\n", d.Namespace, d.Name, d.Origin, d.Digest, d.Problem)
+		fmt.Fprintf(t, "%s\t%s\t%s\t%.19s\n", d.Namespace, d.Name, d.Origin, d.Digest)
 	}
 	return t.Flush()
 }

@@ -31,7 +31,7 @@ func (a *API) listDefinitions(w http.ResponseWriter, r *http.Request) {
 		fail(w, err)
 		return
 	}
-	items, problems := []listedDefinition{}, a.problems()
+	items := []definitions.Definition{}
 	next := ""
 	for _, row := range rows {
 		var d definitions.Definition
@@ -40,7 +40,7 @@ func (a *API) listDefinitions(w http.ResponseWriter, r *http.Request) {
 			return
 		}
 		d.Object, d.Sealed, d.Seq = nil, nil, row.Seq
-		items = append(items, listedDefinition{d, problems[d.Key()]})
+		items = append(items, d)
 	}
 	if len(rows) == q.Limit {
 		next = cursor(rows[len(rows)-1])
@@ -57,22 +57,7 @@ func (a *API) getDefinition(w http.ResponseWriter, r *http.Request) {
 		fail(w, missing(err, "tiphys get "+r.PathValue("kind")+" shows those that there are", "%s %s in namespace %s", r.PathValue("kind"), r.PathValue("name"), r.PathValue("namespace")))
 		return
 	}
-	reply(w, listedDefinition{d, a.problems()[d.Key()]})
-}
-
-// listedDefinition is a definition with what is wrong with it; an earlier version of it may go on instead.
-type listedDefinition struct {
-	definitions.Definition
-	Problem string `json:"problem,omitempty"`
-}
-
-// problems is what is wrong with definitions, by their keys.
-func (a *API) problems() map[string]string {
-	out := map[string]string{}
-	for _, c := range a.Events.Conditions() {
-		out[c.Definition] = c.Problem
-	}
-	return out
+	reply(w, d)
 }
 
 // masked replaces every value of a Secret.
