@@ -90,6 +90,8 @@ func newWhy(std IO) *cobra.Command {
 			Decisions []event.Decision  `json:"decisions"`
 			Unheard   []event.Decision  `json:"unheard"`
 			Firings   []event.FiringRow `json:"firings"`
+			// Conditions are what is wrong with the definitions of sources and sensors now.
+			Conditions []struct{ Definition, Problem, Digest string } `json:"conditions"`
 		}
 		if err := json.Unmarshal(raw, &out); err != nil {
 			return fmt.Errorf("read answer: %w", err)
@@ -100,6 +102,13 @@ func newWhy(std IO) *cobra.Command {
 		}
 		for _, f := range out.Firings {
 			fmt.Fprintf(std.Out, "  firing %s %s: %s%s\n", f.Sensor, f.Trigger, f.Result, f.Error)
+		}
+		for _, w := range out.Conditions {
+			goes := "nothing of it counts"
+			if w.Digest != "" {
+				goes = fmt.Sprintf("an earlier version counts, %.19s", w.Digest)
+			}
+			fmt.Fprintf(std.Out, "  now %s cannot be used, and %s: %s\n", w.Definition, goes, w.Problem)
 		}
 		return nil
 	}
@@ -309,9 +318,9 @@ func newCron(std IO) *cobra.Command {
 	c.RunE = func(c *cobra.Command, _ []string) error {
 		var out items[struct {
 			Namespace, Name, Timezone, Outcome, Reason, Run, Problem string
-			Schedules                                       []string
-			Suspended                                       bool
-			LastScheduled, Next                             *time.Time
+			Schedules                                                []string
+			Suspended                                                bool
+			LastScheduled, Next                                      *time.Time
 		}]
 		if err := server().call(c.Context(), http.MethodGet, "/api/v1/cron", nil, &out); err != nil {
 			return err

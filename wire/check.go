@@ -6,7 +6,6 @@ import (
 	"github.com/tiphys/tiphys/executor/local"
 
 	"github.com/tiphys/tiphys/event/sensor"
-	"github.com/tiphys/tiphys/event/source"
 	"github.com/tiphys/tiphys/manifest"
 	"github.com/tiphys/tiphys/workflow"
 	"github.com/tiphys/tiphys/workflow/validate"
@@ -33,7 +32,11 @@ func check(o manifest.Object) []manifest.Diagnostic {
 	diags = append(diags, decoded...)
 	switch o.Kind {
 	case "EventSource":
-		diags = append(diags, source.Check(o)...)
+		kinds, err := SourceKinds()
+		if err != nil {
+			return refuse(o, err.Error(), "")
+		}
+		diags = append(diags, kinds.Check(o)...)
 	case "Sensor":
 		diags = append(diags, sensor.CheckDefinition(o)...)
 	}

@@ -210,8 +210,12 @@ func (s *Server) gitIdentity(r *http.Request) (string, bool, bool, error) {
 }
 
 func (s *Server) openEvents(context.Context) error {
+	kinds, err := SourceKinds()
+	if err != nil {
+		return err
+	}
 	s.events = events.New(events.Options{
-		Ledger: s.machine.Ledger, Runs: s.machine.Runs, Definitions: s.defs, Secret: s.machine.Runs.Secret,
+		Ledger: s.machine.Ledger, Runs: s.machine.Runs, Definitions: s.defs, Sources: kinds, Secrets: s.machine.Runs,
 		File: s.repos.File, Program: s.programs(), Now: s.o.Now, Log: s.o.Log, Fault: at("events", s.o.Fault),
 	})
 	s.crons = crons.New(crons.Options{Ledger: s.machine.Ledger, Runs: s.machine.Runs, Definitions: s.defs, Now: s.o.Now, Log: s.o.Log})
@@ -281,7 +285,7 @@ const (
 func (s *Server) loops() *control.Group {
 	services := []control.Service{
 		disk{s},
-		eventsService{s.events},
+		s.events,
 		control.Loop("runs", s.machine.Runs.Run),
 		control.Loop("schedules", s.crons.Run),
 		control.Loop("applications", s.apps.Run),
@@ -293,13 +297,6 @@ func (s *Server) loops() *control.Group {
 	}
 	return control.NewGroup(control.GroupOptions{Now: s.o.Now, Log: s.o.Log}, services...)
 }
-
-// eventsService lets whoever delivers as soon as the port answers find the event sources that were there before.
-type eventsService struct{ *events.Controller }
-
-func (eventsService) Name() string                      { return "events" }
-func (e eventsService) Start(ctx context.Context) error { return e.Reload(ctx) }
-func (eventsService) Health() control.Health            { return control.Health{} }
 
 // Serve serves until ctx ends. Steps and applications go on after it.
 func (s *Server) Serve(ctx context.Context) error {

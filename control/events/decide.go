@@ -2,54 +2,60 @@ package events
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
+	"strings"
 	"time"
 
+	"github.com/tiphys/tiphys/control/definitions"
 	"github.com/tiphys/tiphys/event"
 	"github.com/tiphys/tiphys/event/sensor"
 	"github.com/tiphys/tiphys/ledger"
 )
 
+// workDecide is the name under which Health shows that deciding does not succeed.
+const workDecide = "decide on events"
+
 // decideBatch is how many entries are decided on between two commits.
 const decideBatch = 128
 
-// pause is how long the loop waits after a failure.
-const pause = time.Second
-
-// decideAll goes through the events in the order of the ledger, from the last one that was decided on. Only this
-// loop changes the sensors' states.
+// decideAll goes through the events in the order of the ledger, from the last one that was decided on. Only this loop has the sensors'
+// states changed. What fails is tried again, with growing waits, and shown by Health.
 func (c *Controller) decideAll(ctx context.Context) error {
-	after, err := c.cursor(ctx)
-	if err != nil {
-		return err
+	var rest time.Duration
+	for ctx.Err() == nil {
+		after, err := c.cursor(ctx)
+		if err == nil {
+			var next int64
+			if next, err = c.decideFrom(ctx, after); next > after {
+				rest = 0
+			}
+		}
+		if ctx.Err() != nil {
+			break
+		}
+		rest = c.pause(ctx, workDecide, err, rest)
 	}
+	return nil
+}
+
+// decideFrom decides on the events behind one until ctx ends or something fails, and gives the last that it went past.
+func (c *Controller) decideFrom(ctx context.Context, after int64) (int64, error) {
 	for ctx.Err() == nil {
 		changed := c.o.Ledger.Changed()
 		next, err := c.decideSome(ctx, after)
-		if err != nil && ctx.Err() == nil {
-			c.o.Log.Error("decide on events", "after", after, "error", err)
-			wait(ctx, nil, pause)
-			continue
+		if err != nil {
+			return after, err
 		}
+		c.health.fine(workDecide)
 		if next > after {
 			after = next
 			continue
 		}
 		wait(ctx, changed, time.Minute)
 	}
-	return nil
-}
-
-func wait(ctx context.Context, changed <-chan struct{}, d time.Duration) {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-ctx.Done():
-	case <-changed:
-	case <-t.C:
-	}
+	return after, nil
 }
 
 // cursor is the last event that was decided on.
@@ -69,40 +75,88 @@ type outcome struct {
 	event   event.Event
 	decided event.Decided
 	firings []sensor.Firing
+	// broken says that no sensor can be asked.
+	broken bool
 }
 
+// decideSome takes the next entries: events up to the next change of a definition, which is decided on by what was declared before it,
+// or such changes. It gives the last entry that was taken.
 func (c *Controller) decideSome(ctx context.Context, after int64) (int64, error) {
 	es, err := c.o.Ledger.Entries(ctx, ledger.EntryQuery{
-		After: after, Kinds: []string{event.KindReceived, "definition.set", "definition.deleted"}, Limit: decideBatch, Bare: true,
+		After: after, Kinds: []string{event.KindReceived, "definition.set", definitions.KindDeleted}, Limit: decideBatch, Bare: true,
 	})
 	if err != nil || len(es) == 0 {
 		return after, err
 	}
+	n := slices.IndexFunc(es, func(e ledger.Entry) bool { return e.Kind != event.KindReceived })
+	if n == 0 {
+		return es[0].Seq, c.roster.changed(ctx, es[0])
+	}
+	if n > 0 {
+		es = es[:n]
+	}
 	var outs []outcome
-	states := map[string]map[string]sensor.State{}
 	for _, entry := range es {
-		if entry.Kind != event.KindReceived {
-			// Sources and sensors changed: what came before was decided by the old ones.
-			if err := c.Reload(ctx); err != nil {
-				return after, err
+		e, err := c.eventOf(ctx, entry)
+		switch {
+		case errors.Is(err, ledger.ErrNotFound): // erased before anybody decided on it
+		case errors.Is(err, errEvent):
+			outs = append(outs, broken(entry, err))
+		case err != nil:
+			return after, err
+		default:
+			outs = append(outs, outcome{event: e, decided: event.Decided{EventID: e.ID}})
+		}
+	}
+	if err := c.decide(ctx, outs); err != nil {
+		return after, err
+	}
+	return es[len(es)-1].Seq, nil
+}
+
+// broken is the outcome of an event that cannot be read though the ledger can: no sensor decides on it, and the others follow.
+func broken(entry ledger.Entry, err error) outcome {
+	parts := append(strings.SplitN(strings.TrimPrefix(entry.Subject, "event/"), "/", 3), "", "")
+	e := event.Event{ID: fmt.Sprintf("entry-%d", entry.Seq), Namespace: parts[0], Source: parts[1], Subject: parts[2], Seq: entry.Seq}
+	return outcome{event: e, broken: true, decided: event.Decided{
+		EventID: e.ID, Decisions: []event.Decision{{EventSeq: entry.Seq, Outcome: "error", Reason: err.Error()}},
+	}}
+}
+
+// decide has the sensors decide on events, records that as one, and then hands out what they fire.
+func (c *Controller) decide(ctx context.Context, outs []outcome) (err error) {
+	if len(outs) == 0 {
+		return nil
+	}
+	verdict := newVerdict()
+	defer func() { verdict.give(err) }()
+	sensors := c.roster.sensors()
+	docs := make([]*sensor.Document, len(outs))
+	for _, s := range sensors {
+		t := &thought{sensor: s, verdict: verdict, answered: make(chan struct{})}
+		for i := range outs {
+			e := outs[i].event
+			if !outs[i].broken && s.Listens(e.Namespace, e.Source, e.Subject) {
+				if docs[i] == nil {
+					docs[i] = sensor.ReadRecorded(e)
+				}
+				t.add(&outs[i], docs[i])
 			}
+		}
+		if len(t.outs) == 0 {
 			continue
 		}
-		e, err := c.eventOf(ctx, entry)
-		if errors.Is(err, ledger.ErrNotFound) {
-			continue // erased before anybody decided on it
+		if err := c.minds.decide(ctx, t); err != nil {
+			return err
 		}
-		if err != nil {
-			return after, err
+	}
+	for i := range outs {
+		if len(outs[i].decided.Decisions) == 0 {
+			outs[i].decided.Decisions = []event.Decision{unheard(outs[i].event, len(sensors))}
 		}
-		out, err := c.decideOne(ctx, e, states)
-		if err != nil {
-			return after, err
-		}
-		outs = append(outs, out)
 	}
 	if err := c.writeOutcomes(ctx, outs); err != nil {
-		return after, err
+		return err
 	}
 	for _, o := range outs {
 		for _, f := range o.firings {
@@ -111,7 +165,14 @@ func (c *Controller) decideSome(ctx context.Context, after int64) (int64, error)
 			}
 		}
 	}
-	return es[len(es)-1].Seq, nil
+	return nil
+}
+
+func unheard(e event.Event, sensors int) event.Decision {
+	return event.Decision{
+		EventSeq: e.Seq, Outcome: "no-dependency",
+		Reason: fmt.Sprintf("none of the %d sensors listens to %s/%s in namespace %s", sensors, e.Source, e.Subject, e.Namespace),
+	}
 }
 
 // eventOf is the event of an entry that was read without its body.
@@ -128,78 +189,6 @@ func (c *Controller) hand(f sensor.Firing) {
 	case c.work <- f:
 	default:
 	}
-}
-
-func (c *Controller) decideOne(ctx context.Context, e event.Event, cache map[string]map[string]sensor.State) (outcome, error) {
-	out := outcome{event: e, decided: event.Decided{EventID: e.ID}}
-	doc := sensor.ReadRecorded(e)
-	c.mu.RLock()
-	sensors := c.sensors
-	c.mu.RUnlock()
-	for _, s := range sensors {
-		if !s.Listens(e.Namespace, e.Source, e.Subject) {
-			continue
-		}
-		states, ok := cache[s.Key]
-		if !ok {
-			var err error
-			if states, err = c.states(ctx, s.Key); err != nil {
-				return out, err
-			}
-			cache[s.Key] = states
-		}
-		earlier, err := c.earlier(ctx, s.Needs(states, e))
-		if err != nil {
-			return out, err
-		}
-		r := s.Decide(states, doc, earlier, e.Time)
-		for name, st := range r.States {
-			states[name] = st
-			out.decided.States = append(out.decided.States, event.StateRow{Sensor: s.Key, Trigger: name, Digest: s.Digest, TriggerState: st})
-		}
-		out.decided.Decisions = append(out.decided.Decisions, r.Decisions...)
-		out.firings = append(out.firings, r.Firings...)
-	}
-	if len(out.decided.Decisions) == 0 {
-		out.decided.Decisions = []event.Decision{{
-			EventSeq: e.Seq, Outcome: "no-dependency",
-			Reason: fmt.Sprintf("none of the %d sensors listens to %s/%s in namespace %s", len(sensors), e.Source, e.Subject, e.Namespace),
-		}}
-	}
-	return out, nil
-}
-
-// states reads what a sensor's triggers remember.
-func (c *Controller) states(ctx context.Context, key string) (map[string]sensor.State, error) {
-	rows, err := c.o.Ledger.List(ctx, ledger.Query{Table: event.TableSensorState, Owner: key, Limit: 1000})
-	if err != nil {
-		return nil, fmt.Errorf("read state of sensor %s: %w", key, err)
-	}
-	states := map[string]sensor.State{}
-	for _, row := range rows {
-		var sr event.StateRow
-		if err := json.Unmarshal(row.Body, &sr); err != nil {
-			return nil, fmt.Errorf("decode state of sensor %s: %w", key, err)
-		}
-		states[sr.Trigger] = sr.TriggerState
-	}
-	return states, nil
-}
-
-// earlier reads the events that a condition has waited with.
-func (c *Controller) earlier(ctx context.Context, seqs []int64) (map[int64]event.Event, error) {
-	out := map[int64]event.Event{}
-	for _, seq := range seqs {
-		e, err := c.bySeq(ctx, seq)
-		if errors.Is(err, ledger.ErrNotFound) {
-			continue
-		}
-		if err != nil {
-			return nil, err
-		}
-		out[seq] = e
-	}
-	return out, nil
 }
 
 func (c *Controller) writeOutcomes(ctx context.Context, outs []outcome) error {

@@ -21,6 +21,9 @@ import (
 	"github.com/tiphys/tiphys/control/events"
 	"github.com/tiphys/tiphys/control/runs"
 	"github.com/tiphys/tiphys/event"
+	"github.com/tiphys/tiphys/event/source"
+	"github.com/tiphys/tiphys/event/source/calendar"
+	"github.com/tiphys/tiphys/event/source/hook"
 	"github.com/tiphys/tiphys/ledger"
 	"github.com/tiphys/tiphys/ledger/sqlite"
 	"github.com/tiphys/tiphys/manifest"
@@ -105,9 +108,13 @@ func (h *house) apply(text string) {
 func (h *house) open() {
 	h.Helper()
 	r := runs.New(runs.Options{Ledger: h.ledger, Executors: executor.NewRegistry(scripted.New(scripted.Options{}).Named()), Objects: h.defs})
-	h.room = events.New(events.Options{Ledger: h.ledger, Definitions: h.defs, Runs: r, Secret: r.Secret, Now: time.Now,
+	kinds, err := source.NewKinds(append(hook.Kinds(), calendar.Kind{})...)
+	if err != nil {
+		h.Fatal(err)
+	}
+	h.room = events.New(events.Options{Ledger: h.ledger, Definitions: h.defs, Runs: r, Sources: kinds, Secrets: r, Now: time.Now,
 		Log: slog.New(slog.DiscardHandler)})
-	if err := h.room.Reload(h.Context()); err != nil {
+	if err := h.room.Start(h.Context()); err != nil {
 		h.Fatal(err)
 	}
 }

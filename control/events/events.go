@@ -15,6 +15,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/tiphys/tiphys/control"
 	"github.com/tiphys/tiphys/control/definitions"
 	"github.com/tiphys/tiphys/control/runs"
 	"github.com/tiphys/tiphys/event"
@@ -26,13 +27,14 @@ import (
 	"github.com/tiphys/tiphys/server/gate"
 )
 
-// Options of a Controller; all but Fault are required.
+// Options of a Controller; all but Program and Fault are required.
 type Options struct {
 	Ledger      ledger.Ledger
 	Runs        *runs.Controller
 	Definitions *definitions.Store
-	// Secret gives one key of a Secret.
-	Secret source.Lookup
+	// Sources are the kinds of event sources that there are.
+	Sources source.Kinds
+	Secrets source.Secrets
 	// Program evaluates a program of a repository at a revision, for triggers with a Git source; what is wrong with the program is
 	// a [pipeline.Error].
 	Program func(ctx context.Context, url, revision, path string, input map[string]any) ([]byte, error)
@@ -46,101 +48,77 @@ type Options struct {
 
 // Controller is the event room at work. Methods are safe for concurrent use.
 type Controller struct {
-	o     Options
-	rates rates
-
-	mu        sync.RWMutex
-	sensors   []*sensor.Sensor
-	receivers map[string]*source.Receiver // by path
-	calendars []*source.Calendar
-	reloaded  chan struct{} // closed when the calendars have changed
+	o       Options
+	rates   rates
+	sources *sources
+	roster  *roster
+	minds   *minds
+	health  health
+	clock   source.Clock
 
 	work chan sensor.Firing
+	// firing has the keys of the firings that are being carried out: the lease of one that takes long may end.
+	firing sync.Map
 	// fresh are events that were recorded a moment ago: the sensors need not read them again.
 	fresh fresh
 }
 
-// New returns a controller; nothing happens until Run.
+// New returns a controller; nothing happens until Start.
 func New(o Options) *Controller {
 	if o.Fault == nil {
 		o.Fault = func(string) {}
 	}
-	return &Controller{
-		o: o, receivers: map[string]*source.Receiver{}, reloaded: make(chan struct{}),
-		work: make(chan sensor.Firing, 4096), rates: newRates(),
+	c := &Controller{o: o, work: make(chan sensor.Firing, 4096), rates: newRates(), minds: newMinds(o.Ledger), clock: clock{o.Now}}
+	c.sources = newSources(o.Sources, source.Tools{Sink: c, Secrets: o.Secrets, History: c, Clock: c.clock, NewID: c.newID}, o.Log)
+	c.roster = &roster{
+		store: o.Definitions, sources: c.sources, warn: c.complain,
+		byKey: map[string]*sensor.Sensor{}, conditions: map[string]Condition{},
 	}
+	return c
 }
+
+var _ control.Service = (*Controller)(nil)
+
+// Name implements control.Service.
+func (c *Controller) Name() string { return "events" }
+
+// Health implements control.Service: it is failing while events cannot be decided on or firings not be recorded, and waits while a source
+// fails.
+func (c *Controller) Health() control.Health {
+	if reason, since := c.health.worst(); reason != "" {
+		return control.Health{State: control.Failing, Reason: reason, Since: since}
+	}
+	failing := 0
+	for _, s := range c.sources.states() {
+		if s.State == "failing" {
+			failing++
+		}
+	}
+	if failing > 0 {
+		return control.Health{State: control.Waiting, Reason: fmt.Sprintf("%d event sources fail and are tried again", failing)}
+	}
+	return control.Health{}
+}
+
+// Start implements control.Service. It takes sources and sensors from the definitions: from then on what is delivered is received. What is wrong with a definition
+// is its own condition; an error is the ledger's.
+func (c *Controller) Start(ctx context.Context) error { return c.roster.load(ctx) }
 
 // hands is how many firings are carried out at a time.
 const hands = 8
 
-// Run decides and fires until ctx ends.
+// Run implements control.Service: it receives, decides and fires until ctx ends.
 func (c *Controller) Run(ctx context.Context) error {
-	if err := c.Reload(ctx); err != nil {
-		return err
-	}
 	var wg sync.WaitGroup
 	for range hands {
 		wg.Go(func() { c.fireAll(ctx) })
 	}
 	wg.Go(func() { c.leftovers(ctx) })
-	wg.Go(func() { c.tick(ctx) })
+	c.sources.start(ctx)
 	err := c.decideAll(ctx)
+	c.sources.stop()
 	wg.Wait()
 	return err
-}
-
-// Reload takes sources and sensors from the definitions.
-func (c *Controller) Reload(ctx context.Context) error {
-	sensors, err := c.loadSensors(ctx)
-	if err != nil {
-		return err
-	}
-	defs, err := c.o.Definitions.List(ctx, "EventSource", "")
-	if err != nil {
-		return fmt.Errorf("load event sources: %w", err)
-	}
-	receivers := map[string]*source.Receiver{}
-	var calendars []*source.Calendar
-	for _, d := range defs {
-		var es manifest.EventSource
-		if err := json.Unmarshal(d.Object, &es); err != nil {
-			return fmt.Errorf("decode EventSource %s/%s: %w", d.Namespace, d.Name, err)
-		}
-		r, diags := source.New(&es, c.o.Secret, source.Options{Now: c.o.Now, NewID: c.newID})
-		cals, more := source.NewCalendars(&es)
-		c.complain(d, append(diags, more...))
-		for _, route := range r.Routes() {
-			receivers[route.Path] = r
-		}
-		calendars = append(calendars, cals...)
-	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.sensors, c.receivers, c.calendars = sensors, receivers, calendars
-	close(c.reloaded)
-	c.reloaded = make(chan struct{})
-	return nil
-}
-
-func (c *Controller) loadSensors(ctx context.Context) ([]*sensor.Sensor, error) {
-	defs, err := c.o.Definitions.List(ctx, "Sensor", "")
-	if err != nil {
-		return nil, fmt.Errorf("load sensors: %w", err)
-	}
-	var sensors []*sensor.Sensor
-	for _, d := range defs {
-		var def manifest.Sensor
-		if err := json.Unmarshal(d.Object, &def); err != nil {
-			return nil, fmt.Errorf("decode Sensor %s/%s: %w", d.Namespace, d.Name, err)
-		}
-		s, diags := sensor.New(&def, d.Digest)
-		c.complain(d, diags)
-		if s != nil {
-			sensors = append(sensors, s)
-		}
-	}
-	return sensors, nil
 }
 
 func (c *Controller) complain(d definitions.Definition, diags []manifest.Diagnostic) {
@@ -154,42 +132,51 @@ func (c *Controller) complain(d definitions.Definition, diags []manifest.Diagnos
 
 // ServeHTTP receives a delivery. It answers after the event is in the ledger.
 func (c *Controller) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	c.mu.RLock()
-	rec := c.receivers[r.URL.Path]
-	c.mu.RUnlock()
-	if rec == nil {
+	to := c.sources.at(r.URL.Path)
+	if to == nil {
 		gate.Fail(w, failure.NotFoundf("no event source receives at %s", r.URL.Path))
 		return
 	}
-	e, refusal := rec.Receive(r.Context(), r)
-	if refusal != nil {
-		c.refused(w, r, refusal)
-		return
-	}
-	seq, id, err := c.Record(r.Context(), e, 0)
-	if err != nil {
-		c.o.Log.Error("record event", "path", r.URL.Path, "error", err)
-		text := "the event could not be recorded; send it again"
-		if errors.Is(err, ledger.ErrNoSpace) {
-			text = "the event could not be recorded, because this server's disk is full; send it again when there is room"
-		}
-		gate.Fail(w, failure.New(failure.RetryAfter, text))
-		return
-	}
-	w.Header().Set("Content-Type", "application/json")
-	fmt.Fprintf(w, "{\"message\":\"success\",\"id\":%q,\"seq\":%d}\n", id, seq)
-}
-
-func (c *Controller) refused(w http.ResponseWriter, r *http.Request, refusal *source.Refusal) {
-	if refusal.Close {
+	answer := to.Receive(r.Context(), r)
+	if answer.Close {
 		w.Header().Set("Connection", "close")
 	}
-	if refusal.Dropped {
+	switch {
+	case answer.Dropped:
 		fmt.Fprintln(w, `{"message":"success","dropped":true}`)
-		return
+	case answer.Status == http.StatusOK:
+		w.Header().Set("Content-Type", "application/json")
+		fmt.Fprintf(w, "{\"message\":\"success\",\"id\":%q,\"seq\":%d}\n", answer.ID, answer.Seq)
+	default:
+		log := c.o.Log.With("path", r.URL.Path, "status", answer.Status)
+		if answer.Err != nil {
+			log = log.With("error", answer.Err)
+		}
+		log.Warn("delivery refused", "reason", answer.Reason)
+		gate.FailWith(w, answer.Status, errors.New(answer.Reason))
 	}
-	c.o.Log.Warn("delivery refused", "path", r.URL.Path, "status", refusal.Status, "reason", refusal.Reason)
-	gate.FailWith(w, refusal.Status, refusal)
+}
+
+// Deliver implements source.Sink.
+func (c *Controller) Deliver(ctx context.Context, e event.Event) (source.Receipt, error) {
+	seq, id, err := c.Record(ctx, e, 0)
+	return source.Receipt{Seq: seq, ID: id}, err
+}
+
+// Last implements source.History. Of an event whose body was erased only the time is known.
+func (c *Controller) Last(ctx context.Context, namespace, name, subject string) (event.Event, error) {
+	of := event.Subject(event.Event{Namespace: namespace, Source: name, Subject: subject})
+	entries, err := c.o.Ledger.Entries(ctx, ledger.EntryQuery{Subject: of, Kinds: []string{event.KindReceived}, Newest: true, Limit: 1})
+	if err != nil {
+		return event.Event{}, fmt.Errorf("find the last of %s: %w", of, err)
+	}
+	if len(entries) == 0 {
+		return event.Event{}, fmt.Errorf("find the last of %s: %w", of, ledger.ErrNotFound)
+	}
+	if entries[0].Pruned {
+		return event.Event{Time: entries[0].Time}, nil
+	}
+	return event.FromEntry(entries[0])
 }
 
 // Record writes an event. A delivery that was recorded before gives the first one's sequence and id.
@@ -249,51 +236,23 @@ func (c *Controller) Event(ctx context.Context, id string) (event.Event, error) 
 }
 
 func (c *Controller) bySeq(ctx context.Context, seq int64) (event.Event, error) {
-	entry, err := c.o.Ledger.Entry(ctx, seq)
+	return bySeq(ctx, c.o.Ledger, seq)
+}
+
+func bySeq(ctx context.Context, l ledger.Reader, seq int64) (event.Event, error) {
+	entry, err := l.Entry(ctx, seq)
 	if err != nil {
 		return event.Event{}, err
 	}
-	return event.FromEntry(entry)
+	e, err := event.FromEntry(entry)
+	if err != nil && !errors.Is(err, ledger.ErrNotFound) {
+		err = fmt.Errorf("%w: %w", errEvent, err)
+	}
+	return e, err
 }
 
-// DryRun tells what the sensors would decide on a recorded event now, without recording anything.
-func (c *Controller) DryRun(ctx context.Context, id string) ([]event.Decision, error) {
-	e, err := c.Event(ctx, id)
-	if err != nil {
-		return nil, err
-	}
-	c.mu.RLock()
-	sensors := c.sensors
-	c.mu.RUnlock()
-	doc := sensor.Read(e)
-	var out []event.Decision
-	for _, s := range sensors {
-		states, err := c.states(ctx, s.Key)
-		if err != nil {
-			return nil, err
-		}
-		earlier, err := c.earlier(ctx, s.Needs(states, e))
-		if err != nil {
-			return nil, err
-		}
-		out = append(out, s.Decide(states, doc, earlier, c.o.Now()).Decisions...)
-	}
-	return out, nil
-}
-
-// Unheard are the decisions of the sensors that do not listen to an event; they are not recorded.
-func (c *Controller) Unheard(e event.Event) []event.Decision {
-	c.mu.RLock()
-	defer c.mu.RUnlock()
-	doc := sensor.Read(e)
-	var out []event.Decision
-	for _, s := range c.sensors {
-		if !s.Listens(e.Namespace, e.Source, e.Subject) {
-			out = append(out, s.Decide(nil, doc, nil, c.o.Now()).Decisions...)
-		}
-	}
-	return out
-}
+// errEvent is an event that cannot be read though the ledger can.
+var errEvent = errors.New("the event cannot be read")
 
 // newID makes an event's id: the time in milliseconds, so that ids made one after the other lie side by side in the ledger's
 // indexes, and ten bytes of chance.
@@ -302,27 +261,4 @@ func (c *Controller) newID() string {
 	binary.BigEndian.PutUint64(b[:8], uint64(c.o.Now().UnixMilli())<<16)
 	_, _ = rand.Read(b[6:]) // never fails (crypto/rand)
 	return hex.EncodeToString(b[:])
-}
-
-// Waiting tells where the condition of every sensor's trigger stands.
-func (c *Controller) Waiting(ctx context.Context) ([]SensorState, error) {
-	c.mu.RLock()
-	sensors := c.sensors
-	c.mu.RUnlock()
-	out := make([]SensorState, 0, len(sensors))
-	for _, s := range sensors {
-		states, err := c.states(ctx, s.Key)
-		if err != nil {
-			return nil, err
-		}
-		out = append(out, SensorState{Sensor: s.Key, Suspended: s.Suspended, Triggers: s.Triggers(states)})
-	}
-	return out, nil
-}
-
-// SensorState is where a sensor stands.
-type SensorState struct {
-	Sensor    string           `json:"sensor"`
-	Suspended bool             `json:"suspended,omitempty"`
-	Triggers  []sensor.Waiting `json:"triggers"`
 }

@@ -52,21 +52,26 @@ func (c *Controller) fireAll(ctx context.Context) {
 	}
 }
 
+// The names under which Health shows what does not succeed.
+const (
+	workClaim = "take up firings"
+	workFire  = "record firings"
+)
+
 // leftovers carries out firings that an earlier process left, that failed, that wait for their turn, or that found the
 // queue full.
 func (c *Controller) leftovers(ctx context.Context) {
+	var rest time.Duration
 	for ctx.Err() == nil {
 		works, err := c.o.Ledger.Outbox().Claim(ctx, queue, 32, lease)
-		if err != nil && ctx.Err() == nil {
-			c.o.Log.Error("claim firings", "error", err)
+		if err != nil {
+			rest = c.pause(ctx, workClaim, err, rest)
+			continue
 		}
+		rest = 0
+		c.health.fine(workClaim)
 		for _, w := range works {
-			var f sensor.Firing
-			if err := json.Unmarshal(w.Body, &f); err != nil {
-				c.o.Log.Error("decode firing", "key", w.Key, "error", err)
-				continue
-			}
-			c.fire(ctx, f)
+			c.leftover(ctx, w)
 		}
 		if len(works) > 0 {
 			continue
@@ -80,47 +85,89 @@ func (c *Controller) leftovers(ctx context.Context) {
 	}
 }
 
-// fire carries a firing out once and records how that went. A firing whose trigger has fired as often as it may is put
-// off: nobody waits for its turn.
+// pause shows what fails, and waits longer than the last time. It returns how long that was.
+func (c *Controller) pause(ctx context.Context, what string, err error, last time.Duration) time.Duration {
+	rest := min(max(2*last, firstRest), longestRest)
+	if ctx.Err() == nil && c.health.fails(what, err, c.o.Now()) {
+		c.o.Log.Error("the events room fails and tries again", "to", what, "after", rest, "error", err)
+	}
+	_ = c.clock.Wait(ctx, c.clock.Now().Add(rest)) // the caller looks at the context
+	return rest
+}
+
+// leftover carries out one item of the outbox. One that nobody can read is a dead letter at once: nothing mends it.
+func (c *Controller) leftover(ctx context.Context, w ledger.Work) {
+	var f sensor.Firing
+	if err := json.Unmarshal(w.Body, &f); err != nil || f.Template == nil {
+		f = sensor.Firing{Key: w.Key, Problem: fmt.Sprintf("the firing cannot be read: %v", errOr(err, "it has no template"))}
+	}
+	c.fire(ctx, f)
+}
+
+// fire carries a firing out once and records how that went. One that is being carried out already is left to who does it; one that could
+// not be recorded is handed out again by the outbox.
 func (c *Controller) fire(ctx context.Context, f sensor.Firing) {
+	if _, busy := c.firing.LoadOrStore(f.Key, true); busy {
+		return
+	}
+	defer c.firing.Delete(f.Key)
+	err := c.attempt(ctx, f)
+	switch {
+	case ctx.Err() != nil:
+	case err == nil:
+		c.health.fine(workFire)
+	case c.health.fails(workFire, err, c.o.Now()):
+		c.o.Log.Error("a firing could not be recorded and is carried out again later", "firing", f.Key, "error", err)
+	}
+}
+
+// attempt is one attempt of a firing. A firing whose trigger has fired as often as it may is put off: nobody waits for its turn.
+func (c *Controller) attempt(ctx context.Context, f sensor.Firing) error {
 	row, err := c.o.Ledger.Row(ctx, event.TableFiring, f.Key)
-	if err != nil || row.State != "pending" {
-		return // settled by another hand
+	if errors.Is(err, ledger.ErrNotFound) || err == nil && row.State != "pending" {
+		return c.write(ctx, func(tx ledger.Tx) error { return tx.Cancel(queue, f.Key) }) // settled by another hand
+	}
+	if err != nil {
+		return fmt.Errorf("read firing %s: %w", f.Key, err)
 	}
 	var before event.FiringRow
 	if err := json.Unmarshal(row.Body, &before); err != nil {
-		c.o.Log.Error("decode row of firing", "firing", f.Key, "error", err)
-		return
+		return fmt.Errorf("read firing %s: %w", f.Key, err)
 	}
 	attempt := before.Attempts + 1
 	if attempt == 1 { // what is tried again had its turn
 		if at := c.rates.turn(f, c.o.Now()); at.After(c.o.Now()) {
-			c.write(ctx, f.Key, func(tx ledger.Tx) error { return enqueue(tx, f, at, row.Seq) })
-			return
+			return c.write(ctx, func(tx ledger.Tx) error { return enqueue(tx, f, at, row.Seq) })
 		}
 	}
-	result, err := c.carryOut(ctx, f, row.Seq)
-	if ctx.Err() != nil {
-		return
-	}
-	c.o.Fault("fired")
-	settled := event.Settled{Key: f.Key, Attempt: attempt, Result: result}
+	settled := event.Settled{Key: f.Key, Attempt: attempt}
 	kind := event.KindDone
 	var again time.Duration
+	settled.Result, err = c.carryOut(ctx, f, row.Seq)
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	c.o.Fault("fired")
 	if err != nil {
 		kind, settled.Error = event.KindFailed, err.Error()
 		again, settled.Dead = nextTry(f, attempt, err, rand.Float64()) //nolint:gosec // a wait is no secret
-		c.o.Log.Error("firing failed", "firing", f.Key, "attempt", attempt, "dead", settled.Dead, "error", err)
+		c.o.Log.Warn("firing failed", "firing", f.Key, "attempt", attempt, "dead", settled.Dead, "reason", err)
 	}
+	return c.settle(ctx, f, before, row.Seq, kind, settled, again)
+}
+
+// settle records how an attempt went.
+func (c *Controller) settle(ctx context.Context, f sensor.Firing, before event.FiringRow, seq int64, kind string, settled event.Settled, again time.Duration) error {
+	by := before.Sensor
 	var letter *sensor.Firing
-	c.write(ctx, f.Key, func(tx ledger.Tx) error {
+	err := c.write(ctx, func(tx ledger.Tx) error {
 		letter = nil
-		rec, err := tx.Append(ledger.Draft{Actor: "sensor:" + f.Sensor, Kind: kind, Subject: "firing/" + f.Key, Cause: row.Seq, Body: settled})
+		rec, err := tx.Append(ledger.Draft{Actor: "sensor:" + by, Kind: kind, Subject: "firing/" + f.Key, Cause: seq, Body: settled})
 		switch {
 		case err != nil:
 			return err
 		case kind == event.KindFailed && !settled.Dead:
-			return enqueue(tx, f, tx.Now().Add(again), row.Seq)
+			return enqueue(tx, f, tx.Now().Add(again), seq)
 		case settled.Dead:
 			if letter, err = deadLetter(tx, f, before.EventID, rec.Seq, lease); err != nil {
 				return err
@@ -128,14 +175,27 @@ func (c *Controller) fire(ctx context.Context, f sensor.Firing) {
 		}
 		return tx.Cancel(queue, f.Key)
 	})
-	if letter != nil {
+	if err == nil && letter != nil {
 		c.hand(*letter)
 	}
+	return err
 }
 
-func (c *Controller) write(ctx context.Context, key string, do func(ledger.Tx) error) {
-	if err := c.o.Ledger.Write(ctx, do); err != nil && ctx.Err() == nil {
-		c.o.Log.Error("record firing", "firing", key, "error", err)
+// maxWrites is how often a firing is tried to be recorded before the outbox hands it out again.
+const maxWrites = 6
+
+// write records what became of a firing. It tries for some time: to carry it out again is worse than to wait.
+func (c *Controller) write(ctx context.Context, do func(ledger.Tx) error) error {
+	rest := firstRest
+	for n := 1; ; n++ {
+		err := c.o.Ledger.Write(ctx, do)
+		if err == nil || n == maxWrites || ctx.Err() != nil {
+			return err
+		}
+		if err := c.clock.Wait(ctx, c.clock.Now().Add(rest)); err != nil {
+			return err
+		}
+		rest *= 2
 	}
 }
 
@@ -286,6 +346,9 @@ func (c *Controller) fired(ctx context.Context, key string, seq int64) (json.Raw
 }
 
 func (c *Controller) carryOut(ctx context.Context, f sensor.Firing, cause int64) (string, error) {
+	if f.Problem != "" {
+		return "", fmt.Errorf("%s: %w", f.Problem, errFinal)
+	}
 	t, limit := f.Template, lease/2
 	if t.HTTP != nil && t.HTTP.Timeout > 0 {
 		limit = min(time.Duration(t.HTTP.Timeout)*time.Second, sensor.MaxRequest)

@@ -47,15 +47,20 @@ func newRoom(t *testing.T, secrets map[string]string) *room {
 	t.Cleanup(func() { _ = l.Close() })
 	r.Controller = New(Options{
 		Ledger: l, Definitions: definitions.New(l, nil, nil), Now: clock, Log: slog.New(slog.DiscardHandler),
-		Secret: func(_ context.Context, namespace, name, key string) (secret.Value, error) {
-			v, ok := secrets[name+"/"+key]
-			if !ok || namespace != "ports" {
-				return secret.Value{}, fmt.Errorf("there is no %s in %s", key, name)
-			}
-			return secret.New(v), nil
-		},
+		Secrets: secretsOf(secrets),
 	})
 	return r
+}
+
+// secretsOf are the Secrets of namespace ports, by name/key.
+type secretsOf map[string]string
+
+func (s secretsOf) Secret(_ context.Context, namespace, name, key string) (secret.Value, error) {
+	v, ok := s[name+"/"+key]
+	if !ok || namespace != "ports" {
+		return secret.Value{}, fmt.Errorf("there is no %s in %s", key, name)
+	}
+	return secret.New(v), nil
 }
 
 // write records firings as a decision does.

@@ -151,7 +151,7 @@ func (c *Controller) secret(ctx context.Context, namespace string, from *corev1.
 	if from == nil {
 		return secret.Value{}, nil
 	}
-	v, err := c.o.Secret(ctx, namespace, from.Name, from.Key)
+	v, err := c.o.Secrets.Secret(ctx, namespace, from.Name, from.Key)
 	if err != nil {
 		return v, fmt.Errorf("read secret %s/%s key %s: %w", namespace, from.Name, from.Key, err)
 	}

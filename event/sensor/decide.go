@@ -194,3 +194,14 @@ func (s *Sensor) restore(saved map[string]Saved, now event.Event, earlier map[in
 	}
 	return events
 }
+
+// TryDecide is [Sensor.Decide] for who must go on whatever an event is made of: what a library cannot bear is an error of this sensor
+// and this event.
+func (s *Sensor) TryDecide(states map[string]State, doc *Document, earlier map[int64]event.Event, now time.Time) (r Result, err error) {
+	defer func() {
+		if fault := recover(); fault != nil {
+			r, err = Result{}, fmt.Errorf("decide on event %d: %v", doc.event.Seq, fault)
+		}
+	}()
+	return s.Decide(states, doc, earlier, now), nil
+}

@@ -29,6 +29,7 @@ func (a *API) roomRoutes() []gate.Route {
 		get("/api/v1/firings", a.listFirings),
 		post("/api/v1/firings/{key}/redrive", a.redrive),
 		get("/api/v1/sensors", a.sensors),
+		get("/api/v1/sources", a.sources),
 
 		get("/api/v1/apps", a.listApps),
 		get("/api/v1/apps/{namespace}/{name}", a.getApp),
@@ -116,7 +117,8 @@ func (a *API) getEvent(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	firings, _, err := a.firings(r.Context(), ledger.Query{Table: event.TableFiring, Owner: e.ID, Oldest: true, Limit: 1000})
-	answer(w, map[string]any{"event": e, "decisions": decided, "unheard": a.Events.Unheard(e), "firings": firings}, err)
+	answer(w, map[string]any{"event": e, "decisions": decided, "unheard": a.Events.Unheard(e), "firings": firings,
+		"conditions": a.Events.Conditions()}, err)
 }
 
 // outcomes is what the sensors made of an event, in short, and the entry that says it in full; nothing yet is no error.
@@ -217,6 +219,10 @@ func (a *API) redrive(w http.ResponseWriter, r *http.Request) {
 func (a *API) sensors(w http.ResponseWriter, r *http.Request) {
 	out, err := a.Events.Waiting(r.Context())
 	answer(w, map[string]any{"items": out}, err)
+}
+
+func (a *API) sources(w http.ResponseWriter, _ *http.Request) {
+	reply(w, map[string]any{"items": a.Events.Sources()})
 }
 
 func (a *API) listCrons(w http.ResponseWriter, r *http.Request) {

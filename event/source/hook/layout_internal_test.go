@@ -1,4 +1,4 @@
-package source
+package hook
 
 import (
 	"encoding/json"
