@@ -275,6 +275,23 @@ func (e *Executor) Stop(_ context.Context, id executor.ID, _ time.Duration) erro
 	return nil
 }
 
+// List gives the latest report of each pod that was started and is not acknowledged.
+func (e *Executor) List(context.Context) ([]executor.Report, error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	var out []executor.Report
+	for _, p := range e.pods {
+		switch {
+		case p.acknowledged:
+		case p.final != nil:
+			out = append(out, *p.final)
+		default:
+			out = append(out, executor.Report{ID: p.pod.ID, Phase: executor.Running, Host: "scripted", StartedAt: p.begin})
+		}
+	}
+	return out, nil
+}
+
 // Reports implements executor.Executor.
 func (e *Executor) Reports() <-chan executor.Report { return e.out }
 
