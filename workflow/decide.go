@@ -9,7 +9,7 @@ import (
 )
 
 // Decide takes a command, applies what follows from it to the state, and returns that as entries and effects. An
-// error other than [*InvalidError] and [*MissingError] means that the state must be loaded again.
+// error other than [*InvalidError], [*MissingError] and [*RefusedError] means that the state must be loaded again.
 func Decide(s *State, c Command) (Decision, error) {
 	m := c.command()
 	t := &turn{s: s, now: m.Now.UTC().Truncate(time.Microsecond), actor: m.Actor, chance: m.Seed}
@@ -31,10 +31,22 @@ func Decide(s *State, c Command) (Decision, error) {
 	if err == nil {
 		err = t.err
 	}
-	if err != nil {
-		return Decision{}, err
+	switch {
+	case err == nil:
+		return t.out, nil
+	case t.err == nil && len(t.out.Entries) == 0 && !submits(c):
+		return Decision{}, &RefusedError{err}
 	}
-	return t.out, nil
+	return Decision{}, err
+}
+
+// submits tells the first command, whose refusals have types of their own.
+func submits(c Command) bool {
+	switch c.(type) {
+	case Submit, *Submit:
+		return true
+	}
+	return false
 }
 
 // turn is one decision in the making.

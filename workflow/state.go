@@ -182,6 +182,28 @@ func (s *State) Attempts() []executor.ID {
 	return ids
 }
 
+// Want says whether a run still waits for an attempt at a pod.
+type Want string
+
+// What a run wants of an attempt: Wanted that it runs, Stopped that it ends, Over that nothing is heard of it any more.
+const (
+	Wanted  Want = "wanted"
+	Stopped Want = "stopped"
+	Over    Want = "over"
+)
+
+// Wants says what the run wants of an attempt. It is how a stop is remembered that came before the start.
+func (s *State) Wants(id string, attempt int) Want {
+	n := s.nodes[id]
+	switch {
+	case n == nil || n.pod == nil || n.pod.Attempt != attempt || n.Phase.Done() || s.run.Phase.Done():
+		return Over
+	case n.stopped != "":
+		return Stopped
+	}
+	return Wanted
+}
+
 // Workflow is the merged manifest that is run, as JSON.
 func (s *State) Workflow() json.RawMessage { return s.start.Workflow }
 

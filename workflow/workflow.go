@@ -297,6 +297,18 @@ func (e *InvalidError) Unwrap() []error {
 	return errs
 }
 
+// RefusedError says that a command was refused before it changed anything: the state is as it was.
+type RefusedError struct{ Reason error }
+
+// Error gives the reason.
+func (e *RefusedError) Error() string { return e.Reason.Error() }
+
+// FailureKind implements failure.Classified.
+func (e *RefusedError) FailureKind() failure.Kind { return failure.Conflict }
+
+// Unwrap gives the reason.
+func (e *RefusedError) Unwrap() error { return e.Reason }
+
 // MissingError says which objects a Submit needs.
 type MissingError struct{ Refs []Ref }
 

@@ -11,7 +11,9 @@ import (
 	"time"
 
 	"github.com/tiphys/tiphys/artifact"
+	"github.com/tiphys/tiphys/control/actor"
 	"github.com/tiphys/tiphys/executor"
+	"github.com/tiphys/tiphys/executor/admission"
 	"github.com/tiphys/tiphys/failure"
 	"github.com/tiphys/tiphys/ledger"
 	"github.com/tiphys/tiphys/manifest"
@@ -54,11 +56,13 @@ type Options struct {
 	Validate func(ctx context.Context, o manifest.Object, namespace string, lenient bool) []manifest.Diagnostic
 	// Defaults is merged under every workflow (Argo's workflowDefaults); may be nil.
 	Defaults json.RawMessage
-	Now      func() time.Time
+	// Places bounds how many pods are live; pods that find no place wait. nil is no bound.
+	Places *admission.Gate
+	Now    func() time.Time
 	// NewSeed feeds the engine's chance; nil uses the clock.
 	NewSeed func() int64
 	Log     *slog.Logger
-	// Orphan is given reports of pods that belong to no run in memory; nil drops them.
+	// Orphan is given reports of pods that belong to no run that goes on; nil acknowledges them.
 	Orphan func(ctx context.Context, rep executor.Report)
 	// Fault is called at named points in test builds.
 	Fault func(point string)
@@ -66,26 +70,39 @@ type Options struct {
 
 // Controller drives all runs of one ledger. Create it with New, start it with Run; methods are safe for
 // concurrent use.
+//
+// Each run has one owner, its actor in runs. What a decision asks of the world is done by others: pods has the starts, stops and
+// acknowledgements of each node in their order, asks the questions and requests, locks the one owner of mutexes and semaphores.
+// A run's actor never waits for these; they may wait for it.
 type Controller struct {
 	o Options
 
-	mu   sync.Mutex
-	live map[string]*live  // by run key
-	uids map[string]string // uid to run key
+	runs  *actor.System[string, *live, *message]
+	pods  *actor.System[nodeKey, struct{}, *errand]
+	asks  *actor.System[string, struct{}, *errand]
+	locks *actor.System[struct{}, *lockTable, lockWish]
 
-	pending chan func(context.Context)
-	ended   chan struct{}
+	mu sync.Mutex
+	// uids has the runs that have not ended: uid to key.
+	uids map[string]string
+	// starts are those that are under way, by the key of their effect.
+	starts map[string]*starting
+	// checked says that the attempts on record were compared with those of the executor.
+	checked bool
+
+	started chan struct{} // closed by Run: nothing is done before
+	stopped chan struct{} // closed when Run ends
 }
 
-// live is a run in memory: a cache of its entries.
-type live struct {
-	key string
-
-	mu    sync.Mutex
-	state *workflow.State
-	// root is the sequence of the entry that submitted the run.
-	root int64
-}
+// Bounds of what is done at the same time.
+const (
+	// starters is how many nodes have pods started or stopped; starting is mostly waiting for the kernel.
+	starters = 16
+	// askers is how many questions and requests are under way: they wait for others.
+	askers = 64
+	// endless is a mailbox whose senders never wait: it has a message for each node at most.
+	endless = 1 << 20
+)
 
 // New returns a controller; nothing happens until Run.
 func New(o Options) *Controller {
@@ -102,60 +119,85 @@ func New(o Options) *Controller {
 		now := o.Now
 		o.NewSeed = func() int64 { return now().UnixNano() }
 	}
-	return &Controller{
-		o:       o,
-		live:    map[string]*live{},
-		uids:    map[string]string{},
-		pending: make(chan func(context.Context), 1024),
-		ended:   make(chan struct{}),
+	if o.Places == nil {
+		o.Places = admission.New(0)
 	}
+	c := &Controller{o: o, uids: map[string]string{}, starts: map[string]*starting{}, started: make(chan struct{}), stopped: make(chan struct{})}
+	c.runs = actor.New(actor.Options[string, *live, *message]{Load: c.find, Handle: c.handle, Refused: refused, Ended: (*live).ended})
+	c.pods = errands[nodeKey](c, starters, podTimeout)
+	c.asks = errands[string](c, askers, askTimeout)
+	c.locks = actor.New(actor.Options[struct{}, *lockTable, lockWish]{Load: c.loadLocks, Handle: c.handleLocks, Mailbox: endless, Batch: lockBatch,
+		Timeout: lockTimeout})
+	return c
 }
 
-// starters is how many pods are started at the same time; starting is mostly waiting for the kernel.
-const starters = 16
-
-// Run loads the runs that have not ended, takes up what they were doing, and drives them until ctx ends.
+// Run takes up what was under way and drives runs until ctx ends. It is called once.
 func (c *Controller) Run(ctx context.Context) error {
-	if err := c.recover(ctx); err != nil {
+	defer c.stop()
+	if err := c.know(ctx); err != nil {
 		return fmt.Errorf("take up unfinished runs: %w", err)
 	}
-	var wg sync.WaitGroup
-	for range starters {
-		wg.Go(func() { c.work(ctx) })
+	close(c.started)
+	if err := c.leftovers(ctx); err != nil {
+		return fmt.Errorf("take up unfinished work: %w", err)
 	}
+	var wg sync.WaitGroup
 	wg.Go(func() { c.receive(ctx) })
+	wg.Go(func() { c.compare(ctx) })
 	wg.Go(func() { c.timers(ctx) })
 	wg.Go(func() { c.retries(ctx) })
+	wg.Go(func() { c.wakeLocks(ctx) })
+	wg.Go(func() { c.showWaiting(ctx) })
+	wg.Go(func() { c.sweep(ctx) })
 	<-ctx.Done()
-	close(c.ended)
 	wg.Wait()
 	return nil
 }
 
-// work carries out effects until the controller ends.
-func (c *Controller) work(ctx context.Context) {
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case f := <-c.pending:
-			f(ctx)
+// stop ends the actors. What they have not done is in the outbox, or is reported again.
+func (c *Controller) stop() {
+	close(c.stopped)
+	now, cancel := context.WithCancel(context.Background())
+	cancel()
+	for _, stop := range []func(context.Context) error{c.pods.Stop, c.asks.Stop, c.locks.Stop, c.runs.Stop} {
+		_ = stop(now) // it always says that it did not wait
+	}
+}
+
+// Runs are quiet when nothing happens to them, and forgotten until something does: sooner where there are many.
+const (
+	sweepEvery = 30 * time.Second
+	quietTurns = 20
+	manyLoaded = 1000
+)
+
+// sweep drops runs from memory that nothing has happened to.
+func (c *Controller) sweep(ctx context.Context) {
+	for n := 1; sleep(ctx, sweepEvery); n++ {
+		if n%quietTurns == 0 || c.runs.Size().Loaded > manyLoaded {
+			c.runs.Sweep()
 		}
 	}
 }
 
-// later queues an effect. If the controller has ended it is dropped: it is still in the outbox.
-func (c *Controller) later(f func(context.Context)) {
-	select {
-	case c.pending <- f:
-	default:
-		go func() {
-			select {
-			case c.pending <- f:
-			case <-c.ended:
-			}
-		}()
-	}
+// Size is what a controller has in memory and under way.
+type Size struct {
+	// Unfinished are the runs that have not ended; Loaded those whose state is in memory.
+	Unfinished, Loaded int
+	// Messages wait for runs; Errands are nodes with starts, stops or questions under way.
+	Messages, Errands int
+	// Live are pods that have a place, Waiting those that wait for one.
+	Live, Waiting int
+}
+
+// Size tells what is in memory now.
+func (c *Controller) Size() Size {
+	c.mu.Lock()
+	n := len(c.uids)
+	c.mu.Unlock()
+	runs, places := c.runs.Size(), c.o.Places.Count()
+	return Size{Unfinished: n, Loaded: runs.Loaded, Messages: runs.Messages, Errands: c.pods.Size().Keys + c.asks.Size().Keys,
+		Live: places.Live, Waiting: places.Waiting}
 }
 
 // Key is a run's key in the ledger's tables: namespace/name.

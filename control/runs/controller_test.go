@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -31,6 +32,16 @@ type dock struct {
 	all    *executor.Registry
 	runs   *runs.Controller
 	crash  func()
+	// change, if not nil, is made to the options of each controller.
+	change func(*runs.Options)
+}
+
+// reopen starts another controller with other options.
+func (d *dock) reopen(change func(*runs.Options)) {
+	d.t.Helper()
+	d.crash()
+	d.change = change
+	d.open()
 }
 
 func newDock(t testing.TB, dir string, o scripted.Options) *dock {
@@ -60,7 +71,11 @@ func (d *dock) open() {
 		d.t.Fatal(err)
 	}
 	d.exec.Restart()
-	d.runs = runs.New(runs.Options{Ledger: d.ledger, Executors: d.all, Objects: definitions.NewMemory(nil)})
+	o := runs.Options{Ledger: d.ledger, Executors: d.all, Objects: definitions.NewMemory(nil)}
+	if d.change != nil {
+		d.change(&o)
+	}
+	d.runs = runs.New(o)
 	ctx, cancel := context.WithCancel(context.Background())
 	var wg sync.WaitGroup
 	wg.Go(func() {
@@ -88,7 +103,7 @@ func (d *dock) submit(text string) {
 // until waits for commits until something holds; pods end as soon as they may.
 func (d *dock) until(what string, holds func() bool) {
 	d.t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()
 	for !holds() {
 		changed := d.ledger.Changed()
@@ -111,6 +126,21 @@ func (d *dock) phase(name string) workflow.Phase {
 		d.t.Fatal(err)
 	}
 	return run.Phase
+}
+
+// nodePhase is the phase of a run's node by its display name; empty if it is not there.
+func (d *dock) nodePhase(run, node string) workflow.Phase {
+	d.t.Helper()
+	nodes, _, err := runs.Nodes(context.Background(), d.ledger, "default/"+run, 0, math.MaxInt)
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	for _, n := range nodes {
+		if n.DisplayName == node {
+			return n.Phase
+		}
+	}
+	return ""
 }
 
 const fleet = `
@@ -207,7 +237,7 @@ func TestAMutexOutlivesItsController(t *testing.T) {
 // await waits for what no commit announces.
 func await(t *testing.T, holds func() bool) {
 	t.Helper()
-	for until := time.Now().Add(time.Minute); !holds(); {
+	for until := time.Now().Add(10 * time.Second); !holds(); {
 		if time.Now().After(until) {
 			t.Fatal("not within a minute")
 		}

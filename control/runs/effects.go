@@ -13,7 +13,9 @@ import (
 
 // effectBody is what the outbox keeps of an effect.
 type effectBody struct {
-	Run    string          `json:"run"`
+	Run string `json:"run"`
+	// UID is the run's; older ledgers do not have it.
+	UID    string          `json:"uid,omitempty"`
 	Type   string          `json:"type"`
 	Effect json.RawMessage `json:"effect"`
 }
@@ -25,59 +27,76 @@ const (
 	typeNeed    = "need"
 	typeRequest = "request"
 	typeGot     = "got"
+	typeAcquire = "acquire"
+	typeRelease = "release"
 )
+
+// The outbox queues of runs.
+const (
+	queueEffects = "run"
+	queueTimers  = "timer"
+	queueLocks   = "lock"
+)
+
+// lease is how long an effect may take before another process may take it up.
+const lease = 10 * time.Minute
 
 func effectKey(run string, e workflow.Effect) string { return run + "/" + e.EffectKey() }
 
-// enqueue puts an effect in the outbox, or settles it at once where the ledger itself is the world: locks, timers and
-// memoised results. It returns the locks that were granted.
-func (c *Controller) enqueue(ctx context.Context, tx ledger.Tx, r *live, e workflow.Effect) ([]grant, error) {
+// place is where an effect comes from: a run's key, its uid, and the entry that submitted it.
+type place struct {
+	run, uid string
+	root     int64
+}
+
+func (r *live) place() place { return place{r.key, r.state.Run().UID, r.root} }
+
+// enqueue puts an effect in the outbox; a memoised result is recorded at once, so that whoever asks next finds it.
+func enqueue(tx ledger.Tx, r place, e workflow.Effect) error {
+	run, key := r.run, effectKey(r.run, e)
 	switch e := e.(type) {
 	case workflow.SetTimer:
-		return nil, enqueueJSON(tx, queueTimers, effectKey(r.key, e), effectBody{Run: r.key, Type: e.Key}, e.At, 0)
+		return enqueueJSON(tx, ledger.Work{Queue: queueTimers, Key: key, Due: e.At}, effectBody{Run: run, Type: e.Key})
 	case workflow.CancelTimer:
-		return nil, tx.Cancel(queueTimers, effectKey(r.key, e))
-	case workflow.Acquire:
-		return c.acquire(ctx, tx, r, e)
-	case workflow.Release:
-		return c.release(ctx, tx, r, e)
+		return tx.Cancel(queueTimers, key)
 	case workflow.PutMemo:
-		return nil, memoize(tx, r, e)
+		return memoize(tx, run, r.root, e)
+	case workflow.Acquire:
+		return enqueueEffect(tx, ledger.Work{Queue: queueLocks, Key: e.Holder}, r, typeAcquire, e)
+	case workflow.Release:
+		return enqueueEffect(tx, ledger.Work{Queue: queueLocks, Key: e.Holder}, r, typeRelease, e)
+	case workflow.StartPod:
+		return enqueueEffect(tx, ledger.Work{Queue: queueEffects, Key: key}, r, typeStart, e)
+	case workflow.StopPod:
+		return enqueueEffect(tx, ledger.Work{Queue: queueEffects, Key: key}, r, typeStop, e)
+	case workflow.Need:
+		return enqueueEffect(tx, ledger.Work{Queue: queueEffects, Key: key}, r, typeNeed, e)
+	case workflow.Request:
+		return enqueueEffect(tx, ledger.Work{Queue: queueEffects, Key: key}, r, typeRequest, e)
 	}
-	typ, err := typeOf(e)
-	if err != nil {
-		return nil, err
-	}
+	return fmt.Errorf("unknown effect %T", e)
+}
+
+// enqueueEffect puts an effect in the outbox that this process carries out right after the commit.
+func enqueueEffect(tx ledger.Tx, w ledger.Work, r place, typ string, e workflow.Effect) error {
 	raw, err := json.Marshal(e)
 	if err != nil {
-		return nil, fmt.Errorf("encode effect %s: %w", e.EffectKey(), err)
+		return fmt.Errorf("encode effect %s: %w", e.EffectKey(), err)
 	}
-	return nil, enqueueJSON(tx, queueEffects, effectKey(r.key, e), effectBody{Run: r.key, Type: typ, Effect: raw}, tx.Now(), lease)
+	w.Due, w.Lease = tx.Now(), lease
+	return enqueueJSON(tx, w, effectBody{Run: r.run, UID: r.uid, Type: typ, Effect: raw})
 }
 
-func enqueueJSON(tx ledger.Tx, queue, key string, v any, due time.Time, lease time.Duration) error {
-	raw, err := json.Marshal(v)
+func enqueueJSON(tx ledger.Tx, w ledger.Work, body effectBody) error {
+	raw, err := json.Marshal(body)
 	if err != nil {
-		return fmt.Errorf("encode work %s: %w", key, err)
+		return fmt.Errorf("encode work %s: %w", w.Key, err)
 	}
-	if err := tx.Enqueue(ledger.Work{Queue: queue, Key: key, Due: due, Lease: lease, Body: raw}); err != nil {
-		return fmt.Errorf("enqueue %s: %w", key, err)
+	w.Body = raw
+	if err := tx.Enqueue(w); err != nil {
+		return fmt.Errorf("enqueue %s: %w", w.Key, err)
 	}
 	return nil
-}
-
-func typeOf(e workflow.Effect) (string, error) {
-	switch e.(type) {
-	case workflow.StartPod:
-		return typeStart, nil
-	case workflow.StopPod:
-		return typeStop, nil
-	case workflow.Need:
-		return typeNeed, nil
-	case workflow.Request:
-		return typeRequest, nil
-	}
-	return "", fmt.Errorf("unknown effect %T", e)
 }
 
 // decodeEffect is the inverse of what enqueue wrote.
@@ -91,6 +110,10 @@ func decodeEffect(b effectBody) (workflow.Effect, error) {
 		return decodeAs[workflow.Need](b.Effect)
 	case typeRequest:
 		return decodeAs[workflow.Request](b.Effect)
+	case typeAcquire:
+		return decodeAs[workflow.Acquire](b.Effect)
+	case typeRelease:
+		return decodeAs[workflow.Release](b.Effect)
 	}
 	return nil, fmt.Errorf("unknown effect type %q", b.Type)
 }
@@ -103,116 +126,24 @@ func decodeAs[T workflow.Effect](raw json.RawMessage) (workflow.Effect, error) {
 	return e, nil
 }
 
-// perform has an effect carried out after its decision is durable. The caller holds r.mu.
-func (c *Controller) perform(r *live, e workflow.Effect) {
-	key := r.key
+// perform has an effect carried out after its decision is durable, without waiting for it.
+func (c *Controller) perform(r place, e workflow.Effect) {
 	switch e := e.(type) {
 	case workflow.StartPod:
-		pod, err := c.pod(r.state, e)
-		refused := r.state.Run().Annotations[AnnotationHostRefused]
-		c.later(func(ctx context.Context) {
-			if err == nil && refused != "" {
-				err = c.refusedHost(ctx, pod.Executor, refused)
-			}
-			c.start(ctx, key, e, pod, err)
-		})
+		c.begin(r.run, executor.ID{Owner: r.uid, Node: e.Node, Attempt: e.Attempt}, e)
 	case workflow.StopPod:
-		id := executor.ID{Owner: r.state.Run().UID, Node: e.Node, Attempt: e.Attempt}
-		c.later(func(ctx context.Context) { c.stop(ctx, key, e, id) })
+		c.halt(r.run, executor.ID{Owner: r.uid, Node: e.Node, Attempt: e.Attempt}, e)
 	case workflow.Need:
-		c.later(func(ctx context.Context) { c.need(ctx, key, e) })
+		c.ask(r.run, e, func(ctx context.Context) error { return c.need(ctx, r.run, e) })
 	case workflow.Request:
-		c.later(func(ctx context.Context) { c.request(ctx, key, e) })
+		c.ask(r.run, e, func(ctx context.Context) error { return c.request(ctx, r.run, e) })
+	case workflow.Acquire, workflow.Release:
+		c.wish(lockWish{from: r, effect: e})
 	}
 }
 
-// pod builds the executor's pod for a node: what the engine says, and what only the server knows.
-func (c *Controller) pod(s *workflow.State, e workflow.StartPod) (executor.Pod, error) {
-	pod, err := workflow.Pod(s, e.Node, e.Attempt)
-	if err != nil {
-		return pod, err
-	}
-	run := s.Run()
-	pod.ID = executor.ID{Owner: run.UID, Node: e.Node, Attempt: e.Attempt}
-	if pod.Env == nil {
-		pod.Env = map[string]string{}
-	}
-	for k, v := range c.o.Env {
-		pod.Env[k] = v
-	}
-	if c.o.Token != nil {
-		pod.Token = c.o.Token(run, pod.ID)
-	}
-	pod.Executor, err = c.executorOf(run, pod)
-	return pod, err
-}
-
-// executorOf is the name of the executor that a pod asks for; empty for the server's default.
-func (c *Controller) executorOf(run workflow.Run, pod executor.Pod) (string, error) {
-	want := first(pod.Pod.Annotations[AnnotationExecutor], run.Annotations[AnnotationExecutor])
-	if _, err := c.o.Executors.Named(want); err != nil {
-		return "", fmt.Errorf("annotation %s: %w", AnnotationExecutor, err)
-	}
-	return want, nil
-}
-
-// start starts a pod, or reports why it cannot be started.
-func (c *Controller) start(ctx context.Context, key string, e workflow.StartPod, pod executor.Pod, err error) {
-	if err == nil {
-		err = c.resolve(ctx, &pod)
-	}
-	if err == nil {
-		err = c.claim(ctx, pod)
-	}
-	if err == nil {
-		c.o.Fault("shim-launch")
-		err = c.o.Executors.Start(ctx, pod)
-	}
-	if ctx.Err() != nil {
-		return
-	}
-	if err == nil {
-		c.settle(ctx, effectKey(key, e))
-		return
-	}
-	c.report(ctx, key, executor.Report{
-		ID: pod.ID, Phase: executor.Error, Reason: executor.ReasonStart, Message: err.Error(),
-		StartedAt: c.o.Now().UTC(), FinishedAt: c.o.Now().UTC(),
-	}, workKey{queueEffects, effectKey(key, e)})
-}
-
-// claim has the claims made that belong to the run.
-func (c *Controller) claim(ctx context.Context, pod executor.Pod) error {
-	if len(pod.Claims) == 0 {
-		return nil
-	}
-	named, err := c.o.Executors.Named(pod.Executor)
-	if err != nil {
-		return err
-	}
-	if named.Claims == nil {
-		return fmt.Errorf("executor %s has no persistent volumes", named.Name)
-	}
-	for _, claim := range pod.Claims {
-		if err := named.Claims.CreateClaim(ctx, claim); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-func (c *Controller) stop(ctx context.Context, key string, e workflow.StopPod, id executor.ID) {
-	if err := c.o.Executors.Stop(ctx, id, e.Grace); err != nil {
-		c.o.Log.Error("stop pod", "run", key, "node", e.Node, "error", err)
-		return // it stays in the outbox and is tried again
-	}
-	c.settle(ctx, effectKey(key, e))
-}
-
-// settle takes a finished effect out of the outbox. If that is lost the effect is repeated, which is harmless.
-func (c *Controller) settle(ctx context.Context, key string) {
-	err := c.o.Ledger.Write(ctx, func(tx ledger.Tx) error { return tx.Cancel(queueEffects, key) })
-	if err != nil && ctx.Err() == nil {
-		c.o.Log.Error("settle effect", "key", key, "error", err)
-	}
+// ask has a question or request carried out beside all others.
+func (c *Controller) ask(run string, e workflow.Effect, do func(context.Context) error) {
+	key := effectKey(run, e)
+	send(c.asks, key, &errand{what: key, do: do}, c.o.Log)
 }

@@ -3,9 +3,11 @@ package runs
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"strconv"
 	"strings"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 
@@ -14,40 +16,217 @@ import (
 	"github.com/tiphys/tiphys/workflow/lock"
 )
 
-// grant is an answer to a run that asked for locks. It is in the outbox in the transaction that decided it.
-type grant struct {
-	run string
-	key string // in the outbox
-	got workflow.Got
+// lockTable is the state of the one owner of all locks. A request may be for several locks, so all are decided on in one place.
+type lockTable struct{ *lock.Table }
+
+// lockWish is what a run wants of its locks: a workflow.Acquire or workflow.Release. It is in the outbox under its holder's name, so
+// that only the newest wish of a holder is there. Without an effect it asks to look whether somebody can go on.
+type lockWish struct {
+	from   place
+	effect workflow.Effect
 }
 
-// acquire asks for locks within the transaction of the decision that wants them.
-func (c *Controller) acquire(ctx context.Context, tx ledger.Tx, r *live, e workflow.Acquire) ([]grant, error) {
-	got := workflow.Got{Key: e.Key}
-	var err error
-	got.Granted, got.Waiting, err = lock.Acquire(lock.In(tx, system, r.root), e, c.limits(ctx))
-	if err != nil {
-		got.Error = err.Error()
-	}
-	g, err := c.answer(tx, e.Holder, got)
-	return []grant{g}, err
-}
+const (
+	// lockBatch is how many wishes share a commit at most.
+	lockBatch = 256
+	// lockTimeout bounds a batch of wishes: while the ledger cannot be written they keep their order by waiting.
+	lockTimeout = 24 * time.Hour
+	// lockTries is how often a wish is tried that fails for another reason than a full disk. It is then set aside, and left
+	// in the outbox until its lease ends.
+	lockTries = 6
+	// wakeEvery is how often limits that somebody waits for are read again.
+	wakeEvery = 5 * time.Second
+)
 
-// release gives locks back and answers those whose turn it is now.
-func (c *Controller) release(ctx context.Context, tx ledger.Tx, r *live, e workflow.Release) ([]grant, error) {
-	next, err := lock.Release(lock.In(tx, system, r.root), e.Holder, c.limits(ctx))
-	if err != nil {
-		return nil, fmt.Errorf("release the locks of %s: %w", e.Holder, err)
-	}
-	out := make([]grant, 0, len(next))
-	for _, n := range next {
-		g, err := c.answer(tx, n.Holder, workflow.Got{Key: n.Key, Granted: true})
-		if err != nil {
-			return nil, err
+// wish hands a wish to the owner of the locks. Its mailbox has room for all, so nobody waits here.
+func (c *Controller) wish(w lockWish) {
+	_ = c.locks.Send(context.Background(), struct{}{}, w, func(err error) {
+		if err != nil && !stopping(err) {
+			c.o.Log.Error("locks cannot be taken or given back", "run", w.from.run, "error", err)
 		}
-		out = append(out, g)
+	})
+}
+
+// wakeLocks lets those go on whose limit was raised.
+func (c *Controller) wakeLocks(ctx context.Context) {
+	c.wish(lockWish{})
+	for sleep(ctx, wakeEvery) {
+		c.wish(lockWish{})
 	}
-	return out, nil
+}
+
+// loadLocks reads who holds and waits, and then takes up the wishes that an earlier process recorded and did not carry out: before
+// any newer one.
+func (c *Controller) loadLocks(ctx context.Context, _ struct{}) (*lockTable, error) {
+	t := &lockTable{}
+	err := c.readLocks(ctx, t)
+	if err == nil {
+		err = c.leftWishes(ctx, t)
+	}
+	return t, err
+}
+
+func (c *Controller) readLocks(ctx context.Context, t *lockTable) error {
+	table := lock.NewTable()
+	var after *ledger.Cursor
+	for {
+		rows, err := c.o.Ledger.List(ctx, ledger.Query{Table: lock.TableHolder, After: after, Limit: 1000})
+		if err != nil {
+			return fmt.Errorf("read holders of locks: %w", err)
+		}
+		for _, row := range rows {
+			h, err := lock.FromRow(row)
+			if err != nil {
+				return err
+			}
+			table.Restore(h, row.Seq)
+		}
+		if len(rows) < 1000 {
+			t.Table = table
+			return nil
+		}
+		after = &ledger.Cursor{Time: rows[len(rows)-1].Time, Key: rows[len(rows)-1].Key}
+	}
+}
+
+// leftWishes carries out wishes from the outbox that nobody has.
+func (c *Controller) leftWishes(ctx context.Context, t *lockTable) error {
+	for {
+		works, err := c.o.Ledger.Outbox().Claim(ctx, queueLocks, lockBatch, lease)
+		if err != nil || len(works) == 0 {
+			return err
+		}
+		wishes := make([]lockWish, 0, len(works))
+		for _, w := range works {
+			var b effectBody
+			err := json.Unmarshal(w.Body, &b)
+			var e workflow.Effect
+			if err == nil {
+				e, err = decodeEffect(b)
+			}
+			if err != nil {
+				c.o.Log.Error("a wish for locks cannot be read", "holder", w.Key, "error", err)
+				continue
+			}
+			wishes = append(wishes, lockWish{from: place{run: b.Run, uid: b.UID}, effect: e})
+		}
+		if err := c.decideLocks(ctx, t, wishes); err != nil {
+			return err
+		}
+	}
+}
+
+// handleLocks decides on wishes. What cannot be written is tried again here, so that no wish overtakes another.
+func (c *Controller) handleLocks(ctx context.Context, _ struct{}, t *lockTable, batch []lockWish) []error {
+	for failed := 1; ; failed++ {
+		err := c.takeWishes(ctx, t, batch)
+		if err == nil {
+			return nil
+		}
+		// Several are tried one by one first: the fault may be one's own.
+		if len(batch) > 1 || ctx.Err() != nil || failed >= lockTries && !errors.Is(err, ledger.ErrNoSpace) {
+			return all(err, len(batch))
+		}
+		c.o.Log.Warn("locks wait for the ledger", "failed", failed, "error", err)
+		if !sleep(ctx, waitAfter(failed)) {
+			return all(context.Cause(ctx), 1)
+		}
+		if err := c.readLocks(ctx, t); err != nil {
+			return all(err, 1)
+		}
+	}
+}
+
+// takeWishes decides on wishes; one that only asks to look has those taken up that were set aside.
+func (c *Controller) takeWishes(ctx context.Context, t *lockTable, batch []lockWish) error {
+	for _, w := range batch {
+		if w.effect == nil {
+			if err := c.leftWishes(ctx, t); err != nil {
+				return err
+			}
+			break
+		}
+	}
+	return c.decideLocks(ctx, t, batch)
+}
+
+// lockDecision is what is recorded, and who is told.
+type lockDecision struct {
+	entries []lock.Entry
+	causes  []int64 // of the entries
+	told    []toldAnswer
+	settles []workKey
+}
+
+// toldAnswer is an answer on its way to a run.
+type toldAnswer struct {
+	lock.Answer
+	key string // in the outbox
+}
+
+// decideLocks takes wishes through the table and records what follows; then the runs are told.
+func (c *Controller) decideLocks(ctx context.Context, t *lockTable, wishes []lockWish) error {
+	var d lockDecision
+	limits := c.limits(ctx)
+	for _, w := range wishes {
+		var entries []lock.Entry
+		var answers []lock.Answer
+		switch e := w.effect.(type) {
+		case workflow.Acquire:
+			var answer lock.Answer
+			entries, answer = t.Acquire(e, limits)
+			answers = []lock.Answer{answer}
+			d.settles = append(d.settles, workKey{queueLocks, e.Holder})
+		case workflow.Release:
+			entries, answers = t.Release(e.Holder, limits)
+			d.settles = append(d.settles, workKey{queueLocks, e.Holder})
+		case nil:
+			entries, answers = t.Wake(t.Waiting(), limits)
+		}
+		d.entries = append(d.entries, entries...)
+		for range entries {
+			d.causes = append(d.causes, w.from.root)
+		}
+		for _, a := range answers {
+			// A run may ask for the same locks again before it has this answer: each answer has a key of its own.
+			d.told = append(d.told, toldAnswer{a, runOf(a.Holder) + "/got/" + a.Key + "/" + newUID()})
+		}
+	}
+	if len(d.entries)+len(d.told)+len(d.settles) == 0 {
+		return nil
+	}
+	if err := c.o.Ledger.Write(ctx, func(tx ledger.Tx) error { return d.write(tx) }); err != nil {
+		return err
+	}
+	for _, a := range d.told {
+		c.deliver(runOf(a.Holder), answerOf(a.Answer).got(c.meta(system)), nil, workKey{queueEffects, a.key})
+	}
+	return nil
+}
+
+func (d *lockDecision) write(tx ledger.Tx) error {
+	for i, e := range d.entries {
+		_, err := tx.Append(ledger.Draft{Actor: system, Kind: e.Kind, Subject: lock.Subject(e.Body.Holder), Cause: d.causes[i], Body: e})
+		if err != nil {
+			return fmt.Errorf("record %s of %s: %w", e.Kind, e.Body.Holder, err)
+		}
+	}
+	for _, a := range d.told {
+		raw, err := json.Marshal(answerOf(a.Answer))
+		if err != nil {
+			return fmt.Errorf("encode answer to %s: %w", a.Holder, err)
+		}
+		w := ledger.Work{Queue: queueEffects, Key: a.key, Due: tx.Now(), Lease: lease}
+		if err := enqueueJSON(tx, w, effectBody{Run: runOf(a.Holder), Type: typeGot, Effect: raw}); err != nil {
+			return err
+		}
+	}
+	for _, s := range d.settles {
+		if err := tx.Cancel(s.queue, s.key); err != nil {
+			return fmt.Errorf("settle %s: %w", s.key, err)
+		}
+	}
+	return nil
 }
 
 // lockAnswer is a Got in the outbox.
@@ -58,25 +237,16 @@ type lockAnswer struct {
 	Error   string `json:"error,omitempty"`
 }
 
-func (c *Controller) answer(tx ledger.Tx, holder string, got workflow.Got) (grant, error) {
-	run := runOf(holder)
-	raw, err := json.Marshal(lockAnswer{Key: got.Key, Granted: got.Granted, Waiting: got.Waiting, Error: got.Error})
-	if err != nil {
-		return grant{}, fmt.Errorf("encode answer to %s: %w", holder, err)
+func answerOf(a lock.Answer) lockAnswer {
+	out := lockAnswer{Key: a.Key, Granted: a.Granted, Waiting: a.Waiting}
+	if a.Err != nil {
+		out.Error = a.Err.Error()
 	}
-	// A run may ask for the same locks again before it has this answer: each answer has a key of its own.
-	g := grant{run: run, key: run + "/got/" + got.Key + "/" + newUID(), got: got}
-	return g, enqueueJSON(tx, queueEffects, g.key, effectBody{Run: run, Type: typeGot, Effect: raw}, tx.Now(), lease)
+	return out
 }
 
-// tell gives runs their answers after the commit.
-func (c *Controller) tell(grants []grant) {
-	for _, g := range grants {
-		c.later(func(ctx context.Context) {
-			g.got.Meta = c.meta(system)
-			c.command(ctx, g.run, g.got, workKey{queueEffects, g.key})
-		})
-	}
+func (a lockAnswer) got(m workflow.Meta) workflow.Got {
+	return workflow.Got{Meta: m, Key: a.Key, Granted: a.Granted, Waiting: a.Waiting, Error: a.Error}
 }
 
 // runOf gives the run's key of a lock's holder: namespace/run or namespace/run/node.
@@ -88,25 +258,39 @@ func runOf(holder string) string {
 	return parts[0] + "/" + parts[1]
 }
 
-// limits reads a semaphore's limit from its ConfigMap as it is now.
+// limits reads semaphores' limits from their ConfigMaps as they are now, each once.
 func (c *Controller) limits(ctx context.Context) lock.Limits {
-	return func(l workflow.Lock) (int, error) {
-		raw, err := c.o.Objects.Object(ctx, l.Ref)
-		if err != nil {
-			return 0, fmt.Errorf("semaphore %s: read ConfigMap %s/%s: %w", l.Name, l.Ref.Namespace, l.Ref.Name, err)
-		}
-		var cm corev1.ConfigMap
-		if err := json.Unmarshal(raw, &cm); err != nil {
-			return 0, fmt.Errorf("semaphore %s: decode ConfigMap: %w", l.Name, err)
-		}
-		text, ok := cm.Data[l.Key]
-		if !ok {
-			return 0, fmt.Errorf("semaphore %s: ConfigMap %s/%s has no key %q", l.Name, l.Ref.Namespace, l.Ref.Name, l.Key)
-		}
-		n, err := strconv.Atoi(strings.TrimSpace(text))
-		if err != nil || n < 1 {
-			return 0, fmt.Errorf("semaphore %s: %q is not a limit (a whole number from 1)", l.Name, text)
-		}
-		return n, nil
+	type answer struct {
+		n   int
+		err error
 	}
+	known := map[string]answer{}
+	return func(l workflow.Lock) (int, error) {
+		a, ok := known[l.Name]
+		if !ok {
+			a.n, a.err = c.limit(ctx, l)
+			known[l.Name] = a
+		}
+		return a.n, a.err
+	}
+}
+
+func (c *Controller) limit(ctx context.Context, l workflow.Lock) (int, error) {
+	raw, err := c.o.Objects.Object(ctx, l.Ref)
+	if err != nil {
+		return 0, fmt.Errorf("semaphore %s: read ConfigMap %s/%s: %w", l.Name, l.Ref.Namespace, l.Ref.Name, err)
+	}
+	var cm corev1.ConfigMap
+	if err := json.Unmarshal(raw, &cm); err != nil {
+		return 0, fmt.Errorf("semaphore %s: decode ConfigMap: %w", l.Name, err)
+	}
+	text, ok := cm.Data[l.Key]
+	if !ok {
+		return 0, fmt.Errorf("semaphore %s: ConfigMap %s/%s has no key %q", l.Name, l.Ref.Namespace, l.Ref.Name, l.Key)
+	}
+	n, err := strconv.Atoi(strings.TrimSpace(text))
+	if err != nil || n < 1 {
+		return 0, fmt.Errorf("semaphore %s: %q is not a limit (a whole number from 1)", l.Name, text)
+	}
+	return n, nil
 }

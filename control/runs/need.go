@@ -20,7 +20,7 @@ import (
 const tableMemo = "memo"
 
 // need answers a run's question for objects or for a memoised result.
-func (c *Controller) need(ctx context.Context, key string, e workflow.Need) {
+func (c *Controller) need(ctx context.Context, key string, e workflow.Need) error {
 	got := workflow.Got{Meta: c.meta(system), Key: e.Key}
 	if e.Memo != nil {
 		memo, err := c.memo(ctx, *e.Memo)
@@ -43,7 +43,11 @@ func (c *Controller) need(ctx context.Context, key string, e workflow.Need) {
 		}
 		got.Objects = objects
 	}
-	c.command(ctx, key, got, workKey{queueEffects, effectKey(key, e)})
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	c.deliver(key, got, nil, workKey{queueEffects, effectKey(key, e)})
+	return nil
 }
 
 // maxListed bounds a list of artifacts: it becomes a result, and as a rule a loop.
@@ -54,16 +58,7 @@ func (c *Controller) list(ctx context.Context, key string, l workflow.List) ([]s
 	if c.o.List == nil {
 		return nil, errors.New("there is no store of artifacts here")
 	}
-	uid := ""
-	err := c.with(key, func(r *live) error {
-		if r.state == nil {
-			if err := c.take(ctx, r); err != nil {
-				return err
-			}
-		}
-		uid = r.state.Run().UID
-		return nil
-	})
+	uid, err := view(ctx, c, key, func(r *live) string { return r.state.Run().UID })
 	if err != nil {
 		return nil, err
 	}
@@ -115,10 +110,10 @@ func (c *Controller) memo(ctx context.Context, m workflow.Memo) (json.RawMessage
 }
 
 // memoize stores a result in the transaction that finishes its node, so that whoever asks next finds it.
-func memoize(tx ledger.Tx, r *live, e workflow.PutMemo) error {
+func memoize(tx ledger.Tx, run string, root int64, e workflow.PutMemo) error {
 	_, err := tx.Append(ledger.Draft{
-		Actor: system, Kind: kindMemo, Subject: "memo/" + e.Cache + "/" + e.Key, Cause: r.root,
-		Body: memoEntry{Cache: e.Cache, Key: e.Key, Run: r.key, Node: e.Node, Outputs: e.Outputs},
+		Actor: system, Kind: kindMemo, Subject: subject(run), Cause: root,
+		Body: memoEntry{Cache: e.Cache, Key: e.Key, Run: run, Node: e.Node, Outputs: e.Outputs},
 	})
 	return err
 }
@@ -130,17 +125,20 @@ const requestTimeout = 30 * time.Second
 const maxResponse = 1 << 20
 
 // request makes the request of an http template and reports what its answer means.
-func (c *Controller) request(ctx context.Context, key string, e workflow.Request) {
+func (c *Controller) request(ctx context.Context, key string, e workflow.Request) error {
 	started := c.o.Now().UTC()
 	resp, err := c.fetch(ctx, key, e)
 	if ctx.Err() != nil {
-		return
+		return context.Cause(ctx)
 	}
 	if err != nil {
 		resp.Error = err.Error()
 	}
 	resp.StartedAt, resp.FinishedAt = started, c.o.Now().UTC()
-	c.report(ctx, key, workflow.Answer(e, resp), workKey{queueEffects, effectKey(key, e)})
+	rep := workflow.Answer(e, resp)
+	rep.ID.Owner = key
+	c.report(key, rep, nil, workKey{queueEffects, effectKey(key, e)})
+	return nil
 }
 
 func (c *Controller) fetch(ctx context.Context, key string, e workflow.Request) (workflow.Response, error) {

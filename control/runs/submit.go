@@ -67,28 +67,27 @@ func (c *Controller) Submit(ctx context.Context, s Submission) (workflow.Run, er
 		return workflow.Run{}, err
 	}
 	key := Key(cmd.Namespace, cmd.Name)
-	var run workflow.Run
 	for range submitTries {
-		err = c.with(key, func(r *live) error {
-			run, err = c.submit(ctx, r, s, cmd)
-			return err
-		})
+		err = c.runs.Ask(ctx, key, &message{command: cmd, cause: s.Cause, unique: s.Unique})
+		if err == nil {
+			return c.Summary(ctx, cmd.Namespace, cmd.Name)
+		}
 		if s.keeps(&cmd, err) {
 			continue
 		}
 		var missing *workflow.MissingError
 		if !errors.As(err, &missing) {
-			return run, err
+			return workflow.Run{}, err
 		}
 		found, err := c.objects(ctx, missing.Refs)
 		if err != nil {
-			return run, err
+			return workflow.Run{}, err
 		}
 		for ref, raw := range found {
 			cmd.Objects[ref] = raw
 		}
 	}
-	return run, fmt.Errorf("submit %s: it still needs objects after %d rounds of look-ups: %w", key, submitTries, err)
+	return workflow.Run{}, fmt.Errorf("submit %s: it still needs objects after %d rounds of look-ups: %w", key, submitTries, err)
 }
 
 // keeps notes a refusal in the command of a submission that is kept, and reports whether it did.
@@ -141,60 +140,30 @@ func (c *Controller) submitCommand(ctx context.Context, s Submission) (workflow.
 	}, nil
 }
 
-// submit takes a submission through the engine. The caller holds r.mu.
-func (c *Controller) submit(ctx context.Context, r *live, s Submission, cmd workflow.Submit) (workflow.Run, error) {
-	if _, err := c.o.Ledger.Row(ctx, tableRun, r.key); err == nil {
-		return workflow.Run{}, fmt.Errorf("submit %s: there is a run of that name (delete it, or use generateName): %w", r.key, ledger.ErrExists)
-	} else if !errors.Is(err, ledger.ErrNotFound) {
-		return workflow.Run{}, fmt.Errorf("look for run %s: %w", r.key, err)
-	}
-	r.state = workflow.NewState()
-	c.mu.Lock()
-	c.uids[cmd.UID] = r.key
-	c.mu.Unlock()
-	err := c.do(ctx, decision{run: r, cmd: cmd, cause: s.Cause, unique: s.Unique})
-	if err != nil {
-		r.state = nil
-		c.mu.Lock()
-		delete(c.uids, cmd.UID)
-		c.mu.Unlock()
-		return workflow.Run{}, err
-	}
-	return r.state.Run(), nil
-}
-
-// Control carries out a person's command on a run.
+// Control carries out a person's command on a run. What the engine refuses is a *workflow.RefusedError.
 func (c *Controller) Control(ctx context.Context, namespace, name string, cmd workflow.Control) error {
 	cmd.Meta = c.meta(first(cmd.Actor, system))
-	return c.with(Key(namespace, name), func(r *live) error {
-		if r.state == nil {
-			if err := c.take(ctx, r); err != nil {
-				return err
-			}
-		}
-		return c.do(ctx, decision{run: r, cmd: cmd})
-	})
+	return c.runs.Ask(ctx, Key(namespace, name), &message{command: cmd})
 }
 
 // Status gives a run as Argo's Workflow object with its status.
 func (c *Controller) Status(ctx context.Context, namespace, name string) (json.RawMessage, error) {
-	var out json.RawMessage
-	err := c.with(Key(namespace, name), func(r *live) error {
-		state := r.state
-		if state == nil {
-			var err error
-			if state, _, err = c.replay(ctx, r.key); err != nil {
-				return err
-			}
-		}
-		object, err := workflow.Object(state)
+	type shown struct {
+		raw json.RawMessage
+		err error
+	}
+	s, err := view(ctx, c, Key(namespace, name), func(r *live) shown {
+		object, err := workflow.Object(r.state)
 		if err != nil {
-			return err
+			return shown{err: err}
 		}
-		out, err = json.Marshal(object)
-		return err
+		raw, err := json.Marshal(object)
+		return shown{raw, err}
 	})
-	return out, err
+	if err != nil {
+		return nil, err
+	}
+	return s.raw, s.err
 }
 
 // Summary gives a run's row.
@@ -294,9 +263,7 @@ type deletedRows struct {
 
 // Delete takes a finished run out of lists. One that still runs is refused.
 func (c *Controller) Delete(ctx context.Context, namespace, name, actor string) error {
-	return c.with(Key(namespace, name), func(r *live) error {
-		return c.o.Ledger.Write(ctx, func(tx ledger.Tx) error { return deleteRun(tx, r.key, actor) })
-	})
+	return c.runs.Ask(ctx, Key(namespace, name), &message{eraser: first(actor, system)})
 }
 
 // deletePage is how many rows one entry deletes at most.

@@ -9,144 +9,105 @@ import (
 	"github.com/tiphys/tiphys/ledger"
 )
 
-// The kinds of the entries by which locks change. Their bodies are the new state, or nothing.
+// The kinds of the entries by which holders change. The body of lock.requested is a [Holder], which has its locks at once if Held;
+// those of the others only name the holder.
 const (
-	kindLock   = "lock.changed"
-	kindHolder = "lock.holder"
+	KindRequested = "lock.requested"
+	KindGranted   = "lock.granted"
+	KindReleased  = "lock.released"
 )
 
-// Memory is a Store in memory.
-type Memory struct {
-	Locks   map[string]Lock
-	Holders map[string]Holder
+// The kinds of older ledgers: lock.holder has a [Holder], empty but for its name when it is gone; lock.changed had all holders and
+// waiters of a lock, which their own rows tell as well.
+const (
+	kindHolder = "lock.holder"
+	kindLock   = "lock.changed"
+)
+
+// TableHolder has a row of each that holds or waits: the key is the holder, the owner its run.
+const TableHolder = "lockholder"
+
+// Entry is one fact about a holder.
+type Entry struct {
+	Kind string
+	Body Holder
 }
 
-// NewMemory has no locks.
-func NewMemory() *Memory { return &Memory{Locks: map[string]Lock{}, Holders: map[string]Holder{}} }
+func entry(kind string, h Holder) Entry { return Entry{Kind: kind, Body: h} }
 
-// Lock implements Store.
-func (m *Memory) Lock(name string) (*Lock, error) {
-	if l, ok := m.Locks[name]; ok {
-		return &l, nil
-	}
-	return nil, nil
-}
+// Subject is the ledger's subject of a holder's entries.
+func Subject(holder string) string { return "lockholder/" + holder }
 
-// PutLock implements Store.
-func (m *Memory) PutLock(l Lock) error { m.Locks[l.Name] = l; return nil }
-
-// DeleteLock implements Store.
-func (m *Memory) DeleteLock(name string) error { delete(m.Locks, name); return nil }
-
-// Holder implements Store.
-func (m *Memory) Holder(name string) (*Holder, error) {
-	if h, ok := m.Holders[name]; ok {
-		return &h, nil
-	}
-	return nil, nil
-}
-
-// PutHolder implements Store.
-func (m *Memory) PutHolder(h Holder) error { m.Holders[h.Holder] = h; return nil }
-
-// DeleteHolder implements Store.
-func (m *Memory) DeleteHolder(name string) error { delete(m.Holders, name); return nil }
-
-// transaction is a Store within a ledger transaction.
-type transaction struct {
-	tx    ledger.Tx
-	actor string
-	cause int64
-}
-
-// In makes a Store of a ledger transaction: it reads rows as they are within the transaction and writes by entries,
-// which [Projection] turns into rows of the tables "lock" and "lockholder".
-func In(tx ledger.Tx, actor string, cause int64) Store { return transaction{tx, actor, cause} }
-
-func (t transaction) get(table, key string, v any) (bool, error) {
-	row, err := t.tx.Get(table, key)
-	if errors.Is(err, ledger.ErrNotFound) {
-		return false, nil
-	}
-	if err != nil {
-		return false, fmt.Errorf("read %s %s: %w", table, key, err)
-	}
-	if err := json.Unmarshal(row.Body, v); err != nil {
-		return false, fmt.Errorf("read %s %s: %w", table, key, err)
-	}
-	return true, nil
-}
-
-func (t transaction) put(kind, subject string, body any) error {
-	_, err := t.tx.Append(ledger.Draft{Actor: t.actor, Kind: kind, Subject: subject, Cause: t.cause, Body: body})
-	return err
-}
-
-// Lock implements Store.
-func (t transaction) Lock(name string) (*Lock, error) {
-	var l Lock
-	if ok, err := t.get("lock", name, &l); !ok {
-		return nil, err
-	}
-	return &l, nil
-}
-
-// PutLock implements Store.
-func (t transaction) PutLock(l Lock) error { return t.put(kindLock, "lock/"+l.Name, l) }
-
-// DeleteLock implements Store.
-func (t transaction) DeleteLock(name string) error {
-	return t.put(kindLock, "lock/"+name, Lock{Name: name})
-}
-
-// Holder implements Store.
-func (t transaction) Holder(name string) (*Holder, error) {
+// FromRow reads a holder back from its row, for [Table.Restore].
+func FromRow(row ledger.Row) (Holder, error) {
 	var h Holder
-	if ok, err := t.get("lockholder", name, &h); !ok {
-		return nil, err
+	if err := json.Unmarshal(row.Body, &h); err != nil {
+		return h, fmt.Errorf("read holder of locks %s: %w", row.Key, err)
 	}
-	return &h, nil
+	return h, nil
 }
 
-// PutHolder implements Store.
-func (t transaction) PutHolder(h Holder) error { return t.put(kindHolder, "lockholder/"+h.Holder, h) }
-
-// DeleteHolder implements Store.
-func (t transaction) DeleteHolder(name string) error {
-	return t.put(kindHolder, "lockholder/"+name, Holder{Holder: name})
+// MarshalJSON leaves out what only a request has.
+func (e Entry) MarshalJSON() ([]byte, error) {
+	if e.Kind == KindRequested {
+		return json.Marshal(e.Body)
+	}
+	return json.Marshal(struct {
+		Holder string `json:"holder"`
+	}{e.Body.Holder})
 }
 
-// Projection keeps the tables "lock" (key: the lock's name) and "lockholder" (key: the holder; owner: its run).
+// Projection keeps the table "lockholder".
 type Projection struct{}
 
 // Wants implements ledger.Projection.
-func (Projection) Wants(kind string) bool { return kind == kindLock || kind == kindHolder }
+func (Projection) Wants(kind string) bool {
+	switch kind {
+	case KindRequested, KindGranted, KindReleased, kindHolder, kindLock:
+		return true
+	}
+	return false
+}
 
 // Apply implements ledger.Projection.
 func (Projection) Apply(e ledger.Entry, rows ledger.Rows) error {
-	if e.Pruned {
+	if e.Pruned || e.Kind == kindLock {
 		return nil
-	}
-	if e.Kind == kindLock {
-		var l Lock
-		if err := json.Unmarshal(e.Body, &l); err != nil {
-			return fmt.Errorf("read entry %d: %w", e.Seq, err)
-		}
-		if len(l.Holders)+len(l.Queue) == 0 {
-			return rows.Delete("lock", l.Name)
-		}
-		state := "free"
-		if len(l.Holders) > 0 {
-			state = "held"
-		}
-		return rows.Put(ledger.Row{Table: "lock", Key: l.Name, State: state, Time: e.Time, Body: e.Body})
 	}
 	var h Holder
 	if err := json.Unmarshal(e.Body, &h); err != nil {
 		return fmt.Errorf("read entry %d: %w", e.Seq, err)
 	}
-	if h.Key == "" {
-		return rows.Delete("lockholder", h.Holder)
+	switch {
+	case e.Kind == KindReleased, e.Kind == kindHolder && h.Key == "":
+		return rows.Delete(TableHolder, h.Holder)
+	case e.Kind == KindGranted:
+		return granted(h.Holder, rows)
+	}
+	return put(h, rows)
+}
+
+// granted notes in a holder's row that it has its locks.
+func granted(holder string, rows ledger.Rows) error {
+	row, err := rows.Get(TableHolder, holder)
+	if errors.Is(err, ledger.ErrNotFound) {
+		return nil // its request was erased
+	}
+	if err != nil {
+		return fmt.Errorf("read row of %s: %w", holder, err)
+	}
+	h, err := FromRow(row)
+	if err != nil {
+		return err
+	}
+	h.Held = true
+	return put(h, rows)
+}
+
+func put(h Holder, rows ledger.Rows) error {
+	body, err := json.Marshal(h)
+	if err != nil {
+		return fmt.Errorf("write row of %s: %w", h.Holder, err)
 	}
 	state := "waiting"
 	if h.Held {
@@ -154,5 +115,5 @@ func (Projection) Apply(e ledger.Entry, rows ledger.Rows) error {
 	}
 	ns, rest, _ := strings.Cut(h.Holder, "/")
 	run, _, _ := strings.Cut(rest, "/")
-	return rows.Put(ledger.Row{Table: "lockholder", Key: h.Holder, Owner: ns + "/" + run, State: state, Time: h.Since, Body: e.Body})
+	return rows.Put(ledger.Row{Table: TableHolder, Key: h.Holder, Owner: ns + "/" + run, State: state, Time: h.Since, Body: body})
 }

@@ -69,7 +69,7 @@ type World struct {
 	// Stuck is how many commands a run may take before it counts as stuck; 0 means a million.
 	Stuck int
 
-	locks *lock.Memory
+	locks *lock.Table
 	memos map[string]json.RawMessage
 }
 
@@ -151,7 +151,7 @@ func (w *World) Load(file string, data []byte) (wf json.RawMessage, positions ma
 // Submit begins a run of a Workflow given as JSON. Objects that the run turns out to need are found in the World.
 func (w *World) Submit(wf json.RawMessage, edit func(*workflow.Submit)) (*Run, error) {
 	if w.locks == nil {
-		w.locks, w.memos, w.Memoised = lock.NewMemory(), map[string]json.RawMessage{}, map[string]int{}
+		w.locks, w.memos, w.Memoised = lock.NewTable(), map[string]json.RawMessage{}, map[string]int{}
 	}
 	if w.Start.IsZero() {
 		w.Start = time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
@@ -287,9 +287,9 @@ func (r *Run) effect(e workflow.Effect) error {
 		r.World.memos[e.Cache+"/"+e.Key] = e.Outputs
 		r.World.Memoised[e.Key]++
 	case workflow.Acquire:
-		return r.acquire(e)
+		r.acquire(e)
 	case workflow.Release:
-		return r.release(e)
+		r.release(e)
 	case workflow.Request:
 		r.Started[e.EffectKey()]++
 		r.answer(e, r.outcome(executor.Pod{ID: executor.ID{Owner: r.State.Run().UID, Node: e.Node, Attempt: e.Attempt}}))
@@ -449,25 +449,20 @@ func (r *Run) limits(l workflow.Lock) (int, error) {
 	return n, nil
 }
 
-func (r *Run) acquire(e workflow.Acquire) error {
-	ok, waiting, err := lock.Acquire(r.World.locks, e, r.limits)
-	g := workflow.Got{Key: e.Key, Granted: ok, Waiting: waiting}
-	if err != nil {
-		g.Error = err.Error()
+func (r *Run) acquire(e workflow.Acquire) {
+	_, a := r.World.locks.Acquire(e, r.limits)
+	g := workflow.Got{Key: e.Key, Granted: a.Granted, Waiting: a.Waiting}
+	if a.Err != nil {
+		g.Error = a.Err.Error()
 	}
 	r.at(0, g)
-	return nil
 }
 
-func (r *Run) release(e workflow.Release) error {
-	grants, err := lock.Release(r.World.locks, e.Holder, r.limits)
-	if err != nil {
-		return err
+func (r *Run) release(e workflow.Release) {
+	_, answers := r.World.locks.Release(e.Holder, r.limits)
+	for _, a := range answers {
+		r.at(0, workflow.Got{Key: a.Key, Granted: true})
 	}
-	for _, g := range grants {
-		r.at(0, workflow.Got{Key: g.Key, Granted: true})
-	}
-	return nil
 }
 
 // Step lets the next thing happen. It reports whether there was one.
@@ -538,14 +533,8 @@ func (r *Run) Finish() error {
 	}
 }
 
-// Held lists who still holds or waits for locks.
-func (w *World) Held() []string {
-	var out []string
-	for name := range w.locks.Holders {
-		out = append(out, name)
-	}
-	return out
-}
+// Held lists who still holds or waits for locks, in order.
+func (w *World) Held() []string { return w.locks.Names() }
 
 // Node finds a node by its display name or, failing that, its name.
 func (r *Run) Node(name string) (workflow.Node, bool) {

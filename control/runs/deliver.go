@@ -1,0 +1,69 @@
+package runs
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync/atomic"
+	"time"
+
+	"github.com/tiphys/tiphys/ledger"
+	"github.com/tiphys/tiphys/workflow"
+)
+
+// view gives what f makes of a run. f must not keep the state, and may be called more than once.
+func view[T any](ctx context.Context, c *Controller, key string, f func(*live) T) (T, error) {
+	var seen atomic.Pointer[T]
+	err := c.runs.Ask(ctx, key, &message{look: func(r *live) {
+		v := f(r)
+		seen.Store(&v)
+	}})
+	if v := seen.Load(); err == nil && v != nil {
+		return *v, nil
+	}
+	var none T
+	return none, err
+}
+
+// deliver brings a run what happened in the world: a report, an answer, a timer. It must not be lost, so it is delivered again, with
+// growing waits, until it is on record. then is called when it is, or when the run has no use for it; it may be nil and must not wait.
+func (c *Controller) deliver(key string, cmd workflow.Command, then func(), settles ...workKey) {
+	c.deliverMessage(key, &message{command: cmd, settles: settles}, then, 0)
+}
+
+func (c *Controller) deliverMessage(key string, m *message, then func(), failed int) {
+	// A full mailbox holds the sender back until the run has caught up, or everything stops.
+	_ = c.runs.Send(context.Background(), key, m, func(err error) {
+		switch {
+		case stopping(err):
+			return
+		case err == nil:
+		case errors.Is(err, ErrNotFound), refused(err):
+			if !errors.Is(err, ErrNotFound) {
+				c.o.Log.Error("a run has no use for this", "run", key, "command", fmt.Sprintf("%T", m.command), "error", err)
+			}
+			c.settle(m.settles...)
+		default:
+			failed++
+			c.o.Log.Warn("a run cannot go on, this will be tried again", "run", key, "command", fmt.Sprintf("%T", m.command),
+				"failed", failed, "error", err)
+			time.AfterFunc(waitAfter(failed), func() { c.deliverMessage(key, m, then, failed) })
+			return
+		}
+		if then != nil {
+			then()
+		}
+	})
+}
+
+// settle takes finished work out of the outbox, without waiting for it. If that is lost the work is repeated, which is harmless.
+func (c *Controller) settle(works ...workKey) {
+	for _, w := range works {
+		if w.key == "" {
+			continue
+		}
+		send(c.asks, w.queue+"/"+w.key, &errand{what: "settle " + w.key, do: func(ctx context.Context) error {
+			return c.o.Ledger.Write(ctx, func(tx ledger.Tx) error { return tx.Cancel(w.queue, w.key) })
+		}}, c.o.Log)
+	}
+}

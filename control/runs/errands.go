@@ -1,0 +1,85 @@
+package runs
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"time"
+
+	"github.com/tiphys/tiphys/control/actor"
+)
+
+// errand is something to do in the world for a run, besides its decisions. It is tried again, with growing waits, until it has
+// no error. It is in the outbox as well, for the case that this process dies.
+type errand struct {
+	what string
+	do   func(context.Context) error
+	// failed is how often it failed so far.
+	failed int
+}
+
+// How long a batch of errands, which is one, may take. Requests have limits of their own.
+const (
+	podTimeout = 5 * time.Minute
+	askTimeout = 24 * time.Hour
+)
+
+// The waits between tries of what failed.
+const (
+	firstWait = 100 * time.Millisecond
+	mostWait  = 30 * time.Second
+)
+
+// waitAfter is how long to wait after so many failures, from 1.
+func waitAfter(failures int) time.Duration {
+	return min(firstWait<<min(failures-1, 16), mostWait)
+}
+
+// nothing is the state of what has none.
+func nothing[K comparable](context.Context, K) (struct{}, error) { return struct{}{}, nil }
+
+// over lets what has no state leave memory when it is idle.
+func over(struct{}) bool { return true }
+
+// errands makes a system that does the errands of each key one after the other, in the order in which they were sent.
+func errands[K comparable](c *Controller, workers int, timeout time.Duration) *actor.System[K, struct{}, *errand] {
+	return actor.New(actor.Options[K, struct{}, *errand]{
+		Load: nothing[K], Ended: over, Workers: workers, Mailbox: endless, Batch: 1, Timeout: timeout,
+		Handle: func(ctx context.Context, _ K, _ struct{}, batch []*errand) []error {
+			select {
+			case <-c.started:
+				return []error{batch[0].do(ctx)}
+			case <-ctx.Done():
+				return []error{context.Cause(ctx)}
+			}
+		},
+	})
+}
+
+// send has an errand done, again and again until it succeeds or the system stops.
+func send[K comparable](to *actor.System[K, struct{}, *errand], key K, e *errand, log *slog.Logger) {
+	// The mailbox has room for all, and a stop ends everything: there is nothing to wait for.
+	_ = to.Send(context.Background(), key, e, func(err error) {
+		if err == nil || stopping(err) {
+			return
+		}
+		e.failed++
+		log.Warn("this will be tried again", "what", e.what, "failed", e.failed, "error", err)
+		time.AfterFunc(waitAfter(e.failed), func() { send(to, key, e, log) })
+	})
+}
+
+// stopping tells the error of what a stop left undone.
+func stopping(err error) bool { return errors.Is(err, actor.ErrStopped) }
+
+// sleep waits; false means that ctx ended first.
+func sleep(ctx context.Context, d time.Duration) bool {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+		return false
+	case <-t.C:
+		return true
+	}
+}

@@ -1,0 +1,298 @@
+package runs
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/tiphys/tiphys/executor"
+	"github.com/tiphys/tiphys/ledger"
+	"github.com/tiphys/tiphys/workflow"
+)
+
+// unfinished are the states of runs that have not ended.
+var unfinished = []string{string(workflow.Pending), string(workflow.Running), ""}
+
+// know reads which runs have not ended, so that reports find them.
+func (c *Controller) know(ctx context.Context) error {
+	var after *ledger.Cursor
+	for {
+		rows, err := c.o.Ledger.List(ctx, ledger.Query{Table: tableRun, States: unfinished, After: after, Limit: 1000})
+		if err != nil {
+			return fmt.Errorf("list runs: %w", err)
+		}
+		for _, row := range rows {
+			var run struct {
+				UID string `json:"uid"`
+			}
+			if err := json.Unmarshal(row.Body, &run); err != nil {
+				return fmt.Errorf("read row of run %s: %w", row.Key, err)
+			}
+			c.mu.Lock()
+			c.uids[run.UID] = row.Key
+			c.mu.Unlock()
+		}
+		if len(rows) < 1000 {
+			return nil
+		}
+		after = &ledger.Cursor{Time: rows[len(rows)-1].Time, Key: rows[len(rows)-1].Key}
+	}
+}
+
+// compare asks the executor for every attempt that the ledger believes to be running. One that it does not know is lost infrastructure:
+// its machine is another one, or the ledger was restored from a backup.
+func (c *Controller) compare(ctx context.Context) {
+	known := map[executor.ID]bool{}
+	for failed := 1; ; failed++ {
+		reports, err := c.o.Executors.List(ctx)
+		if err == nil {
+			for _, rep := range reports {
+				known[rep.ID] = true
+			}
+			break
+		}
+		c.o.Log.Warn("the executor does not say which attempts it has, it will be asked again", "failed", failed, "error", err)
+		if !sleep(ctx, waitAfter(failed)) {
+			return
+		}
+	}
+	c.mu.Lock()
+	keys := make([]string, 0, len(c.uids))
+	for _, key := range c.uids {
+		keys = append(keys, key)
+	}
+	c.mu.Unlock()
+	for _, key := range keys {
+		ids, err := view(ctx, c, key, func(r *live) []executor.ID { return r.state.Attempts() })
+		if err != nil {
+			if ctx.Err() != nil {
+				return
+			}
+			c.o.Log.Error("a run cannot be taken up", "run", key, "error", err)
+			continue
+		}
+		c.compareRun(key, ids, known)
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.checked = true
+	for key, s := range c.starts {
+		if s.over {
+			delete(c.starts, key)
+		}
+	}
+}
+
+func (c *Controller) compareRun(key string, ids []executor.ID, known map[executor.ID]bool) {
+	for _, id := range ids {
+		effect := effectKey(key, workflow.StartPod{Node: id.Node, Attempt: id.Attempt})
+		c.mu.Lock()
+		ours := c.starts[effect] != nil
+		c.mu.Unlock()
+		switch {
+		case ours:
+		case known[id]:
+			c.o.Places.Hold(id)
+		default:
+			c.report(key, executor.Report{ID: id, Phase: executor.Error, Reason: executor.ReasonLost, FinishedAt: c.o.Now().UTC(),
+				Message: "the executor does not know this attempt: it was lost with its machine"}, nil)
+		}
+	}
+}
+
+// receive brings what the executor reports to the runs.
+func (c *Controller) receive(ctx context.Context) {
+	reports := c.o.Executors.Reports()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case rep, ok := <-reports:
+			if !ok {
+				return
+			}
+			c.received(ctx, rep)
+		}
+	}
+}
+
+// received takes one report. The executor repeats a final one until it is acknowledged, which is after its entry is recorded.
+func (c *Controller) received(ctx context.Context, rep executor.Report) {
+	c.mu.Lock()
+	key, ok := c.uids[rep.ID.Owner]
+	c.mu.Unlock()
+	if rep.Phase.Done() {
+		c.o.Places.Leave(rep.ID)
+	}
+	if !ok {
+		// An application's pod, or one of a run that has ended.
+		if c.o.Orphan != nil {
+			c.o.Orphan(ctx, rep)
+		} else if rep.Phase.Done() {
+			c.acknowledge("", rep.ID)
+		}
+		return
+	}
+	if rep.Reason == executor.ReasonNotLaunched {
+		// An earlier process did not come to launch it, and only this one has the secrets that go with it.
+		c.begin(key, rep.ID, workflow.StartPod{Node: rep.ID.Node, Attempt: rep.ID.Attempt})
+		return
+	}
+	var then func()
+	if rep.Phase.Done() {
+		then = func() {
+			c.o.Fault("acknowledge")
+			c.acknowledge(key, rep.ID)
+		}
+	} else {
+		c.o.Places.Hold(rep.ID)
+	}
+	c.report(key, rep, then)
+}
+
+// acknowledge tells the executor that the end of an attempt is on record.
+func (c *Controller) acknowledge(run string, id executor.ID) {
+	send(c.pods, nodeKey{run, id.Node}, &errand{what: "acknowledge " + run + " " + id.Node, do: func(ctx context.Context) error {
+		return c.o.Executors.Acknowledge(ctx, id)
+	}}, c.o.Log)
+}
+
+// idle is how long the loops wait when nothing is due; a commit wakes them earlier.
+const idle = 30 * time.Second
+
+// timers fires what is due.
+func (c *Controller) timers(ctx context.Context) {
+	c.drainQueue(ctx, queueTimers, func(w ledger.Work, b effectBody) {
+		c.deliver(b.Run, workflow.Fired{Meta: c.meta(system), Key: b.Type}, nil, workKey{queueTimers, w.Key})
+	})
+}
+
+// retries carries out effects whose lease has ended.
+func (c *Controller) retries(ctx context.Context) { c.drainQueue(ctx, queueEffects, c.again) }
+
+// leftovers carries out what an earlier process had decided and not done. Everything an effect does is idempotent by its key, so
+// that repeating one that was done does nothing.
+func (c *Controller) leftovers(ctx context.Context) error {
+	for {
+		n, err := c.claim(ctx, queueEffects, c.again)
+		if err != nil || n == 0 {
+			return err
+		}
+	}
+}
+
+// again carries out an effect from the outbox.
+func (c *Controller) again(w ledger.Work, b effectBody) {
+	item := workKey{queueEffects, w.Key}
+	if b.Type == typeGot {
+		var a lockAnswer
+		if err := json.Unmarshal(b.Effect, &a); err != nil {
+			c.o.Log.Error("decode answer", "key", w.Key, "error", err)
+			return
+		}
+		c.deliver(b.Run, a.got(c.meta(system)), nil, item)
+		return
+	}
+	e, err := decodeEffect(b)
+	if err != nil {
+		c.o.Log.Error("decode effect", "key", w.Key, "error", err)
+		return
+	}
+	if uid := first(b.UID, c.uidOf(b.Run)); uid != "" {
+		c.perform(place{run: b.Run, uid: uid}, e)
+		return
+	}
+	// An older ledger did not keep the uid: the run has it.
+	send(c.asks, "again/"+w.Key, &errand{what: "take up " + w.Key, do: func(ctx context.Context) error {
+		from, err := view(ctx, c, b.Run, (*live).place)
+		if errors.Is(err, ErrNotFound) {
+			c.settle(item)
+			return nil
+		}
+		if err == nil {
+			c.perform(from, e)
+		}
+		return err
+	}}, c.o.Log)
+}
+
+// uidOf finds the uid of a run that has not ended; empty if it has.
+func (c *Controller) uidOf(run string) string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for uid, key := range c.uids {
+		if key == run {
+			return uid
+		}
+	}
+	return ""
+}
+
+// drainQueue claims what is due in a queue until ctx ends, waking at each commit that may have brought work and
+// at the time the next item falls due.
+func (c *Controller) drainQueue(ctx context.Context, queue string, f func(ledger.Work, effectBody)) {
+	for ctx.Err() == nil {
+		changed := c.o.Ledger.Changed()
+		n, err := c.claim(ctx, queue, f)
+		if err != nil {
+			if ctx.Err() == nil {
+				c.o.Log.Error("claim work", "queue", queue, "error", err)
+			}
+			if !sleep(ctx, time.Second) {
+				return
+			}
+			continue
+		}
+		if n > 0 {
+			continue
+		}
+		next, err := c.o.Ledger.Outbox().Next(ctx, queue)
+		wait := idle
+		if err == nil && !next.IsZero() {
+			wait = min(wait, max(next.Sub(c.o.Now()), time.Millisecond))
+		}
+		if !wake(ctx, changed, wait, queue == queueEffects) {
+			return
+		}
+	}
+}
+
+// claimed is how many items are claimed at a time.
+const claimed = 256
+
+// claim does what is due in a queue and returns how much it was.
+func (c *Controller) claim(ctx context.Context, queue string, f func(ledger.Work, effectBody)) (int, error) {
+	works, err := c.o.Ledger.Outbox().Claim(ctx, queue, claimed, lease)
+	if err != nil {
+		return 0, err
+	}
+	for _, w := range works {
+		var b effectBody
+		if err := json.Unmarshal(w.Body, &b); err != nil {
+			c.o.Log.Error("decode work", "queue", queue, "key", w.Key, "error", err)
+			continue
+		}
+		f(w, b)
+	}
+	return len(works), nil
+}
+
+// wake waits for a commit or a time. Effects are carried out by who decided them, so that their queue is looked
+// at only now and then.
+func wake(ctx context.Context, changed <-chan struct{}, d time.Duration, lazy bool) bool {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	if lazy {
+		changed = nil
+	}
+	select {
+	case <-ctx.Done():
+		return false
+	case <-changed:
+		return true
+	case <-t.C:
+		return true
+	}
+}

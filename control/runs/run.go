@@ -1,0 +1,275 @@
+package runs
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/tiphys/tiphys/ledger"
+	"github.com/tiphys/tiphys/workflow"
+)
+
+// live is a run in memory: a cache of its entries. It belongs to the run's actor.
+type live struct {
+	key string
+	// state is nil until somebody needs it.
+	state *workflow.State
+	// exists says that there is such a run; root is the entry that submitted it.
+	exists bool
+	root   int64
+}
+
+// ended says that a run need not stay in memory.
+func (r *live) ended() bool { return r.state == nil || !r.exists || r.state.Done() }
+
+// message is what a run's actor is asked.
+type message struct {
+	// command is for the engine; nil if the message is one of the others.
+	command workflow.Command
+	// look reads the state of a run. What it gives away must not be part of it.
+	look func(*live)
+	// eraser is who takes the finished run out of lists.
+	eraser string
+
+	// cause is the entry that led to the command; 0 takes the run's first.
+	cause int64
+	// unique guards a submission against being made twice.
+	unique string
+	// settles are outbox items that are done with the message.
+	settles []workKey
+}
+
+type workKey struct{ queue, key string }
+
+// refused tells errors that leave a run's state as it was.
+func refused(err error) bool {
+	var invalid *workflow.InvalidError
+	var missing *workflow.MissingError
+	var no *workflow.RefusedError
+	return errors.Is(err, ErrNotFound) || errors.Is(err, errTaken) || errors.As(err, &invalid) || errors.As(err, &missing) || errors.As(err, &no)
+}
+
+// errTaken refuses a submission.
+var errTaken = errors.New("there is a run of that name")
+
+// find makes the place of a run in memory. Its entries are read when they are needed.
+func (c *Controller) find(_ context.Context, key string) (*live, error) { return &live{key: key}, nil }
+
+// handle takes messages through the engine and records what follows in one transaction. Then it is carried out.
+func (c *Controller) handle(ctx context.Context, _ string, r *live, batch []*message) []error {
+	t := &turn{c: c, run: r}
+	answers := make([]error, len(batch))
+	for i, m := range batch {
+		if answers[i] = t.take(ctx, m); answers[i] != nil && !refused(answers[i]) {
+			return all(answers[i], len(batch))
+		}
+	}
+	if len(t.steps) == 0 {
+		return answers
+	}
+	if err := c.write(ctx, t); err != nil {
+		return all(err, len(batch))
+	}
+	c.remember(r)
+	for _, s := range t.steps {
+		for _, e := range s.decision.Effects {
+			c.perform(r.place(), e)
+		}
+	}
+	return answers
+}
+
+func all(err error, n int) []error {
+	out := make([]error, n)
+	for i := range out {
+		out[i] = err
+	}
+	return out
+}
+
+// turn is a batch of messages on its way into the ledger.
+type turn struct {
+	c     *Controller
+	run   *live
+	steps []step
+}
+
+// step is what follows from one message.
+type step struct {
+	message  *message
+	decision workflow.Decision
+	bodies   []ledger.Encoded
+}
+
+// take decides what follows from a message.
+func (t *turn) take(ctx context.Context, m *message) error {
+	if m.eraser != "" {
+		t.steps = append(t.steps, step{message: m})
+		t.run.state, t.run.exists, t.run.root = workflow.NewState(), false, 0
+		return nil
+	}
+	if err := t.c.load(ctx, t.run); err != nil {
+		return err
+	}
+	_, submits := m.command.(workflow.Submit)
+	switch {
+	case submits && t.run.exists:
+		return fmt.Errorf("submit %s: %w (delete it, or use generateName): %w", t.run.key, errTaken, ledger.ErrExists)
+	case submits:
+		t.run.state = workflow.NewState()
+	case !t.run.exists:
+		return fmt.Errorf("%w: %s", ErrNotFound, t.run.key)
+	case m.look != nil:
+		m.look(t.run)
+		return nil
+	}
+	decision, err := workflow.Decide(t.run.state, m.command)
+	if err != nil {
+		return err
+	}
+	t.run.exists = true
+	if len(decision.Entries)+len(decision.Effects)+len(m.settles) == 0 {
+		return nil
+	}
+	s := step{message: m, decision: decision, bodies: make([]ledger.Encoded, len(decision.Entries))}
+	for i, e := range decision.Entries {
+		if s.bodies[i], err = ledger.Encode(e.Body); err != nil {
+			return fmt.Errorf("encode %s of run %s: %w", e.Kind, t.run.key, err)
+		}
+	}
+	t.steps = append(t.steps, s)
+	return nil
+}
+
+// write records a turn in one transaction.
+func (c *Controller) write(ctx context.Context, t *turn) error {
+	root := t.run.root
+	err := c.o.Ledger.Write(ctx, func(tx ledger.Tx) error {
+		root = t.run.root // the decision may be written more than once
+		for i := range t.steps {
+			if err := c.writeStep(tx, t, &t.steps[i], &root); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err == nil {
+		t.run.root = root
+	}
+	return err
+}
+
+func (c *Controller) writeStep(tx ledger.Tx, t *turn, s *step, root *int64) error {
+	m := s.message
+	if m.eraser != "" {
+		*root = 0
+		return deleteRun(tx, t.run.key, m.eraser)
+	}
+	cause := m.cause
+	if cause == 0 {
+		cause = *root
+	}
+	actor := actorOf(m.command)
+	for i, e := range s.decision.Entries {
+		draft := ledger.Draft{Actor: actor, Kind: e.Kind, Subject: subject(t.run.key), Cause: cause, Body: s.bodies[i]}
+		if i == 0 {
+			draft.Unique = m.unique
+		}
+		rec, err := tx.Append(draft)
+		if err != nil {
+			return fmt.Errorf("append %s: %w", e.Kind, err)
+		}
+		if e.Kind == workflow.KindSubmitted {
+			// Everything that a run does is caused by its submission, so that a trail stays short.
+			*root, cause = rec.Seq, rec.Seq
+		}
+		c.o.Fault("append")
+	}
+	from := t.run.place()
+	from.root = *root
+	for _, e := range s.decision.Effects {
+		if err := enqueue(tx, from, e); err != nil {
+			return err
+		}
+	}
+	for _, w := range m.settles {
+		if err := tx.Cancel(w.queue, w.key); err != nil {
+			return fmt.Errorf("settle %s: %w", w.key, err)
+		}
+	}
+	return nil
+}
+
+// remember keeps which run a uid belongs to, for reports, as long as the run goes on.
+func (c *Controller) remember(r *live) {
+	if !r.exists {
+		return
+	}
+	run := r.state.Run()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if run.Phase.Done() {
+		delete(c.uids, run.UID)
+	} else {
+		c.uids[run.UID] = r.key
+	}
+}
+
+// load reads a run's entries and replays them, unless that was done.
+func (c *Controller) load(ctx context.Context, r *live) error {
+	if r.state != nil {
+		return nil
+	}
+	state, root, err := c.replay(ctx, r.key)
+	if err == nil {
+		r.state, r.exists, r.root = state, root != 0, root
+	}
+	return err
+}
+
+// replayPage is how many entries are read at a time.
+const replayPage = 5000
+
+// replay gives the state of a run and the entry that submitted it, 0 if there is no such run.
+func (c *Controller) replay(ctx context.Context, key string) (*workflow.State, int64, error) {
+	state := workflow.NewState()
+	var after, root int64
+	for {
+		es, err := c.o.Ledger.Entries(ctx, ledger.EntryQuery{Subject: subject(key), After: after, Limit: replayPage})
+		if err != nil {
+			return nil, 0, fmt.Errorf("read run %s: %w", key, err)
+		}
+		for _, e := range es {
+			after = e.Seq
+			switch e.Kind {
+			case KindDeleted:
+				state, root = workflow.NewState(), 0
+				continue
+			case kindMemo:
+				continue
+			case workflow.KindSubmitted:
+				state, root = workflow.NewState(), e.Seq
+			}
+			entry, err := workflow.DecodeEntry(e.Kind, "", e.Body)
+			if err != nil {
+				return nil, 0, fmt.Errorf("read run %s, entry %d: %w", key, e.Seq, err)
+			}
+			if err := workflow.Apply(state, entry); err != nil {
+				return nil, 0, fmt.Errorf("replay run %s, entry %d: %w", key, e.Seq, err)
+			}
+		}
+		if len(es) < replayPage {
+			return state, root, nil
+		}
+	}
+}
+
+func actorOf(cmd workflow.Command) string {
+	if a := workflow.MetaOf(cmd).Actor; a != "" {
+		return a
+	}
+	return system
+}
+
+// system is the actor of what nobody in particular does.
+const system = "system"

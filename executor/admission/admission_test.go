@@ -1,0 +1,140 @@
+package admission_test
+
+import (
+	"fmt"
+	"slices"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"pgregory.net/rapid"
+
+	"github.com/tiphys/tiphys/executor"
+	"github.com/tiphys/tiphys/executor/admission"
+)
+
+func id(owner string, n int) executor.ID { return executor.ID{Owner: owner, Node: fmt.Sprint(n)} }
+
+// A run that wants thousands of places does not keep another from its first; among equals the oldest is next.
+func TestPlacesAreSharedFairly(t *testing.T) {
+	t.Parallel()
+	g := admission.New(4)
+	var got []string
+	ask := func(owner string, n int) {
+		g.Ask(id(owner, n), func() { got = append(got, fmt.Sprint(owner, n)) })
+	}
+	for n := range 5000 {
+		ask("large", n)
+	}
+	ask("small", 0)
+	ask("other", 0)
+	ask("small", 1)
+	if diff := cmp.Diff([]string{"large0", "large1", "large2", "large3"}, got); diff != "" {
+		t.Fatal(diff)
+	}
+	if c := g.Count(); c != (admission.Count{Live: 4, Waiting: 4999, Limit: 4}) {
+		t.Errorf("%+v", c)
+	}
+	got = nil
+	for n := range 4 {
+		g.Leave(id("large", n))
+		g.Leave(id("large", n)) // twice is once
+	}
+	// The first two places go to those that have none. Then all have one, and the oldest that waits is large's.
+	if diff := cmp.Diff([]string{"small0", "other0", "large4", "large5"}, got); diff != "" {
+		t.Error(diff)
+	}
+}
+
+func TestWhatDoesNotWait(t *testing.T) {
+	t.Parallel()
+	g := admission.New(1)
+	granted := 0
+	count := func() { granted++ }
+	g.Ask(id("a", 0), count)
+	g.Ask(id("a", 0), count) // has a place
+	if granted != 2 {
+		t.Errorf("granted %d times, want 2", granted)
+	}
+	g.Ask(id("a", 1), func() { t.Error("the older of two was called") })
+	g.Ask(id("a", 1), count)
+	g.Hold(id("app", 0)) // applications do not wait
+	if c := g.Count(); c.Live != 2 || c.Waiting != 1 {
+		t.Errorf("%+v", c)
+	}
+	g.Leave(id("app", 0))
+	if granted != 2 {
+		t.Error("a place beyond the limit was given on")
+	}
+	g.Leave(id("a", 0))
+	if granted != 3 || g.Withdraw(id("a", 1)) {
+		t.Errorf("granted %d times, and what has a place waits", granted)
+	}
+	g.Ask(id("b", 0), func() { t.Error("what was withdrawn got a place") })
+	if !g.Withdraw(id("b", 0)) || g.Withdraw(id("b", 0)) {
+		t.Error("withdrawn not at all, or twice")
+	}
+	g.Leave(id("a", 1))
+	if c := g.Count(); c != (admission.Count{Limit: 1}) {
+		t.Errorf("%+v", c)
+	}
+	free := admission.New(0)
+	for n := range 1000 {
+		free.Ask(id("a", n), count)
+	}
+	if granted != 1003 {
+		t.Errorf("a gate without a bound granted %d", granted-3)
+	}
+}
+
+// Whatever is asked for, withdrawn, held and left: no more places are given than there are, and nobody waits while one is free.
+func TestNoPlaceIsLost(t *testing.T) {
+	t.Parallel()
+	rapid.Check(t, func(r *rapid.T) {
+		limit := rapid.IntRange(1, 4).Draw(r, "limit")
+		g := admission.New(limit)
+		live, waiting := map[executor.ID]bool{}, map[executor.ID]bool{}
+		held := 0
+		for n := range rapid.IntRange(1, 60).Draw(r, "steps") {
+			i := id(rapid.SampledFrom([]string{"a", "b", "c"}).Draw(r, "owner"), rapid.IntRange(0, 5).Draw(r, "pod"))
+			switch rapid.IntRange(0, 3).Draw(r, "step") {
+			case 0:
+				waiting[i] = true
+				g.Ask(i, func() {
+					if !waiting[i] {
+						r.Fatalf("step %d: %v got a place it did not want", n, i)
+					}
+					delete(waiting, i)
+					live[i] = true
+				})
+			case 1:
+				if got := g.Withdraw(i); got != waiting[i] {
+					r.Fatalf("step %d: withdraw %v: %v", n, i, got)
+				}
+				delete(waiting, i)
+			case 2:
+				delete(live, i)
+				g.Leave(i)
+			case 3:
+				g.Hold(i)
+				delete(waiting, i)
+				live[i] = true
+				held++
+			}
+			if c := g.Count(); c.Live != len(live) || c.Waiting != len(waiting) || held == 0 && c.Live > limit || c.Waiting > 0 && c.Live < limit {
+				r.Fatalf("step %d: %+v, want %d live, %d waiting", n, c, len(live), len(waiting))
+			}
+		}
+		for len(live)+len(waiting) > 0 { // everything drains
+			var ids []executor.ID
+			for i := range live {
+				ids = append(ids, i)
+			}
+			slices.SortFunc(ids, func(a, b executor.ID) int { return len(a.Node) - len(b.Node) })
+			delete(live, ids[0])
+			g.Leave(ids[0])
+		}
+		if c := g.Count(); c.Live+c.Waiting != 0 {
+			r.Fatalf("left: %+v", c)
+		}
+	})
+}
