@@ -2,6 +2,7 @@ package runs
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -30,7 +31,7 @@ type decision struct {
 	// settles are outbox items that are done with this decision.
 	settles []workKey
 	// also runs in the same transaction after the entries were appended; may be nil.
-	also func(tx ledger.Tx, last int64) error
+	also func(tx ledger.Tx, last ledger.Ref) error
 	// unique guards a submission against being made twice.
 	unique string
 }
@@ -67,15 +68,31 @@ func (c *Controller) do(ctx context.Context, d decision) error {
 
 // write records a decision in one transaction and returns the locks that were granted to anybody by it.
 func (c *Controller) write(ctx context.Context, d decision, dec workflow.Decision) ([]grant, error) {
-	var granted []grant
-	actor := actorOf(d.cmd)
-	err := c.o.Ledger.Write(ctx, func(tx ledger.Tx) error {
-		granted = granted[:0]
-		cause := d.cause
-		if cause == 0 {
-			cause = d.run.root
+	known := &limits{known: map[string]limitOf{}}
+	for range limitTries {
+		granted, err := c.writeWith(ctx, d, dec, known)
+		var unknown *unknownLimit
+		if !errors.As(err, &unknown) {
+			return granted, err
 		}
-		var last int64
+		n, err := c.limit(ctx, unknown.lock)
+		known.known[unknown.lock.Name] = limitOf{n, err}
+	}
+	return nil, fmt.Errorf("read the limits of semaphores: there are still unknown ones after %d rounds", limitTries)
+}
+
+// writeWith is write with the limits of semaphores that are known so far: they are read before the transaction, not within.
+func (c *Controller) writeWith(ctx context.Context, d decision, dec workflow.Decision, known *limits) ([]grant, error) {
+	var granted []grant
+	actor, root := actorOf(d.cmd), ledger.At(d.run.root)
+	err := c.o.Ledger.Write(ctx, ledger.On(subject(d.run.key)), func(tx ledger.Tx) error {
+		granted, known.missing = granted[:0], nil
+		root = ledger.At(d.run.root)
+		cause := ledger.At(d.cause)
+		if d.cause == 0 {
+			cause = root
+		}
+		var last ledger.Ref
 		for i, e := range dec.Entries {
 			draft := ledger.Draft{Actor: actor, Kind: e.Kind, Subject: subject(d.run.key), Cause: cause, Body: e.Body}
 			if i == 0 {
@@ -85,19 +102,22 @@ func (c *Controller) write(ctx context.Context, d decision, dec workflow.Decisio
 			if err != nil {
 				return fmt.Errorf("append %s: %w", e.Kind, err)
 			}
-			last = rec.Seq
+			last = rec
 			if e.Kind == kindSubmitted {
 				// Everything that a run does is caused by its submission, so that a trail stays short.
-				d.run.root, cause = rec.Seq, rec.Seq
+				root, cause = rec, rec
 			}
 			c.o.Fault("append")
 		}
 		for _, e := range dec.Effects {
-			g, err := c.enqueue(ctx, tx, d.run, e)
+			g, err := c.enqueue(known.of, tx, d.run, root, e)
 			if err != nil {
 				return err
 			}
 			granted = append(granted, g...)
+		}
+		if known.missing != nil {
+			return &unknownLimit{*known.missing}
 		}
 		for _, s := range d.settles {
 			if err := tx.Cancel(s.queue, s.key); err != nil {
@@ -109,6 +129,9 @@ func (c *Controller) write(ctx context.Context, d decision, dec workflow.Decisio
 		}
 		return nil
 	})
+	if err == nil {
+		d.run.root = root.Seq()
+	}
 	return granted, err
 }
 

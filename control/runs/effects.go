@@ -9,6 +9,7 @@ import (
 	"github.com/tiphys/tiphys/executor"
 	"github.com/tiphys/tiphys/ledger"
 	"github.com/tiphys/tiphys/workflow"
+	"github.com/tiphys/tiphys/workflow/lock"
 )
 
 // effectBody is what the outbox keeps of an effect.
@@ -31,18 +32,18 @@ func effectKey(run string, e workflow.Effect) string { return run + "/" + e.Effe
 
 // enqueue puts an effect in the outbox, or settles it at once where the ledger itself is the world: locks, timers and
 // memoised results. It returns the locks that were granted.
-func (c *Controller) enqueue(ctx context.Context, tx ledger.Tx, r *live, e workflow.Effect) ([]grant, error) {
+func (c *Controller) enqueue(limits lock.Limits, tx ledger.Tx, r *live, root ledger.Ref, e workflow.Effect) ([]grant, error) {
 	switch e := e.(type) {
 	case workflow.SetTimer:
-		return nil, enqueueJSON(tx, queueTimers, effectKey(r.key, e), effectBody{Run: r.key, Type: e.Key}, e.At, 0)
+		return nil, enqueueJSON(tx, r.key, queueTimers, effectKey(r.key, e), effectBody{Run: r.key, Type: e.Key}, e.At, 0)
 	case workflow.CancelTimer:
 		return nil, tx.Cancel(queueTimers, effectKey(r.key, e))
 	case workflow.Acquire:
-		return c.acquire(ctx, tx, r, e)
+		return c.acquire(limits, tx, root, e)
 	case workflow.Release:
-		return c.release(ctx, tx, r, e)
+		return c.release(limits, tx, root, e)
 	case workflow.PutMemo:
-		return nil, memoize(tx, r, e)
+		return nil, memoize(tx, r.key, root, e)
 	}
 	typ, err := typeOf(e)
 	if err != nil {
@@ -52,15 +53,15 @@ func (c *Controller) enqueue(ctx context.Context, tx ledger.Tx, r *live, e workf
 	if err != nil {
 		return nil, fmt.Errorf("encode effect %s: %w", e.EffectKey(), err)
 	}
-	return nil, enqueueJSON(tx, queueEffects, effectKey(r.key, e), effectBody{Run: r.key, Type: typ, Effect: raw}, tx.Now(), lease)
+	return nil, enqueueJSON(tx, r.key, queueEffects, effectKey(r.key, e), effectBody{Run: r.key, Type: typ, Effect: raw}, tx.Now(), lease)
 }
 
-func enqueueJSON(tx ledger.Tx, queue, key string, v any, due time.Time, lease time.Duration) error {
+func enqueueJSON(tx ledger.Tx, run, queue, key string, v any, due time.Time, lease time.Duration) error {
 	raw, err := json.Marshal(v)
 	if err != nil {
 		return fmt.Errorf("encode work %s: %w", key, err)
 	}
-	if err := tx.Enqueue(ledger.Work{Queue: queue, Key: key, Due: due, Lease: lease, Body: raw}); err != nil {
+	if err := tx.Enqueue(ledger.Work{Subject: subject(run), Queue: queue, Key: key, Due: due, Lease: lease, Body: raw}); err != nil {
 		return fmt.Errorf("enqueue %s: %w", key, err)
 	}
 	return nil
@@ -172,7 +173,7 @@ func (c *Controller) start(ctx context.Context, key string, e workflow.StartPod,
 		return
 	}
 	if err == nil {
-		c.settle(ctx, effectKey(key, e))
+		c.settle(ctx, key, effectKey(key, e))
 		return
 	}
 	c.report(ctx, key, executor.Report{
@@ -206,12 +207,12 @@ func (c *Controller) stop(ctx context.Context, key string, e workflow.StopPod, i
 		c.o.Log.Error("stop pod", "run", key, "node", e.Node, "error", err)
 		return // it stays in the outbox and is tried again
 	}
-	c.settle(ctx, effectKey(key, e))
+	c.settle(ctx, key, effectKey(key, e))
 }
 
 // settle takes a finished effect out of the outbox. If that is lost the effect is repeated, which is harmless.
-func (c *Controller) settle(ctx context.Context, key string) {
-	err := c.o.Ledger.Write(ctx, func(tx ledger.Tx) error { return tx.Cancel(queueEffects, key) })
+func (c *Controller) settle(ctx context.Context, run, key string) {
+	err := c.o.Ledger.Write(ctx, ledger.On(subject(run)), func(tx ledger.Tx) error { return tx.Cancel(queueEffects, key) })
 	if err != nil && ctx.Err() == nil {
 		c.o.Log.Error("settle effect", "key", key, "error", err)
 	}

@@ -198,7 +198,7 @@ func (c *Controller) again(ctx context.Context, w ledger.Work, b effectBody) {
 		return nil
 	})
 	if errors.Is(err, ErrNotFound) {
-		c.settle(ctx, w.Key)
+		c.settle(ctx, b.Run, w.Key)
 	}
 }
 

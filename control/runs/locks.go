@@ -22,10 +22,10 @@ type grant struct {
 }
 
 // acquire asks for locks within the transaction of the decision that wants them.
-func (c *Controller) acquire(ctx context.Context, tx ledger.Tx, r *live, e workflow.Acquire) ([]grant, error) {
+func (c *Controller) acquire(limits lock.Limits, tx ledger.Tx, root ledger.Ref, e workflow.Acquire) ([]grant, error) {
 	got := workflow.Got{Key: e.Key}
 	var err error
-	got.Granted, got.Waiting, err = lock.Acquire(lock.In(tx, system, r.root), e, c.limits(ctx))
+	got.Granted, got.Waiting, err = lock.Acquire(lock.In(tx, system, root), e, limits)
 	if err != nil {
 		got.Error = err.Error()
 	}
@@ -34,8 +34,8 @@ func (c *Controller) acquire(ctx context.Context, tx ledger.Tx, r *live, e workf
 }
 
 // release gives locks back and answers those whose turn it is now.
-func (c *Controller) release(ctx context.Context, tx ledger.Tx, r *live, e workflow.Release) ([]grant, error) {
-	next, err := lock.Release(lock.In(tx, system, r.root), e.Holder, c.limits(ctx))
+func (c *Controller) release(limits lock.Limits, tx ledger.Tx, root ledger.Ref, e workflow.Release) ([]grant, error) {
+	next, err := lock.Release(lock.In(tx, system, root), e.Holder, limits)
 	if err != nil {
 		return nil, fmt.Errorf("release the locks of %s: %w", e.Holder, err)
 	}
@@ -66,7 +66,7 @@ func (c *Controller) answer(tx ledger.Tx, holder string, got workflow.Got) (gran
 	}
 	// A run may ask for the same locks again before it has this answer: each answer has a key of its own.
 	g := grant{run: run, key: run + "/got/" + got.Key + "/" + newUID(), got: got}
-	return g, enqueueJSON(tx, queueEffects, g.key, effectBody{Run: run, Type: typeGot, Effect: raw}, tx.Now(), lease)
+	return g, enqueueJSON(tx, run, queueEffects, g.key, effectBody{Run: run, Type: typeGot, Effect: raw}, tx.Now(), lease)
 }
 
 // tell gives runs their answers after the commit.
@@ -88,25 +88,54 @@ func runOf(holder string) string {
 	return parts[0] + "/" + parts[1]
 }
 
-// limits reads a semaphore's limit from its ConfigMap as it is now.
-func (c *Controller) limits(ctx context.Context) lock.Limits {
-	return func(l workflow.Lock) (int, error) {
-		raw, err := c.o.Objects.Object(ctx, l.Ref)
-		if err != nil {
-			return 0, fmt.Errorf("semaphore %s: read ConfigMap %s/%s: %w", l.Name, l.Ref.Namespace, l.Ref.Name, err)
-		}
-		var cm corev1.ConfigMap
-		if err := json.Unmarshal(raw, &cm); err != nil {
-			return 0, fmt.Errorf("semaphore %s: decode ConfigMap: %w", l.Name, err)
-		}
-		text, ok := cm.Data[l.Key]
-		if !ok {
-			return 0, fmt.Errorf("semaphore %s: ConfigMap %s/%s has no key %q", l.Name, l.Ref.Namespace, l.Ref.Name, l.Key)
-		}
-		n, err := strconv.Atoi(strings.TrimSpace(text))
-		if err != nil || n < 1 {
-			return 0, fmt.Errorf("semaphore %s: %q is not a limit (a whole number from 1)", l.Name, text)
-		}
-		return n, nil
+// limitTries bounds how often a decision is tried again with limits that it turned out to need.
+const limitTries = 1000
+
+// limits are the limits of semaphores as they were read before a transaction.
+type limits struct {
+	known map[string]limitOf // by name
+	// missing is one that the transaction asked for and that was not read.
+	missing *workflow.Lock
+}
+
+type limitOf struct {
+	n   int
+	err error
+}
+
+// unknownLimit says that a transaction needs a limit that was not read before it.
+type unknownLimit struct{ lock workflow.Lock }
+
+func (e *unknownLimit) Error() string {
+	return "the limit of semaphore " + e.lock.Name + " is not known yet"
+}
+
+func (s *limits) of(l workflow.Lock) (int, error) {
+	found, ok := s.known[l.Name]
+	if !ok {
+		s.missing = &l
+		return 0, &unknownLimit{l}
 	}
+	return found.n, found.err
+}
+
+// limit reads a semaphore's limit from its ConfigMap as it is now.
+func (c *Controller) limit(ctx context.Context, l workflow.Lock) (int, error) {
+	raw, err := c.o.Objects.Object(ctx, l.Ref)
+	if err != nil {
+		return 0, fmt.Errorf("semaphore %s: read ConfigMap %s/%s: %w", l.Name, l.Ref.Namespace, l.Ref.Name, err)
+	}
+	var cm corev1.ConfigMap
+	if err := json.Unmarshal(raw, &cm); err != nil {
+		return 0, fmt.Errorf("semaphore %s: decode ConfigMap: %w", l.Name, err)
+	}
+	text, ok := cm.Data[l.Key]
+	if !ok {
+		return 0, fmt.Errorf("semaphore %s: ConfigMap %s/%s has no key %q", l.Name, l.Ref.Namespace, l.Ref.Name, l.Key)
+	}
+	n, err := strconv.Atoi(strings.TrimSpace(text))
+	if err != nil || n < 1 {
+		return 0, fmt.Errorf("semaphore %s: %q is not a limit (a whole number from 1)", l.Name, text)
+	}
+	return n, nil
 }

@@ -295,7 +295,7 @@ type deletedRows struct {
 // Delete takes a finished run out of lists. One that still runs is refused.
 func (c *Controller) Delete(ctx context.Context, namespace, name, actor string) error {
 	return c.with(Key(namespace, name), func(r *live) error {
-		return c.o.Ledger.Write(ctx, func(tx ledger.Tx) error { return deleteRun(tx, r.key, actor) })
+		return c.o.Ledger.Write(ctx, ledger.On(subject(r.key)), func(tx ledger.Tx) error { return deleteRun(tx, r.key, actor) })
 	})
 }
 
@@ -311,7 +311,7 @@ func deleteRun(tx ledger.Tx, key, actor string) error {
 		return fmt.Errorf("delete run %s: it is %s, stop or terminate it first: %w", key, row.State, ErrRunning)
 	}
 	hide := func(body deletedRows) error {
-		_, err := tx.Append(ledger.Draft{Actor: actor, Kind: KindDeleted, Subject: subject(key), Cause: row.Seq, Body: body})
+		_, err := tx.Append(ledger.Draft{Actor: actor, Kind: KindDeleted, Subject: subject(key), Cause: ledger.At(row.Seq), Body: body})
 		return err
 	}
 	for _, table := range []string{tableNode, tableAttempt} {

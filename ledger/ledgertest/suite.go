@@ -79,6 +79,9 @@ func Run(t *testing.T, s Suite) {
 	}
 }
 
+// here is what transactions are about that touch several subjects of one home.
+var here = ledger.On("object/here")
+
 // fixture is one open ledger with what the tests say often.
 type fixture struct {
 	*testing.T
@@ -163,18 +166,27 @@ func (f *fixture) tryAppend(d ledger.Draft) (e ledger.Entry, err error) {
 		d.Kind = "thing.noted"
 	}
 	if d.Subject == "" {
-		d.Subject = "thing/default/one"
+		d.Subject = "object/default/one"
 	}
-	err = f.Write(f.ctx, func(tx ledger.Tx) error {
-		e, err = tx.Append(d)
+	ref, err := f.appendIn(ledger.On(d.Subject), d)
+	if err != nil {
+		return ledger.Entry{}, err
+	}
+	return f.Entry(f.ctx, ref.Seq())
+}
+
+// appendIn writes one entry in a transaction of its own, with a scope of its own.
+func (f *fixture) appendIn(about ledger.Scope, d ledger.Draft) (ref ledger.Ref, err error) {
+	err = f.Write(f.ctx, about, func(tx ledger.Tx) error {
+		ref, err = tx.Append(d)
 		return err
 	})
-	return e, err
+	return ref, err
 }
 
 func (f *fixture) put(rows ...ledger.Row) {
 	f.Helper()
-	f.must(f.Write(f.ctx, func(tx ledger.Tx) error {
+	f.must(f.Write(f.ctx, here, func(tx ledger.Tx) error {
 		for _, r := range rows {
 			if err := tx.Put(r); err != nil {
 				return err
@@ -187,7 +199,7 @@ func (f *fixture) put(rows ...ledger.Row) {
 // verify checks the whole ledger from the start, or from a head taken earlier.
 func (f *fixture) verify(since ledger.Head) ledger.Report {
 	f.Helper()
-	r, err := f.Verify(f.ctx, since)
+	r, err := f.Verify(f.ctx, ledger.Check{Since: since})
 	f.must(err)
 	return r
 }

@@ -2,6 +2,7 @@ package sqlite
 
 import (
 	"context"
+	"crypto/sha256"
 	"database/sql"
 	"encoding/json"
 	"errors"
@@ -37,18 +38,45 @@ type change struct {
 	row    ledger.Row
 	labels string // the row's labels as they are stored
 	gone   bool
+	// n is the entry of the decision that changed it, from 1, and stamped the one whose sequence the body gets; 0 for none. Both count only
+	// until the decision has succeeded.
+	n, stamped int
+}
+
+// settle fills in what hangs on the sequence of the decision's first entry.
+func (c *change) settle(first int64) (err error) {
+	if c.n > 0 {
+		c.row.Seq = first + int64(c.n) - 1
+	}
+	if c.stamped > 0 {
+		c.row.Body, err = c.row.Stamp.Write(c.row.Body, first+int64(c.stamped)-1)
+	}
+	c.row.Stamp, c.n, c.stamped = ledger.Stamp{}, 0, 0
+	return err
 }
 
 // pending is an entry that is not yet in the database.
 type pending struct {
 	entry  ledger.Entry
+	cause  ledger.Ref
 	digest ledger.Hash
+	salt   []byte
+}
+
+// keyUse is the use of a unique key: by the n-th entry of its decision, whose sequence is known when that has succeeded. Times are in
+// microseconds since 1970; until is 0 for ever.
+type keyUse struct {
+	n           int
+	seq         int64
+	time, until int64
 }
 
 // workOp is one change of the outbox.
 type workOp struct {
-	work   ledger.Work
-	cancel bool
+	work      ledger.Work
+	partition int
+	owner     string // who has it from the start, if it has a lease
+	cancel    bool
 }
 
 // changes are what one decision, or a whole batch, does to the ledger. They stay in memory until the
@@ -56,13 +84,13 @@ type workOp struct {
 // each, without its statements and page copies. Two changes of one row in a batch are written once.
 type changes struct {
 	entries []pending
-	unique  map[string]int64
+	unique  map[string]keyUse
 	rows    map[rowKey]change
 	work    []workOp
 }
 
 func newChanges() changes {
-	return changes{unique: map[string]int64{}, rows: map[rowKey]change{}}
+	return changes{unique: map[string]keyUse{}, rows: map[rowKey]change{}}
 }
 
 // add takes over the changes of a decision that succeeded.
@@ -84,6 +112,10 @@ type batch struct {
 	changes
 	head     place
 	lastWork int64
+	owners   *ownership
+	took     bool // the sole owner took everything in this batch
+	// after is done once the batch is durable.
+	after []func()
 	// signal says that something was written that a waiting reader may look for.
 	signal bool
 	// broken is a failure of the storage that leaves the transaction unfit to be committed.
@@ -97,7 +129,7 @@ func (w *writer) begin() (*batch, error) {
 	if err := w.session.exec("BEGIN IMMEDIATE"); err != nil {
 		return nil, err
 	}
-	return &batch{w: w, s: w.session, changes: newChanges(), head: w.head, lastWork: w.lastWork}, nil
+	return &batch{w: w, s: w.session, changes: newChanges(), head: w.head, lastWork: w.lastWork, owners: w.owners}, nil
 }
 
 // commit writes what the decisions changed and makes it durable. Only then does the writer believe it.
@@ -112,7 +144,7 @@ func (b *batch) commit() error {
 	if err := b.s.exec("COMMIT"); err != nil {
 		return err
 	}
-	b.w.head, b.w.lastWork = b.head, b.lastWork
+	b.w.head, b.w.lastWork, b.w.owners = b.head, b.lastWork, b.owners
 	b.w.cache.update(b.rows)
 	return nil
 }
@@ -124,8 +156,11 @@ func (b *batch) flush() error {
 			return err
 		}
 	}
-	for key, seq := range b.unique {
-		if err := b.s.exec("INSERT INTO unique_keys (key, seq) VALUES (?, ?)", key, seq); err != nil {
+	for key, u := range b.unique {
+		// A key that is there already is behind its horizon.
+		err := b.s.exec("INSERT INTO unique_keys (key, seq, time, until) VALUES (?, ?, ?, ?)"+
+			" ON CONFLICT (key) DO UPDATE SET seq = excluded.seq, time = excluded.time, until = excluded.until", key, u.seq, u.time, u.until)
+		if err != nil {
 			return err
 		}
 	}
@@ -154,13 +189,15 @@ func (b *batch) size() int {
 
 func (b *batch) insertEntry(p *pending) error {
 	e := &p.entry
-	var body []byte
+	var body, content []byte
 	where := placeNone
 	switch {
 	case e.Body == nil:
 	case len(e.Body) > inlineBody:
 		where = placeContents
-		if err := b.s.exec("INSERT INTO contents (digest, body) VALUES (?, ?) ON CONFLICT DO NOTHING", p.digest[:], []byte(e.Body)); err != nil {
+		sum := sha256.Sum256(e.Body)
+		content = sum[:]
+		if err := b.s.exec("INSERT INTO contents (digest, body) VALUES (?, ?) ON CONFLICT DO NOTHING", content, []byte(e.Body)); err != nil {
 			return err
 		}
 	default:
@@ -169,8 +206,8 @@ func (b *batch) insertEntry(p *pending) error {
 			where, body = placePacked, packed
 		}
 	}
-	err := b.s.exec("INSERT INTO entries (seq, time, actor, kind, subject, cause, place, digest, hash, body) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-		e.Seq, e.Time.UnixMicro(), e.Actor, e.Kind, e.Subject, e.Cause, where, p.digest[:], e.Hash[:], body)
+	err := b.s.exec("INSERT INTO entries (seq, time, actor, kind, subject, cause, place, digest, hash, body, tag, salt, content) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+		e.Seq, e.Time.UnixMicro(), e.Actor, e.Kind, e.Subject, e.Cause, where, p.digest[:], e.Hash[:], body, ledger.TagSalted, p.salt, content)
 	return err
 }
 

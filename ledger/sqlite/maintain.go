@@ -2,6 +2,7 @@ package sqlite
 
 import (
 	"context"
+	"database/sql"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -34,22 +35,33 @@ func (w *writer) erase(s *session, seq int64, actor, reason string) (erasure led
 		return erasure, ledger.ErrNotFound
 	}
 	err = w.overwriting(func(b *batch) error {
-		err := b.decide(func(t ledger.Tx) (err error) {
+		err := b.decide(w.ledger.own, ledger.Anyone(erasedSubject(seq)), func(t ledger.Tx) (err error) {
 			body := map[string]any{"seq": seq, "reason": reason}
-			erasure, err = t.Append(ledger.Draft{Actor: actor, Kind: ledger.KindErased, Subject: erasedSubject(seq), Cause: seq, Body: body})
+			_, err = t.Append(ledger.Draft{Actor: actor, Kind: ledger.KindErased, Subject: erasedSubject(seq), Cause: ledger.At(seq), Body: body})
 			return err
 		})
 		if err != nil {
 			return err
 		}
-		if err := b.s.exec("UPDATE entries SET place = 3, body = NULL WHERE seq = ?", seq); err != nil {
+		erasure = b.entries[len(b.entries)-1].entry
+		content, err := b.contentOf(seq)
+		if err != nil {
 			return err
 		}
-		err = b.s.exec("DELETE FROM contents WHERE digest = (SELECT digest FROM entries WHERE seq = ?)"+
-			" AND NOT EXISTS (SELECT 1 FROM entries e WHERE e.place = 2 AND e.digest = contents.digest)", seq)
+		if err := b.s.exec("UPDATE entries SET place = 3, body = NULL, salt = NULL, content = NULL WHERE seq = ?", seq); err != nil {
+			return err
+		}
+		err = b.s.exec("DELETE FROM contents WHERE digest = ?"+
+			" AND NOT EXISTS (SELECT 1 FROM entries e WHERE e.place = 2 AND e.content = contents.digest)", content)
 		return err
 	})
 	return erasure, err
+}
+
+// contentOf names the body in contents that an entry has; nil for none.
+func (b *batch) contentOf(seq int64) (content []byte, err error) {
+	err = each(context.Background(), b.s, "SELECT content FROM entries WHERE seq = ?", []any{seq}, func(r *sql.Rows) error { return r.Scan(&content) })
+	return content, err
 }
 
 // overwriting runs a transaction of its own in which what is deleted is overwritten with zeros.
@@ -114,14 +126,9 @@ func (b *batch) rebuild(ctx context.Context) error {
 // replay applies the projections to entries that are in the ledger already, and writes the rows.
 func (b *batch) replay(list []ledger.Entry) error {
 	for _, e := range list {
-		t := &tx{b: b, now: e.Time, head: place{seq: e.Seq, time: e.Time}, changes: newChanges()}
-		for _, p := range b.w.wanting(e.Kind) {
-			err := protect(func() error { return p.Apply(e, t) })
-			if err = errors.Join(err, t.failed); err != nil {
-				return fmt.Errorf("project entry %d (%s of %s): %w", e.Seq, e.Kind, e.Subject, err)
-			}
+		if err := b.reapply(e); err != nil {
+			return fmt.Errorf("project entry %d (%s of %s): %w", e.Seq, e.Kind, e.Subject, err)
 		}
-		b.add(&t.changes)
 	}
 	for k, c := range b.rows {
 		if err := b.writeRow(k, c); err != nil {
@@ -131,6 +138,27 @@ func (b *batch) replay(list []ledger.Entry) error {
 	// Within this transaction what was just written is what the database has; if it fails, the cache is dropped.
 	b.w.cache.update(b.rows)
 	clear(b.rows)
+	return nil
+}
+
+// reapply applies the projections to one entry that is in the ledger already, as if it were just being appended.
+func (b *batch) reapply(e ledger.Entry) error {
+	seq := e.Seq
+	e.Seq, e.Cause, e.Hash = 0, 0, ledger.Hash{}
+	t := &tx{b: b, now: e.Time, refs: &ledger.Pending{}, changes: newChanges()}
+	t.entries, t.named = []pending{{entry: e}}, []ledger.Ref{t.refs.Next()}
+	for _, p := range b.w.wanting(e.Kind) {
+		err := b.w.run(func() error { return p.apply(e, t) })
+		if err = errors.Join(err, t.failed); err != nil {
+			return err
+		}
+	}
+	for k, c := range t.rows {
+		if err := c.settle(seq); err != nil {
+			return err
+		}
+		b.rows[k] = c
+	}
 	return nil
 }
 

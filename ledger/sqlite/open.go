@@ -49,6 +49,9 @@ type Options struct {
 	Path string
 	// Synchronous is Full if empty.
 	Synchronous Synchronous
+	// Owner is the name under which this process owns partitions and claims work, which no process had before; it then has to acquire
+	// what it decides on. Empty makes this process the owner of everything, since no other one can have the file open.
+	Owner string
 	// Projections derive rows from the entries, in this order.
 	Projections []ledger.Projection
 	// Now is the clock; time.Now if nil. The ledger's time stands still while the clock runs backwards.
@@ -77,7 +80,8 @@ type Ledger struct {
 	writes      *sql.DB
 	writer      *writer
 	copier      *copier // none for a ledger that is thrown away
-	projections []ledger.Projection
+	projections []deriver
+	own         *holder
 
 	closeOnce sync.Once
 	closeErr  error
@@ -91,7 +95,10 @@ var (
 // Open opens the ledger at o.Path, making or migrating it where needed. One process only may have it open: a
 // second one gets a [LockedError]. ctx bounds the opening, not the life of the ledger.
 func Open(ctx context.Context, o Options) (*Ledger, error) {
-	l := &Ledger{path: o.Path, projections: o.Projections}
+	l := &Ledger{path: o.Path, projections: derivers(o.Projections), own: &holder{name: o.Owner}}
+	if o.Owner == "" {
+		l.own = &holder{name: soleOwner, sole: true}
+	}
 	if err := l.open(ctx, o); err != nil {
 		return nil, fmt.Errorf("open ledger: %w", errors.Join(l.explain(err), l.release()))
 	}
@@ -132,6 +139,7 @@ func (l *Ledger) open(ctx context.Context, o Options) error {
 	if err != nil {
 		return errors.Join(err, s.close())
 	}
+	l.reads.outside = l.writer.outside
 	return nil
 }
 

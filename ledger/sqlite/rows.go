@@ -121,7 +121,9 @@ func listOver(ctx context.Context, from queryer, q ledger.Query, layers ...map[r
 	})
 	for _, c := range over {
 		if !c.gone && matches(q, c.row) {
-			rows = append(rows, cloneRow(c.row))
+			row := cloneRow(c.row)
+			row.Stamp = ledger.Stamp{}
+			rows = append(rows, row)
 		}
 	}
 	slices.SortFunc(rows, func(a, b ledger.Row) int { return order(q, a, b) })
@@ -145,7 +147,7 @@ func matches(q ledger.Query, r ledger.Row) bool {
 	if q.ChangedAfter > 0 && r.Seq <= q.ChangedAfter {
 		return false
 	}
-	if q.After != nil && order(q, r, ledger.Row{Time: fromMicros(q.After.Time.UnixMicro()), Key: q.After.Key}) <= 0 {
+	if q.After != nil && order(q, r, ledger.Row{Time: fromMicros(q.After.Time.UnixMicro()), Key: q.After.Key, Seq: q.After.Seq}) <= 0 {
 		return false
 	}
 	for name, value := range q.Labels {
@@ -314,7 +316,11 @@ func pageSQL(q ledger.Query, a access, limit int) (string, []any) {
 func filterSQL(q ledger.Query, in string) (string, []any) {
 	var text strings.Builder
 	var args []any
-	if q.After != nil {
+	switch {
+	case q.After != nil && q.ChangedAfter > 0:
+		fmt.Fprintf(&text, " AND (%s.seq, %s.key) > (?, ?)", in, in)
+		args = append(args, q.After.Seq, q.After.Key)
+	case q.After != nil:
 		sign := "<"
 		if q.Oldest {
 			sign = ">"

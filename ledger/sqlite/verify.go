@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"strconv"
 
+	sqlitelib "modernc.org/sqlite/lib"
+
 	"github.com/tiphys/tiphys/ledger"
 )
 
@@ -21,6 +23,8 @@ const (
 type stored struct {
 	ledger.Entry
 	digest ledger.Hash
+	tag    int
+	salt   []byte
 	place  int
 	body   []byte
 	// erasure is the entry that erased the body; 0 if there is none.
@@ -34,15 +38,16 @@ type verification struct {
 }
 
 // Verify implements [ledger.Ledger]. It reads in pieces while writes go on, and stops at what was the end when it began.
-func (l *Ledger) Verify(ctx context.Context, since ledger.Head) (ledger.Report, error) {
-	report, err := l.verify(ctx, since)
+func (l *Ledger) Verify(ctx context.Context, check ledger.Check) (ledger.Report, error) {
+	report, err := l.verify(ctx, check)
 	if err != nil {
 		return ledger.Report{}, fmt.Errorf("verify ledger: %w", l.explain(err))
 	}
 	return report, nil
 }
 
-func (l *Ledger) verify(ctx context.Context, since ledger.Head) (ledger.Report, error) {
+func (l *Ledger) verify(ctx context.Context, check ledger.Check) (ledger.Report, error) {
+	since := check.Since
 	head, err := l.Head(ctx)
 	if err != nil {
 		return ledger.Report{}, err
@@ -53,7 +58,13 @@ func (l *Ledger) verify(ctx context.Context, since ledger.Head) (ledger.Report, 
 			return v.report, err
 		}
 	}
+	tell := func(storage bool) {
+		if check.Progress != nil {
+			check.Progress(ledger.Progress{Checked: v.last.head(), Total: head.Seq, Faults: len(v.report.Faults), Storage: storage})
+		}
+	}
 	for v.last.seq < head.Seq && len(v.report.Faults) < maxFaults {
+		tell(false)
 		list, err := readStored(ctx, l.reads, v.last.seq, min(head.Seq, v.last.seq+verifyChunk))
 		if err != nil {
 			return ledger.Report{}, err
@@ -67,11 +78,40 @@ func (l *Ledger) verify(ctx context.Context, since ledger.Head) (ledger.Report, 
 			v.check(&list[i])
 		}
 	}
-	v.report.Head = ledger.Head{Seq: v.last.seq, Time: v.last.time, Hash: v.last.hash.String()}
-	if v.last.seq == 0 {
-		v.report.Head = ledger.Head{}
+	v.report.Head = v.last.head()
+	tell(false)
+	if check.Storage {
+		tell(true)
+		if v.report.Damage, err = l.damage(ctx); err != nil {
+			return ledger.Report{}, err
+		}
 	}
 	return v.report, nil
+}
+
+// damage asks SQLite what is wrong with the file: pages, indexes that disagree with their tables, values of a wrong type.
+func (l *Ledger) damage(ctx context.Context) ([]string, error) {
+	var found []string
+	err := each(ctx, l.reads, fmt.Sprintf("PRAGMA integrity_check(%d)", maxFaults), nil, func(r *sql.Rows) error {
+		var text string
+		err := r.Scan(&text)
+		if text != "ok" {
+			found = append(found, text)
+		}
+		return err
+	})
+	if code := resultCode(err); code == sqlitelib.SQLITE_CORRUPT || code == sqlitelib.SQLITE_NOTADB {
+		return append(found, err.Error()), nil
+	}
+	return found, err
+}
+
+// head names the place; the zero place gives the zero Head.
+func (p place) head() ledger.Head {
+	if p.seq == 0 {
+		return ledger.Head{}
+	}
+	return ledger.Head{Seq: p.seq, Time: p.time, Hash: p.hash.String()}
 }
 
 func (v *verification) fault(seq int64, what string) {
@@ -116,7 +156,7 @@ func (v *verification) check(e *stored) {
 		for seq := v.last.seq + 1; seq < e.Seq && len(v.report.Faults) < maxFaults; seq++ {
 			v.fault(seq, "entry is missing")
 		}
-	} else if ledger.ChainHash(v.last.hash, e.Entry, e.digest) != e.Hash {
+	} else if ledger.ChainHash(e.tag, v.last.hash, e.Entry, e.digest) != e.Hash {
 		v.fault(e.Seq, "hash does not match")
 	}
 	if e.Time.Before(v.last.time) {
@@ -131,7 +171,7 @@ func (v *verification) check(e *stored) {
 		}
 	case e.place == placeContents && e.body == nil:
 		v.fault(e.Seq, "body is missing")
-	case ledger.BodyDigest(e.body) != e.digest:
+	case ledger.BodyDigest(e.tag, e.salt, e.body) != e.digest:
 		v.fault(e.Seq, "body does not match its digest")
 	}
 	v.last = place{seq: e.Seq, time: e.Time, hash: e.Hash}
@@ -140,14 +180,14 @@ func (v *verification) check(e *stored) {
 // readStored reads the entries in (after, until].
 func readStored(ctx context.Context, from queryer, after, until int64) ([]stored, error) {
 	var list []stored
-	text := "SELECT e.seq, e.time, e.actor, e.kind, e.subject, e.cause, e.place, e.digest, e.hash, coalesce(e.body, c.body)," +
+	text := "SELECT e.seq, e.time, e.actor, e.kind, e.subject, e.cause, e.place, e.digest, e.hash, e.tag, e.salt, coalesce(e.body, c.body)," +
 		" CASE WHEN e.place = 3 THEN coalesce((SELECT max(x.seq) FROM entries x WHERE x.subject = 'entry/' || e.seq AND x.kind = '" + ledger.KindErased + "'), 0) ELSE 0 END" +
-		" FROM entries e LEFT JOIN contents c ON e.place = 2 AND c.digest = e.digest WHERE e.seq > ? AND e.seq <= ? ORDER BY e.seq"
+		" FROM entries e LEFT JOIN contents c ON e.place = 2 AND c.digest = e.content WHERE e.seq > ? AND e.seq <= ? ORDER BY e.seq"
 	err := each(ctx, from, text, []any{after, until}, func(r *sql.Rows) error {
 		var s stored
 		var micros int64
 		var digest, hash sql.RawBytes
-		if err := r.Scan(&s.Seq, &micros, &s.Actor, &s.Kind, &s.Subject, &s.Cause, &s.place, &digest, &hash, &s.body, &s.erasure); err != nil {
+		if err := r.Scan(&s.Seq, &micros, &s.Actor, &s.Kind, &s.Subject, &s.Cause, &s.place, &digest, &hash, &s.tag, &s.salt, &s.body, &s.erasure); err != nil {
 			return err
 		}
 		s.Time = fromMicros(micros)

@@ -49,17 +49,23 @@ type writer struct {
 	closing chan struct{}
 	stopped chan struct{}
 
+	// deciding is set while a decision runs on the writer's goroutine.
+	deciding atomic.Bool
+
 	// The rest belongs to the writer's goroutine.
-	session  *session
-	broken   bool // the session must be opened anew before it is used again
-	held     *intent
-	head     place
-	lastWork int64
-	cache    *cache
-	wants    map[string][]ledger.Projection
-	commits  int
-	uncopied int // bytes since the copier was woken
-	packed   []byte
+	trespassed bool // the decision that runs called the ledger
+	session    *session
+	broken     bool // the session must be opened anew before it is used again
+	held       *intent
+	head       place
+	lastWork   int64
+	owners     *ownership
+	cache      *cache
+	wants      map[string][]deriver
+	salts      []byte
+	commits    int
+	uncopied   int // bytes since the copier was woken
+	packed     []byte
 }
 
 // place is the end of the ledger: what the next entry is chained to.
@@ -74,7 +80,7 @@ func startWriter(ctx context.Context, l *Ledger, s *session, o Options) (*writer
 		ledger: l, now: o.Now, fault: o.Fault, faulty: o.Fault != nil, session: s,
 		intents: make(chan *intent, queueLength),
 		closing: make(chan struct{}), stopped: make(chan struct{}),
-		cache: newCache(), wants: map[string][]ledger.Projection{},
+		cache: newCache(), wants: map[string][]deriver{},
 	}
 	if w.fault == nil {
 		w.fault = func(string) {}
@@ -105,13 +111,18 @@ func (w *writer) load(ctx context.Context) error {
 	if err := row.Scan(&w.lastWork); err != nil {
 		return fmt.Errorf("read the outbox counter: %w", err)
 	}
-	return nil
+	var err error
+	w.owners, err = loadOwnership(w.session)
+	return err
 }
 
 // submit hands an intent to the writer and waits for its outcome. One that has begun when ctx ends is waited
 // for: whether it was recorded must be known.
 func (w *writer) submit(ctx context.Context, i *intent) error {
 	i.done = make(chan struct{})
+	if err := w.outside(); err != nil {
+		return err
+	}
 	if err := ctx.Err(); err != nil {
 		return err
 	}
@@ -243,6 +254,9 @@ func (w *writer) runBatch(list []*intent) {
 		w.fail(running, fmt.Errorf("write ledger: %w", w.ledger.explain(err)))
 		return
 	}
+	for _, fn := range b.after {
+		fn()
+	}
 	w.fault("after-commit")
 	for i := range b.entries {
 		w.faultOf("after-commit", b.entries[i].entry.Kind)
@@ -326,19 +340,6 @@ func (w *writer) time(last time.Time) time.Time {
 		return last
 	}
 	return t
-}
-
-func (w *writer) wanting(kind string) []ledger.Projection {
-	ps, ok := w.wants[kind]
-	if !ok {
-		for _, p := range w.ledger.projections {
-			if p.Wants(kind) {
-				ps = append(ps, p)
-			}
-		}
-		w.wants[kind] = ps
-	}
-	return ps
 }
 
 // protect runs a decision and turns its panic into an error that says where.

@@ -56,12 +56,12 @@ func (m *Memory) DeleteHolder(name string) error { delete(m.Holders, name); retu
 type transaction struct {
 	tx    ledger.Tx
 	actor string
-	cause int64
+	cause ledger.Ref
 }
 
 // In makes a Store of a ledger transaction: it reads rows as they are within the transaction and writes by entries,
 // which [Projection] turns into rows of the tables "lock" and "lockholder".
-func In(tx ledger.Tx, actor string, cause int64) Store { return transaction{tx, actor, cause} }
+func In(tx ledger.Tx, actor string, cause ledger.Ref) Store { return transaction{tx, actor, cause} }
 
 func (t transaction) get(table, key string, v any) (bool, error) {
 	row, err := t.tx.Get(table, key)
@@ -118,6 +118,12 @@ func (t transaction) DeleteHolder(name string) error {
 
 // Projection keeps the tables "lock" (key: the lock's name) and "lockholder" (key: the holder; owner: its run).
 type Projection struct{}
+
+// Tables implements ledger.Projection.
+func (Projection) Tables() []string { return []string{"lock", "lockholder"} }
+
+// Version implements ledger.Projection.
+func (Projection) Version() int { return 1 }
 
 // Wants implements ledger.Projection.
 func (Projection) Wants(kind string) bool { return kind == kindLock || kind == kindHolder }
