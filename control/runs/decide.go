@@ -71,7 +71,7 @@ func (c *Controller) write(ctx context.Context, d decision, dec workflow.Decisio
 	known := &limits{known: map[string]limitOf{}}
 	for range limitTries {
 		granted, err := c.writeWith(ctx, d, dec, known)
-		var unknown *unknownLimit
+		var unknown *unknownLimitError
 		if !errors.As(err, &unknown) {
 			return granted, err
 		}
@@ -117,7 +117,7 @@ func (c *Controller) writeWith(ctx context.Context, d decision, dec workflow.Dec
 			granted = append(granted, g...)
 		}
 		if known.missing != nil {
-			return &unknownLimit{*known.missing}
+			return &unknownLimitError{*known.missing}
 		}
 		for _, s := range d.settles {
 			if err := tx.Cancel(s.queue, s.key); err != nil {

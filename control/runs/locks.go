@@ -103,10 +103,10 @@ type limitOf struct {
 	err error
 }
 
-// unknownLimit says that a transaction needs a limit that was not read before it.
-type unknownLimit struct{ lock workflow.Lock }
+// unknownLimitError says that a transaction needs a limit that was not read before it.
+type unknownLimitError struct{ lock workflow.Lock }
 
-func (e *unknownLimit) Error() string {
+func (e *unknownLimitError) Error() string {
 	return "the limit of semaphore " + e.lock.Name + " is not known yet"
 }
 
@@ -114,7 +114,7 @@ func (s *limits) of(l workflow.Lock) (int, error) {
 	found, ok := s.known[l.Name]
 	if !ok {
 		s.missing = &l
-		return 0, &unknownLimit{l}
+		return 0, &unknownLimitError{l}
 	}
 	return found.n, found.err
 }
