@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"hash/fnv"
 	"strings"
+
+	"github.com/tiphys/tiphys/failure"
 )
 
 // Partitions is how many parts the subjects are divided into. A part has one owner at a time.
@@ -154,9 +156,9 @@ func (e Expect) Ref() Ref { return e.last }
 // The errors of decisions that are not recorded because somebody else was there first.
 var (
 	// ErrFenced says that the caller does not own what it decides on, or not any more. Its state is to be thrown away.
-	ErrFenced = errors.New("not the owner")
+	ErrFenced = failure.New(failure.RetryAfter, "not the owner")
 	// ErrConflict says that something changed since the caller read it.
-	ErrConflict = errors.New("changed meanwhile")
+	ErrConflict = failure.New(failure.Conflict, "changed meanwhile")
 	// ErrCrossing says that a transaction touched what lives elsewhere; it is a fault of the program.
 	ErrCrossing = errors.New("crosses partitions")
 	// ErrWithinWrite says that a decision called the ledger itself and not its transaction; it is a fault of the program. The
@@ -187,6 +189,9 @@ func (e *FencedError) Error() string {
 // Is makes errors.Is(err, ErrFenced) hold.
 func (e *FencedError) Is(target error) bool { return target == ErrFenced }
 
+// FailureKind implements failure.Classified.
+func (e *FencedError) FailureKind() failure.Kind { return failure.RetryAfter }
+
 // ConflictError is an [ErrConflict].
 type ConflictError struct {
 	Subject string
@@ -200,6 +205,9 @@ func (e *ConflictError) Error() string {
 
 // Is makes errors.Is(err, ErrConflict) hold.
 func (e *ConflictError) Is(target error) bool { return target == ErrConflict }
+
+// FailureKind implements failure.Classified.
+func (e *ConflictError) FailureKind() failure.Kind { return failure.Conflict }
 
 // CrossingError is an [ErrCrossing].
 type CrossingError struct {
