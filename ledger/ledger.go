@@ -282,6 +282,8 @@ type Ledger interface {
 	Outbox() Outbox
 	// Leases are the partitions that this handle owns.
 	Leases() Leases
+	// Snapshots are the states that rooms keep to bound replay.
+	Snapshots() Snapshots
 	// Verify checks what check says.
 	Verify(ctx context.Context, check Check) (Report, error)
 	// Rebuild derives every row again from the entries, beside the old rows while these are served, and takes them away then. Rows that no

@@ -34,7 +34,11 @@ func (r Ref) Equal(other Ref) bool {
 	if r.pending != nil && r.pending == other.pending {
 		return r.n == other.n
 	}
-	return r.Seq() == other.Seq()
+	if r.pending == nil && other.pending == nil {
+		return r.seq == other.seq
+	}
+	seq := r.Seq() // two that are not known yet are not the same
+	return seq != 0 && seq == other.Seq()
 }
 
 // Pending are the entries that one transaction appends. It is for implementations of [Ledger].

@@ -25,6 +25,8 @@ type Options struct {
 	Place       string
 	Projections []ledger.Projection
 	Now         func() time.Time
+	// Owner is the name of the handle's owner; empty for one that owns everything.
+	Owner string
 }
 
 // Suite is what an implementation provides to be tested.
@@ -34,6 +36,9 @@ type Suite struct {
 	// Exec runs one statement on the storage behind the ledger's back, as somebody would who wants to deceive. The tables
 	// are those of ledger/sqlite/migrations.
 	Exec func(t testing.TB, l ledger.Ledger, statement string)
+	// Replica opens another handle of an open ledger, with an owner of its own, as another process would; the suite leaves it open. nil skips the
+	// tests of several owners.
+	Replica func(t testing.TB, l ledger.Ledger, owner string) ledger.Ledger
 	// Restore opens what Backup wrote; nil skips that test.
 	Restore func(t testing.TB, backup string) ledger.Ledger
 }
@@ -71,6 +76,18 @@ func Run(t *testing.T, s Suite) {
 		{"backup", testBackup},
 		{"close", testClose},
 		{"trail", testTrail},
+		{"paused owner", testPausedOwner},
+		{"sole owner", testSoleOwner},
+		{"outbox of owners", testOutboxOwners},
+		{"crossing partitions", testCrossing},
+		{"expected sequence", testExpect},
+		{"opaque references", testReferences},
+		{"reads within a write", testWithinWrite},
+		{"unique keys have a horizon", testHorizon},
+		{"each", testEach},
+		{"snapshots", testSnapshots},
+		{"versions of projections", testVersions},
+		{"tables of projections", testStraying},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
@@ -94,10 +111,16 @@ type fixture struct {
 
 func open(t *testing.T, s Suite, projections ...ledger.Projection) *fixture {
 	t.Helper()
+	return openWith(t, s, Options{Projections: projections})
+}
+
+func openWith(t *testing.T, s Suite, o Options) *fixture {
+	t.Helper()
 	ctx, cancel := context.WithTimeoutCause(context.Background(), patience, errors.New("the test waited too long"))
 	t.Cleanup(cancel)
 	f := &fixture{T: t, suite: s, ctx: ctx, clock: NewClock(), place: t.TempDir()}
-	f.Ledger = s.Open(t, Options{Place: f.place, Projections: projections, Now: f.clock.Now})
+	o.Place, o.Now = f.place, f.clock.Now
+	f.Ledger = s.Open(t, o)
 	t.Cleanup(func() {
 		if err := f.Ledger.Close(); err != nil {
 			t.Errorf("close: %v", err)

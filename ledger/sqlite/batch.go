@@ -113,6 +113,8 @@ type batch struct {
 	head     place
 	lastWork int64
 	owners   *ownership
+	layout   *layout
+	cache    *cache
 	took     bool // the sole owner took everything in this batch
 	// after is done once the batch is durable.
 	after []func()
@@ -129,7 +131,7 @@ func (w *writer) begin() (*batch, error) {
 	if err := w.session.exec("BEGIN IMMEDIATE"); err != nil {
 		return nil, err
 	}
-	return &batch{w: w, s: w.session, changes: newChanges(), head: w.head, lastWork: w.lastWork, owners: w.owners}, nil
+	return &batch{w: w, s: w.session, changes: newChanges(), head: w.head, lastWork: w.lastWork, owners: w.owners, layout: w.layout, cache: w.cache}, nil
 }
 
 // commit writes what the decisions changed and makes it durable. Only then does the writer believe it.
@@ -145,7 +147,10 @@ func (b *batch) commit() error {
 		return err
 	}
 	b.w.head, b.w.lastWork, b.w.owners = b.head, b.lastWork, b.owners
-	b.w.cache.update(b.rows)
+	b.cache.update(b.rows)
+	for _, fn := range b.after {
+		fn()
+	}
 	return nil
 }
 
@@ -214,13 +219,13 @@ func (b *batch) insertEntry(p *pending) error {
 // writeRow brings one row up to date, touching only the indexes that the change concerns. A row that is not in memory is most
 // likely new.
 func (b *batch) writeRow(k rowKey, c change) error {
-	if _, known := b.w.cache.get(k); !known && !c.gone {
+	if _, known := b.cache.get(k); !known && !c.gone {
 		inserted, err := b.insertRow(&c)
 		if err != nil || inserted {
 			return err
 		}
 	}
-	old, exists, err := b.w.committed(k)
+	old, exists, err := b.committed(k)
 	if err != nil {
 		return err
 	}
@@ -229,7 +234,7 @@ func (b *batch) writeRow(k rowKey, c change) error {
 	case c.gone && !exists:
 		return nil
 	case c.gone:
-		if err := b.s.exec("DELETE FROM projected WHERE kind = ? AND key = ?", k.table, k.key); err != nil {
+		if err := b.s.exec("DELETE FROM projected WHERE kind = ? AND key = ?", b.layout.kind(k.table), k.key); err != nil {
 			return err
 		}
 		return b.deleteLabels(&old.row)
@@ -240,14 +245,14 @@ func (b *batch) writeRow(k rowKey, c change) error {
 	sameTime := old.row.Time.Equal(r.Time)
 	switch {
 	case sameTime && old.row.Owner == r.Owner && old.row.State == r.State && old.labels == c.labels:
-		err = b.s.exec("UPDATE projected SET seq = ?, body = ? WHERE kind = ? AND key = ?", r.Seq, []byte(r.Body), r.Table, r.Key)
+		err = b.s.exec("UPDATE projected SET seq = ?, body = ? WHERE kind = ? AND key = ?", r.Seq, []byte(r.Body), b.layout.kind(r.Table), r.Key)
 		return err
 	case sameTime && old.row.Owner == r.Owner && old.labels == c.labels:
-		err = b.s.exec("UPDATE projected SET state = ?, seq = ?, body = ? WHERE kind = ? AND key = ?", r.State, r.Seq, []byte(r.Body), r.Table, r.Key)
+		err = b.s.exec("UPDATE projected SET state = ?, seq = ?, body = ? WHERE kind = ? AND key = ?", r.State, r.Seq, []byte(r.Body), b.layout.kind(r.Table), r.Key)
 		return err
 	}
 	err = b.s.exec("UPDATE projected SET owner = ?, state = ?, time = ?, seq = ?, labels = ?, body = ? WHERE kind = ? AND key = ?",
-		r.Owner, r.State, r.Time.UnixMicro(), r.Seq, c.labels, []byte(r.Body), r.Table, r.Key)
+		r.Owner, r.State, r.Time.UnixMicro(), r.Seq, c.labels, []byte(r.Body), b.layout.kind(r.Table), r.Key)
 	if err != nil || (sameTime && old.labels == c.labels) {
 		return err
 	}
@@ -261,7 +266,7 @@ func (b *batch) writeRow(k rowKey, c change) error {
 func (b *batch) insertRow(c *change) (bool, error) {
 	r := &c.row
 	n, err := b.s.affect("INSERT INTO projected (kind, key, owner, state, time, seq, labels, body) VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
-		r.Table, r.Key, r.Owner, r.State, r.Time.UnixMicro(), r.Seq, c.labels, []byte(r.Body))
+		b.layout.kind(r.Table), r.Key, r.Owner, r.State, r.Time.UnixMicro(), r.Seq, c.labels, []byte(r.Body))
 	if err != nil || n == 0 {
 		return false, err
 	}
@@ -275,7 +280,7 @@ func (b *batch) insertLabels(r *ledger.Row) error {
 	}
 	args := make([]any, 0, 5*len(r.Labels))
 	for _, name := range slices.Sorted(maps.Keys(r.Labels)) {
-		args = append(args, r.Table, name, r.Labels[name], r.Time.UnixMicro(), r.Key)
+		args = append(args, b.layout.kind(r.Table), name, r.Labels[name], r.Time.UnixMicro(), r.Key)
 	}
 	return b.s.exec("INSERT INTO projected_labels (kind, name, value, time, key) VALUES (?, ?, ?, ?, ?)"+
 		strings.Repeat(", (?, ?, ?, ?, ?)", len(r.Labels)-1), args...)
@@ -284,7 +289,7 @@ func (b *batch) insertLabels(r *ledger.Row) error {
 func (b *batch) deleteLabels(r *ledger.Row) error {
 	for name, value := range r.Labels {
 		err := b.s.exec("DELETE FROM projected_labels WHERE kind = ? AND name = ? AND value = ? AND time = ? AND key = ?",
-			r.Table, name, value, r.Time.UnixMicro(), r.Key)
+			b.layout.kind(r.Table), name, value, r.Time.UnixMicro(), r.Key)
 		if err != nil {
 			return err
 		}
@@ -311,11 +316,11 @@ func decodeLabels(text string) (labels map[string]string, err error) {
 func fromMicros(t int64) time.Time { return time.UnixMicro(t).UTC() }
 
 // committed is a row as the database has it, from memory where possible.
-func (w *writer) committed(k rowKey) (stored change, exists bool, err error) {
-	if c, ok := w.cache.get(k); ok {
+func (b *batch) committed(k rowKey) (stored change, exists bool, err error) {
+	if c, ok := b.cache.get(k); ok {
 		return c, !c.gone, nil
 	}
-	row, labels, err := readRow(context.Background(), w.session, k)
+	row, labels, err := readRow(context.Background(), b.s, b.layout, k)
 	switch {
 	case errors.Is(err, ledger.ErrNotFound):
 		stored = change{gone: true}
@@ -324,6 +329,6 @@ func (w *writer) committed(k rowKey) (stored change, exists bool, err error) {
 	default:
 		stored = change{row: row, labels: labels}
 	}
-	w.cache.put(k, stored)
+	b.cache.put(k, stored)
 	return stored, !stored.gone, nil
 }

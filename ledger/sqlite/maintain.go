@@ -48,6 +48,9 @@ func (w *writer) erase(s *session, seq int64, actor, reason string) (erasure led
 		if err != nil {
 			return err
 		}
+		if err := b.s.exec("DELETE FROM snapshots WHERE subject = (SELECT subject FROM entries WHERE seq = ?)", seq); err != nil {
+			return err
+		}
 		if err := b.s.exec("UPDATE entries SET place = 3, body = NULL, salt = NULL, content = NULL WHERE seq = ?", seq); err != nil {
 			return err
 		}
@@ -66,6 +69,9 @@ func (b *batch) contentOf(seq int64) (content []byte, err error) {
 
 // overwriting runs a transaction of its own in which what is deleted is overwritten with zeros.
 func (w *writer) overwriting(fn func(*batch) error) error {
+	if err := w.mend(); err != nil {
+		return err
+	}
 	if err := w.session.exec("PRAGMA secure_delete = ON"); err != nil {
 		return err
 	}
@@ -83,82 +89,6 @@ func (w *writer) overwriting(fn func(*batch) error) error {
 	w.truncateLog()
 	// A session that fails to go back only writes more than it must.
 	_ = w.session.exec("PRAGMA secure_delete = FAST")
-	return nil
-}
-
-// Rebuild implements [ledger.Ledger]: one transaction, during which writes wait and reads see the old rows.
-func (l *Ledger) Rebuild(ctx context.Context) error {
-	err := l.writer.submit(ctx, &intent{alone: func(*session) error {
-		return l.writer.overwriting(func(b *batch) error { return b.rebuild(ctx) })
-	}})
-	if err != nil {
-		return fmt.Errorf("rebuild projections: %w", err)
-	}
-	return nil
-}
-
-func (b *batch) rebuild(ctx context.Context) error {
-	b.signal = true
-	b.w.cache.clear()
-	for _, text := range []string{"DELETE FROM projected", "DELETE FROM projected_labels"} {
-		if err := b.s.exec(text); err != nil {
-			return err
-		}
-	}
-	end := b.head
-	defer func() { b.head = end }()
-	for after := int64(0); after < end.seq; {
-		list, err := readEntries(ctx, b.s, ledger.EntryQuery{After: after}, verifyChunk)
-		if err != nil {
-			return err
-		}
-		if len(list) == 0 {
-			return nil
-		}
-		if err := b.replay(list); err != nil {
-			return err
-		}
-		after = list[len(list)-1].Seq
-	}
-	return nil
-}
-
-// replay applies the projections to entries that are in the ledger already, and writes the rows.
-func (b *batch) replay(list []ledger.Entry) error {
-	for _, e := range list {
-		if err := b.reapply(e); err != nil {
-			return fmt.Errorf("project entry %d (%s of %s): %w", e.Seq, e.Kind, e.Subject, err)
-		}
-	}
-	for k, c := range b.rows {
-		if err := b.writeRow(k, c); err != nil {
-			return err
-		}
-	}
-	// Within this transaction what was just written is what the database has; if it fails, the cache is dropped.
-	b.w.cache.update(b.rows)
-	clear(b.rows)
-	return nil
-}
-
-// reapply applies the projections to one entry that is in the ledger already, as if it were just being appended.
-func (b *batch) reapply(e ledger.Entry) error {
-	seq := e.Seq
-	e.Seq, e.Cause, e.Hash = 0, 0, ledger.Hash{}
-	t := &tx{b: b, now: e.Time, refs: &ledger.Pending{}, changes: newChanges()}
-	t.entries, t.named = []pending{{entry: e}}, []ledger.Ref{t.refs.Next()}
-	for _, p := range b.w.wanting(e.Kind) {
-		err := b.w.run(func() error { return p.apply(e, t) })
-		if err = errors.Join(err, t.failed); err != nil {
-			return err
-		}
-	}
-	for k, c := range t.rows {
-		if err := c.settle(seq); err != nil {
-			return err
-		}
-		b.rows[k] = c
-	}
 	return nil
 }
 

@@ -15,6 +15,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	_ "modernc.org/sqlite" // the database/sql driver "sqlite"
@@ -81,6 +82,11 @@ type Ledger struct {
 	writer      *writer
 	copier      *copier // none for a ledger that is thrown away
 	projections []deriver
+	layout      atomic.Pointer[layout]
+	rebuilding  sync.Mutex // held by whoever derives rows anew
+	trouble     atomic.Pointer[error]
+	background  sync.WaitGroup
+	stopAll     context.CancelFunc
 	own         *holder
 
 	closeOnce sync.Once
@@ -140,6 +146,13 @@ func (l *Ledger) open(ctx context.Context, o Options) error {
 		return errors.Join(err, s.close())
 	}
 	l.reads.outside = l.writer.outside
+	stale, err := l.writer.survey()
+	if err != nil {
+		return err
+	}
+	var beside context.Context
+	beside, l.stopAll = context.WithCancel(context.WithoutCancel(ctx))
+	l.background.Go(func() { l.rebuildStale(beside, stale) })
 	return nil
 }
 
@@ -221,7 +234,9 @@ func (l *Ledger) Changed() <-chan struct{} { return l.changed.wait() }
 // Closing again does nothing.
 func (l *Ledger) Close() error {
 	l.closeOnce.Do(func() {
+		l.stopAll()
 		l.writer.stop()
+		l.background.Wait()
 		l.changed.send()
 		if err := l.release(); err != nil {
 			l.closeErr = fmt.Errorf("close ledger: %w", err)

@@ -280,7 +280,7 @@ func TestSchema(t *testing.T) {
 	defer db.Close()
 	var names string
 	err = db.QueryRow("SELECT group_concat(name) FROM (SELECT name FROM sqlite_master WHERE type = 'table' ORDER BY name)").Scan(&names)
-	if want := "contents,counters,entries,gaps,outbox,owners,partitions,projected,projected_labels,unique_keys"; err != nil || names != want {
+	if want := "contents,counters,drops,entries,gaps,outbox,owners,partitions,projected,projected_labels,rebuilds,snapshots,tables,unique_keys"; err != nil || names != want {
 		t.Errorf("tables are %s (%v), want %s", names, err, want)
 	}
 }

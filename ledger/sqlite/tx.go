@@ -289,7 +289,7 @@ func (t *tx) lookup(k rowKey) (change, error) {
 	if c, ok := t.b.rows[k]; ok {
 		return c, nil
 	}
-	c, _, err := t.b.w.committed(k)
+	c, _, err := t.b.committed(k)
 	if err != nil {
 		t.failed = err
 	}
@@ -385,7 +385,7 @@ func (t *tx) List(q ledger.Query) ([]ledger.Row, error) {
 	if err := t.usable(); err != nil {
 		return nil, fmt.Errorf("list %s: %w", q.Table, err)
 	}
-	rows, err := listOver(context.Background(), t.b.s, q, t.b.rows, t.rows)
+	rows, err := listOver(context.Background(), t.b.s, t.b.layout, q, t.b.rows, t.rows)
 	if err != nil {
 		t.failed = err
 		return nil, fmt.Errorf("list %s: %w", q.Table, err)

@@ -32,6 +32,8 @@ type intent struct {
 	run func(*batch) error
 	// alone does its work with the session to itself, outside any batch.
 	alone func(*session) error
+	// quiet leaves it to alone to say whether a waiting reader may find something.
+	quiet bool
 
 	state atomic.Int32
 	err   error
@@ -60,7 +62,9 @@ type writer struct {
 	head       place
 	lastWork   int64
 	owners     *ownership
+	signal     bool // a quiet intent changed what readers see
 	cache      *cache
+	layout     *layout
 	wants      map[string][]deriver
 	salts      []byte
 	commits    int
@@ -112,8 +116,20 @@ func (w *writer) load(ctx context.Context) error {
 		return fmt.Errorf("read the outbox counter: %w", err)
 	}
 	var err error
-	w.owners, err = loadOwnership(w.session)
-	return err
+	if w.owners, err = loadOwnership(w.session); err != nil {
+		return err
+	}
+	found, err := readTables(w.session)
+	if err != nil {
+		return err
+	}
+	y := &layout{kinds: map[string]string{}}
+	for name, p := range found {
+		y.kinds[name] = p.kind
+	}
+	w.layout = y
+	w.ledger.layout.Store(y)
+	return nil
 }
 
 // submit hands an intent to the writer and waits for its outcome. One that has begun when ctx ends is waited
@@ -254,9 +270,6 @@ func (w *writer) runBatch(list []*intent) {
 		w.fail(running, fmt.Errorf("write ledger: %w", w.ledger.explain(err)))
 		return
 	}
-	for _, fn := range b.after {
-		fn()
-	}
 	w.fault("after-commit")
 	for i := range b.entries {
 		w.faultOf("after-commit", b.entries[i].entry.Kind)
@@ -312,7 +325,10 @@ func (w *writer) runAlone(i *intent) {
 		return
 	}
 	close(i.done)
-	w.ledger.changed.send()
+	if !i.quiet || w.signal {
+		w.signal = false
+		w.ledger.changed.send()
+	}
 }
 
 // mend opens the session anew after a failure.

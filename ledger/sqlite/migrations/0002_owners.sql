@@ -43,3 +43,31 @@ ALTER TABLE outbox ADD COLUMN subject TEXT NOT NULL DEFAULT '';
 ALTER TABLE outbox ADD COLUMN partition SMALLINT NOT NULL DEFAULT -1;
 ALTER TABLE outbox ADD COLUMN owner TEXT NOT NULL DEFAULT '';
 UPDATE outbox SET ready = due, claimed = 0 WHERE claimed = 1;
+
+-- Where the rows of a table are: kind is what projected.kind has for them, version is that of the projections that derived them.
+CREATE TABLE tables (
+    name    TEXT NOT NULL PRIMARY KEY,
+    kind    TEXT NOT NULL,
+    version TEXT NOT NULL
+);
+
+-- Rows that are being derived anew, beside those of tables. after is the last entry that they know of.
+CREATE TABLE rebuilds (
+    name    TEXT   NOT NULL PRIMARY KEY,
+    kind    TEXT   NOT NULL,
+    version TEXT   NOT NULL,
+    after   BIGINT NOT NULL
+);
+
+-- Kinds of rows that nobody reads any more and that are yet to be deleted.
+CREATE TABLE drops (
+    kind TEXT NOT NULL PRIMARY KEY
+);
+
+-- The state of a subject as of one of its entries, in its room's own words. It can be lost: the entries have it.
+CREATE TABLE snapshots (
+    subject TEXT   NOT NULL PRIMARY KEY,
+    version BIGINT NOT NULL,
+    seq     BIGINT NOT NULL,
+    body    BLOB   NOT NULL
+);
