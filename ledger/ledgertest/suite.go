@@ -4,6 +4,7 @@ package ledgertest
 
 import (
 	"context"
+	"crypto/ed25519"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -27,6 +28,8 @@ type Options struct {
 	Now         func() time.Time
 	// Owner is the name of the handle's owner; empty for one that owns everything.
 	Owner string
+	// Key is what it signs with; nil for none.
+	Key ed25519.PrivateKey
 }
 
 // Suite is what an implementation provides to be tested.
@@ -72,6 +75,9 @@ func Run(t *testing.T, s Suite) {
 		{"outbox under many workers", testOutboxWorkers},
 		{"verify", testVerify},
 		{"erase", testErase},
+		{"forget", testForget},
+		{"forgotten entries verify", testVerifyForgotten},
+		{"forget and rebuild", testForgetRebuild},
 		{"reopen", testReopen},
 		{"backup", testBackup},
 		{"close", testClose},

@@ -31,6 +31,9 @@ func (w *writer) erase(s *session, seq int64, actor, reason string) (erasure led
 	if err != nil {
 		return erasure, err
 	}
+	if _, commits, err := s.integer("SELECT seq FROM entries WHERE seq = ? AND kind = ?", seq, ledger.KindForgotten); err != nil || commits {
+		return erasure, errors.Join(err, errors.New("what was forgotten rests on it"))
+	}
 	if !found || where == placeNone || where == placeErased {
 		return erasure, ledger.ErrNotFound
 	}
@@ -54,9 +57,7 @@ func (w *writer) erase(s *session, seq int64, actor, reason string) (erasure led
 		if err := b.s.exec("UPDATE entries SET place = 3, body = NULL, salt = NULL, content = NULL WHERE seq = ?", seq); err != nil {
 			return err
 		}
-		err = b.s.exec("DELETE FROM contents WHERE digest = ?"+
-			" AND NOT EXISTS (SELECT 1 FROM entries e WHERE e.place = 2 AND e.content = contents.digest)", content)
-		return err
+		return b.dropContent(content)
 	})
 	return erasure, err
 }

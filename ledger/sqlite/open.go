@@ -7,6 +7,7 @@ package sqlite
 
 import (
 	"context"
+	"crypto/ed25519"
 	"database/sql"
 	"errors"
 	"fmt"
@@ -53,6 +54,8 @@ type Options struct {
 	// Owner is the name under which this process owns partitions and claims work, which no process had before; it then has to acquire
 	// what it decides on. Empty makes this process the owner of everything, since no other one can have the file open.
 	Owner string
+	// Key signs what is forgotten, and is what such signatures are checked with; nil forgets nothing and takes the key that a signature names.
+	Key ed25519.PrivateKey
 	// Projections derive rows from the entries, in this order.
 	Projections []ledger.Projection
 	// Now is the clock; time.Now if nil. The ledger's time stands still while the clock runs backwards.
@@ -88,6 +91,7 @@ type Ledger struct {
 	background  sync.WaitGroup
 	stopAll     context.CancelFunc
 	own         *holder
+	key         ed25519.PrivateKey
 
 	closeOnce sync.Once
 	closeErr  error
@@ -101,7 +105,7 @@ var (
 // Open opens the ledger at o.Path, making or migrating it where needed. One process only may have it open: a
 // second one gets a [LockedError]. ctx bounds the opening, not the life of the ledger.
 func Open(ctx context.Context, o Options) (*Ledger, error) {
-	l := &Ledger{path: o.Path, projections: derivers(o.Projections), own: &holder{name: o.Owner}}
+	l := &Ledger{path: o.Path, projections: derivers(o.Projections), own: &holder{name: o.Owner}, key: o.Key}
 	if o.Owner == "" {
 		l.own = &holder{name: soleOwner, sole: true}
 	}

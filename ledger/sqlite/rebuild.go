@@ -174,14 +174,12 @@ func (b *batch) strangers(list []group) (kinds []string, err error) {
 			known[b.layout.kind(t)] = true
 		}
 	}
-	err = each(context.Background(), b.s, "SELECT DISTINCT kind FROM projected", nil, func(r *sql.Rows) error {
-		var kind string
-		err := r.Scan(&kind)
+	all, err := b.kinds()
+	for _, kind := range all {
 		if !known[kind] {
 			kinds = append(kinds, kind)
 		}
-		return err
-	})
+	}
 	return kinds, err
 }
 

@@ -2,7 +2,9 @@ package sqlite
 
 import (
 	"context"
+	"crypto/ed25519"
 	"database/sql"
+	"errors"
 	"fmt"
 	"strconv"
 
@@ -35,6 +37,70 @@ type stored struct {
 type verification struct {
 	report ledger.Report
 	last   place
+	inside bool // it began within a gap
+	// gap finds a run of forgotten entries that begins with, or holds, the sequence.
+	gap func(seq int64) (storedGap, bool, error)
+	// committed says what is wrong with a gap's commitment; nil if nothing is.
+	committed func(storedGap) error
+}
+
+// newVerification reads gaps as they are when they are met: entries may be forgotten meanwhile.
+func (l *Ledger) newVerification(ctx context.Context) *verification {
+	v := &verification{}
+	v.gap = func(seq int64) (storedGap, bool, error) {
+		list, err := readGaps(ctx, l.reads, "first = (SELECT max(first) FROM gaps WHERE first <= ?) AND last >= ?", seq, seq)
+		if err != nil || len(list) == 0 {
+			return storedGap{}, false, err
+		}
+		return list[0], true, nil
+	}
+	var public ed25519.PublicKey
+	if l.key != nil {
+		public, _ = l.key.Public().(ed25519.PublicKey) // it always is one
+	}
+	v.committed = func(g storedGap) error {
+		e, err := l.Entry(ctx, g.entry)
+		if errors.Is(err, ledger.ErrNotFound) {
+			return errors.New("no entry says that they were forgotten")
+		}
+		if err != nil {
+			return err
+		}
+		c, err := ledger.ReadCommitment(e)
+		if err == nil {
+			err = c.Covers(g.Gap, public)
+		}
+		return err
+	}
+	return v
+}
+
+// cross goes on behind the gaps that hold the next entries, if there are any.
+func (v *verification) cross() error {
+	for {
+		g, ok, err := v.gap(v.last.seq + 1)
+		if err != nil || !ok {
+			return err
+		}
+		v.believe(g)
+	}
+}
+
+// believe goes on behind a gap.
+func (v *verification) believe(g storedGap) {
+	if g.First != v.last.seq+1 && !v.inside {
+		v.fault(v.last.seq+1, fmt.Sprintf("entries %d to %d are said to be forgotten, and some of them are there", g.First, g.Last))
+	}
+	if err := v.committed(g); err != nil {
+		v.fault(g.First, fmt.Sprintf("entries up to %d are gone, and the record that they were forgotten does not hold: %v", g.Last, err))
+	}
+	hash, err := ledger.ParseHash(g.Hash)
+	if err != nil {
+		v.fault(g.First, err.Error())
+	}
+	v.report.Entries += g.Last - v.last.seq
+	v.report.Pruned += g.Last - v.last.seq
+	v.last, v.inside = place{seq: g.Last, time: g.Time, hash: hash}, false
 }
 
 // Verify implements [ledger.Ledger]. It reads in pieces while writes go on, and stops at what was the end when it began.
@@ -52,7 +118,7 @@ func (l *Ledger) verify(ctx context.Context, check ledger.Check) (ledger.Report,
 	if err != nil {
 		return ledger.Report{}, err
 	}
-	v := &verification{}
+	v := l.newVerification(ctx)
 	if since.Seq > 0 {
 		if err := v.start(ctx, l.reads, since, head); err != nil || len(v.report.Faults) > 0 && v.last.seq == 0 {
 			return v.report, err
@@ -69,12 +135,29 @@ func (l *Ledger) verify(ctx context.Context, check ledger.Check) (ledger.Report,
 		if err != nil {
 			return ledger.Report{}, err
 		}
+		before := v.last.seq
+		if len(list) == 0 || list[0].Seq != before+1 {
+			if err := v.cross(); err != nil {
+				return ledger.Report{}, err
+			}
+		}
+		if len(list) == 0 && v.last.seq > before {
+			continue
+		}
 		if len(list) == 0 {
 			v.fault(v.last.seq+1, fmt.Sprintf("entries up to %d are missing", min(head.Seq, v.last.seq+verifyChunk)))
 			v.last.seq = min(head.Seq, v.last.seq+verifyChunk)
 			continue
 		}
 		for i := range list {
+			if list[i].Seq != v.last.seq+1 {
+				if err := v.cross(); err != nil {
+					return ledger.Report{}, err
+				}
+			}
+			if list[i].Seq <= v.last.seq {
+				continue // it was forgotten meanwhile
+			}
 			v.check(&list[i])
 		}
 	}
@@ -132,7 +215,15 @@ func (v *verification) start(ctx context.Context, from queryer, since ledger.Hea
 		return err
 	}
 	if len(list) == 0 || list[len(list)-1].Seq != since.Seq {
-		v.fault(since.Seq, "entry is missing")
+		g, ok, err := v.gap(since.Seq)
+		switch {
+		case err != nil:
+			return err
+		case !ok:
+			v.fault(since.Seq, "entry is missing")
+		default:
+			v.startInGap(since, g)
+		}
 		return nil
 	}
 	e := &list[len(list)-1]
@@ -147,6 +238,22 @@ func (v *verification) start(ctx context.Context, from queryer, since ledger.Hea
 	}
 	v.last = place{seq: e.Seq, time: e.Time, hash: e.Hash}
 	return nil
+}
+
+// startInGap takes an earlier head whose entry was forgotten since: it can be compared only where it was the last of its gap.
+func (v *verification) startInGap(since ledger.Head, g storedGap) {
+	if since.Seq == g.Last && since.Hash != g.Hash {
+		v.fault(since.Seq, "the forgotten entry is not the one that the given head names: the ledger was rewritten")
+	}
+	hash, err := ledger.ParseHash(since.Hash)
+	if err != nil {
+		v.fault(since.Seq, err.Error())
+	}
+	v.inside = true
+	v.last = place{seq: since.Seq, time: since.Time, hash: hash}
+	if since.Seq == g.Last {
+		v.last.time = g.Time
+	}
 }
 
 // check compares one entry with what its own content and its predecessor say it must be. It goes on with the
