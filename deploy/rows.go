@@ -191,7 +191,7 @@ func (projection) Tables() []string {
 }
 
 // Version implements ledger.Projection.
-func (projection) Version() int { return 1 }
+func (projection) Version() int { return 2 }
 
 // Wants implements ledger.Projection.
 func (projection) Wants(kind string) bool { return slices.Contains(projected, kind) }
@@ -241,6 +241,10 @@ func applyApplication(e ledger.Entry, rows ledger.Rows) error {
 		return fmt.Errorf("read application: %w", err)
 	}
 	a := entry.Application
+	var err error
+	if a.Current, err = currentDeployment(a.Key(), rows); err != nil {
+		return err
+	}
 	if d := entry.Deployment; d != nil {
 		if err := closeDeployment(a.Current, e.Time, false, rows); err != nil {
 			return err
@@ -306,6 +310,22 @@ func closeDeployment(key string, at time.Time, deleted bool, rows ledger.Rows) e
 	}
 	d.Until, d.Deleted = at, deleted
 	return putDeployment(key, "past", d, ledger.Stamp{}, rows)
+}
+
+// currentDeployment is the open row of an application, as the rows have it: what an entry says may be the key that another version gave it.
+func currentDeployment(application string, rows ledger.Rows) (string, error) {
+	row, err := rows.Get(TableApplication, application)
+	if errors.Is(err, ledger.ErrNotFound) {
+		return "", nil
+	}
+	var a ApplicationRow
+	if err == nil {
+		err = json.Unmarshal(row.Body, &a)
+	}
+	if err != nil {
+		return "", fmt.Errorf("read application: %w", err)
+	}
+	return a.Current, nil
 }
 
 // deploymentKey is namespace/name/time, in microseconds since 1970 with 16 digits, which is moved where the time is taken.
