@@ -126,7 +126,7 @@ func verifyFile(ctx context.Context, file string, since ledger.Head) (ledger.Rep
 	if err != nil {
 		return ledger.Report{}, err
 	}
-	rep, err := l.Verify(ctx, since)
+	rep, err := l.Verify(ctx, ledger.Check{Since: since})
 	return rep, errors.Join(err, l.Close())
 }
 

@@ -26,7 +26,7 @@ func TestLedgerVerifySays(t *testing.T) {
 		}
 		defer func() { _ = l.Close() }()
 		for range n {
-			err := l.Write(t.Context(), func(tx ledger.Tx) error {
+			err := l.Write(t.Context(), ledger.On("thing/1"), func(tx ledger.Tx) error {
 				_, err := tx.Append(ledger.Draft{Actor: "a", Kind: "thing.noted", Subject: "thing/1"})
 				return err
 			})

@@ -98,7 +98,7 @@ func (s *logServer) stop(kill bool) {
 
 func (s *logServer) put(attempt int, phase workflow.Phase) {
 	s.t.Helper()
-	err := s.ledger.Write(context.Background(), func(tx ledger.Tx) error {
+	err := s.ledger.Write(context.Background(), ledger.On("run/default/w"), func(tx ledger.Tx) error {
 		if _, err := tx.Append(ledger.Draft{Actor: "test", Kind: "test", Subject: "run/default/w"}); err != nil {
 			return err
 		}

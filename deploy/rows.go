@@ -3,6 +3,7 @@ package deploy
 import (
 	"cmp"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"slices"
 	"strconv"
@@ -17,7 +18,7 @@ import (
 const (
 	TableApplication = "application" // key namespace/name, state its health
 	TableRelease     = "release"     // key namespace/name/number with nine digits, owner namespace/name
-	TableDeployment  = "deployment"  // key namespace/name/sequence, owner the application, state current or past
+	TableDeployment  = "deployment"  // key namespace/name/time, owner the application, state current or past
 	TableObject      = "object"      // key ObjectRecord.RowKey(), owner the application
 )
 
@@ -184,6 +185,14 @@ type projection struct{}
 var projected = []string{KindApplicationSet, KindApplicationDeleted, KindSyncStarted, KindSyncStep, KindSyncFinished, KindApplicationChanged, KindHealthChanged,
 	KindReleaseRecorded, KindObjectApplied, KindObjectCreated, KindObjectChanged, KindObjectDeleting, KindObjectDeleted}
 
+// Tables implements ledger.Projection.
+func (projection) Tables() []string {
+	return []string{TableApplication, TableRelease, TableDeployment, TableObject}
+}
+
+// Version implements ledger.Projection.
+func (projection) Version() int { return 2 }
+
 // Wants implements ledger.Projection.
 func (projection) Wants(kind string) bool { return slices.Contains(projected, kind) }
 
@@ -208,14 +217,13 @@ func applyRelease(e ledger.Entry, rows ledger.Rows) error {
 	if err := json.Unmarshal(e.Body, &r); err != nil {
 		return fmt.Errorf("read release: %w", err)
 	}
-	r.Seq = e.Seq
 	body, err := json.Marshal(r)
 	if err != nil {
 		return fmt.Errorf("write release: %w", err)
 	}
 	owner := r.Namespace + "/" + r.Name
 	return rows.Put(ledger.Row{Table: TableRelease, Key: fmt.Sprintf("%s/%09d", owner, r.Number), Owner: owner, State: r.Branch,
-		Time: e.Time, Body: body, Labels: map[string]string{"repo": r.Repo, "branch": r.Branch, "commit": r.Commit, "run": r.Run}})
+		Time: e.Time, Body: body, Stamp: ledger.Stamp{Field: "seq"}, Labels: map[string]string{"repo": r.Repo, "branch": r.Branch, "commit": r.Commit, "run": r.Run}})
 }
 
 func applyObject(e ledger.Entry, rows ledger.Rows) error {
@@ -233,13 +241,21 @@ func applyApplication(e ledger.Entry, rows ledger.Rows) error {
 		return fmt.Errorf("read application: %w", err)
 	}
 	a := entry.Application
+	var err error
+	if a.Current, err = currentDeployment(a.Key(), rows); err != nil {
+		return err
+	}
 	if d := entry.Deployment; d != nil {
 		if err := closeDeployment(a.Current, e.Time, false, rows); err != nil {
 			return err
 		}
-		d.Application, d.Since, d.Seq = a.Key(), e.Time, e.Seq
-		a.Current = fmt.Sprintf("%s/%012d", a.Key(), e.Seq)
-		if err := putDeployment(a.Current, "current", *d, rows); err != nil {
+		d.Application, d.Since = a.Key(), e.Time
+		key, err := deploymentKey(a.Key(), e.Time, rows)
+		if err != nil {
+			return err
+		}
+		a.Current = key
+		if err := putDeployment(a.Current, "current", *d, ledger.Stamp{Field: "seq"}, rows); err != nil {
 			return err
 		}
 	}
@@ -293,13 +309,42 @@ func closeDeployment(key string, at time.Time, deleted bool, rows ledger.Rows) e
 		return fmt.Errorf("read deployment: %w", err)
 	}
 	d.Until, d.Deleted = at, deleted
-	return putDeployment(key, "past", d, rows)
+	return putDeployment(key, "past", d, ledger.Stamp{}, rows)
 }
 
-func putDeployment(key, state string, d Deployment, rows ledger.Rows) error {
+// currentDeployment is the open row of an application, as the rows have it: what an entry says may be the key that another version gave it.
+func currentDeployment(application string, rows ledger.Rows) (string, error) {
+	row, err := rows.Get(TableApplication, application)
+	if errors.Is(err, ledger.ErrNotFound) {
+		return "", nil
+	}
+	var a ApplicationRow
+	if err == nil {
+		err = json.Unmarshal(row.Body, &a)
+	}
+	if err != nil {
+		return "", fmt.Errorf("read application: %w", err)
+	}
+	return a.Current, nil
+}
+
+// deploymentKey is namespace/name/time, in microseconds since 1970 with 16 digits, which is moved where the time is taken.
+func deploymentKey(application string, at time.Time, rows ledger.Rows) (string, error) {
+	for micros := at.UnixMicro(); ; micros++ {
+		key := fmt.Sprintf("%s/%016d", application, micros)
+		switch _, err := rows.Get(TableDeployment, key); {
+		case errors.Is(err, ledger.ErrNotFound):
+			return key, nil
+		case err != nil:
+			return "", fmt.Errorf("look for deployment %s: %w", key, err)
+		}
+	}
+}
+
+func putDeployment(key, state string, d Deployment, stamp ledger.Stamp, rows ledger.Rows) error {
 	body, err := json.Marshal(d)
 	if err != nil {
 		return fmt.Errorf("write deployment: %w", err)
 	}
-	return rows.Put(ledger.Row{Table: TableDeployment, Key: key, Owner: d.Application, State: state, Time: d.Since, Body: body})
+	return rows.Put(ledger.Row{Table: TableDeployment, Key: key, Owner: d.Application, State: state, Time: d.Since, Body: body, Stamp: stamp})
 }

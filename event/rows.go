@@ -49,7 +49,9 @@ type SavedEvent struct {
 // Decided is the body of an entry "sensor.decided": everything that the sensors made of one event, in one entry
 // however many they are. Its cause is the event's entry.
 type Decided struct {
-	EventID   string     `json:"eventID"`
+	EventID string `json:"eventID"`
+	// EventSeq is the event's entry.
+	EventSeq  int64      `json:"event,omitempty"`
 	Decisions []Decision `json:"decisions"`
 	// States are the new states of the triggers that changed.
 	States []StateRow `json:"states,omitempty"`
@@ -160,6 +162,14 @@ type Rows struct{}
 
 var _ ledger.Projection = Rows{}
 
+// Tables implements ledger.Projection.
+func (Rows) Tables() []string {
+	return []string{TableEvent, TableDecision, TableSensorState, TableFiring}
+}
+
+// Version implements ledger.Projection.
+func (Rows) Version() int { return 1 }
+
 // Wants implements ledger.Projection.
 func (Rows) Wants(kind string) bool {
 	switch kind {
@@ -202,7 +212,6 @@ func applyReceived(e ledger.Entry, rows ledger.Rows) error {
 		return err
 	}
 	ev := body.Event
-	ev.Seq = e.Seq
 	row := EventRow{DataBytes: len(ev.Data)}
 	if len(ev.Data) > maxRowData {
 		ev.Data = nil
@@ -222,7 +231,7 @@ func applyReceived(e ledger.Entry, rows ledger.Rows) error {
 		ev.Git = &short
 	}
 	row.Event = ev
-	return put(rows, ledger.Row{Table: TableEvent, Key: ev.ID, Time: e.Time, Labels: labels}, row)
+	return put(rows, ledger.Row{Table: TableEvent, Key: ev.ID, Time: e.Time, Labels: labels, Stamp: ledger.Stamp{Field: "seq"}}, row)
 }
 
 func applyDecided(e ledger.Entry, rows ledger.Rows) error {
@@ -230,7 +239,10 @@ func applyDecided(e ledger.Entry, rows ledger.Rows) error {
 	if err != nil {
 		return err
 	}
-	short := DecisionRow{EventID: body.EventID, EventSeq: e.Cause, Decisions: make([]Outcome, len(body.Decisions))}
+	short := DecisionRow{EventID: body.EventID, EventSeq: body.EventSeq, Decisions: make([]Outcome, len(body.Decisions))}
+	if short.EventSeq == 0 && len(body.Decisions) > 0 { // written before the body named it
+		short.EventSeq = body.Decisions[0].EventSeq
+	}
 	for i, d := range body.Decisions {
 		short.Decisions[i] = Outcome{Sensor: d.Sensor, Trigger: d.Trigger, Outcome: d.Outcome}
 	}

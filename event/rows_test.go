@@ -21,7 +21,14 @@ func (m memory) Get(table, key string) (ledger.Row, error) {
 	}
 	return ledger.Row{}, ledger.ErrNotFound
 }
-func (m memory) Put(r ledger.Row) error         { m[r.Table+" "+r.Key] = r; return nil }
+func (m memory) Put(r ledger.Row) (err error) {
+	if r.Stamp.Field != "" {
+		r.Body, err = r.Stamp.Write(r.Body, 1) // the only row of the story that is stamped is made by its first entry
+	}
+	m[r.Table+" "+r.Key] = r
+	return err
+}
+
 func (m memory) Delete(table, key string) error { delete(m, table+" "+key); return nil }
 
 type story struct {

@@ -5,21 +5,49 @@ import (
 	"encoding/binary"
 	"encoding/hex"
 	"fmt"
+	"strconv"
 )
 
-// chainTag separates entry hashes from every other use of SHA-256, and numbers the encoding.
-const chainTag = "tiphys-entry-1"
+// The encodings of an entry's hash. New entries have the last one; older ones keep theirs for ever.
+const (
+	// TagPlain is the encoding of version 0.1.0: the digest is the body's SHA-256.
+	TagPlain = 1
+	// TagSalted has the salted digest, so that a short body which was erased cannot be guessed from what stays.
+	TagSalted = 2
+)
 
-// BodyDigest is the digest of an entry's body as it is stored; a missing body counts as the empty one.
-func BodyDigest(body []byte) Hash { return sha256.Sum256(body) }
+// The words that separate entry hashes from every other use of SHA-256, and number the encoding.
+const (
+	entryWord = "tiphys-entry-"
+	bodyWord  = "tiphys-body-2"
+)
 
-// ChainHash is the hash of an entry: SHA-256 over a tag, the previous entry's hash (zero for the first entry),
+// SaltSize is the size of a body's salt in bytes.
+const SaltSize = 16
+
+// BodyDigest is the digest of an entry's body as it is stored; a missing body counts as the empty one. With [TagSalted] it is SHA-256 over
+// a word, the salt and the body, and the salt is deleted together with the body; with [TagPlain] there is no salt.
+func BodyDigest(tag int, salt, body []byte) Hash {
+	if tag == TagPlain {
+		return sha256.Sum256(body)
+	}
+	h := sha256.New()
+	_, _ = h.Write([]byte(bodyWord)) // a hash never fails
+	_, _ = h.Write(salt)
+	_, _ = h.Write(body)
+	var sum Hash
+	h.Sum(sum[:0])
+	return sum
+}
+
+// ChainHash is the hash of an entry: SHA-256 over a word with the tag, the previous entry's hash (zero for the first entry),
 // sequence, time in microseconds since 1970, cause, actor, kind, subject and the digest of the body. Numbers
 // are big-endian 64 bit; strings are preceded by their length in bytes, so no two entries encode alike.
 // The body enters by its digest only: an entry whose body was erased still verifies.
-func ChainHash(previous Hash, e Entry, body Hash) Hash {
-	b := make([]byte, 0, len(chainTag)+2*len(previous)+6*8+len(e.Actor)+len(e.Kind)+len(e.Subject))
-	b = append(b, chainTag...)
+func ChainHash(tag int, previous Hash, e Entry, body Hash) Hash {
+	b := make([]byte, 0, len(entryWord)+20+2*len(previous)+6*8+len(e.Actor)+len(e.Kind)+len(e.Subject))
+	b = append(b, entryWord...)
+	b = strconv.AppendInt(b, int64(tag), 10)
 	b = append(b, previous[:]...)
 	b = binary.BigEndian.AppendUint64(b, uint64(e.Seq))
 	b = binary.BigEndian.AppendUint64(b, uint64(e.Time.UnixMicro()))

@@ -16,7 +16,7 @@ import (
 func TestChainHashIsFixed(t *testing.T) {
 	t.Parallel()
 	e := ledger.Entry{Seq: 7, Time: time.UnixMicro(1_767_225_600_000_001), Actor: "user:ada", Kind: "run.submitted", Subject: "run/default/hello", Cause: 3}
-	got := ledger.ChainHash(ledger.BodyDigest([]byte("previous")), e, ledger.BodyDigest([]byte(`{"a":1}`)))
+	got := ledger.ChainHash(ledger.TagPlain, ledger.BodyDigest(ledger.TagPlain, nil, []byte("previous")), e, ledger.BodyDigest(ledger.TagPlain, nil, []byte(`{"a":1}`)))
 	if want := "e9e9b376f292232b5875dcfa5b7b0f2bd0b566a843901e548ea2e29aa25c7f69"; got.String() != want {
 		t.Errorf("hash is %s, want %s", got, want)
 	}
@@ -36,15 +36,15 @@ func TestChainHashCoversEverything(t *testing.T) {
 	base := ledger.Entry{Seq: 1, Time: time.UnixMicro(1), Actor: "ab", Kind: "c", Subject: "d"}
 	var zero, other ledger.Hash
 	other[31] = 1
-	seen := map[ledger.Hash]string{ledger.ChainHash(zero, base, zero): "unchanged"}
+	seen := map[ledger.Hash]string{ledger.ChainHash(ledger.TagSalted, zero, base, zero): "unchanged"}
 	add := func(what string, h ledger.Hash) {
 		if before, ok := seen[h]; ok {
 			t.Errorf("%s hashes like %s", what, before)
 		}
 		seen[h] = what
 	}
-	add("previous", ledger.ChainHash(other, base, zero))
-	add("body", ledger.ChainHash(zero, base, other))
+	add("previous", ledger.ChainHash(ledger.TagSalted, other, base, zero))
+	add("body", ledger.ChainHash(ledger.TagSalted, zero, base, other))
 	for what, change := range map[string]func(*ledger.Entry){
 		"seq": func(e *ledger.Entry) { e.Seq++ }, "time": func(e *ledger.Entry) { e.Time = e.Time.Add(time.Microsecond) },
 		"cause": func(e *ledger.Entry) { e.Cause++ }, "actor": func(e *ledger.Entry) { e.Actor = "x" },
@@ -53,7 +53,7 @@ func TestChainHashCoversEverything(t *testing.T) {
 	} {
 		e := base
 		change(&e)
-		add(what, ledger.ChainHash(zero, e, zero))
+		add(what, ledger.ChainHash(ledger.TagSalted, zero, e, zero))
 	}
 }
 
@@ -69,7 +69,7 @@ func TestSignedHead(t *testing.T) {
 		t.Fatalf("the key did not stay: %v", err)
 	}
 	public := key.Public().(ed25519.PublicKey)
-	head, err := ledger.SignHead(ledger.HeadOf(ledger.Entry{Seq: 9, Time: time.UnixMicro(5).UTC(), Hash: ledger.BodyDigest(nil)}), key)
+	head, err := ledger.SignHead(ledger.HeadOf(ledger.Entry{Seq: 9, Time: time.UnixMicro(5).UTC(), Hash: ledger.BodyDigest(ledger.TagPlain, nil, nil)}), key)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -11,6 +11,8 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/tidwall/sjson"
+
 	"github.com/tiphys/tiphys/failure"
 )
 
@@ -30,12 +32,18 @@ var (
 // ExistsError is the [ErrExists] of [Tx.Append]: it names the entry that used the unique key first.
 type ExistsError struct {
 	Key string
-	// Seq is the entry that holds the key.
-	Seq int64
+	// Entry holds the key.
+	Entry Ref
 }
 
+// Seq is the sequence of the entry that holds the key; 0 while it belongs to the same transaction.
+func (e *ExistsError) Seq() int64 { return e.Entry.Seq() }
+
 func (e *ExistsError) Error() string {
-	return fmt.Sprintf("%q is already recorded as entry %d", e.Key, e.Seq)
+	if seq := e.Seq(); seq > 0 {
+		return fmt.Sprintf("%q is already recorded as entry %d", e.Key, seq)
+	}
+	return fmt.Sprintf("%q is already recorded", e.Key)
 }
 
 // Is makes errors.Is(err, ErrExists) hold.
@@ -79,13 +87,17 @@ type Entry struct {
 // Draft is an entry before it has a place in the ledger.
 type Draft struct {
 	Actor, Kind, Subject string
-	// Cause is the entry that led to this one. Within one transaction use the Seq that Append returned.
-	Cause int64
+	// Cause is the entry that led to this one: [At] a sequence, or what Append returned before in the same transaction.
+	Cause Ref
 	// Body is marshalled to JSON; a json.RawMessage is taken as it is, as is what [Encode] made.
 	Body any
 	// Unique, if not empty, may be used by one entry only: a second Append with it returns ErrExists and
 	// writes nothing. It guards deliveries, cron slots and firings against being counted twice.
 	Unique string
+	// Horizon is how long the unique key counts; 0 is for ever. A key behind its horizon is free.
+	Horizon time.Duration
+	// Expect, if given, is what the last entry of Subject must be; else Append returns a [ConflictError] and writes nothing.
+	Expect Expect
 }
 
 // Row is one row of a projection: the present state of one thing.
@@ -104,8 +116,27 @@ type Row struct {
 	Labels map[string]string `json:"labels,omitempty"`
 	// Body is the JSON of the thing itself.
 	Body json.RawMessage `json:"body"`
-	// Seq is the entry that last changed the row; the ledger sets it.
+	// Seq is the entry that last changed the row; the ledger sets it. It is 0 in a row that the same transaction changed.
 	Seq int64 `json:"seq"`
+	// Stamp has the ledger write a sequence into Body when it is known, for rows that repeat the number of the entry that made them.
+	Stamp Stamp `json:"-"`
+}
+
+// Stamp is a sequence to be written into a row's body.
+type Stamp struct {
+	// Field is the name of a field of Body, which must be an object; empty for no stamp.
+	Field string
+	// Of is the entry; the one that is being applied if zero. A row that is put again in the same transaction keeps its stamp.
+	Of Ref
+}
+
+// Write writes the sequence into a body, for implementations.
+func (s Stamp) Write(body json.RawMessage, seq int64) (json.RawMessage, error) {
+	out, err := sjson.SetBytes(body, s.Field, seq)
+	if err != nil {
+		return nil, fmt.Errorf("write sequence %d into field %q: %w", seq, s.Field, err)
+	}
+	return out, nil
 }
 
 // Query selects rows of one table, newest first. The zero value of a field does not restrict.
@@ -122,7 +153,7 @@ type Query struct {
 	// ChangedAfter selects rows that an entry above this sequence changed, in order of Seq, whatever Oldest
 	// says; it is how live feeds go on from where they were.
 	ChangedAfter int64
-	// After continues behind this row (its Time and Key), for paging.
+	// After continues behind this row (its Time and Key; its Seq and Key with ChangedAfter), for paging; see [Each].
 	After *Cursor
 	// Limit is the most rows returned; 0 means 100.
 	Limit int
@@ -132,6 +163,8 @@ type Query struct {
 type Cursor struct {
 	Time time.Time `json:"time"`
 	Key  string    `json:"key"`
+	// Seq takes the place of Time in a query by ChangedAfter.
+	Seq int64 `json:"seq,omitempty"`
 }
 
 // EntryQuery selects entries in order of sequence. The zero value of a field does not restrict.
@@ -166,10 +199,13 @@ type Work struct {
 	Queue string `json:"queue"`
 	// Key is unique among the open items of a queue: enqueueing it again replaces the item.
 	Key string `json:"key"`
+	// Subject is what the item is for: the owner of its partition claims it. Empty in Enqueue is the subject of the transaction. It is how a
+	// decision reaches a subject of another partition.
+	Subject string `json:"subject,omitempty"`
 	// Due is the earliest time to do it, at once if zero; a timer is an item with a later Due.
 	Due time.Time `json:"due"`
 	// Cause is the entry that asked for it.
-	Cause int64 `json:"cause,omitempty"`
+	Cause Ref `json:"-"`
 	// Lease, in Enqueue, marks the item as claimed by the caller from the start and for this long: it does the
 	// work right after the commit, without a Claim, and the item is there only for the case that it dies first.
 	Lease time.Duration `json:"-"`
@@ -181,10 +217,15 @@ type Work struct {
 // Projection derives rows from entries. Apply is pure: it looks only at its arguments, so that replaying the
 // ledger gives the same rows again. It is called inside the transaction that appends the entry.
 type Projection interface {
+	// Tables are all tables that Apply reads or changes; another one is an error. Projections that share a table are rebuilt together.
+	Tables() []string
+	// Version is raised, from 1, when the rows of the same entries become others. The tables are then built anew beside the old ones while
+	// these go on to be served and kept up, so Apply must make do with rows that the version before wrote.
+	Version() int
 	// Wants reports whether entries of this kind change any row. It must not change over time.
 	Wants(kind string) bool
-	// Apply changes rows for one entry. An error fails the whole Write. On Rebuild an entry whose body was
-	// erased since comes with a nil Body and Pruned set: its rows must do without.
+	// Apply changes rows for one entry. Seq, Cause and Hash of the entry are not known yet, and 0; see [Stamp]. An error fails the whole
+	// Write. When rows are built anew an entry whose body was erased since comes with a nil Body and Pruned set: its rows must do without.
 	Apply(e Entry, rows Rows) error
 }
 
@@ -201,12 +242,13 @@ type Rows interface {
 // here, and not by a projection, do not survive [Ledger.Rebuild]: no entry tells of them.
 type Tx interface {
 	Rows
-	// Append adds an entry and applies the projections to it. An [ExistsError] leaves the transaction as it
-	// was, so fn may go on; after any other error of a projection or the storage the Write fails whatever fn returns.
-	Append(Draft) (Entry, error)
-	// Enqueue puts work in the outbox; ID and Attempt are ignored.
+	// Append adds an entry, of a subject with the scope's [Home], and applies the projections to it. What it returns stands for the entry until
+	// its sequence is known. An [ExistsError] or [ConflictError] leaves the transaction as it was, so fn may go on; after any other error of a
+	// projection or the storage, and after a [CrossingError], the Write fails whatever fn returns.
+	Append(Draft) (Ref, error)
+	// Enqueue puts work in the outbox; ID and Attempt are ignored. An item of the same key for a subject of another partition is a [CrossingError].
 	Enqueue(Work) error
-	// Cancel removes open work by queue and key; none is no error.
+	// Cancel removes open work by queue and key; none is no error, an item of another partition is a [CrossingError].
 	Cancel(queue, key string) error
 	// Now is the transaction's one time.
 	Now() time.Time
@@ -229,16 +271,23 @@ type Reader interface {
 // Ledger is the record. Every method is safe for concurrent use.
 type Ledger interface {
 	Reader
-	// Write runs fn in a transaction and returns after the commit is durable. If fn fails nothing of it is
-	// kept and its error is returned; writes of others in the same commit are not affected. fn may be
-	// called on another goroutine and must not call the Ledger itself.
-	Write(ctx context.Context, fn func(Tx) error) error
+	// Write runs fn in a transaction and returns after the commit is durable; from then on the references that Append returned have
+	// their sequences. about says which partition the decision appends to and by which right; see [On] and [Anyone].
+	//
+	// If fn fails nothing of it is kept and its error is returned; writes of others in the same commit are not affected. fn may be
+	// called on another goroutine, and once more from the start where another replica came first. It reads by its Tx alone: a call of the
+	// Ledger itself from within fn is an [ErrWithinWrite] and fails the Write too.
+	Write(ctx context.Context, about Scope, fn func(Tx) error) error
 	// Outbox is the queue of work to be done.
 	Outbox() Outbox
-	// Verify checks density and hash chain from the entry after since, and that since itself is unchanged
-	// (its hash). A zero Head verifies from the start.
-	Verify(ctx context.Context, since Head) (Report, error)
-	// Rebuild drops every row and derives them again from the entries.
+	// Leases are the partitions that this handle owns.
+	Leases() Leases
+	// Snapshots are the states that rooms keep to bound replay.
+	Snapshots() Snapshots
+	// Verify checks what check says.
+	Verify(ctx context.Context, check Check) (Report, error)
+	// Rebuild derives every row again from the entries, beside the old rows while these are served, and takes them away then. Rows that no
+	// projection derives go too.
 	Rebuild(ctx context.Context) error
 	// Backup writes a consistent copy to a new file or database named by dest.
 	Backup(ctx context.Context, dest string) error
@@ -253,19 +302,20 @@ type Eraser interface {
 	Erase(ctx context.Context, seq int64, actor, reason string) (Entry, error)
 }
 
-// Outbox hands out work. An item that was claimed and not settled when its lease ends is handed out again.
+// Outbox hands out work. An item that was claimed and not settled when its lease ends is handed out again. An owner claims the items of
+// its own partitions.
 type Outbox interface {
 	// Claim takes up to n due items of a queue for the length of the lease, oldest first.
 	Claim(ctx context.Context, queue string, n int, lease time.Duration) ([]Work, error)
-	// Done removes an item; one that was replaced or removed meanwhile is no error. Done within a Write is Tx.Cancel.
+	// Done removes an item; one that was replaced, removed or claimed by another owner meanwhile is no error. Done within a Write is Tx.Cancel.
 	Done(ctx context.Context, id int64) error
-	// Retry gives an item back, to be claimed at or after due.
+	// Retry gives an item back, to be claimed at or after due. As with Done, only what is still this owner's is touched.
 	Retry(ctx context.Context, id int64, due time.Time) error
 	// Next is when the queue next has something to claim: the earliest due time of an unclaimed item or end of
-	// a claimed item's lease; zero time if the queue is empty.
+	// a claimed item's lease; zero time if the queue has nothing for this owner.
 	Next(ctx context.Context, queue string) (time.Time, error)
-	// Release gives back everything that is claimed: called at start, when no other process can hold a claim.
-	Release(ctx context.Context) error
+	// Release gives back everything that an owner has claimed: called when no process of that owner can be left.
+	Release(ctx context.Context, owner string) error
 }
 
 // Head names a place in the ledger and what was there.
@@ -276,20 +326,4 @@ type Head struct {
 	// Signature is an Ed25519 signature over seq, time and hash; hex; empty if unsigned.
 	Signature string `json:"signature,omitempty"`
 	PublicKey string `json:"publicKey,omitempty"`
-}
-
-// Report is what Verify found.
-type Report struct {
-	Entries int64 `json:"entries"`
-	Pruned  int64 `json:"pruned"`
-	// Head is the last entry that was checked.
-	Head Head `json:"head"`
-	// Faults is empty when the chain is whole.
-	Faults []Fault `json:"faults,omitempty"`
-}
-
-// Fault is one place where the ledger is not what was written.
-type Fault struct {
-	Seq  int64  `json:"seq"`
-	What string `json:"what"` // e.g. "hash does not match", "entry is missing", "ledger ends before the given head"
 }

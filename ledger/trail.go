@@ -2,6 +2,7 @@ package ledger
 
 import (
 	"context"
+	"errors"
 	"fmt"
 )
 
@@ -42,11 +43,14 @@ func ReadTrail(ctx context.Context, r Reader, seq int64, limit int) (Trail, erro
 	return Trail{Up: up, Down: down, Truncated: truncated}, nil
 }
 
-// Up returns the entry and its chain of causes, ending with the root. The chain is at most 1000 entries long.
+// Up returns the entry and its chain of causes, ending with the root or before a cause that was forgotten. The chain is at most 1000 entries long.
 func Up(ctx context.Context, r Reader, seq int64) ([]Entry, error) {
 	var chain []Entry
 	for seq != 0 && len(chain) < maxTrailUp {
 		e, err := r.Entry(ctx, seq)
+		if errors.Is(err, ErrNotFound) && len(chain) > 0 {
+			return chain, nil // the cause was forgotten
+		}
 		if err != nil {
 			return nil, fmt.Errorf("read trail: entry %d: %w", seq, err)
 		}

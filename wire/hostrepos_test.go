@@ -108,16 +108,15 @@ func workflowOf(t *testing.T, name, annotation, template string) manifest.Object
 // received records an event as if it had been delivered.
 func received(t *testing.T, s *Server, e event.Event) int64 {
 	t.Helper()
-	var seq int64
-	err := s.machine.Ledger.Write(t.Context(), func(tx ledger.Tx) error {
-		rec, err := tx.Append(ledger.Draft{Actor: "system", Kind: event.KindReceived, Subject: event.Subject(e), Body: event.Received{Event: e}})
-		seq = rec.Seq
+	var rec ledger.Ref
+	err := s.machine.Ledger.Write(t.Context(), ledger.On(event.Subject(e)), func(tx ledger.Tx) (err error) {
+		rec, err = tx.Append(ledger.Draft{Actor: "system", Kind: event.KindReceived, Subject: event.Subject(e), Body: event.Received{Event: e}})
 		return err
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
-	return seq
+	return rec.Seq()
 }
 
 // The host executor is for repositories that were opted in, never for forks, and the refusal stands at submission with its place

@@ -158,7 +158,7 @@ func (m *Machine) openLedger(ctx context.Context, o MachineOptions) (err error) 
 	if m.Ledger, err = sqlite.Open(ctx, opt); err != nil {
 		return err
 	}
-	return m.Ledger.Outbox().Release(ctx)
+	return m.Ledger.Outbox().Release(ctx, m.Ledger.Leases().Owner())
 }
 
 func (m *Machine) openExecutor(o MachineOptions) (err error) {

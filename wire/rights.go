@@ -205,10 +205,10 @@ func (s *Server) imagePushed(ctx context.Context, repo, ref, digest string) erro
 		if err != nil {
 			return fmt.Errorf("record image: %w", err)
 		}
-		draft.Cause = row.Seq
+		draft.Cause = ledger.At(row.Seq)
 		draft.Unique = fmt.Sprintf("image-pushed/%s/%s/%d/%s:%s@%s", id.Step.Run, id.Step.Node, id.Step.Attempt, repo, ref, digest)
 	}
-	return s.machine.Ledger.Write(ctx, func(tx ledger.Tx) error {
+	return s.machine.Ledger.Write(ctx, ledger.Anyone(draft.Subject), func(tx ledger.Tx) error {
 		_, err := tx.Append(draft)
 		if errors.Is(err, ledger.ErrExists) {
 			return nil

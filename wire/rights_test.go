@@ -1,7 +1,6 @@
 package wire
 
 import (
-	"errors"
 	"fmt"
 	"testing"
 
@@ -55,27 +54,27 @@ func TestRightsOfACondition(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			run := fmt.Sprint("default/r", i)
-			err := s.machine.Ledger.Write(t.Context(), func(tx ledger.Tx) error {
-				fired := event.Fired{Key: run, Events: map[string]int64{}}
-				cause := int64(0)
-				add := func(kind, subject string, body any) error {
+			fired := event.Fired{Key: run, Events: map[string]int64{}}
+			var cause ledger.Ref
+			add := func(kind, subject string, body any) {
+				t.Helper()
+				err := s.machine.Ledger.Write(t.Context(), ledger.On(subject), func(tx ledger.Tx) error {
 					e, err := tx.Append(ledger.Draft{Actor: "system", Kind: kind, Subject: subject, Cause: cause, Body: body})
-					cause = e.Seq
+					cause = e
 					return err
+				})
+				if err != nil {
+					t.Fatal(err)
 				}
-				for n, g := range c.events {
-					cause = 0
-					if err := add(event.KindReceived, "event/x", event.Received{Event: event.Event{ID: fmt.Sprint(run, n), Git: g}}); err != nil {
-						return err
-					}
-					fired.Events[fmt.Sprint(n)] = cause
-				}
-				return errors.Join(add(event.KindFired, "event/x", fired), add(event.KindFailed, "firing/"+run, event.Settled{Key: run}),
-					add(workflow.KindSubmitted, "run/"+run, nil))
-			})
-			if err != nil {
-				t.Fatal(err)
 			}
+			for n, g := range c.events {
+				cause = ledger.Ref{}
+				add(event.KindReceived, "event/x", event.Received{Event: event.Event{ID: fmt.Sprint(run, n), Git: g}})
+				fired.Events[fmt.Sprint(n)] = cause.Seq()
+			}
+			add(event.KindFired, "event/x", fired)
+			add(event.KindFailed, "firing/"+run, event.Settled{Key: run})
+			add(workflow.KindSubmitted, "run/"+run, nil)
 			got, err := withMergeRequest(t.Context(), s.machine.Ledger, run)
 			if err != nil || got != c.want {
 				t.Errorf("%t %v, want %t", got, err, c.want)

@@ -164,7 +164,7 @@ func TestSweepOfDeliveries(t *testing.T) {
 		event.DeliveryKey(tick), event.DeliveryKey(pushed), event.FiringKey("e1/default/x/t/1"), "run-of/e1/default/x/t/1", "cron/default/nightly/2026",
 	}
 	claim := func(key string) error {
-		return s.machine.Ledger.Write(t.Context(), func(tx ledger.Tx) error {
+		return s.machine.Ledger.Write(t.Context(), ledger.On("thing/1"), func(tx ledger.Tx) error {
 			_, err := tx.Append(ledger.Draft{Actor: "a", Kind: "thing.noted", Subject: "thing/1", Unique: key})
 			return err
 		})
@@ -189,7 +189,7 @@ func TestSweepOfDeliveries(t *testing.T) {
 			}
 		}
 	}
-	if rep, err := s.machine.Ledger.Verify(t.Context(), ledger.Head{}); err != nil || len(rep.Faults) > 0 {
+	if rep, err := s.machine.Ledger.Verify(t.Context(), ledger.Check{}); err != nil || len(rep.Faults) > 0 {
 		t.Errorf("the ledger is whole: %v %v", rep.Faults, err)
 	}
 }
@@ -353,7 +353,7 @@ func deployed(t *testing.T, s *Server, host string) {
 			Application: deploy.ApplicationRow{Namespace: "default", Name: "shop", Images: images},
 			Deployment:  &deploy.Deployment{Application: "default/shop", Commit: "c", Images: images, Since: s.o.Now()},
 		}
-		err := s.machine.Ledger.Write(t.Context(), func(tx ledger.Tx) error {
+		err := s.machine.Ledger.Write(t.Context(), ledger.On("application/default/shop"), func(tx ledger.Tx) error {
 			_, err := tx.Append(ledger.Draft{Actor: "a", Kind: deploy.KindSyncFinished, Subject: "application/default/shop", Body: entry})
 			return err
 		})

@@ -17,6 +17,12 @@ func Subject(namespace, name string) string { return "run/" + namespace + "/" + 
 // node (key namespace/name/id), and one of table "attempt" for each attempt that its node no longer shows.
 type Projection struct{}
 
+// Tables implements ledger.Projection.
+func (Projection) Tables() []string { return []string{"run", "node", "attempt"} }
+
+// Version implements ledger.Projection.
+func (Projection) Version() int { return 1 }
+
 // Wants implements ledger.Projection.
 func (Projection) Wants(kind string) bool {
 	return strings.HasPrefix(kind, "run.") || strings.HasPrefix(kind, "node.")

@@ -201,14 +201,18 @@ func (w *world) define(text string) {
 
 func (w *world) release(r deploy.Release) ledger.Entry {
 	r.Namespace, r.Name = "default", "harbour"
-	var e ledger.Entry
-	if err := w.ledger.Write(w.t.Context(), func(tx ledger.Tx) (err error) {
+	var e ledger.Ref
+	if err := w.ledger.Write(w.t.Context(), ledger.On("release/default/"+promote.Key(r)), func(tx ledger.Tx) (err error) {
 		e, err = tx.Append(ledger.Draft{Actor: "run", Kind: deploy.KindReleaseRecorded, Subject: "release/default/" + promote.Key(r), Body: r})
 		return err
 	}); err != nil {
 		w.t.Fatal(err)
 	}
-	return e
+	made, err := w.ledger.Entry(w.t.Context(), e.Seq())
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return made
 }
 
 func (w *world) app(name string) deploy.ApplicationRow {

@@ -167,18 +167,17 @@ func uid(key string, at time.Time) string {
 
 // record writes the row as it is now. Afterwards the row is as the ledger has it.
 func (w *worker) record(ctx context.Context, kind string, cause int64, actor string, d *deploy.Deployment) error {
-	var seq int64
-	err := w.c.o.Ledger.Write(ctx, func(tx ledger.Tx) error {
-		e, err := tx.Append(ledger.Draft{Actor: actor, Kind: kind, Subject: "application/" + w.key, Cause: cause,
+	var made ledger.Ref
+	err := w.c.o.Ledger.Write(ctx, ledger.On("application/"+w.key), func(tx ledger.Tx) (err error) {
+		made, err = tx.Append(ledger.Draft{Actor: actor, Kind: kind, Subject: "application/" + w.key, Cause: ledger.At(cause),
 			Body: deploy.ApplicationEntry{Application: w.row, Deployment: d}})
-		seq = e.Seq
 		return err
 	})
 	if err != nil {
 		return fmt.Errorf("record %s: %w", kind, err)
 	}
 	if kind == deploy.KindSyncStarted {
-		w.row.SyncSeq = seq
+		w.row.SyncSeq = made.Seq()
 	}
 	if d != nil {
 		row, err := w.c.o.Ledger.Row(ctx, deploy.TableApplication, w.key)
@@ -231,8 +230,8 @@ func (w *worker) tearDown(ctx context.Context) (bool, error) {
 			}
 		}
 	}
-	err := w.c.o.Ledger.Write(ctx, func(tx ledger.Tx) error {
-		_, err := tx.Append(ledger.Draft{Actor: "system", Kind: deploy.KindApplicationDeleted, Subject: "application/" + w.key, Cause: w.row.Definition})
+	err := w.c.o.Ledger.Write(ctx, ledger.On("application/"+w.key), func(tx ledger.Tx) error {
+		_, err := tx.Append(ledger.Draft{Actor: "system", Kind: deploy.KindApplicationDeleted, Subject: "application/" + w.key, Cause: ledger.At(w.row.Definition)})
 		return err
 	})
 	if err != nil {

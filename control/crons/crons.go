@@ -55,6 +55,12 @@ const tableCron = "cron"
 // Projection keeps the "cron" table.
 type Projection struct{}
 
+// Tables implements ledger.Projection.
+func (Projection) Tables() []string { return []string{tableCron} }
+
+// Version implements ledger.Projection.
+func (Projection) Version() int { return 1 }
+
 // Wants implements ledger.Projection.
 func (Projection) Wants(kind string) bool { return kind == KindSlot }
 
@@ -272,8 +278,8 @@ func (c *Controller) facts(ctx context.Context, s scheduled, last Slot) ([]workf
 }
 
 func (c *Controller) record(ctx context.Context, s scheduled, slot Slot) error {
-	err := c.o.Ledger.Write(ctx, func(tx ledger.Tx) error {
-		_, err := tx.Append(ledger.Draft{Actor: "cron:" + s.key, Kind: KindSlot, Subject: "cron/" + s.key, Cause: s.seq, Unique: slotKey(s, slot.Time), Body: slot})
+	err := c.o.Ledger.Write(ctx, ledger.On("cron/"+s.key), func(tx ledger.Tx) error {
+		_, err := tx.Append(ledger.Draft{Actor: "cron:" + s.key, Kind: KindSlot, Subject: "cron/" + s.key, Cause: ledger.At(s.seq), Unique: slotKey(s, slot.Time), Horizon: slotHorizon, Body: slot})
 		return err
 	})
 	if errors.Is(err, ledger.ErrExists) {
@@ -281,6 +287,9 @@ func (c *Controller) record(ctx context.Context, s scheduled, slot Slot) error {
 	}
 	return err
 }
+
+// slotHorizon is how long a slot cannot be taken again. A slot that old is never looked at: it would be missed.
+const slotHorizon = 400 * 24 * time.Hour
 
 func slotKey(s scheduled, at time.Time) string {
 	return "cron/" + s.key + "/" + at.UTC().Format(time.RFC3339)

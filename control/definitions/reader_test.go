@@ -56,7 +56,7 @@ func (b *book) declare(text string) {
 // write appends an entry as it is.
 func (b *book) write(d ledger.Draft) {
 	b.Helper()
-	err := b.ledger.Write(b.Context(), func(tx ledger.Tx) error {
+	err := b.ledger.Write(b.Context(), ledger.Anyone(d.Subject), func(tx ledger.Tx) error {
 		_, err := tx.Append(d)
 		return err
 	})

@@ -12,6 +12,12 @@ import (
 // Projection keeps the "definition" table: the owner of a row is its origin.
 type Projection struct{}
 
+// Tables implements ledger.Projection.
+func (Projection) Tables() []string { return []string{table} }
+
+// Version implements ledger.Projection.
+func (Projection) Version() int { return 1 }
+
 // Wants implements ledger.Projection.
 func (Projection) Wants(kind string) bool { return kind == kindSet || kind == KindDeleted }
 

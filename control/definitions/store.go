@@ -149,13 +149,17 @@ func (s *Store) change(ctx context.Context, actor, origin string, objects []mani
 		return ch, err
 	}
 	set := ch
-	err := s.ledger.Write(ctx, func(tx ledger.Tx) error {
+	err := s.ledger.Write(ctx, about(), func(tx ledger.Tx) error {
 		ch = set
 		return s.write(tx, actor, origin, defs, replace, &ch)
 	})
 	s.changed()
 	return ch, err
 }
+
+// about is what every change of definitions is about: they live together, and whoever takes a request may change them, since each change
+// is decided by what the transaction itself reads.
+func about() ledger.Scope { return ledger.Anyone("definition/all") }
 
 // changed makes Get look at the ledger again.
 func (s *Store) changed() {
@@ -237,26 +241,19 @@ func (s *Store) put(tx ledger.Tx, actor string, d Definition) error {
 const listLimit = 1000
 
 func (s *Store) prune(tx ledger.Tx, actor, origin string, defs map[string]Definition, ch *Change) error {
-	var after *ledger.Cursor
-	for {
-		rows, err := tx.List(ledger.Query{Table: table, Owner: origin, After: after, Limit: listLimit})
+	for row, err := range ledger.EachIn(tx, ledger.Query{Table: table, Owner: origin}) {
 		if err != nil {
 			return err
 		}
-		for _, row := range rows {
-			if _, ok := defs[row.Key]; ok {
-				continue
-			}
-			if err := remove(tx, actor, row.Key); err != nil {
-				return err
-			}
-			ch.Deleted = append(ch.Deleted, row.Key)
+		if _, ok := defs[row.Key]; ok {
+			continue
 		}
-		if len(rows) < listLimit {
-			return nil
+		if err := remove(tx, actor, row.Key); err != nil {
+			return err
 		}
-		after = &ledger.Cursor{Time: rows[len(rows)-1].Time, Key: rows[len(rows)-1].Key}
+		ch.Deleted = append(ch.Deleted, row.Key)
 	}
+	return nil
 }
 
 func remove(tx ledger.Tx, actor, key string) error {
@@ -268,7 +265,7 @@ func remove(tx ledger.Tx, actor, key string) error {
 func (s *Store) Delete(ctx context.Context, actor, origin, kind, namespace, name string) error {
 	k := key(kind, namespace, name)
 	defer s.changed()
-	return s.ledger.Write(ctx, func(tx ledger.Tx) error {
+	return s.ledger.Write(ctx, about(), func(tx ledger.Tx) error {
 		row, err := tx.Get(table, k)
 		if err != nil {
 			return fmt.Errorf("delete %s: %w", k, err)

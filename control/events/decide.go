@@ -202,7 +202,7 @@ func (c *Controller) writeOutcomes(ctx context.Context, outs []outcome) error {
 			return err
 		}
 	}
-	return c.o.Ledger.Write(ctx, func(tx ledger.Tx) error {
+	return c.o.Ledger.Write(ctx, ledger.On(event.Subject(outs[0].event)), func(tx ledger.Tx) error {
 		for i, o := range outs {
 			if err := writeDecided(tx, o.event, bodies[i], o.firings); err != nil {
 				return err
@@ -214,12 +214,12 @@ func (c *Controller) writeOutcomes(ctx context.Context, outs []outcome) error {
 
 // writeDecided needs no unique key: the loop that decides is one, and goes on from the last event that has a decision.
 func writeDecided(tx ledger.Tx, e event.Event, body ledger.Encoded, firings []sensor.Firing) error {
-	decided, err := tx.Append(ledger.Draft{Actor: "system", Kind: event.KindDecided, Subject: event.Subject(e), Cause: e.Seq, Body: body})
+	decided, err := tx.Append(ledger.Draft{Actor: "system", Kind: event.KindDecided, Subject: event.Subject(e), Cause: ledger.At(e.Seq), Body: body})
 	if err != nil {
 		return err
 	}
 	for _, f := range firings {
-		if err := writeFiring(tx, event.Subject(e), e.ID, f, decided.Seq, lease); err != nil {
+		if err := writeFiring(tx, event.Subject(e), e.ID, f, decided, lease); err != nil {
 			return err
 		}
 	}

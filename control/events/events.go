@@ -181,7 +181,7 @@ func (c *Controller) Last(ctx context.Context, namespace, name, subject string) 
 
 // Record writes an event. A delivery that was recorded before gives the first one's sequence and id.
 func (c *Controller) Record(ctx context.Context, e event.Event, cause int64) (int64, string, error) {
-	draft := ledger.Draft{Actor: e.Actor, Kind: event.KindReceived, Subject: event.Subject(e), Cause: cause, Unique: event.DeliveryKey(e)}
+	draft := ledger.Draft{Actor: e.Actor, Kind: event.KindReceived, Subject: event.Subject(e), Cause: ledger.At(cause), Unique: event.DeliveryKey(e)}
 	if draft.Actor == "" {
 		draft.Actor = "source:" + e.Namespace + "/" + e.Source
 	}
@@ -189,24 +189,22 @@ func (c *Controller) Record(ctx context.Context, e event.Event, cause int64) (in
 	if draft.Body, err = ledger.Encode(event.Received{Event: e}); err != nil {
 		return 0, "", err
 	}
-	var seq int64
-	err = c.o.Ledger.Write(ctx, func(tx ledger.Tx) error {
-		rec, err := tx.Append(draft)
-		if err == nil {
-			seq = rec.Seq
-			c.fresh.put(rec, e)
+	var made ledger.Ref
+	err = c.o.Ledger.Write(ctx, ledger.Anyone(draft.Subject), func(tx ledger.Tx) error {
+		if made, err = tx.Append(draft); err == nil {
+			c.fresh.put(made, e)
 		}
 		return err
 	})
 	var again *ledger.ExistsError
 	if errors.As(err, &again) {
-		first, err := c.bySeq(ctx, again.Seq)
+		first, err := c.bySeq(ctx, again.Seq())
 		if err != nil {
 			return 0, "", fmt.Errorf("find first delivery %s: %w", e.Delivery, err)
 		}
-		return again.Seq, first.ID, nil
+		return again.Seq(), first.ID, nil
 	}
-	return seq, e.ID, err
+	return made.Seq(), e.ID, err
 }
 
 // Replay records an event once more, caused by the first.

@@ -23,8 +23,8 @@ type failing struct {
 
 var errDisk = errors.New("the disk is full")
 
-func (f *failing) Write(ctx context.Context, fn func(ledger.Tx) error) error {
-	return f.Ledger.Write(ctx, func(tx ledger.Tx) error {
+func (f *failing) Write(ctx context.Context, about ledger.Scope, fn func(ledger.Tx) error) error {
+	return f.Ledger.Write(ctx, about, func(tx ledger.Tx) error {
 		err := fn(tx)
 		if f.writes > 0 {
 			f.writes--
@@ -175,7 +175,7 @@ func TestASensorThatCannotDecideKeepsNoOtherFromIt(t *testing.T) {
 	r := newRoom(t, nil)
 	r.declare(both)
 	r.declare(strings.ReplaceAll(both, "name: s,", "name: other,"))
-	err := r.o.Ledger.Write(t.Context(), func(tx ledger.Tx) error {
+	err := r.o.Ledger.Write(t.Context(), ledger.On("event/x"), func(tx ledger.Tx) error {
 		return tx.Put(ledger.Row{Table: event.TableSensorState, Key: "ports/s/say", Owner: "ports/s", Time: r.now, Body: json.RawMessage(`"no state"`)})
 	})
 	if err != nil {

@@ -125,7 +125,7 @@ func (c *Controller) fire(ctx context.Context, f sensor.Firing) {
 func (c *Controller) attempt(ctx context.Context, f sensor.Firing) error {
 	row, err := c.o.Ledger.Row(ctx, event.TableFiring, f.Key)
 	if errors.Is(err, ledger.ErrNotFound) || err == nil && row.State != "pending" {
-		return c.write(ctx, func(tx ledger.Tx) error { return tx.Cancel(queue, f.Key) }) // settled by another hand
+		return c.write(ctx, f.Key, func(tx ledger.Tx) error { return tx.Cancel(queue, f.Key) }) // settled by another hand
 	}
 	if err != nil {
 		return fmt.Errorf("read firing %s: %w", f.Key, err)
@@ -137,7 +137,7 @@ func (c *Controller) attempt(ctx context.Context, f sensor.Firing) error {
 	attempt := before.Attempts + 1
 	if attempt == 1 { // what is tried again had its turn
 		if at := c.rates.turn(f, c.o.Now()); at.After(c.o.Now()) {
-			return c.write(ctx, func(tx ledger.Tx) error { return enqueue(tx, f, at, row.Seq) })
+			return c.write(ctx, f.Key, func(tx ledger.Tx) error { return enqueue(tx, f, at, ledger.At(row.Seq)) })
 		}
 	}
 	settled := event.Settled{Key: f.Key, Attempt: attempt}
@@ -160,16 +160,16 @@ func (c *Controller) attempt(ctx context.Context, f sensor.Firing) error {
 func (c *Controller) settle(ctx context.Context, f sensor.Firing, before event.FiringRow, seq int64, kind string, settled event.Settled, again time.Duration) error {
 	by := before.Sensor
 	var letter *sensor.Firing
-	err := c.write(ctx, func(tx ledger.Tx) error {
+	err := c.write(ctx, f.Key, func(tx ledger.Tx) error {
 		letter = nil
-		rec, err := tx.Append(ledger.Draft{Actor: "sensor:" + by, Kind: kind, Subject: "firing/" + f.Key, Cause: seq, Body: settled})
+		rec, err := tx.Append(ledger.Draft{Actor: "sensor:" + by, Kind: kind, Subject: "firing/" + f.Key, Cause: ledger.At(seq), Body: settled})
 		switch {
 		case err != nil:
 			return err
 		case kind == event.KindFailed && !settled.Dead:
-			return enqueue(tx, f, tx.Now().Add(again), seq)
+			return enqueue(tx, f, tx.Now().Add(again), ledger.At(seq))
 		case settled.Dead:
-			if letter, err = deadLetter(tx, f, before.EventID, rec.Seq, lease); err != nil {
+			if letter, err = deadLetter(tx, f, before.EventID, rec, lease); err != nil {
 				return err
 			}
 		}
@@ -185,10 +185,10 @@ func (c *Controller) settle(ctx context.Context, f sensor.Firing, before event.F
 const maxWrites = 6
 
 // write records what became of a firing. It tries for some time: to carry it out again is worse than to wait.
-func (c *Controller) write(ctx context.Context, do func(ledger.Tx) error) error {
+func (c *Controller) write(ctx context.Context, key string, do func(ledger.Tx) error) error {
 	rest := firstRest
 	for n := 1; ; n++ {
-		err := c.o.Ledger.Write(ctx, do)
+		err := c.o.Ledger.Write(ctx, ledger.On("firing/"+key), do)
 		if err == nil || n == maxWrites || ctx.Err() != nil {
 			return err
 		}
@@ -200,7 +200,7 @@ func (c *Controller) write(ctx context.Context, do func(ledger.Tx) error) error 
 }
 
 // enqueue has a firing carried out later.
-func enqueue(tx ledger.Tx, f sensor.Firing, due time.Time, cause int64) error {
+func enqueue(tx ledger.Tx, f sensor.Firing, due time.Time, cause ledger.Ref) error {
 	raw, err := json.Marshal(f)
 	if err != nil {
 		return fmt.Errorf("encode firing %s: %w", f.Key, err)
@@ -210,7 +210,7 @@ func enqueue(tx ledger.Tx, f sensor.Firing, due time.Time, cause int64) error {
 
 // deadLetter fires the dead-letter trigger of a firing that has failed for good, once. nil if it has none, or if that one
 // cannot be carried out itself.
-func deadLetter(tx ledger.Tx, f sensor.Firing, eventID string, cause int64, lease time.Duration) (*sensor.Firing, error) {
+func deadLetter(tx ledger.Tx, f sensor.Firing, eventID string, cause ledger.Ref, lease time.Duration) (*sensor.Firing, error) {
 	if f.DLQ == nil {
 		return nil, nil
 	}
@@ -226,30 +226,33 @@ func deadLetter(tx ledger.Tx, f sensor.Firing, eventID string, cause int64, leas
 	return &letter, nil
 }
 
+// firingHorizon is how long a firing cannot be made again. Nobody decides on an event that old.
+const firingHorizon = 400 * 24 * time.Hour
+
 // writeFiring records a firing and has it carried out: by whoever holds the lease, or by the next that looks. One that
 // cannot be carried out is dead from the start, and has its dead-letter trigger fired.
-func writeFiring(tx ledger.Tx, subject, eventID string, f sensor.Firing, cause int64, lease time.Duration) error {
+func writeFiring(tx ledger.Tx, subject, eventID string, f sensor.Firing, cause ledger.Ref, lease time.Duration) error {
 	raw, err := json.Marshal(f)
 	if err != nil {
 		return fmt.Errorf("encode firing %s: %w", f.Key, err)
 	}
 	actor := "sensor:" + f.Sensor
 	fired, err := tx.Append(ledger.Draft{
-		Actor: actor, Kind: event.KindFired, Subject: subject, Cause: cause, Unique: event.FiringKey(f.Key),
+		Actor: actor, Kind: event.KindFired, Subject: subject, Cause: cause, Unique: event.FiringKey(f.Key), Horizon: firingHorizon,
 		Body: event.Fired{Key: f.Key, EventID: eventID, Sensor: f.Sensor, Trigger: f.Trigger, Number: f.Number, Events: f.Events, Firing: raw},
 	})
 	if err != nil {
 		return err
 	}
 	if f.Problem == "" {
-		return tx.Enqueue(ledger.Work{Queue: queue, Key: f.Key, Due: tx.Now(), Lease: lease, Cause: fired.Seq, Body: raw})
+		return tx.Enqueue(ledger.Work{Queue: queue, Key: f.Key, Due: tx.Now(), Lease: lease, Cause: fired, Body: raw})
 	}
-	dead, err := tx.Append(ledger.Draft{Actor: actor, Kind: event.KindFailed, Subject: subject, Cause: fired.Seq,
+	dead, err := tx.Append(ledger.Draft{Actor: actor, Kind: event.KindFailed, Subject: subject, Cause: fired,
 		Body: event.Settled{Key: f.Key, Error: f.Problem, Dead: true}})
 	if err != nil {
 		return err
 	}
-	_, err = deadLetter(tx, f, eventID, dead.Seq, 0)
+	_, err = deadLetter(tx, f, eventID, dead, 0)
 	return err
 }
 
@@ -308,7 +311,7 @@ func (c *Controller) Redrive(ctx context.Context, key, actor string) error {
 	if err != nil {
 		return err
 	}
-	return c.o.Ledger.Write(ctx, func(tx ledger.Tx) error {
+	return c.o.Ledger.Write(ctx, ledger.On("firing/"+key), func(tx ledger.Tx) error {
 		row, err := tx.Get(event.TableFiring, key)
 		if err != nil {
 			return fmt.Errorf("firing %s: %w", key, err)
@@ -316,11 +319,11 @@ func (c *Controller) Redrive(ctx context.Context, key, actor string) error {
 		if row.State != "dead" {
 			return fmt.Errorf("firing %s is %s: only a dead one can be sent again: %w", key, row.State, ledger.ErrExists)
 		}
-		rec, err := tx.Append(ledger.Draft{Actor: actor, Kind: event.KindRedriven, Subject: "firing/" + key, Cause: row.Seq, Body: event.Settled{Key: key}})
+		rec, err := tx.Append(ledger.Draft{Actor: actor, Kind: event.KindRedriven, Subject: "firing/" + key, Cause: ledger.At(row.Seq), Body: event.Settled{Key: key}})
 		if err != nil {
 			return err
 		}
-		return tx.Enqueue(ledger.Work{Queue: queue, Key: key, Due: tx.Now(), Cause: rec.Seq, Body: firing})
+		return tx.Enqueue(ledger.Work{Queue: queue, Key: key, Due: tx.Now(), Cause: rec, Body: firing})
 	})
 }
 

@@ -66,9 +66,9 @@ func (s secretsOf) Secret(_ context.Context, namespace, name, key string) (secre
 // write records firings as a decision does.
 func (r *room) write(list ...sensor.Firing) {
 	r.t.Helper()
-	err := r.o.Ledger.Write(r.t.Context(), func(tx ledger.Tx) error {
+	err := r.o.Ledger.Write(r.t.Context(), ledger.On("event/x"), func(tx ledger.Tx) error {
 		for _, f := range list {
-			if err := writeFiring(tx, "event/x", "e1", f, 0, lease); err != nil {
+			if err := writeFiring(tx, "event/x", "e1", f, ledger.Ref{}, lease); err != nil {
 				return err
 			}
 		}

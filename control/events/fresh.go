@@ -13,36 +13,44 @@ const (
 	maxFreshData = 16 << 10
 )
 
-// fresh keeps events between their recording and the sensors' decision. An event is found by its entry's hash: a transaction that
-// failed after it was put here leaves an entry that nobody will ever ask for. Methods are safe for concurrent use.
+// fresh keeps events between their recording and the sensors' decision. An event is found by its entry's sequence, which it gets when it is
+// recorded: one whose transaction failed has none, and nobody will ever ask for it. Methods are safe for concurrent use.
 type fresh struct {
 	mu   sync.Mutex
 	ring [maxFresh]struct {
-		hash  ledger.Hash
+		entry ledger.Ref
 		event event.Event
 	}
+	// puts and took are the places behind the last one that was put or taken.
+	puts, took int
 }
 
-func (f *fresh) put(entry ledger.Entry, e event.Event) {
+func (f *fresh) put(entry ledger.Ref, e event.Event) {
 	if len(e.Data) > maxFreshData {
 		return
 	}
-	e.Seq = entry.Seq
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	at := &f.ring[entry.Seq%maxFresh]
-	at.hash, at.event = entry.Hash, e
+	at := &f.ring[f.puts]
+	at.entry, at.event = entry, e
+	f.puts = (f.puts + 1) % maxFresh
 }
 
-// take gives the event of an entry and forgets it.
+// take gives the event of an entry and forgets it. Events are as a rule taken in the order in which they were put.
 func (f *fresh) take(entry ledger.Entry) (event.Event, bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	at := &f.ring[entry.Seq%maxFresh]
-	if at.hash != entry.Hash || at.event.Seq != entry.Seq {
-		return event.Event{}, false
+	for i := range maxFresh {
+		place := (f.took + i) % maxFresh
+		at := &f.ring[place]
+		if at.entry.IsZero() || at.entry.Seq() != entry.Seq {
+			continue
+		}
+		e := at.event
+		e.Seq = entry.Seq
+		at.entry, at.event = ledger.Ref{}, event.Event{}
+		f.took = (place + 1) % maxFresh
+		return e, true
 	}
-	e := at.event
-	at.event = event.Event{}
-	return e, true
+	return event.Event{}, false
 }

@@ -67,7 +67,7 @@ func (d *dock) close() {
 // open starts a controller that knows only what the ledger says; the executor repeats what nobody acknowledged.
 func (d *dock) open() {
 	d.t.Helper()
-	if err := d.ledger.Outbox().Release(context.Background()); err != nil {
+	if err := d.ledger.Outbox().Release(context.Background(), d.ledger.Leases().Owner()); err != nil {
 		d.t.Fatal(err)
 	}
 	d.exec.Restart()

@@ -42,7 +42,7 @@ func (c *Controller) deliverMessage(key string, m *message, then func(), failed 
 			if !errors.Is(err, ErrNotFound) {
 				c.o.Log.Error("a run has no use for this", "run", key, "command", fmt.Sprintf("%T", m.command), "error", err)
 			}
-			c.settle(m.settles...)
+			c.settle(key, m.settles...)
 		default:
 			failed++
 			c.o.Log.Warn("a run cannot go on, this will be tried again", "run", key, "command", fmt.Sprintf("%T", m.command),
@@ -56,14 +56,14 @@ func (c *Controller) deliverMessage(key string, m *message, then func(), failed 
 	})
 }
 
-// settle takes finished work out of the outbox, without waiting for it. If that is lost the work is repeated, which is harmless.
-func (c *Controller) settle(works ...workKey) {
+// settle takes finished work of a run out of the outbox, without waiting for it. If that is lost the work is repeated, which is harmless.
+func (c *Controller) settle(run string, works ...workKey) {
 	for _, w := range works {
 		if w.key == "" {
 			continue
 		}
 		send(c.asks, w.queue+"/"+w.key, &errand{what: "settle " + w.key, do: func(ctx context.Context) error {
-			return c.o.Ledger.Write(ctx, func(tx ledger.Tx) error { return tx.Cancel(w.queue, w.key) })
+			return c.o.Ledger.Write(ctx, ledger.On(subject(run)), func(tx ledger.Tx) error { return tx.Cancel(w.queue, w.key) })
 		}}, c.o.Log)
 	}
 }

@@ -9,6 +9,7 @@ import (
 	"github.com/tiphys/tiphys/executor"
 	"github.com/tiphys/tiphys/ledger"
 	"github.com/tiphys/tiphys/workflow"
+	"github.com/tiphys/tiphys/workflow/lock"
 )
 
 // effectBody is what the outbox keeps of an effect.
@@ -46,10 +47,10 @@ func effectKey(run string, e workflow.Effect) string { return run + "/" + e.Effe
 // place is where an effect comes from: a run's key, its uid, and the entry that submitted it.
 type place struct {
 	run, uid string
-	root     int64
+	root     ledger.Ref
 }
 
-func (r *live) place() place { return place{r.key, r.state.Run().UID, r.root} }
+func (r *live) place() place { return place{r.key, r.state.Run().UID, ledger.At(r.root)} }
 
 // enqueue puts an effect in the outbox; a memoised result is recorded at once, so that whoever asks next finds it.
 func enqueue(tx ledger.Tx, r place, e workflow.Effect) error {
@@ -62,9 +63,9 @@ func enqueue(tx ledger.Tx, r place, e workflow.Effect) error {
 	case workflow.PutMemo:
 		return memoize(tx, run, r.root, e)
 	case workflow.Acquire:
-		return enqueueEffect(tx, ledger.Work{Queue: queueLocks, Key: e.Holder}, r, typeAcquire, e)
+		return enqueueEffect(tx, ledger.Work{Subject: lock.Subject(e.Holder), Queue: queueLocks, Key: e.Holder}, r, typeAcquire, e)
 	case workflow.Release:
-		return enqueueEffect(tx, ledger.Work{Queue: queueLocks, Key: e.Holder}, r, typeRelease, e)
+		return enqueueEffect(tx, ledger.Work{Subject: lock.Subject(e.Holder), Queue: queueLocks, Key: e.Holder}, r, typeRelease, e)
 	case workflow.StartPod:
 		return enqueueEffect(tx, ledger.Work{Queue: queueEffects, Key: key}, r, typeStart, e)
 	case workflow.StopPod:

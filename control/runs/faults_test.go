@@ -30,17 +30,17 @@ type refusing struct {
 	refused atomic.Int64
 }
 
-func (l *refusing) Write(ctx context.Context, fn func(ledger.Tx) error) error {
+func (l *refusing) Write(ctx context.Context, about ledger.Scope, fn func(ledger.Tx) error) error {
 	if l.left.Add(-1) >= 0 {
 		l.refused.Add(1)
-		return l.Ledger.Write(ctx, func(tx ledger.Tx) error {
+		return l.Ledger.Write(ctx, about, func(tx ledger.Tx) error {
 			if err := fn(tx); err != nil {
 				return err
 			}
 			return errDisk
 		})
 	}
-	return l.Ledger.Write(ctx, fn)
+	return l.Ledger.Write(ctx, about, fn)
 }
 
 const single = `

@@ -26,6 +26,9 @@ type lockWish struct {
 	effect workflow.Effect
 }
 
+// lockSubject is of the partition in which all locks are.
+const lockSubject = "lock/all"
+
 const (
 	// lockBatch is how many wishes share a commit at most.
 	lockBatch = 256
@@ -153,7 +156,7 @@ func (c *Controller) takeWishes(ctx context.Context, t *lockTable, batch []lockW
 // lockDecision is what is recorded, and who is told.
 type lockDecision struct {
 	entries []lock.Entry
-	causes  []int64 // of the entries
+	causes  []ledger.Ref // of the entries
 	told    []toldAnswer
 	settles []workKey
 }
@@ -195,7 +198,7 @@ func (c *Controller) decideLocks(ctx context.Context, t *lockTable, wishes []loc
 	if len(d.entries)+len(d.told)+len(d.settles) == 0 {
 		return nil
 	}
-	if err := c.o.Ledger.Write(ctx, func(tx ledger.Tx) error { return d.write(tx) }); err != nil {
+	if err := c.o.Ledger.Write(ctx, ledger.On(lockSubject), func(tx ledger.Tx) error { return d.write(tx) }); err != nil {
 		return err
 	}
 	for _, a := range d.told {
@@ -216,7 +219,7 @@ func (d *lockDecision) write(tx ledger.Tx) error {
 		if err != nil {
 			return fmt.Errorf("encode answer to %s: %w", a.Holder, err)
 		}
-		w := ledger.Work{Queue: queueEffects, Key: a.key, Due: tx.Now(), Lease: lease}
+		w := ledger.Work{Subject: subject(runOf(a.Holder)), Queue: queueEffects, Key: a.key, Due: tx.Now(), Lease: lease}
 		if err := enqueueJSON(tx, w, effectBody{Run: runOf(a.Holder), Type: typeGot, Effect: raw}); err != nil {
 			return err
 		}

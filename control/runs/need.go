@@ -110,7 +110,7 @@ func (c *Controller) memo(ctx context.Context, m workflow.Memo) (json.RawMessage
 }
 
 // memoize stores a result in the transaction that finishes its node, so that whoever asks next finds it.
-func memoize(tx ledger.Tx, run string, root int64, e workflow.PutMemo) error {
+func memoize(tx ledger.Tx, run string, root ledger.Ref, e workflow.PutMemo) error {
 	_, err := tx.Append(ledger.Draft{
 		Actor: system, Kind: kindMemo, Subject: subject(run), Cause: root,
 		Body: memoEntry{Cache: e.Cache, Key: e.Key, Run: run, Node: e.Node, Outputs: e.Outputs},

@@ -26,7 +26,7 @@ func TestNodes(t *testing.T) {
 	defer func() { _ = l.Close() }()
 	put := func(run string, numbers ...int) {
 		t.Helper()
-		err := l.Write(ctx, func(tx ledger.Tx) error {
+		err := l.Write(ctx, ledger.On("run/"+run), func(tx ledger.Tx) error {
 			if _, err := tx.Append(ledger.Draft{Actor: "test", Kind: "test", Subject: "run/" + run}); err != nil {
 				return err
 			}

@@ -112,7 +112,7 @@ func (c *Controller) start(ctx context.Context, run string, id executor.ID, e wo
 	}
 	switch {
 	case err == nil:
-		c.settle(workKey{queueEffects, key})
+		c.settle(run, workKey{queueEffects, key})
 		c.begun(key)
 		return nil
 	case executor.Scarce(err), ctx.Err() != nil:
@@ -167,7 +167,7 @@ func (c *Controller) notStarted(ctx context.Context, run string, id executor.ID,
 	if want == workflow.Stopped {
 		c.report(run, c.stoppedReport(id), nil, workKey{queueEffects, key})
 	} else {
-		c.settle(workKey{queueEffects, key})
+		c.settle(run, workKey{queueEffects, key})
 	}
 	c.begun(key)
 	return nil
@@ -193,7 +193,7 @@ func (c *Controller) halt(run string, id executor.ID, e workflow.StopPod) {
 		if c.underway(effectKey(run, start)) { // it waits to be tried again: let it see that it is not wanted
 			c.dispatch(run, id, start)
 		}
-		c.settle(workKey{queueEffects, stop})
+		c.settle(run, workKey{queueEffects, stop})
 		return nil
 	}}, c.o.Log)
 }

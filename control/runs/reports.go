@@ -208,7 +208,7 @@ func (c *Controller) again(w ledger.Work, b effectBody) {
 	send(c.asks, "again/"+w.Key, &errand{what: "take up " + w.Key, do: func(ctx context.Context) error {
 		from, err := view(ctx, c, b.Run, (*live).place)
 		if errors.Is(err, ErrNotFound) {
-			c.settle(item)
+			c.settle(b.Run, item)
 			return nil
 		}
 		if err == nil {

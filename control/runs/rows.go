@@ -13,6 +13,12 @@ const kindMemo = "memo.stored"
 // Projection keeps the "memo" table, and takes deleted runs out of the engine's tables.
 type Projection struct{}
 
+// Tables implements ledger.Projection.
+func (Projection) Tables() []string { return []string{tableMemo, tableRun, tableNode, tableAttempt} }
+
+// Version implements ledger.Projection.
+func (Projection) Version() int { return 1 }
+
 // Wants implements ledger.Projection.
 func (Projection) Wants(kind string) bool { return kind == kindMemo || kind == KindDeleted }
 

@@ -143,9 +143,9 @@ func (t *turn) take(ctx context.Context, m *message) error {
 
 // write records a turn in one transaction.
 func (c *Controller) write(ctx context.Context, t *turn) error {
-	root := t.run.root
-	err := c.o.Ledger.Write(ctx, func(tx ledger.Tx) error {
-		root = t.run.root // the decision may be written more than once
+	root := ledger.At(t.run.root)
+	err := c.o.Ledger.Write(ctx, ledger.On(subject(t.run.key)), func(tx ledger.Tx) error {
+		root = ledger.At(t.run.root) // the decision may be written more than once
 		for i := range t.steps {
 			if err := c.writeStep(tx, t, &t.steps[i], &root); err != nil {
 				return err
@@ -154,19 +154,19 @@ func (c *Controller) write(ctx context.Context, t *turn) error {
 		return nil
 	})
 	if err == nil {
-		t.run.root = root
+		t.run.root = root.Seq()
 	}
 	return err
 }
 
-func (c *Controller) writeStep(tx ledger.Tx, t *turn, s *step, root *int64) error {
+func (c *Controller) writeStep(tx ledger.Tx, t *turn, s *step, root *ledger.Ref) error {
 	m := s.message
 	if m.eraser != "" {
-		*root = 0
+		*root = ledger.Ref{}
 		return deleteRun(tx, t.run.key, m.eraser)
 	}
-	cause := m.cause
-	if cause == 0 {
+	cause := ledger.At(m.cause)
+	if cause.IsZero() {
 		cause = *root
 	}
 	actor := actorOf(m.command)
@@ -181,7 +181,7 @@ func (c *Controller) writeStep(tx ledger.Tx, t *turn, s *step, root *int64) erro
 		}
 		if e.Kind == workflow.KindSubmitted {
 			// Everything that a run does is caused by its submission, so that a trail stays short.
-			*root, cause = rec.Seq, rec.Seq
+			*root, cause = rec, rec
 		}
 		c.o.Fault("append")
 	}

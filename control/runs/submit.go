@@ -278,7 +278,7 @@ func deleteRun(tx ledger.Tx, key, actor string) error {
 		return fmt.Errorf("delete run %s: it is %s, stop or terminate it first: %w", key, row.State, ErrRunning)
 	}
 	hide := func(body deletedRows) error {
-		_, err := tx.Append(ledger.Draft{Actor: actor, Kind: KindDeleted, Subject: subject(key), Cause: row.Seq, Body: body})
+		_, err := tx.Append(ledger.Draft{Actor: actor, Kind: KindDeleted, Subject: subject(key), Cause: ledger.At(row.Seq), Body: body})
 		return err
 	}
 	for _, table := range []string{tableNode, tableAttempt} {

@@ -13,7 +13,7 @@ import (
 
 func (f *fixture) enqueue(list ...ledger.Work) {
 	f.Helper()
-	f.must(f.Write(f.ctx, func(tx ledger.Tx) error {
+	f.must(f.Write(f.ctx, here, func(tx ledger.Tx) error {
 		for _, w := range list {
 			if err := tx.Enqueue(w); err != nil {
 				return err
@@ -40,16 +40,16 @@ func keys(work []ledger.Work) (keys []string) {
 func testOutbox(t *testing.T, s Suite) {
 	f := open(t, s)
 	now := f.clock.Now()
-	e := f.append(ledger.Draft{})
+	e := ledger.At(f.append(ledger.Draft{}).Seq)
 	f.enqueue(
-		ledger.Work{Queue: "q", Key: "second", Due: now.Add(-time.Second), Cause: e.Seq, Body: raw("b")},
+		ledger.Work{Queue: "q", Key: "second", Due: now.Add(-time.Second), Cause: e, Body: raw("b")},
 		ledger.Work{Queue: "q", Key: "later", Due: now.Add(time.Hour)},
 		ledger.Work{Queue: "q", Key: "first", Due: now.Add(-time.Minute)},
 		ledger.Work{Queue: "q", Key: "third", Due: now},
 		ledger.Work{Queue: "other", Key: "first", Due: now},
 		ledger.Work{Queue: "q", Key: "canceled", Due: now},
 	)
-	f.must(f.Write(f.ctx, func(tx ledger.Tx) error {
+	f.must(f.Write(f.ctx, here, func(tx ledger.Tx) error {
 		for _, key := range []string{"canceled", "never"} {
 			if err := tx.Cancel("q", key); err != nil {
 				return err
@@ -59,7 +59,7 @@ func testOutbox(t *testing.T, s Suite) {
 	}))
 	first := f.claim("q", 2)
 	f.same(keys(first), []string{"first:1", "second:1"})
-	f.same(first[1], ledger.Work{Queue: "q", Key: "second", Due: now.Add(-time.Second), Cause: e.Seq, Attempt: 1, Body: raw("b")}, cmpopts.IgnoreFields(ledger.Work{}, "ID"))
+	f.same(first[1], ledger.Work{Queue: "q", Key: "second", Due: now.Add(-time.Second), Cause: e, Subject: here.Subject(), Attempt: 1, Body: raw("b")}, cmpopts.IgnoreFields(ledger.Work{}, "ID"))
 	f.same(keys(f.claim("q", 10)), []string{"third:1"})
 	f.same(len(f.claim("q", 10)), 0)
 	f.same(len(f.claim("nobody", 10)), 0)
@@ -91,7 +91,7 @@ func testOutboxRelease(t *testing.T, s Suite) {
 	f.must(f.Ledger.Close())
 	f.Ledger = s.Open(t, Options{Place: f.place, Now: f.clock.Now})
 	f.same(len(f.claim("q", 10)), 0)
-	f.must(f.Outbox().Release(f.ctx))
+	f.must(f.Outbox().Release(f.ctx, f.Leases().Owner()))
 	f.same(keys(f.claim("q", 10)), []string{"a:2"})
 }
 
@@ -100,7 +100,7 @@ func testOutboxLease(t *testing.T, s Suite) {
 	now := f.clock.Now()
 	f.enqueue(ledger.Work{Queue: "q", Key: "mine", Due: now, Lease: time.Minute}, ledger.Work{Queue: "q", Key: "anybody's", Due: now})
 	f.same(keys(f.claim("q", 10)), []string{"anybody's:1"})
-	f.must(f.Outbox().Release(f.ctx))
+	f.must(f.Outbox().Release(f.ctx, f.Leases().Owner()))
 	f.same(len(f.claim("q", 10)), 2)
 }
 
@@ -126,7 +126,7 @@ func testOutboxWorkers(t *testing.T, s Suite) {
 	const items = 400
 	each(4, func(w int) {
 		for i := range items / 4 {
-			if err := f.Write(f.ctx, func(tx ledger.Tx) error {
+			if err := f.Write(f.ctx, here, func(tx ledger.Tx) error {
 				return tx.Enqueue(ledger.Work{Queue: "q", Key: fmt.Sprint(w, "/", i), Due: tx.Now()})
 			}); err != nil {
 				f.Error(err)

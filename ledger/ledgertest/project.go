@@ -17,6 +17,10 @@ import (
 // counting counts entries of kind count.up in one row.
 type counting struct{}
 
+func (counting) Tables() []string { return []string{"count"} }
+
+func (counting) Version() int { return 1 }
+
 func (counting) Wants(kind string) bool { return kind == "count.up" }
 
 func (counting) Apply(e ledger.Entry, rows ledger.Rows) error {
@@ -45,10 +49,14 @@ type thing struct {
 	Fail   bool              `json:"fail"`
 }
 
+func (things) Tables() []string { return []string{"thing"} }
+
+func (things) Version() int { return 1 }
+
 func (things) Wants(kind string) bool { return strings.HasPrefix(kind, "thing.") }
 
 func (things) Apply(e ledger.Entry, rows ledger.Rows) error {
-	key := strings.TrimPrefix(e.Subject, "thing/")
+	key := strings.TrimPrefix(e.Subject, "object/")
 	if e.Kind == "thing.removed" {
 		return rows.Delete("thing", key)
 	}
@@ -77,8 +85,8 @@ func (things) Apply(e ledger.Entry, rows ledger.Rows) error {
 func testFailingProjection(t *testing.T, s Suite) {
 	f := open(t, s, things{})
 	// The error of a projection fails the write even where fn swallows it: the entry must not stand without its row.
-	err := f.Write(f.ctx, func(tx ledger.Tx) error {
-		_, _ = tx.Append(ledger.Draft{Actor: "a", Kind: "thing.made", Subject: "thing/x", Body: thing{Fail: true}})
+	err := f.Write(f.ctx, here, func(tx ledger.Tx) error {
+		_, _ = tx.Append(ledger.Draft{Actor: "a", Kind: "thing.made", Subject: "object/x", Body: thing{Fail: true}})
 		return nil
 	})
 	f.wantError(err, errOnPurpose)
@@ -125,7 +133,7 @@ func testReplay(t *testing.T, s Suite) {
 		report := f.verify(ledger.Head{})
 		f.same(len(report.Faults), 0)
 		// The rebuilt rows are what writes go on from.
-		f.append(ledger.Draft{Kind: "thing.made", Subject: "thing/a/0", Body: thing{State: "Running"}})
+		f.append(ledger.Draft{Kind: "thing.made", Subject: "object/a/0", Body: thing{State: "Running"}})
 		row, err := f.Row(f.ctx, "thing", "a/0")
 		f.must(err)
 		f.same([]any{row.Seq, row.State}, []any{report.Entries + 1, "Running"})
@@ -134,7 +142,7 @@ func testReplay(t *testing.T, s Suite) {
 
 // writeOrUndo appends the drafts in one write, which fails at its end if undo is set.
 func (f *fixture) writeOrUndo(r *rapid.T, drafts []ledger.Draft, undo bool) {
-	err := f.Write(f.ctx, func(tx ledger.Tx) error {
+	err := f.Write(f.ctx, here, func(tx ledger.Tx) error {
 		for _, d := range drafts {
 			if _, err := tx.Append(d); err != nil {
 				return err
@@ -164,6 +172,6 @@ func drawDraft() *rapid.Generator[ledger.Draft] {
 			}
 		}
 		key := fmt.Sprintf("%s/%d", rapid.SampledFrom([]string{"a", "b"}).Draw(r, "space"), rapid.IntRange(0, 5).Draw(r, "key"))
-		return ledger.Draft{Actor: "a", Kind: kind, Subject: "thing/" + key, Body: t}
+		return ledger.Draft{Actor: "a", Kind: kind, Subject: "object/" + key, Body: t}
 	})
 }

@@ -85,7 +85,7 @@ func testQueries(t *testing.T, s Suite) {
 		got, err := f.List(f.ctx, q)
 		f.must(err)
 		f.same(got, want, cmpopts.EquateEmpty())
-		f.must(f.Write(f.ctx, func(tx ledger.Tx) error { got, err = tx.List(q); return err }))
+		f.must(f.Write(f.ctx, here, func(tx ledger.Tx) error { got, err = tx.List(q); return err }))
 		f.same(got, want, cmpopts.EquateEmpty())
 	})
 }
@@ -129,7 +129,7 @@ func testEntryQueries(t *testing.T, s Suite) {
 			cause = int64(i%7 + 1)
 			cause = min(cause, int64(i))
 		}
-		f.append(ledger.Draft{Kind: pick(i, "run.made", "run.done", "event.received"), Subject: pick(i/2, "run/a/1", "run/a/2", "run/b/1", "event/1"), Cause: cause,
+		f.append(ledger.Draft{Kind: pick(i, "run.made", "run.done", "event.received"), Subject: pick(i/2, "run/a/1", "run/a/2", "run/b/1", "event/1"), Cause: ledger.At(cause),
 			Body: map[string]string{"large": strings.Repeat("x", i%4*2000)}})
 		f.clock.Move(time.Duration(i%3) * time.Second)
 	}
@@ -181,7 +181,7 @@ func testTrail(t *testing.T, s Suite) {
 	// 1 ─┬─ 2 ─── 4 ─── 5
 	//    └─ 3 ─── 6          7 stands alone
 	for _, cause := range []int64{0, 1, 1, 2, 4, 3, 0} {
-		f.append(ledger.Draft{Cause: cause})
+		f.append(ledger.Draft{Cause: ledger.At(cause)})
 	}
 	trail, err := ledger.ReadTrail(f.ctx, f, 4, 0)
 	f.must(err)
@@ -220,7 +220,7 @@ func testFeed(t *testing.T, s Suite) {
 	f := open(t, s, things{})
 	var seqs []int64
 	for i := range 5 {
-		e := f.append(ledger.Draft{Kind: "thing.made", Subject: fmt.Sprint("thing/k", i%3), Body: thing{State: fmt.Sprint(i)}})
+		e := f.append(ledger.Draft{Kind: "thing.made", Subject: fmt.Sprint("object/k", i%3), Body: thing{State: fmt.Sprint(i)}})
 		seqs = append(seqs, e.Seq)
 	}
 	rows, err := f.List(f.ctx, ledger.Query{Table: "thing", ChangedAfter: seqs[1]})

@@ -4,6 +4,7 @@ package ledgertest
 
 import (
 	"context"
+	"crypto/ed25519"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -25,6 +26,10 @@ type Options struct {
 	Place       string
 	Projections []ledger.Projection
 	Now         func() time.Time
+	// Owner is the name of the handle's owner; empty for one that owns everything.
+	Owner string
+	// Key is what it signs with; nil for none.
+	Key ed25519.PrivateKey
 }
 
 // Suite is what an implementation provides to be tested.
@@ -34,6 +39,9 @@ type Suite struct {
 	// Exec runs one statement on the storage behind the ledger's back, as somebody would who wants to deceive. The tables
 	// are those of ledger/sqlite/migrations.
 	Exec func(t testing.TB, l ledger.Ledger, statement string)
+	// Replica opens another handle of an open ledger, with an owner of its own, as another process would; the suite leaves it open. nil skips the
+	// tests of several owners.
+	Replica func(t testing.TB, l ledger.Ledger, owner string) ledger.Ledger
 	// Restore opens what Backup wrote; nil skips that test.
 	Restore func(t testing.TB, backup string) ledger.Ledger
 }
@@ -67,10 +75,25 @@ func Run(t *testing.T, s Suite) {
 		{"outbox under many workers", testOutboxWorkers},
 		{"verify", testVerify},
 		{"erase", testErase},
+		{"forget", testForget},
+		{"forgotten entries verify", testVerifyForgotten},
+		{"forget and rebuild", testForgetRebuild},
 		{"reopen", testReopen},
 		{"backup", testBackup},
 		{"close", testClose},
 		{"trail", testTrail},
+		{"paused owner", testPausedOwner},
+		{"sole owner", testSoleOwner},
+		{"outbox of owners", testOutboxOwners},
+		{"crossing partitions", testCrossing},
+		{"expected sequence", testExpect},
+		{"opaque references", testReferences},
+		{"reads within a write", testWithinWrite},
+		{"unique keys have a horizon", testHorizon},
+		{"each", testEach},
+		{"snapshots", testSnapshots},
+		{"versions of projections", testVersions},
+		{"tables of projections", testStraying},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
@@ -78,6 +101,9 @@ func Run(t *testing.T, s Suite) {
 		})
 	}
 }
+
+// here is what transactions are about that touch several subjects of one home.
+var here = ledger.On("object/here")
 
 // fixture is one open ledger with what the tests say often.
 type fixture struct {
@@ -91,10 +117,16 @@ type fixture struct {
 
 func open(t *testing.T, s Suite, projections ...ledger.Projection) *fixture {
 	t.Helper()
+	return openWith(t, s, Options{Projections: projections})
+}
+
+func openWith(t *testing.T, s Suite, o Options) *fixture {
+	t.Helper()
 	ctx, cancel := context.WithTimeoutCause(context.Background(), patience, errors.New("the test waited too long"))
 	t.Cleanup(cancel)
 	f := &fixture{T: t, suite: s, ctx: ctx, clock: NewClock(), place: t.TempDir()}
-	f.Ledger = s.Open(t, Options{Place: f.place, Projections: projections, Now: f.clock.Now})
+	o.Place, o.Now = f.place, f.clock.Now
+	f.Ledger = s.Open(t, o)
 	t.Cleanup(func() {
 		if err := f.Ledger.Close(); err != nil {
 			t.Errorf("close: %v", err)
@@ -163,18 +195,27 @@ func (f *fixture) tryAppend(d ledger.Draft) (e ledger.Entry, err error) {
 		d.Kind = "thing.noted"
 	}
 	if d.Subject == "" {
-		d.Subject = "thing/default/one"
+		d.Subject = "object/default/one"
 	}
-	err = f.Write(f.ctx, func(tx ledger.Tx) error {
-		e, err = tx.Append(d)
+	ref, err := f.appendIn(ledger.On(d.Subject), d)
+	if err != nil {
+		return ledger.Entry{}, err
+	}
+	return f.Entry(f.ctx, ref.Seq())
+}
+
+// appendIn writes one entry in a transaction of its own, with a scope of its own.
+func (f *fixture) appendIn(about ledger.Scope, d ledger.Draft) (ref ledger.Ref, err error) {
+	err = f.Write(f.ctx, about, func(tx ledger.Tx) error {
+		ref, err = tx.Append(d)
 		return err
 	})
-	return e, err
+	return ref, err
 }
 
 func (f *fixture) put(rows ...ledger.Row) {
 	f.Helper()
-	f.must(f.Write(f.ctx, func(tx ledger.Tx) error {
+	f.must(f.Write(f.ctx, here, func(tx ledger.Tx) error {
 		for _, r := range rows {
 			if err := tx.Put(r); err != nil {
 				return err
@@ -187,7 +228,7 @@ func (f *fixture) put(rows ...ledger.Row) {
 // verify checks the whole ledger from the start, or from a head taken earlier.
 func (f *fixture) verify(since ledger.Head) ledger.Report {
 	f.Helper()
-	r, err := f.Verify(f.ctx, since)
+	r, err := f.Verify(f.ctx, ledger.Check{Since: since})
 	f.must(err)
 	return r
 }

@@ -47,7 +47,7 @@ func testVerify(t *testing.T, s Suite) {
 				if i == 3 {
 					body = strings.Repeat("long", 5000)
 				}
-				heads = append(heads, ledger.HeadOf(f.append(ledger.Draft{Body: body, Cause: int64(i / 3)})))
+				heads = append(heads, ledger.HeadOf(f.append(ledger.Draft{Body: body, Cause: ledger.At(int64(i / 3))})))
 			}
 			var since ledger.Head
 			if c.since > 0 {
@@ -74,7 +74,7 @@ func testErase(t *testing.T, s Suite) {
 	long := thing{State: "Running", Owner: strings.Repeat("secret", 1000)}
 	short := thing{State: "Running", Owner: "secret"}
 	for i, body := range []thing{short, long, long, short} {
-		f.append(ledger.Draft{Kind: "thing.made", Subject: fmt.Sprint("thing/", i+1), Body: body})
+		f.append(ledger.Draft{Kind: "thing.made", Subject: fmt.Sprint("object/", i+1), Body: body})
 	}
 	eraser, ok := f.Ledger.(ledger.Eraser)
 	if !ok {
@@ -135,7 +135,7 @@ func testBackup(t *testing.T, s Suite) {
 	row, err := copied.Row(f.ctx, "count", "all")
 	f.must(err)
 	f.same(string(row.Body), "20")
-	r, err := copied.Verify(f.ctx, ledger.HeadOf(want[10]))
+	r, err := copied.Verify(f.ctx, ledger.Check{Since: ledger.HeadOf(want[10])})
 	f.must(err)
 	f.same([]any{r.Entries, len(r.Faults)}, []any{int64(9), 0})
 }

@@ -25,12 +25,12 @@ func testAppend(t *testing.T, s Suite) {
 	long := strings.Repeat("long ", 4000)
 	first := f.append(ledger.Draft{Actor: "user:ada", Kind: "event.received", Subject: "event/e1", Body: map[string]any{"n": 1}})
 	f.clock.Move(1500 * time.Microsecond)
-	var second, third ledger.Entry
-	f.must(f.Write(f.ctx, func(tx ledger.Tx) (err error) {
-		if second, err = tx.Append(ledger.Draft{Actor: "system", Kind: "run.submitted", Subject: "run/default/r", Cause: first.Seq, Body: raw(long)}); err != nil {
+	var second, third ledger.Ref
+	f.must(f.Write(f.ctx, ledger.On("run/default/r"), func(tx ledger.Tx) (err error) {
+		if second, err = tx.Append(ledger.Draft{Actor: "system", Kind: "run.submitted", Subject: "run/default/r", Cause: ledger.At(first.Seq), Body: raw(long)}); err != nil {
 			return err
 		}
-		third, err = tx.Append(ledger.Draft{Actor: "system", Kind: "run.started", Subject: "run/default/r", Cause: second.Seq})
+		third, err = tx.Append(ledger.Draft{Actor: "system", Kind: "run.started", Subject: "run/default/r", Cause: second})
 		return err
 	}))
 	start := NewClock().Now()
@@ -39,12 +39,10 @@ func testAppend(t *testing.T, s Suite) {
 		{Seq: 2, Time: start.Add(1500 * time.Microsecond), Actor: "system", Kind: "run.submitted", Subject: "run/default/r", Cause: 1, Body: raw(long)},
 		{Seq: 3, Time: start.Add(1500 * time.Microsecond), Actor: "system", Kind: "run.started", Subject: "run/default/r", Cause: 2},
 	}
-	var previous ledger.Hash
-	for i := range want {
-		want[i].Hash = ledger.ChainHash(previous, want[i], ledger.BodyDigest(want[i].Body))
-		previous = want[i].Hash
+	f.same([]int64{first.Seq, second.Seq(), third.Seq()}, []int64{1, 2, 3})
+	for i, e := range f.all() {
+		want[i].Hash = e.Hash
 	}
-	f.same([]ledger.Entry{first, second, third}, want)
 	f.same(f.all(), want)
 	for i := range want {
 		got, err := f.Entry(f.ctx, int64(i+1))
@@ -60,20 +58,20 @@ func testAppend(t *testing.T, s Suite) {
 func testRefusedDrafts(t *testing.T, s Suite) {
 	f := open(t, s)
 	f.append(ledger.Draft{})
-	good := ledger.Draft{Actor: "a", Kind: "k.v", Subject: "s/1"}
+	good := ledger.Draft{Actor: "a", Kind: "k.v", Subject: "object/s/1"}
 	for name, change := range map[string]func(*ledger.Draft){
 		"no actor":     func(d *ledger.Draft) { d.Actor = "" },
 		"no kind":      func(d *ledger.Draft) { d.Kind = "" },
 		"no subject":   func(d *ledger.Draft) { d.Subject = "" },
-		"own cause":    func(d *ledger.Draft) { d.Cause = 2 },
-		"later cause":  func(d *ledger.Draft) { d.Cause = 99 },
-		"before start": func(d *ledger.Draft) { d.Cause = -1 },
+		"own cause":    func(d *ledger.Draft) { d.Cause = ledger.At(2) },
+		"later cause":  func(d *ledger.Draft) { d.Cause = ledger.At(99) },
+		"before start": func(d *ledger.Draft) { d.Cause = ledger.At(-1) },
 		"not JSON":     func(d *ledger.Draft) { d.Body = []byte(nil); d.Body = raw("x")[:2] },
 		"no marshal":   func(d *ledger.Draft) { d.Body = func() {} },
 	} {
 		d := good
 		change(&d)
-		err := f.Write(f.ctx, func(tx ledger.Tx) error { _, err := tx.Append(d); return err })
+		err := f.Write(f.ctx, here, func(tx ledger.Tx) error { _, err := tx.Append(d); return err })
 		if err == nil {
 			f.Errorf("%s: the draft was taken", name)
 		}
@@ -87,13 +85,13 @@ func testUnique(t *testing.T, s Suite) {
 	_, err := f.tryAppend(ledger.Draft{Unique: "delivery/gitlab/1"})
 	f.wantError(err, ledger.ErrExists)
 	var exists *ledger.ExistsError
-	if !errors.As(err, &exists) || exists.Seq != first.Seq {
+	if !errors.As(err, &exists) || exists.Seq() != first.Seq {
 		f.Fatalf("error %v does not name entry %d", err, first.Seq)
 	}
 	// fn may handle the error; what it wrote before and after is kept.
-	f.must(f.Write(f.ctx, func(tx ledger.Tx) error {
+	f.must(f.Write(f.ctx, here, func(tx ledger.Tx) error {
 		for i, key := range []string{"a", "delivery/gitlab/1", "b", "b"} {
-			_, err := tx.Append(ledger.Draft{Actor: "a", Kind: "k.v", Subject: fmt.Sprint("s/", i), Unique: key})
+			_, err := tx.Append(ledger.Draft{Actor: "a", Kind: "k.v", Subject: fmt.Sprint("object/s/", i), Unique: key})
 			if want := i == 1 || i == 3; errors.Is(err, ledger.ErrExists) != want {
 				return fmt.Errorf("append %d: %w", i, err)
 			}
@@ -102,8 +100,8 @@ func testUnique(t *testing.T, s Suite) {
 	}))
 	f.wholeWith(3, 0)
 	// A key that was used by a write that failed is free.
-	f.wantError(f.Write(f.ctx, func(tx ledger.Tx) error {
-		if _, err := tx.Append(ledger.Draft{Actor: "a", Kind: "k.v", Subject: "s/1", Unique: "c"}); err != nil {
+	f.wantError(f.Write(f.ctx, here, func(tx ledger.Tx) error {
+		if _, err := tx.Append(ledger.Draft{Actor: "a", Kind: "k.v", Subject: "object/s/1", Unique: "c"}); err != nil {
 			return err
 		}
 		return errOnPurpose
@@ -142,8 +140,8 @@ func testRollback(t *testing.T, s Suite) {
 	each(writers, func(w int) {
 		for i := range each1 {
 			key := fmt.Sprintf("w%d/%d", w, i)
-			err := f.Write(f.ctx, func(tx ledger.Tx) error {
-				if _, err := tx.Append(ledger.Draft{Actor: "a", Kind: "count.up", Subject: "count/" + key}); err != nil {
+			err := f.Write(f.ctx, here, func(tx ledger.Tx) error {
+				if _, err := tx.Append(ledger.Draft{Actor: "a", Kind: "count.up", Subject: "object/count/" + key}); err != nil {
 					return err
 				}
 				if err := tx.Put(ledger.Row{Table: "direct", Key: key, Labels: map[string]string{"w": fmt.Sprint(w)}}); err != nil {
@@ -184,8 +182,8 @@ func testRollback(t *testing.T, s Suite) {
 
 func testPanic(t *testing.T, s Suite) {
 	f := open(t, s)
-	err := f.Write(f.ctx, func(tx ledger.Tx) error {
-		if _, err := tx.Append(ledger.Draft{Actor: "a", Kind: "k.v", Subject: "s/1"}); err != nil {
+	err := f.Write(f.ctx, here, func(tx ledger.Tx) error {
+		if _, err := tx.Append(ledger.Draft{Actor: "a", Kind: "k.v", Subject: "object/s/1"}); err != nil {
 			return err
 		}
 		var none *ledger.Entry
@@ -195,7 +193,7 @@ func testPanic(t *testing.T, s Suite) {
 		f.Fatalf("error of a panic: %v, want one that says where", err)
 	}
 	f.append(ledger.Draft{})
-	err = f.Write(f.ctx, func(ledger.Tx) error { runtime.Goexit(); return nil })
+	err = f.Write(f.ctx, here, func(ledger.Tx) error { runtime.Goexit(); return nil })
 	if err == nil {
 		f.Fatal("a decision that ended its goroutine succeeded")
 	}
@@ -208,7 +206,7 @@ func testClock(t *testing.T, s Suite) {
 	first := f.append(ledger.Draft{})
 	f.clock.Move(-time.Hour)
 	second := f.append(ledger.Draft{})
-	f.must(f.Write(f.ctx, func(tx ledger.Tx) error {
+	f.must(f.Write(f.ctx, here, func(tx ledger.Tx) error {
 		if !tx.Now().Equal(first.Time) {
 			return fmt.Errorf("now is %v", tx.Now())
 		}
@@ -225,17 +223,17 @@ func testClock(t *testing.T, s Suite) {
 
 func testWithdrawn(t *testing.T, s Suite) {
 	f := open(t, s)
-	f.wantError(f.Write(canceled(), func(ledger.Tx) error { return nil }), context.Canceled)
+	f.wantError(f.Write(canceled(), here, func(ledger.Tx) error { return nil }), context.Canceled)
 
 	// While one write holds the writer, another waits and is withdrawn; the first is waited for.
 	began, proceed := make(chan struct{}), make(chan struct{})
 	ctx, cancel := context.WithCancel(f.ctx)
 	held := make(chan error, 1)
 	go func() {
-		held <- f.Write(ctx, func(tx ledger.Tx) error {
+		held <- f.Write(ctx, here, func(tx ledger.Tx) error {
 			close(began)
 			<-proceed
-			_, err := tx.Append(ledger.Draft{Actor: "a", Kind: "k.v", Subject: "s/held"})
+			_, err := tx.Append(ledger.Draft{Actor: "a", Kind: "k.v", Subject: "object/s/held"})
 			return err
 		})
 	}()
@@ -243,8 +241,8 @@ func testWithdrawn(t *testing.T, s Suite) {
 	waiting, cancelWaiting := context.WithCancel(f.ctx)
 	withdrawn := make(chan error, 1)
 	go func() {
-		withdrawn <- f.Write(waiting, func(tx ledger.Tx) error {
-			_, err := tx.Append(ledger.Draft{Actor: "a", Kind: "k.v", Subject: "s/withdrawn"})
+		withdrawn <- f.Write(waiting, here, func(tx ledger.Tx) error {
+			_, err := tx.Append(ledger.Draft{Actor: "a", Kind: "k.v", Subject: "object/s/withdrawn"})
 			return err
 		})
 	}()
@@ -253,12 +251,12 @@ func testWithdrawn(t *testing.T, s Suite) {
 	f.wantError(<-withdrawn, context.Canceled)
 	close(proceed)
 	f.must(<-held)
-	f.append(ledger.Draft{Subject: "s/after"})
+	f.append(ledger.Draft{Subject: "object/s/after"})
 	var subjects []string
 	for _, e := range f.all() {
 		subjects = append(subjects, e.Subject)
 	}
-	f.same(subjects, []string{"s/held", "s/after"})
+	f.same(subjects, []string{"object/s/held", "object/s/after"})
 }
 
 func canceled() context.Context {
@@ -283,7 +281,7 @@ func testReadOwnWrites(t *testing.T, s Suite) {
 	}
 	var got [][]string
 	var kept ledger.Tx
-	f.must(f.Write(f.ctx, func(tx ledger.Tx) error {
+	f.must(f.Write(f.ctx, here, func(tx ledger.Tx) error {
 		kept = tx
 		running := ledger.Query{Table: "run", States: []string{"Running"}}
 		if err := errors.Join(tx.Put(ledger.Row{Table: "run", Key: "c", State: "Running", Time: at.Add(1)}), tx.Put(ledger.Row{Table: "other", Key: "z", State: "Running"})); err != nil {
@@ -308,7 +306,7 @@ func testReadOwnWrites(t *testing.T, s Suite) {
 		return err
 	}))
 	f.same(got, [][]string{{"c", "b", "a"}, {"c", "a"}, {"c"}, {"c"}})
-	if _, err := kept.Append(ledger.Draft{Actor: "a", Kind: "k.v", Subject: "s/1"}); err == nil {
+	if _, err := kept.Append(ledger.Draft{Actor: "a", Kind: "k.v", Subject: "object/s/1"}); err == nil {
 		f.Fatal("a transaction took an entry after its end")
 	}
 	_, err := f.Row(f.ctx, "run", "a")
@@ -340,10 +338,10 @@ func testClose(t *testing.T, s Suite) {
 	began, proceed := make(chan struct{}), make(chan struct{})
 	held, queued, closed := make(chan error, 1), make(chan error, 1), make(chan error, 1)
 	go func() {
-		held <- f.Write(f.ctx, func(tx ledger.Tx) error {
+		held <- f.Write(f.ctx, here, func(tx ledger.Tx) error {
 			close(began)
 			<-proceed
-			_, err := tx.Append(ledger.Draft{Actor: "a", Kind: "k.v", Subject: "s/held"})
+			_, err := tx.Append(ledger.Draft{Actor: "a", Kind: "k.v", Subject: "object/s/held"})
 			return err
 		})
 	}()
@@ -352,7 +350,7 @@ func testClose(t *testing.T, s Suite) {
 	go func() { closed <- f.Ledger.Close() }()
 	// The close is under way when a new write is refused; until then each waits behind the held one.
 	go func() {
-		queued <- f.Write(f.ctx, func(ledger.Tx) error { return nil })
+		queued <- f.Write(f.ctx, here, func(ledger.Tx) error { return nil })
 	}()
 	close(proceed)
 	f.must(<-held)
@@ -362,7 +360,7 @@ func testClose(t *testing.T, s Suite) {
 	}
 	f.must(f.Ledger.Close())
 	<-changed
-	f.wantError(f.Write(f.ctx, func(ledger.Tx) error { return nil }), ledger.ErrClosed)
+	f.wantError(f.Write(f.ctx, here, func(ledger.Tx) error { return nil }), ledger.ErrClosed)
 	_, err := f.Entry(f.ctx, 1)
 	f.wantError(err, ledger.ErrClosed)
 	_, err = f.List(f.ctx, ledger.Query{Table: "run"})
@@ -376,7 +374,7 @@ func testClose(t *testing.T, s Suite) {
 func testReopen(t *testing.T, s Suite) {
 	f := open(t, s, counting{})
 	first := f.append(ledger.Draft{Kind: "count.up", Unique: "k"})
-	f.must(f.Write(f.ctx, func(tx ledger.Tx) error { return tx.Enqueue(ledger.Work{Queue: "q", Key: "w"}) }))
+	f.must(f.Write(f.ctx, here, func(tx ledger.Tx) error { return tx.Enqueue(ledger.Work{Queue: "q", Key: "w"}) }))
 	f.must(f.Ledger.Close())
 	f.Ledger = s.Open(t, Options{Place: f.place, Projections: []ledger.Projection{counting{}}, Now: f.clock.Now})
 	got, err := f.Entry(f.ctx, 1)

@@ -2,6 +2,7 @@ package sqlite
 
 import (
 	"context"
+	"crypto/sha256"
 	"database/sql"
 	"encoding/json"
 	"errors"
@@ -37,18 +38,45 @@ type change struct {
 	row    ledger.Row
 	labels string // the row's labels as they are stored
 	gone   bool
+	// n is the entry of the decision that changed it, from 1, and stamped the one whose sequence the body gets; 0 for none. Both count only
+	// until the decision has succeeded.
+	n, stamped int
+}
+
+// settle fills in what hangs on the sequence of the decision's first entry.
+func (c *change) settle(first int64) (err error) {
+	if c.n > 0 {
+		c.row.Seq = first + int64(c.n) - 1
+	}
+	if c.stamped > 0 {
+		c.row.Body, err = c.row.Stamp.Write(c.row.Body, first+int64(c.stamped)-1)
+	}
+	c.row.Stamp, c.n, c.stamped = ledger.Stamp{}, 0, 0
+	return err
 }
 
 // pending is an entry that is not yet in the database.
 type pending struct {
 	entry  ledger.Entry
+	cause  ledger.Ref
 	digest ledger.Hash
+	salt   []byte
+}
+
+// keyUse is the use of a unique key: by the n-th entry of its decision, whose sequence is known when that has succeeded. Times are in
+// microseconds since 1970; until is 0 for ever.
+type keyUse struct {
+	n           int
+	seq         int64
+	time, until int64
 }
 
 // workOp is one change of the outbox.
 type workOp struct {
-	work   ledger.Work
-	cancel bool
+	work      ledger.Work
+	partition int
+	owner     string // who has it from the start, if it has a lease
+	cancel    bool
 }
 
 // changes are what one decision, or a whole batch, does to the ledger. They stay in memory until the
@@ -56,13 +84,13 @@ type workOp struct {
 // each, without its statements and page copies. Two changes of one row in a batch are written once.
 type changes struct {
 	entries []pending
-	unique  map[string]int64
+	unique  map[string]keyUse
 	rows    map[rowKey]change
 	work    []workOp
 }
 
 func newChanges() changes {
-	return changes{unique: map[string]int64{}, rows: map[rowKey]change{}}
+	return changes{unique: map[string]keyUse{}, rows: map[rowKey]change{}}
 }
 
 // add takes over the changes of a decision that succeeded.
@@ -84,6 +112,12 @@ type batch struct {
 	changes
 	head     place
 	lastWork int64
+	owners   *ownership
+	layout   *layout
+	cache    *cache
+	took     bool // the sole owner took everything in this batch
+	// after is done once the batch is durable.
+	after []func()
 	// signal says that something was written that a waiting reader may look for.
 	signal bool
 	// broken is a failure of the storage that leaves the transaction unfit to be committed.
@@ -97,7 +131,7 @@ func (w *writer) begin() (*batch, error) {
 	if err := w.session.exec("BEGIN IMMEDIATE"); err != nil {
 		return nil, err
 	}
-	return &batch{w: w, s: w.session, changes: newChanges(), head: w.head, lastWork: w.lastWork}, nil
+	return &batch{w: w, s: w.session, changes: newChanges(), head: w.head, lastWork: w.lastWork, owners: w.owners, layout: w.layout, cache: w.cache}, nil
 }
 
 // commit writes what the decisions changed and makes it durable. Only then does the writer believe it.
@@ -112,8 +146,11 @@ func (b *batch) commit() error {
 	if err := b.s.exec("COMMIT"); err != nil {
 		return err
 	}
-	b.w.head, b.w.lastWork = b.head, b.lastWork
-	b.w.cache.update(b.rows)
+	b.w.head, b.w.lastWork, b.w.owners = b.head, b.lastWork, b.owners
+	b.cache.update(b.rows)
+	for _, fn := range b.after {
+		fn()
+	}
 	return nil
 }
 
@@ -124,8 +161,11 @@ func (b *batch) flush() error {
 			return err
 		}
 	}
-	for key, seq := range b.unique {
-		if err := b.s.exec("INSERT INTO unique_keys (key, seq) VALUES (?, ?)", key, seq); err != nil {
+	for key, u := range b.unique {
+		// A key that is there already is behind its horizon.
+		err := b.s.exec("INSERT INTO unique_keys (key, seq, time, until) VALUES (?, ?, ?, ?)"+
+			" ON CONFLICT (key) DO UPDATE SET seq = excluded.seq, time = excluded.time, until = excluded.until", key, u.seq, u.time, u.until)
+		if err != nil {
 			return err
 		}
 	}
@@ -154,13 +194,15 @@ func (b *batch) size() int {
 
 func (b *batch) insertEntry(p *pending) error {
 	e := &p.entry
-	var body []byte
+	var body, content []byte
 	where := placeNone
 	switch {
 	case e.Body == nil:
 	case len(e.Body) > inlineBody:
 		where = placeContents
-		if err := b.s.exec("INSERT INTO contents (digest, body) VALUES (?, ?) ON CONFLICT DO NOTHING", p.digest[:], []byte(e.Body)); err != nil {
+		sum := sha256.Sum256(e.Body)
+		content = sum[:]
+		if err := b.s.exec("INSERT INTO contents (digest, body) VALUES (?, ?) ON CONFLICT DO NOTHING", content, []byte(e.Body)); err != nil {
 			return err
 		}
 	default:
@@ -169,21 +211,21 @@ func (b *batch) insertEntry(p *pending) error {
 			where, body = placePacked, packed
 		}
 	}
-	err := b.s.exec("INSERT INTO entries (seq, time, actor, kind, subject, cause, place, digest, hash, body) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-		e.Seq, e.Time.UnixMicro(), e.Actor, e.Kind, e.Subject, e.Cause, where, p.digest[:], e.Hash[:], body)
+	err := b.s.exec("INSERT INTO entries (seq, time, actor, kind, subject, cause, place, digest, hash, body, tag, salt, content) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+		e.Seq, e.Time.UnixMicro(), e.Actor, e.Kind, e.Subject, e.Cause, where, p.digest[:], e.Hash[:], body, ledger.TagSalted, p.salt, content)
 	return err
 }
 
 // writeRow brings one row up to date, touching only the indexes that the change concerns. A row that is not in memory is most
 // likely new.
 func (b *batch) writeRow(k rowKey, c change) error {
-	if _, known := b.w.cache.get(k); !known && !c.gone {
+	if _, known := b.cache.get(k); !known && !c.gone {
 		inserted, err := b.insertRow(&c)
 		if err != nil || inserted {
 			return err
 		}
 	}
-	old, exists, err := b.w.committed(k)
+	old, exists, err := b.committed(k)
 	if err != nil {
 		return err
 	}
@@ -192,7 +234,7 @@ func (b *batch) writeRow(k rowKey, c change) error {
 	case c.gone && !exists:
 		return nil
 	case c.gone:
-		if err := b.s.exec("DELETE FROM projected WHERE kind = ? AND key = ?", k.table, k.key); err != nil {
+		if err := b.s.exec("DELETE FROM projected WHERE kind = ? AND key = ?", b.layout.kind(k.table), k.key); err != nil {
 			return err
 		}
 		return b.deleteLabels(&old.row)
@@ -203,14 +245,14 @@ func (b *batch) writeRow(k rowKey, c change) error {
 	sameTime := old.row.Time.Equal(r.Time)
 	switch {
 	case sameTime && old.row.Owner == r.Owner && old.row.State == r.State && old.labels == c.labels:
-		err = b.s.exec("UPDATE projected SET seq = ?, body = ? WHERE kind = ? AND key = ?", r.Seq, []byte(r.Body), r.Table, r.Key)
+		err = b.s.exec("UPDATE projected SET seq = ?, body = ? WHERE kind = ? AND key = ?", r.Seq, []byte(r.Body), b.layout.kind(r.Table), r.Key)
 		return err
 	case sameTime && old.row.Owner == r.Owner && old.labels == c.labels:
-		err = b.s.exec("UPDATE projected SET state = ?, seq = ?, body = ? WHERE kind = ? AND key = ?", r.State, r.Seq, []byte(r.Body), r.Table, r.Key)
+		err = b.s.exec("UPDATE projected SET state = ?, seq = ?, body = ? WHERE kind = ? AND key = ?", r.State, r.Seq, []byte(r.Body), b.layout.kind(r.Table), r.Key)
 		return err
 	}
 	err = b.s.exec("UPDATE projected SET owner = ?, state = ?, time = ?, seq = ?, labels = ?, body = ? WHERE kind = ? AND key = ?",
-		r.Owner, r.State, r.Time.UnixMicro(), r.Seq, c.labels, []byte(r.Body), r.Table, r.Key)
+		r.Owner, r.State, r.Time.UnixMicro(), r.Seq, c.labels, []byte(r.Body), b.layout.kind(r.Table), r.Key)
 	if err != nil || (sameTime && old.labels == c.labels) {
 		return err
 	}
@@ -224,7 +266,7 @@ func (b *batch) writeRow(k rowKey, c change) error {
 func (b *batch) insertRow(c *change) (bool, error) {
 	r := &c.row
 	n, err := b.s.affect("INSERT INTO projected (kind, key, owner, state, time, seq, labels, body) VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
-		r.Table, r.Key, r.Owner, r.State, r.Time.UnixMicro(), r.Seq, c.labels, []byte(r.Body))
+		b.layout.kind(r.Table), r.Key, r.Owner, r.State, r.Time.UnixMicro(), r.Seq, c.labels, []byte(r.Body))
 	if err != nil || n == 0 {
 		return false, err
 	}
@@ -238,7 +280,7 @@ func (b *batch) insertLabels(r *ledger.Row) error {
 	}
 	args := make([]any, 0, 5*len(r.Labels))
 	for _, name := range slices.Sorted(maps.Keys(r.Labels)) {
-		args = append(args, r.Table, name, r.Labels[name], r.Time.UnixMicro(), r.Key)
+		args = append(args, b.layout.kind(r.Table), name, r.Labels[name], r.Time.UnixMicro(), r.Key)
 	}
 	return b.s.exec("INSERT INTO projected_labels (kind, name, value, time, key) VALUES (?, ?, ?, ?, ?)"+
 		strings.Repeat(", (?, ?, ?, ?, ?)", len(r.Labels)-1), args...)
@@ -247,7 +289,7 @@ func (b *batch) insertLabels(r *ledger.Row) error {
 func (b *batch) deleteLabels(r *ledger.Row) error {
 	for name, value := range r.Labels {
 		err := b.s.exec("DELETE FROM projected_labels WHERE kind = ? AND name = ? AND value = ? AND time = ? AND key = ?",
-			r.Table, name, value, r.Time.UnixMicro(), r.Key)
+			b.layout.kind(r.Table), name, value, r.Time.UnixMicro(), r.Key)
 		if err != nil {
 			return err
 		}
@@ -274,11 +316,11 @@ func decodeLabels(text string) (labels map[string]string, err error) {
 func fromMicros(t int64) time.Time { return time.UnixMicro(t).UTC() }
 
 // committed is a row as the database has it, from memory where possible.
-func (w *writer) committed(k rowKey) (stored change, exists bool, err error) {
-	if c, ok := w.cache.get(k); ok {
+func (b *batch) committed(k rowKey) (stored change, exists bool, err error) {
+	if c, ok := b.cache.get(k); ok {
 		return c, !c.gone, nil
 	}
-	row, labels, err := readRow(context.Background(), w.session, k)
+	row, labels, err := readRow(context.Background(), b.s, b.layout, k)
 	switch {
 	case errors.Is(err, ledger.ErrNotFound):
 		stored = change{gone: true}
@@ -287,6 +329,6 @@ func (w *writer) committed(k rowKey) (stored change, exists bool, err error) {
 	default:
 		stored = change{row: row, labels: labels}
 	}
-	w.cache.put(k, stored)
+	b.cache.put(k, stored)
 	return stored, !stored.gone, nil
 }

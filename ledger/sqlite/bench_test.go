@@ -36,10 +36,14 @@ type benchState struct {
 	Padding string `json:"padding"`
 }
 
+func (transition) Tables() []string { return []string{"node", "run"} }
+
+func (transition) Version() int { return 1 }
+
 func (transition) Wants(kind string) bool { return kind == "node.changed" }
 
 func (transition) Apply(e ledger.Entry, rows ledger.Rows) error {
-	for _, k := range [][2]string{{"node", e.Subject}, {"run", strings.SplitN(e.Subject, "#", 2)[0]}} {
+	for _, k := range [][2]string{{"node", e.Subject}, {"run", e.Subject[:strings.LastIndexByte(e.Subject, '/')]}} {
 		row, err := rows.Get(k[0], k[1])
 		if err != nil {
 			row = ledger.Row{Table: k[0], Key: k[1], Time: e.Time, State: "Running"}
@@ -72,7 +76,7 @@ func BenchmarkTransitions(b *testing.B) {
 	var next atomic.Int64
 	concurrently(benchWriters, func() {
 		for i := next.Add(1); i <= int64(b.N); i = next.Add(1) {
-			if err := l.Write(ctx, func(tx ledger.Tx) error { return benchTransition(tx, i) }); err != nil {
+			if err := l.Write(ctx, ledger.On(fmt.Sprintf("run/default/run-%d", i%50)), func(tx ledger.Tx) error { return benchTransition(tx, i) }); err != nil {
 				b.Error(err)
 				return
 			}
@@ -89,12 +93,16 @@ func BenchmarkTransitions(b *testing.B) {
 }
 
 func benchTransition(tx ledger.Tx, i int64) error {
-	subject := fmt.Sprintf("default/run-%d#%d", i%50, i)
-	e, err := tx.Append(ledger.Draft{Actor: "system", Kind: "node.changed", Subject: subject, Cause: max(0, i/1000), Body: benchState{Padding: benchPadding}})
+	subject := fmt.Sprintf("run/default/run-%d/%d", i%50, i)
+	body, err := ledger.Encode(benchState{Padding: benchPadding})
 	if err != nil {
 		return err
 	}
-	return tx.Enqueue(ledger.Work{Queue: "executor", Key: subject, Due: tx.Now(), Cause: e.Seq, Body: e.Body})
+	e, err := tx.Append(ledger.Draft{Actor: "system", Kind: "node.changed", Subject: subject, Cause: ledger.At(max(0, i/1000)), Body: body})
+	if err != nil {
+		return err
+	}
+	return tx.Enqueue(ledger.Work{Queue: "executor", Key: subject, Due: tx.Now(), Cause: e, Body: body.JSON()})
 }
 
 func concurrently(n int, fn func()) {
@@ -181,8 +189,8 @@ func BenchmarkReceive(b *testing.B) {
 	b.ResetTimer()
 	concurrently(benchWriters, func() {
 		for i := next.Add(1); i <= int64(b.N); i = next.Add(1) {
-			err := l.Write(context.Background(), func(tx ledger.Tx) error {
-				_, err := tx.Append(ledger.Draft{Actor: "gitlab", Kind: "event.received", Subject: fmt.Sprint("event/", i), Body: body, Unique: fmt.Sprint("gitlab/", i)})
+			err := l.Write(context.Background(), here, func(tx ledger.Tx) error {
+				_, err := tx.Append(ledger.Draft{Actor: "gitlab", Kind: "event.received", Subject: fmt.Sprint("object/", i), Body: body, Unique: fmt.Sprint("gitlab/", i)})
 				return err
 			})
 			if err != nil {
@@ -262,10 +270,10 @@ func fillMillion(b *testing.B, path string) {
 	l := open(b, sqlite.Options{Path: path, Synchronous: sqlite.Off})
 	at := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
 	for i := 0; i < 1_000_000; {
-		err := l.Write(context.Background(), func(tx ledger.Tx) error {
+		err := l.Write(context.Background(), here, func(tx ledger.Tx) error {
 			for end := i + 2000; i < end; i++ {
 				key := fmt.Sprintf("default/run-%d", i)
-				if _, err := tx.Append(ledger.Draft{Actor: "system", Kind: "run.finished", Subject: "run/" + key, Body: benchState{}}); err != nil {
+				if _, err := tx.Append(ledger.Draft{Actor: "system", Kind: "run.finished", Subject: "object/" + key, Body: benchState{}}); err != nil {
 					return err
 				}
 				row := ledger.Row{

@@ -15,9 +15,12 @@ func TestConformance(t *testing.T) {
 	t.Parallel()
 	ledgertest.Run(t, ledgertest.Suite{
 		Open: func(t testing.TB, o ledgertest.Options) ledger.Ledger {
-			return open(t, sqlite.Options{Path: filepath.Join(o.Place, "ledger.db"), Synchronous: sqlite.Off, Projections: o.Projections, Now: o.Now})
+			return open(t, sqlite.Options{Path: filepath.Join(o.Place, "ledger.db"), Synchronous: sqlite.Off, Projections: o.Projections, Now: o.Now, Owner: o.Owner, Key: o.Key})
 		},
-		Exec:    func(t testing.TB, l ledger.Ledger, statement string) { tamper(t, l.(*sqlite.Ledger).Path(), statement) },
+		Exec: func(t testing.TB, l ledger.Ledger, statement string) { tamper(t, l.(*sqlite.Ledger).Path(), statement) },
+		Replica: func(_ testing.TB, l ledger.Ledger, owner string) ledger.Ledger {
+			return l.(*sqlite.Ledger).Replica(owner)
+		},
 		Restore: func(t testing.TB, backup string) ledger.Ledger { return open(t, sqlite.Options{Path: backup}) },
 	})
 }

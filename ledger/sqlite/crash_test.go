@@ -37,6 +37,10 @@ func TestMain(m *testing.M) {
 // tally keeps a row per subject, so that rows can be held against entries after a crash.
 type tally struct{}
 
+func (tally) Tables() []string { return []string{"thing"} }
+
+func (tally) Version() int { return 1 }
+
 func (tally) Wants(kind string) bool { return kind == "thing.noted" }
 
 func (tally) Apply(e ledger.Entry, rows ledger.Rows) error {
@@ -63,16 +67,16 @@ func writeUntilKilled(spec string) error {
 	var mu sync.Mutex
 	concurrently(8, func() {
 		for {
-			var e ledger.Entry
-			err = l.Write(context.Background(), func(tx ledger.Tx) (err error) {
-				subject := fmt.Sprintf("thing/%d/%d", os.Getpid(), rand.Uint64())
+			var e ledger.Ref
+			subject := fmt.Sprintf("object/%d/%d", os.Getpid(), rand.Uint64())
+			err = l.Write(context.Background(), here, func(tx ledger.Tx) (err error) {
 				if e, err = tx.Append(ledger.Draft{Actor: "a", Kind: "thing.noted", Subject: subject, Unique: subject, Body: strings.Repeat("x", rand.IntN(6000))}); err != nil {
 					return err
 				}
-				return tx.Enqueue(ledger.Work{Queue: "q", Key: subject, Cause: e.Seq})
+				return tx.Enqueue(ledger.Work{Queue: "q", Key: subject, Cause: e})
 			})
 			mu.Lock()
-			fmt.Println(e.Seq, e.Subject)
+			fmt.Println(e.Seq(), subject)
 			mu.Unlock()
 			if _, err := l.Outbox().Claim(context.Background(), "q", 2, time.Hour); err != nil {
 				fmt.Fprintln(os.Stderr, err)
@@ -140,7 +144,7 @@ func checkAfterCrash(t *testing.T, path string, acknowledged map[int64]string) {
 	l := open(t, sqlite.Options{Path: path, Projections: []ledger.Projection{tally{}}})
 	defer l.Close()
 	ctx := context.Background()
-	report, err := l.Verify(ctx, ledger.Head{})
+	report, err := l.Verify(ctx, ledger.Check{})
 	if err != nil || len(report.Faults) > 0 {
 		t.Fatalf("verify: %v %+v", err, report.Faults)
 	}
@@ -158,14 +162,14 @@ func checkAfterCrash(t *testing.T, path string, acknowledged map[int64]string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := l.Outbox().Release(ctx); err != nil {
+	if err := l.Outbox().Release(ctx, l.Leases().Owner()); err != nil {
 		t.Fatal(err)
 	}
 	work, err := l.Outbox().Claim(ctx, "q", 1_000_000, time.Minute)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := l.Outbox().Release(ctx); err != nil {
+	if err := l.Outbox().Release(ctx, l.Leases().Owner()); err != nil {
 		t.Fatal(err)
 	}
 	if len(rows) != len(entries) || len(work) != len(entries) {

@@ -19,7 +19,7 @@ const (
 	entryColumns = "e.seq, e.time, e.actor, e.kind, e.subject, e.cause, e.place, e.hash, "
 	entrySource  = "entries e%s"
 	bodyColumn   = "coalesce(e.body, c.body)"
-	bodySource   = " LEFT JOIN contents c ON e.place = 2 AND c.digest = e.digest"
+	bodySource   = " LEFT JOIN contents c ON e.place = 2 AND c.digest = e.content"
 	noBody       = "NULL"
 )
 

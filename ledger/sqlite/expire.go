@@ -46,8 +46,7 @@ func (l *Ledger) ExpireKeys(ctx context.Context, prefix string, before time.Time
 // oldKeys gives the next keys behind last whose entries are older than before.
 func (l *Ledger) oldKeys(ctx context.Context, prefix, last string, before time.Time) ([]string, error) {
 	var keys []string
-	text := "SELECT k.key FROM unique_keys k JOIN entries e ON e.seq = k.seq" +
-		" WHERE k.key > ? AND k.key >= ? AND k.key < ? AND e.time < ? ORDER BY k.key LIMIT ?"
+	text := "SELECT k.key FROM unique_keys k WHERE k.key > ? AND k.key >= ? AND k.key < ? AND k.time < ? ORDER BY k.key LIMIT ?"
 	err := each(ctx, l.reads, text, []any{last, prefix, prefix + "\U0010FFFF", before.UnixMicro(), expireChunk}, func(r *sql.Rows) error {
 		var key string
 		err := r.Scan(&key)

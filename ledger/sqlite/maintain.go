@@ -2,6 +2,7 @@ package sqlite
 
 import (
 	"context"
+	"database/sql"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -30,30 +31,48 @@ func (w *writer) erase(s *session, seq int64, actor, reason string) (erasure led
 	if err != nil {
 		return erasure, err
 	}
+	if _, commits, err := s.integer("SELECT seq FROM entries WHERE seq = ? AND kind = ?", seq, ledger.KindForgotten); err != nil || commits {
+		return erasure, errors.Join(err, errors.New("what was forgotten rests on it"))
+	}
 	if !found || where == placeNone || where == placeErased {
 		return erasure, ledger.ErrNotFound
 	}
 	err = w.overwriting(func(b *batch) error {
-		err := b.decide(func(t ledger.Tx) (err error) {
+		err := b.decide(w.ledger.own, ledger.Anyone(erasedSubject(seq)), func(t ledger.Tx) (err error) {
 			body := map[string]any{"seq": seq, "reason": reason}
-			erasure, err = t.Append(ledger.Draft{Actor: actor, Kind: ledger.KindErased, Subject: erasedSubject(seq), Cause: seq, Body: body})
+			_, err = t.Append(ledger.Draft{Actor: actor, Kind: ledger.KindErased, Subject: erasedSubject(seq), Cause: ledger.At(seq), Body: body})
 			return err
 		})
 		if err != nil {
 			return err
 		}
-		if err := b.s.exec("UPDATE entries SET place = 3, body = NULL WHERE seq = ?", seq); err != nil {
+		erasure = b.entries[len(b.entries)-1].entry
+		content, err := b.contentOf(seq)
+		if err != nil {
 			return err
 		}
-		err = b.s.exec("DELETE FROM contents WHERE digest = (SELECT digest FROM entries WHERE seq = ?)"+
-			" AND NOT EXISTS (SELECT 1 FROM entries e WHERE e.place = 2 AND e.digest = contents.digest)", seq)
-		return err
+		if err := b.s.exec("DELETE FROM snapshots WHERE subject = (SELECT subject FROM entries WHERE seq = ?)", seq); err != nil {
+			return err
+		}
+		if err := b.s.exec("UPDATE entries SET place = 3, body = NULL, salt = NULL, content = NULL WHERE seq = ?", seq); err != nil {
+			return err
+		}
+		return b.dropContent(content)
 	})
 	return erasure, err
 }
 
+// contentOf names the body in contents that an entry has; nil for none.
+func (b *batch) contentOf(seq int64) (content []byte, err error) {
+	err = each(context.Background(), b.s, "SELECT content FROM entries WHERE seq = ?", []any{seq}, func(r *sql.Rows) error { return r.Scan(&content) })
+	return content, err
+}
+
 // overwriting runs a transaction of its own in which what is deleted is overwritten with zeros.
 func (w *writer) overwriting(fn func(*batch) error) error {
+	if err := w.mend(); err != nil {
+		return err
+	}
 	if err := w.session.exec("PRAGMA secure_delete = ON"); err != nil {
 		return err
 	}
@@ -71,66 +90,6 @@ func (w *writer) overwriting(fn func(*batch) error) error {
 	w.truncateLog()
 	// A session that fails to go back only writes more than it must.
 	_ = w.session.exec("PRAGMA secure_delete = FAST")
-	return nil
-}
-
-// Rebuild implements [ledger.Ledger]: one transaction, during which writes wait and reads see the old rows.
-func (l *Ledger) Rebuild(ctx context.Context) error {
-	err := l.writer.submit(ctx, &intent{alone: func(*session) error {
-		return l.writer.overwriting(func(b *batch) error { return b.rebuild(ctx) })
-	}})
-	if err != nil {
-		return fmt.Errorf("rebuild projections: %w", err)
-	}
-	return nil
-}
-
-func (b *batch) rebuild(ctx context.Context) error {
-	b.signal = true
-	b.w.cache.clear()
-	for _, text := range []string{"DELETE FROM projected", "DELETE FROM projected_labels"} {
-		if err := b.s.exec(text); err != nil {
-			return err
-		}
-	}
-	end := b.head
-	defer func() { b.head = end }()
-	for after := int64(0); after < end.seq; {
-		list, err := readEntries(ctx, b.s, ledger.EntryQuery{After: after}, verifyChunk)
-		if err != nil {
-			return err
-		}
-		if len(list) == 0 {
-			return nil
-		}
-		if err := b.replay(list); err != nil {
-			return err
-		}
-		after = list[len(list)-1].Seq
-	}
-	return nil
-}
-
-// replay applies the projections to entries that are in the ledger already, and writes the rows.
-func (b *batch) replay(list []ledger.Entry) error {
-	for _, e := range list {
-		t := &tx{b: b, now: e.Time, head: place{seq: e.Seq, time: e.Time}, changes: newChanges()}
-		for _, p := range b.w.wanting(e.Kind) {
-			err := protect(func() error { return p.Apply(e, t) })
-			if err = errors.Join(err, t.failed); err != nil {
-				return fmt.Errorf("project entry %d (%s of %s): %w", e.Seq, e.Kind, e.Subject, err)
-			}
-		}
-		b.add(&t.changes)
-	}
-	for k, c := range b.rows {
-		if err := b.writeRow(k, c); err != nil {
-			return err
-		}
-	}
-	// Within this transaction what was just written is what the database has; if it fails, the cache is dropped.
-	b.w.cache.update(b.rows)
-	clear(b.rows)
 	return nil
 }
 

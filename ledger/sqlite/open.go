@@ -7,6 +7,7 @@ package sqlite
 
 import (
 	"context"
+	"crypto/ed25519"
 	"database/sql"
 	"errors"
 	"fmt"
@@ -15,6 +16,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	_ "modernc.org/sqlite" // the database/sql driver "sqlite"
@@ -49,6 +51,11 @@ type Options struct {
 	Path string
 	// Synchronous is Full if empty.
 	Synchronous Synchronous
+	// Owner is the name under which this process owns partitions and claims work, which no process had before; it then has to acquire
+	// what it decides on. Empty makes this process the owner of everything, since no other one can have the file open.
+	Owner string
+	// Key signs what is forgotten, and is what such signatures are checked with; nil forgets nothing and takes the key that a signature names.
+	Key ed25519.PrivateKey
 	// Projections derive rows from the entries, in this order.
 	Projections []ledger.Projection
 	// Now is the clock; time.Now if nil. The ledger's time stands still while the clock runs backwards.
@@ -77,7 +84,14 @@ type Ledger struct {
 	writes      *sql.DB
 	writer      *writer
 	copier      *copier // none for a ledger that is thrown away
-	projections []ledger.Projection
+	projections []deriver
+	layout      atomic.Pointer[layout]
+	rebuilding  sync.Mutex // held by whoever derives rows anew
+	trouble     atomic.Pointer[error]
+	background  sync.WaitGroup
+	stopAll     context.CancelFunc
+	own         *holder
+	key         ed25519.PrivateKey
 
 	closeOnce sync.Once
 	closeErr  error
@@ -91,7 +105,10 @@ var (
 // Open opens the ledger at o.Path, making or migrating it where needed. One process only may have it open: a
 // second one gets a [LockedError]. ctx bounds the opening, not the life of the ledger.
 func Open(ctx context.Context, o Options) (*Ledger, error) {
-	l := &Ledger{path: o.Path, projections: o.Projections}
+	l := &Ledger{path: o.Path, projections: derivers(o.Projections), own: &holder{name: o.Owner}, key: o.Key}
+	if o.Owner == "" {
+		l.own = &holder{name: soleOwner, sole: true}
+	}
 	if err := l.open(ctx, o); err != nil {
 		return nil, fmt.Errorf("open ledger: %w", errors.Join(l.explain(err), l.release()))
 	}
@@ -132,6 +149,14 @@ func (l *Ledger) open(ctx context.Context, o Options) error {
 	if err != nil {
 		return errors.Join(err, s.close())
 	}
+	l.reads.outside = l.writer.outside
+	stale, err := l.writer.survey()
+	if err != nil {
+		return err
+	}
+	var beside context.Context
+	beside, l.stopAll = context.WithCancel(context.WithoutCancel(ctx))
+	l.background.Go(func() { l.rebuildStale(beside, stale) })
 	return nil
 }
 
@@ -213,7 +238,9 @@ func (l *Ledger) Changed() <-chan struct{} { return l.changed.wait() }
 // Closing again does nothing.
 func (l *Ledger) Close() error {
 	l.closeOnce.Do(func() {
+		l.stopAll()
 		l.writer.stop()
+		l.background.Wait()
 		l.changed.send()
 		if err := l.release(); err != nil {
 			l.closeErr = fmt.Errorf("close ledger: %w", err)

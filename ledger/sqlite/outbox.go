@@ -13,10 +13,16 @@ import (
 )
 
 // outbox is the ledger's [ledger.Outbox].
-type outbox struct{ l *Ledger }
+type outbox struct {
+	l *Ledger
+	h *holder
+}
 
 // Outbox implements [ledger.Ledger].
-func (l *Ledger) Outbox() ledger.Outbox { return outbox{l} }
+func (l *Ledger) Outbox() ledger.Outbox { return outbox{l, l.own} }
+
+// Leases implements [ledger.Ledger].
+func (l *Ledger) Leases() ledger.Leases { return leases{l, l.own} }
 
 // flushWork writes the outbox changes of the decisions so far, in their order.
 func (b *batch) flushWork() error {
@@ -27,18 +33,19 @@ func (b *batch) flushWork() error {
 		w := &b.work[i].work
 		var err error
 		if b.work[i].cancel {
-			err = b.s.exec("DELETE FROM outbox WHERE queue = ? AND key = ?", w.Queue, w.Key)
+			err = b.s.exec("DELETE FROM outbox WHERE queue = ? AND key = ? AND partition IN (-1, ?)", w.Queue, w.Key, b.work[i].partition)
 		} else {
 			// An item that replaces another gets an id of its own: who still holds the old one cannot settle the new one.
 			b.lastWork++
 			due := w.Due.UnixMicro()
-			ready, claimed := due, 0
+			ready, claimed, owner := due, 0, ""
 			if w.Lease > 0 {
-				ready, claimed = w.Due.Add(w.Lease).UnixMicro(), 1
+				ready, claimed, owner = w.Due.Add(w.Lease).UnixMicro(), 1, b.work[i].owner
 			}
-			err = b.s.exec("INSERT INTO outbox (id, queue, key, due, ready, claimed, attempt, cause, body) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"+
-				" ON CONFLICT (queue, key) DO UPDATE SET id = excluded.id, due = excluded.due, ready = excluded.ready, claimed = excluded.claimed, attempt = excluded.attempt, cause = excluded.cause, body = excluded.body",
-				b.lastWork, w.Queue, w.Key, due, ready, claimed, claimed, w.Cause, []byte(w.Body))
+			err = b.s.exec("INSERT INTO outbox (id, queue, key, due, ready, claimed, attempt, cause, body, subject, partition, owner) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"+
+				" ON CONFLICT (queue, key) DO UPDATE SET id = excluded.id, due = excluded.due, ready = excluded.ready, claimed = excluded.claimed, attempt = excluded.attempt, cause = excluded.cause, body = excluded.body,"+
+				" subject = excluded.subject, partition = excluded.partition, owner = excluded.owner",
+				b.lastWork, w.Queue, w.Key, due, ready, claimed, claimed, w.Cause.Seq(), []byte(w.Body), w.Subject, b.work[i].partition, owner)
 		}
 		if err != nil {
 			return err
@@ -65,22 +72,22 @@ func (o outbox) settle(ctx context.Context, signal bool, text string, args ...an
 }
 
 func (o outbox) Done(ctx context.Context, id int64) error {
-	if err := o.settle(ctx, false, "DELETE FROM outbox WHERE id = ?", id); err != nil {
+	if err := o.settle(ctx, false, "DELETE FROM outbox WHERE id = ? AND (claimed = 0 OR owner = ?)", id, o.h.name); err != nil {
 		return fmt.Errorf("settle work %d: %w", id, o.l.explain(err))
 	}
 	return nil
 }
 
 func (o outbox) Retry(ctx context.Context, id int64, due time.Time) error {
-	if err := o.settle(ctx, true, "UPDATE outbox SET due = ?, ready = ?, claimed = 0 WHERE id = ?", due.UnixMicro(), due.UnixMicro(), id); err != nil {
+	if err := o.settle(ctx, true, "UPDATE outbox SET due = ?, ready = ?, claimed = 0 WHERE id = ? AND (claimed = 0 OR owner = ?)", due.UnixMicro(), due.UnixMicro(), id, o.h.name); err != nil {
 		return fmt.Errorf("give back work %d: %w", id, o.l.explain(err))
 	}
 	return nil
 }
 
-func (o outbox) Release(ctx context.Context) error {
-	if err := o.settle(ctx, true, "UPDATE outbox SET ready = due, claimed = 0 WHERE claimed = 1"); err != nil {
-		return fmt.Errorf("give back claimed work: %w", o.l.explain(err))
+func (o outbox) Release(ctx context.Context, owner string) error {
+	if err := o.settle(ctx, true, "UPDATE outbox SET ready = due, claimed = 0 WHERE claimed = 1 AND owner = ?", owner); err != nil {
+		return fmt.Errorf("give back work claimed by %s: %w", owner, o.l.explain(err))
 	}
 	return nil
 }
@@ -93,8 +100,24 @@ func (o outbox) Next(ctx context.Context, queue string) (time.Time, error) {
 	return next, nil
 }
 
+// mine restricts a query to what this owner may claim; empty where that is everything.
+func (o outbox) mine() string {
+	if o.h.sole {
+		return ""
+	}
+	o.h.mu.Lock()
+	defer o.h.mu.Unlock()
+	mine := &ownership{}
+	for p, number := range o.h.held {
+		if number != 0 {
+			mine.fences[p].owner = o.h.name
+		}
+	}
+	return mine.mine(o.h.name)
+}
+
 func (o outbox) next(ctx context.Context, queue string) (next time.Time, err error) {
-	err = each(ctx, o.l.reads, "SELECT ready FROM outbox WHERE queue = ? ORDER BY ready LIMIT 1", []any{queue}, func(r *sql.Rows) error {
+	err = each(ctx, o.l.reads, "SELECT ready FROM outbox WHERE queue = ?"+o.mine()+" ORDER BY ready LIMIT 1", []any{queue}, func(r *sql.Rows) error {
 		var micros int64
 		err := r.Scan(&micros)
 		next = fromMicros(micros)
@@ -115,7 +138,7 @@ func (o outbox) Claim(ctx context.Context, queue string, n int, lease time.Durat
 	var taken []ledger.Work
 	if err == nil {
 		err = o.l.writer.submit(ctx, &intent{run: func(b *batch) (err error) {
-			taken, err = b.claim(queue, n, lease)
+			taken, err = b.claim(o.h, queue, n, lease)
 			if err != nil {
 				b.broken = err
 			}
@@ -131,16 +154,19 @@ func (o outbox) Claim(ctx context.Context, queue string, n int, lease time.Durat
 	return taken, nil
 }
 
-func (b *batch) claim(queue string, n int, lease time.Duration) ([]ledger.Work, error) {
+func (b *batch) claim(h *holder, queue string, n int, lease time.Duration) ([]ledger.Work, error) {
 	b.signal = b.signal || len(b.work) > 0
 	if err := b.flushWork(); err != nil {
 		return nil, err
 	}
+	if err := b.takeAll(h); err != nil {
+		return nil, err
+	}
 	now := b.w.time(b.head.time)
-	rows, err := b.s.query(context.Background(), "UPDATE outbox SET claimed = 1, attempt = attempt + 1, ready = ?"+
-		" WHERE id IN (SELECT id FROM outbox WHERE queue = ? AND ready <= ? ORDER BY ready, id LIMIT "+strconv.Itoa(n)+")"+
-		" RETURNING id, queue, key, due, attempt, cause, body",
-		now.Add(lease).UnixMicro(), queue, now.UnixMicro())
+	rows, err := b.s.query(context.Background(), "UPDATE outbox SET claimed = 1, attempt = attempt + 1, ready = ?, owner = ?"+
+		" WHERE id IN (SELECT id FROM outbox WHERE queue = ? AND ready <= ?"+b.owners.mine(h.name)+" ORDER BY ready, id LIMIT "+strconv.Itoa(n)+")"+
+		" RETURNING id, queue, key, due, attempt, cause, body, subject",
+		now.Add(lease).UnixMicro(), h.name, queue, now.UnixMicro())
 	if err != nil {
 		return nil, err
 	}
@@ -148,11 +174,12 @@ func (b *batch) claim(queue string, n int, lease time.Duration) ([]ledger.Work, 
 	var taken []ledger.Work
 	for rows.Next() {
 		var w ledger.Work
-		var due int64
+		var due, cause int64
 		var body []byte
-		if err := rows.Scan(&w.ID, &w.Queue, &w.Key, &due, &w.Attempt, &w.Cause, &body); err != nil {
+		if err := rows.Scan(&w.ID, &w.Queue, &w.Key, &due, &w.Attempt, &cause, &body, &w.Subject); err != nil {
 			return nil, err
 		}
+		w.Cause = ledger.At(cause)
 		w.Due = fromMicros(due)
 		if len(body) > 0 {
 			w.Body = body

@@ -27,7 +27,10 @@ const rowColumns = "p.kind, p.key, p.owner, p.state, p.time, p.seq, p.labels, p.
 
 // Row implements [ledger.Reader].
 func (l *Ledger) Row(ctx context.Context, table, key string) (ledger.Row, error) {
-	row, _, err := readRow(ctx, l.reads, rowKey{table, key})
+	row, err := steady(l, func(y *layout) (ledger.Row, error) {
+		row, _, err := readRow(ctx, l.reads, y, rowKey{table, key})
+		return row, err
+	})
 	if err != nil {
 		return ledger.Row{}, fmt.Errorf("read %s %s: %w", table, key, l.explain(err))
 	}
@@ -36,7 +39,9 @@ func (l *Ledger) Row(ctx context.Context, table, key string) (ledger.Row, error)
 
 // List implements [ledger.Reader].
 func (l *Ledger) List(ctx context.Context, q ledger.Query) ([]ledger.Row, error) {
-	rows, err := list(ctx, l.reads, q, limitOr(q.Limit, defaultRows))
+	rows, err := steady(l, func(y *layout) ([]ledger.Row, error) {
+		return list(ctx, l.reads, y, q, limitOr(q.Limit, defaultRows))
+	})
 	if err != nil {
 		return nil, fmt.Errorf("list %s: %w", q.Table, l.explain(err))
 	}
@@ -60,9 +65,10 @@ func limitSQL(n int) string {
 	return " LIMIT " + strconv.Itoa(round)
 }
 
-func readRow(ctx context.Context, from queryer, k rowKey) (row ledger.Row, labels string, err error) {
-	err = each(ctx, from, "SELECT "+rowColumns+" FROM projected p WHERE p.kind = ? AND p.key = ?", []any{k.table, k.key}, func(r *sql.Rows) error {
+func readRow(ctx context.Context, from queryer, y *layout, k rowKey) (row ledger.Row, labels string, err error) {
+	err = each(ctx, from, "SELECT "+rowColumns+" FROM projected p WHERE p.kind = ? AND p.key = ?", []any{y.kind(k.table), k.key}, func(r *sql.Rows) error {
 		row, labels, err = scanRow(r)
+		row.Table = k.table
 		return err
 	})
 	if err == nil && row.Key == "" {
@@ -101,7 +107,7 @@ func each(ctx context.Context, from queryer, text string, args []any, fn func(*s
 }
 
 // listOver lists the committed rows as the given changes, later ones over earlier ones, would make them.
-func listOver(ctx context.Context, from queryer, q ledger.Query, layers ...map[rowKey]change) ([]ledger.Row, error) {
+func listOver(ctx context.Context, from queryer, y *layout, q ledger.Query, layers ...map[rowKey]change) ([]ledger.Row, error) {
 	over := map[string]change{}
 	for _, layer := range layers {
 		for k, c := range layer {
@@ -111,7 +117,7 @@ func listOver(ctx context.Context, from queryer, q ledger.Query, layers ...map[r
 		}
 	}
 	limit := limitOr(q.Limit, defaultRows)
-	rows, err := list(ctx, from, q, limit+len(over))
+	rows, err := list(ctx, from, y, q, limit+len(over))
 	if err != nil || len(over) == 0 {
 		return rows, err
 	}
@@ -121,7 +127,9 @@ func listOver(ctx context.Context, from queryer, q ledger.Query, layers ...map[r
 	})
 	for _, c := range over {
 		if !c.gone && matches(q, c.row) {
-			rows = append(rows, cloneRow(c.row))
+			row := cloneRow(c.row)
+			row.Stamp = ledger.Stamp{}
+			rows = append(rows, row)
 		}
 	}
 	slices.SortFunc(rows, func(a, b ledger.Row) int { return order(q, a, b) })
@@ -145,7 +153,7 @@ func matches(q ledger.Query, r ledger.Row) bool {
 	if q.ChangedAfter > 0 && r.Seq <= q.ChangedAfter {
 		return false
 	}
-	if q.After != nil && order(q, r, ledger.Row{Time: fromMicros(q.After.Time.UnixMicro()), Key: q.After.Key}) <= 0 {
+	if q.After != nil && order(q, r, ledger.Row{Time: fromMicros(q.After.Time.UnixMicro()), Key: q.After.Key, Seq: q.After.Seq}) <= 0 {
 		return false
 	}
 	for name, value := range q.Labels {
@@ -161,7 +169,9 @@ func matches(q ledger.Query, r ledger.Row) bool {
 
 // list reads a page. SQLite's planner knows nothing of how common a state or a label is, so the index is
 // chosen here, by counting a little.
-func list(ctx context.Context, from queryer, q ledger.Query, limit int) ([]ledger.Row, error) {
+func list(ctx context.Context, from queryer, y *layout, q ledger.Query, limit int) ([]ledger.Row, error) {
+	table := q.Table
+	q.Table = y.kind(table)
 	best, err := bySeq(q), error(nil)
 	if q.ChangedAfter <= 0 {
 		best, err = choose(ctx, from, q)
@@ -173,6 +183,7 @@ func list(ctx context.Context, from queryer, q ledger.Query, limit int) ([]ledge
 	var rows []ledger.Row
 	err = each(ctx, from, text, args, func(r *sql.Rows) error {
 		row, _, err := scanRow(r)
+		row.Table = table
 		rows = append(rows, row)
 		return err
 	})
@@ -314,7 +325,11 @@ func pageSQL(q ledger.Query, a access, limit int) (string, []any) {
 func filterSQL(q ledger.Query, in string) (string, []any) {
 	var text strings.Builder
 	var args []any
-	if q.After != nil {
+	switch {
+	case q.After != nil && q.ChangedAfter > 0:
+		fmt.Fprintf(&text, " AND (%s.seq, %s.key) > (?, ?)", in, in)
+		args = append(args, q.After.Seq, q.After.Key)
+	case q.After != nil:
 		sign := "<"
 		if q.Oldest {
 			sign = ">"

@@ -101,16 +101,21 @@ const maxPrepared = 256
 
 // statements are the prepared statements of the readers, safe for concurrent use.
 type statements struct {
-	db       *sql.DB
+	db *sql.DB
+	// outside refuses what a decision reads past its transaction.
+	outside  func() error
 	mu       sync.Mutex
 	prepared map[string]*sql.Stmt
 }
 
 func newStatements(db *sql.DB) *statements {
-	return &statements{db: db, prepared: map[string]*sql.Stmt{}}
+	return &statements{db: db, outside: func() error { return nil }, prepared: map[string]*sql.Stmt{}}
 }
 
 func (s *statements) query(ctx context.Context, text string, args ...any) (*sql.Rows, error) {
+	if err := s.outside(); err != nil {
+		return nil, err
+	}
 	s.mu.Lock()
 	st, ok := s.prepared[text]
 	full := len(s.prepared) >= maxPrepared

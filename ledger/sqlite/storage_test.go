@@ -3,6 +3,7 @@ package sqlite_test
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
 	"database/sql"
 	"encoding/json"
 	"errors"
@@ -20,9 +21,12 @@ import (
 	"github.com/tiphys/tiphys/ledger/sqlite"
 )
 
+// here is what the tests' transactions are about.
+var here = ledger.On("object/here")
+
 func note(l *sqlite.Ledger, body string) error {
-	return l.Write(context.Background(), func(tx ledger.Tx) error {
-		_, err := tx.Append(ledger.Draft{Actor: "a", Kind: "thing.noted", Subject: "thing/1", Body: body})
+	return l.Write(context.Background(), here, func(tx ledger.Tx) error {
+		_, err := tx.Append(ledger.Draft{Actor: "a", Kind: "thing.noted", Subject: "object/1", Body: body})
 		return err
 	})
 }
@@ -141,7 +145,7 @@ func TestFullDisk(t *testing.T) {
 	if err := note(l, "after"); err != nil {
 		t.Fatalf("write after there is room again: %v", err)
 	}
-	report, err := l.Verify(context.Background(), ledger.Head{})
+	report, err := l.Verify(context.Background(), ledger.Check{})
 	if err != nil || len(report.Faults) > 0 || report.Entries != taken.Load()+2 {
 		t.Fatalf("verify: %v %+v, want %d entries", err, report, taken.Load()+2)
 	}
@@ -205,10 +209,14 @@ func TestEraseLeavesNoBytes(t *testing.T) {
 // bodies copies every body into a row.
 type bodies struct{}
 
+func (bodies) Tables() []string { return []string{"body"} }
+
+func (bodies) Version() int { return 1 }
+
 func (bodies) Wants(string) bool { return true }
 
 func (bodies) Apply(e ledger.Entry, rows ledger.Rows) error {
-	return rows.Put(ledger.Row{Table: "body", Key: fmt.Sprint(e.Seq), Time: e.Time, Body: e.Body})
+	return rows.Put(ledger.Row{Table: "body", Key: fmt.Sprintf("%x", sha256.Sum256(e.Body)), Time: e.Time, Body: e.Body})
 }
 
 func inFiles(t *testing.T, path, text string) bool {
@@ -272,7 +280,7 @@ func TestSchema(t *testing.T) {
 	defer db.Close()
 	var names string
 	err = db.QueryRow("SELECT group_concat(name) FROM (SELECT name FROM sqlite_master WHERE type = 'table' ORDER BY name)").Scan(&names)
-	if want := "contents,counters,entries,outbox,projected,projected_labels,unique_keys"; err != nil || names != want {
+	if want := "contents,counters,drops,entries,gaps,outbox,owners,partitions,projected,projected_labels,rebuilds,snapshots,tables,unique_keys"; err != nil || names != want {
 		t.Errorf("tables are %s (%v), want %s", names, err, want)
 	}
 }
@@ -316,7 +324,7 @@ func TestPackedBodies(t *testing.T) {
 	if _, err := l.Entry(ctx, 2); err == nil || !strings.Contains(err.Error(), "entry 2: the packed body is damaged") {
 		t.Errorf("a damaged body is read: %v", err)
 	}
-	r, err := l.Verify(ctx, ledger.Head{})
+	r, err := l.Verify(ctx, ledger.Check{})
 	if err != nil || len(r.Faults) != 1 || r.Faults[0].Seq != 2 {
 		t.Errorf("verification finds %v %v, want a fault in entry 2", r.Faults, err)
 	}

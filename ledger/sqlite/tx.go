@@ -18,31 +18,98 @@ const maxBody = 64 << 20
 var errTxOver = errors.New("used after its write has ended")
 
 // Write implements [ledger.Ledger].
-func (l *Ledger) Write(ctx context.Context, fn func(ledger.Tx) error) error {
-	return l.writer.submit(ctx, &intent{run: func(b *batch) error { return b.decide(fn) }})
+func (l *Ledger) Write(ctx context.Context, about ledger.Scope, fn func(ledger.Tx) error) error {
+	return l.write(ctx, l.own, about, fn)
+}
+
+func (l *Ledger) write(ctx context.Context, own *holder, about ledger.Scope, fn func(ledger.Tx) error) error {
+	return l.writer.submit(ctx, &intent{run: func(b *batch) error { return b.decide(own, about, fn) }})
 }
 
 // decide runs one decision and keeps what it did if it succeeds.
-func (b *batch) decide(fn func(ledger.Tx) error) error {
-	t := &tx{b: b, now: b.w.time(b.head.time), head: b.head, changes: newChanges()}
+func (b *batch) decide(own *holder, about ledger.Scope, fn func(ledger.Tx) error) error {
+	if about.Subject() == "" {
+		return errors.New("write ledger: the decision does not say what it is about")
+	}
+	if err := b.admit(own, about); err != nil {
+		return fmt.Errorf("write ledger: %w", b.w.ledger.explain(err))
+	}
+	t := &tx{b: b, about: about, own: own, now: b.w.time(b.head.time), refs: &ledger.Pending{}, changes: newChanges()}
 	defer func() { t.over = true }()
-	if err := protect(func() error { return fn(t) }); err != nil {
+	for _, g := range about.Guards() {
+		if err := t.expect(g.Subject, g.Expect); err != nil {
+			return fmt.Errorf("write ledger: %w", b.w.ledger.explain(err))
+		}
+	}
+	if err := b.w.run(func() error { return fn(t) }); err != nil {
 		return err
 	}
 	if t.failed != nil {
 		return fmt.Errorf("write ledger: %w", b.w.ledger.explain(t.failed))
 	}
-	b.head = t.head
+	return b.accept(t)
+}
+
+// run runs what others wrote: a decision with its projections. [writer.outside] knows it by its name.
+//
+//go:noinline
+func (w *writer) run(fn func() error) error {
+	w.trespassed = false
+	w.deciding.Store(true)
+	defer w.deciding.Store(false)
+	err := protect(fn)
+	if w.trespassed {
+		return fmt.Errorf("write ledger: %w", errors.Join(ledger.ErrWithinWrite, err))
+	}
+	return err
+}
+
+// accept gives the decision's entries their place behind all others, and takes its changes over.
+func (b *batch) accept(t *tx) error {
+	first := b.head.seq + 1
+	for i := range t.entries {
+		p := &t.entries[i]
+		p.entry.Seq = first + int64(i)
+		if n := t.refs.Index(p.cause); n > 0 {
+			p.entry.Cause = first + int64(n) - 1
+		} else {
+			p.entry.Cause = p.cause.Seq()
+		}
+		p.entry.Hash = ledger.ChainHash(ledger.TagSalted, b.head.hash, p.entry, p.digest)
+		b.head = place{seq: p.entry.Seq, time: p.entry.Time, hash: p.entry.Hash}
+	}
+	for k, c := range t.rows {
+		if err := c.settle(first); err != nil {
+			return fmt.Errorf("write ledger: row %s %s: %w", k.table, k.key, err)
+		}
+		t.rows[k] = c
+	}
+	for k, u := range t.unique {
+		u.seq = first + int64(u.n) - 1
+		t.unique[k] = u
+	}
+	for i := range t.work {
+		w := &t.work[i]
+		if n := t.refs.Index(w.work.Cause); n > 0 {
+			w.work.Cause = ledger.At(first + int64(n) - 1)
+		}
+	}
+	if len(t.entries) > 0 {
+		b.after = append(b.after, func() { t.refs.Settle(first) })
+	}
 	b.add(&t.changes)
 	return nil
 }
 
 // tx is one decision in the making. It sees the database, the decisions before it in the batch, and itself.
 type tx struct {
-	b   *batch
-	now time.Time
+	b     *batch
+	about ledger.Scope
+	own   *holder
+	now   time.Time
+	refs  *ledger.Pending
+	named []ledger.Ref // of the entries
 	changes
-	head place
 	// failed is an error that no return value of fn can undo.
 	failed error
 	over   bool
@@ -59,49 +126,104 @@ func (t *tx) usable() error {
 
 func (t *tx) Now() time.Time { return t.now }
 
-func (t *tx) Append(d ledger.Draft) (ledger.Entry, error) {
+func (t *tx) Append(d ledger.Draft) (ledger.Ref, error) {
 	if err := t.usable(); err != nil {
-		return ledger.Entry{}, fmt.Errorf("append entry: %w", err)
+		return ledger.Ref{}, fmt.Errorf("append entry: %w", err)
 	}
 	e, err := t.compose(d)
 	if err != nil {
-		return ledger.Entry{}, fmt.Errorf("append entry: %w", err)
+		return ledger.Ref{}, fmt.Errorf("append entry: %w", err)
+	}
+	if err := t.expect(d.Subject, d.Expect); err != nil {
+		return ledger.Ref{}, fmt.Errorf("append %s of %s: %w", d.Kind, d.Subject, err)
 	}
 	if d.Unique != "" {
-		if err := t.claimKey(d.Unique, e.Seq); err != nil {
-			return ledger.Entry{}, fmt.Errorf("append %s of %s: %w", d.Kind, d.Subject, err)
+		if err := t.claimKey(d); err != nil {
+			return ledger.Ref{}, fmt.Errorf("append %s of %s: %w", d.Kind, d.Subject, err)
 		}
 	}
-	digest := ledger.BodyDigest(e.Body)
-	e.Hash = ledger.ChainHash(t.head.hash, e, digest)
-	t.head = place{seq: e.Seq, time: e.Time, hash: e.Hash}
-	t.entries = append(t.entries, pending{entry: e, digest: digest})
+	p := pending{entry: e, cause: d.Cause}
+	if len(e.Body) > 0 {
+		p.salt = t.b.w.salt()
+	}
+	p.digest = ledger.BodyDigest(ledger.TagSalted, p.salt, e.Body)
+	t.entries = append(t.entries, p)
+	ref := t.refs.Next()
+	t.named = append(t.named, ref)
 	for _, p := range t.b.w.wanting(e.Kind) {
-		if err := p.Apply(e, t); err != nil {
-			t.failed = fmt.Errorf("project entry %d (%s of %s): %w", e.Seq, e.Kind, e.Subject, err)
-			return ledger.Entry{}, t.failed
+		if err := p.apply(e, t); err != nil {
+			t.failed = fmt.Errorf("project %s of %s: %w", e.Kind, e.Subject, err)
+			return ledger.Ref{}, t.failed
 		}
 	}
+	t.entries[len(t.entries)-1].entry.Value = nil // the projections have seen it
 	t.b.w.fault("append")
 	t.b.w.faultOf("append", e.Kind)
-	e.Value = nil // the projections have seen it
-	return e, nil
+	return ref, nil
 }
 
-// compose makes an entry of a draft, or says what is wrong with the draft.
+// compose makes an entry of a draft, or says what is wrong with the draft. Sequence, cause and hash come at the end.
 func (t *tx) compose(d ledger.Draft) (ledger.Entry, error) {
 	if d.Actor == "" || d.Kind == "" || d.Subject == "" {
 		return ledger.Entry{}, fmt.Errorf("actor %q, kind %q and subject %q must all be given", d.Actor, d.Kind, d.Subject)
 	}
-	e := ledger.Entry{Seq: t.head.seq + 1, Time: t.now, Actor: d.Actor, Kind: d.Kind, Subject: d.Subject, Cause: d.Cause}
-	if d.Cause < 0 || d.Cause >= e.Seq {
-		return ledger.Entry{}, fmt.Errorf("cause %d of %s is not an earlier entry", d.Cause, d.Kind)
+	if !ledger.MayAppend(t.about.Subject(), d.Subject) {
+		t.failed = &ledger.CrossingError{About: t.about.Subject(), Subject: d.Subject}
+		return ledger.Entry{}, t.failed
+	}
+	e := ledger.Entry{Time: t.now, Actor: d.Actor, Kind: d.Kind, Subject: d.Subject}
+	if !t.known(d.Cause) {
+		return ledger.Entry{}, fmt.Errorf("cause %d of %s is not an earlier entry", d.Cause.Seq(), d.Kind)
 	}
 	var err error
 	if e.Body, e.Value, err = encodeBody(d.Body); err != nil {
 		return ledger.Entry{}, fmt.Errorf("body of %s: %w", d.Kind, err)
 	}
 	return e, nil
+}
+
+// known says that a reference is none, or an entry that this decision can know of.
+func (t *tx) known(r ledger.Ref) bool {
+	if r.IsZero() || t.refs.Index(r) > 0 {
+		return true
+	}
+	seq := r.Seq()
+	return seq > 0 && seq <= t.b.head.seq
+}
+
+// expect compares the last entry of a subject with what it is expected to be.
+func (t *tx) expect(subject string, e ledger.Expect) error {
+	if !e.Given() {
+		return nil
+	}
+	for i := len(t.entries) - 1; i >= 0; i-- {
+		if t.entries[i].entry.Subject == subject {
+			if t.named[i].Equal(e.Ref()) {
+				return nil
+			}
+			return &ledger.ConflictError{Subject: subject, Expected: e.Ref().Seq()}
+		}
+	}
+	last, err := t.b.lastOf(subject)
+	if err != nil {
+		t.failed = err
+		return err
+	}
+	if want := e.Ref().Seq(); last != want || want == 0 && !e.Ref().IsZero() {
+		return &ledger.ConflictError{Subject: subject, Expected: want, Last: last}
+	}
+	return nil
+}
+
+// lastOf is the last entry of a subject as the decisions before in the batch have left it; 0 if it has none.
+func (b *batch) lastOf(subject string) (int64, error) {
+	for i := len(b.entries) - 1; i >= 0; i-- {
+		if b.entries[i].entry.Subject == subject {
+			return b.entries[i].entry.Seq, nil
+		}
+	}
+	last, _, err := b.s.integer("SELECT coalesce(max(seq), 0) FROM entries WHERE subject = ?", subject)
+	return last, err
 }
 
 func encodeBody(v any) (body json.RawMessage, value any, err error) {
@@ -135,23 +257,27 @@ func checkSize(body []byte) error {
 	return nil
 }
 
-// claimKey takes a unique key for the entry, unless another entry has it.
-func (t *tx) claimKey(key string, seq int64) error {
-	holder, ok := t.unique[key]
-	if !ok {
-		holder, ok = t.b.unique[key]
+// claimKey takes a unique key for the entry that is being appended, unless another entry has it.
+func (t *tx) claimKey(d ledger.Draft) error {
+	if u, ok := t.unique[d.Unique]; ok {
+		return &ledger.ExistsError{Key: d.Unique, Entry: t.named[u.n-1]}
 	}
+	holder, ok := t.b.unique[d.Unique]
 	if !ok {
 		var err error
-		if holder, ok, err = t.b.s.integer("SELECT seq FROM unique_keys WHERE key = ?", key); err != nil {
+		if holder.seq, ok, err = t.b.s.integer("SELECT seq FROM unique_keys WHERE key = ? AND (until = 0 OR until > ?)", d.Unique, t.now.UnixMicro()); err != nil {
 			t.failed = err
 			return err
 		}
 	}
 	if ok {
-		return &ledger.ExistsError{Key: key, Seq: holder}
+		return &ledger.ExistsError{Key: d.Unique, Entry: ledger.At(holder.seq)}
 	}
-	t.unique[key] = seq
+	u := keyUse{n: len(t.entries) + 1, time: t.now.UnixMicro()}
+	if d.Horizon > 0 {
+		u.until = t.now.Add(d.Horizon).UnixMicro()
+	}
+	t.unique[d.Unique] = u
 	return nil
 }
 
@@ -163,7 +289,7 @@ func (t *tx) lookup(k rowKey) (change, error) {
 	if c, ok := t.b.rows[k]; ok {
 		return c, nil
 	}
-	c, _, err := t.b.w.committed(k)
+	c, _, err := t.b.committed(k)
 	if err != nil {
 		t.failed = err
 	}
@@ -181,7 +307,9 @@ func (t *tx) Get(table, key string) (ledger.Row, error) {
 	if err != nil {
 		return ledger.Row{}, fmt.Errorf("read %s %s: %w", table, key, err)
 	}
-	return cloneRow(c.row), nil
+	row := cloneRow(c.row)
+	row.Stamp = ledger.Stamp{}
+	return row, nil
 }
 
 // cloneRow keeps callers from changing what the writer remembers.
@@ -213,9 +341,36 @@ func (t *tx) Put(r ledger.Row) error {
 		r.Body = nil
 	}
 	r.Time = r.Time.UTC().Truncate(time.Microsecond)
-	r.Seq = t.head.seq
-	t.rows[rowKey{r.Table, r.Key}] = change{row: r, labels: labels}
+	c := change{row: r, labels: labels, n: len(t.entries)}
+	c.row.Seq = 0
+	if c.n == 0 {
+		c.row.Seq = t.b.head.seq
+	}
+	if err := t.stamp(&c); err != nil {
+		return fmt.Errorf("put %s %s: %w", r.Table, r.Key, err)
+	}
+	t.rows[rowKey{r.Table, r.Key}] = c
 	return nil
+}
+
+// stamp notes, or does at once, what the row's Stamp asks for.
+func (t *tx) stamp(c *change) (err error) {
+	s := c.row.Stamp
+	switch {
+	case s.Field == "":
+		before := t.rows[rowKey{c.row.Table, c.row.Key}]
+		c.row.Stamp, c.stamped = before.row.Stamp, before.stamped
+	case s.Of.IsZero() && len(t.entries) == 0:
+		return errors.New("there is no entry whose sequence it could be stamped with")
+	case s.Of.IsZero():
+		c.stamped = len(t.entries)
+	case t.refs.Index(s.Of) > 0:
+		c.stamped = t.refs.Index(s.Of)
+	default:
+		c.row.Stamp = ledger.Stamp{}
+		c.row.Body, err = s.Write(c.row.Body, s.Of.Seq())
+	}
+	return err
 }
 
 func (t *tx) Delete(table, key string) error {
@@ -230,7 +385,7 @@ func (t *tx) List(q ledger.Query) ([]ledger.Row, error) {
 	if err := t.usable(); err != nil {
 		return nil, fmt.Errorf("list %s: %w", q.Table, err)
 	}
-	rows, err := listOver(context.Background(), t.b.s, q, t.b.rows, t.rows)
+	rows, err := listOver(context.Background(), t.b.s, t.b.layout, q, t.b.rows, t.rows)
 	if err != nil {
 		t.failed = err
 		return nil, fmt.Errorf("list %s: %w", q.Table, err)
@@ -251,8 +406,14 @@ func (t *tx) Enqueue(w ledger.Work) error {
 	if w.Due.IsZero() {
 		w.Due = t.now
 	}
+	if w.Subject == "" {
+		w.Subject = t.about.Subject()
+	}
+	if !t.known(w.Cause) {
+		return fmt.Errorf("enqueue %s %s: cause %d is not an earlier entry", w.Queue, w.Key, w.Cause.Seq())
+	}
 	w.Body = bytes.Clone(w.Body)
-	t.work = append(t.work, workOp{work: w})
+	t.work = append(t.work, workOp{work: w, partition: ledger.Partition(w.Subject), owner: t.own.name})
 	return nil
 }
 
@@ -260,6 +421,6 @@ func (t *tx) Cancel(queue, key string) error {
 	if err := t.usable(); err != nil {
 		return fmt.Errorf("cancel %s %s: %w", queue, key, err)
 	}
-	t.work = append(t.work, workOp{work: ledger.Work{Queue: queue, Key: key}, cancel: true})
+	t.work = append(t.work, workOp{work: ledger.Work{Queue: queue, Key: key}, partition: ledger.Partition(t.about.Subject()), cancel: true})
 	return nil
 }

@@ -2,9 +2,13 @@ package sqlite
 
 import (
 	"context"
+	"crypto/ed25519"
 	"database/sql"
+	"errors"
 	"fmt"
 	"strconv"
+
+	sqlitelib "modernc.org/sqlite/lib"
 
 	"github.com/tiphys/tiphys/ledger"
 )
@@ -21,6 +25,8 @@ const (
 type stored struct {
 	ledger.Entry
 	digest ledger.Hash
+	tag    int
+	salt   []byte
 	place  int
 	body   []byte
 	// erasure is the entry that erased the body; 0 if there is none.
@@ -31,32 +37,112 @@ type stored struct {
 type verification struct {
 	report ledger.Report
 	last   place
+	inside bool // it began within a gap
+	// gap finds a run of forgotten entries that begins with, or holds, the sequence.
+	gap func(seq int64) (storedGap, bool, error)
+	// committed says what is wrong with a gap's commitment; nil if nothing is.
+	committed func(storedGap) error
+}
+
+// newVerification reads gaps as they are when they are met: entries may be forgotten meanwhile.
+func (l *Ledger) newVerification(ctx context.Context) *verification {
+	v := &verification{}
+	v.gap = func(seq int64) (storedGap, bool, error) {
+		list, err := readGaps(ctx, l.reads, "first = (SELECT max(first) FROM gaps WHERE first <= ?) AND last >= ?", seq, seq)
+		if err != nil || len(list) == 0 {
+			return storedGap{}, false, err
+		}
+		return list[0], true, nil
+	}
+	var public ed25519.PublicKey
+	if l.key != nil {
+		public, _ = l.key.Public().(ed25519.PublicKey) // it always is one
+	}
+	v.committed = func(g storedGap) error {
+		e, err := l.Entry(ctx, g.entry)
+		if errors.Is(err, ledger.ErrNotFound) {
+			return errors.New("no entry says that they were forgotten")
+		}
+		if err != nil {
+			return err
+		}
+		c, err := ledger.ReadCommitment(e)
+		if err == nil {
+			err = c.Covers(g.Gap, public)
+		}
+		return err
+	}
+	return v
+}
+
+// cross goes on behind the gaps that hold the next entries, if there are any.
+func (v *verification) cross() error {
+	for {
+		g, ok, err := v.gap(v.last.seq + 1)
+		if err != nil || !ok {
+			return err
+		}
+		v.believe(g)
+	}
+}
+
+// believe goes on behind a gap.
+func (v *verification) believe(g storedGap) {
+	if g.First != v.last.seq+1 && !v.inside {
+		v.fault(v.last.seq+1, fmt.Sprintf("entries %d to %d are said to be forgotten, and some of them are there", g.First, g.Last))
+	}
+	if err := v.committed(g); err != nil {
+		v.fault(g.First, fmt.Sprintf("entries up to %d are gone, and the record that they were forgotten does not hold: %v", g.Last, err))
+	}
+	hash, err := ledger.ParseHash(g.Hash)
+	if err != nil {
+		v.fault(g.First, err.Error())
+	}
+	v.report.Entries += g.Last - v.last.seq
+	v.report.Pruned += g.Last - v.last.seq
+	v.last, v.inside = place{seq: g.Last, time: g.Time, hash: hash}, false
 }
 
 // Verify implements [ledger.Ledger]. It reads in pieces while writes go on, and stops at what was the end when it began.
-func (l *Ledger) Verify(ctx context.Context, since ledger.Head) (ledger.Report, error) {
-	report, err := l.verify(ctx, since)
+func (l *Ledger) Verify(ctx context.Context, check ledger.Check) (ledger.Report, error) {
+	report, err := l.verify(ctx, check)
 	if err != nil {
 		return ledger.Report{}, fmt.Errorf("verify ledger: %w", l.explain(err))
 	}
 	return report, nil
 }
 
-func (l *Ledger) verify(ctx context.Context, since ledger.Head) (ledger.Report, error) {
+func (l *Ledger) verify(ctx context.Context, check ledger.Check) (ledger.Report, error) {
+	since := check.Since
 	head, err := l.Head(ctx)
 	if err != nil {
 		return ledger.Report{}, err
 	}
-	v := &verification{}
+	v := l.newVerification(ctx)
 	if since.Seq > 0 {
 		if err := v.start(ctx, l.reads, since, head); err != nil || len(v.report.Faults) > 0 && v.last.seq == 0 {
 			return v.report, err
 		}
 	}
+	tell := func(storage bool) {
+		if check.Progress != nil {
+			check.Progress(ledger.Progress{Checked: v.last.head(), Total: head.Seq, Faults: len(v.report.Faults), Storage: storage})
+		}
+	}
 	for v.last.seq < head.Seq && len(v.report.Faults) < maxFaults {
+		tell(false)
 		list, err := readStored(ctx, l.reads, v.last.seq, min(head.Seq, v.last.seq+verifyChunk))
 		if err != nil {
 			return ledger.Report{}, err
+		}
+		before := v.last.seq
+		if len(list) == 0 || list[0].Seq != before+1 {
+			if err := v.cross(); err != nil {
+				return ledger.Report{}, err
+			}
+		}
+		if len(list) == 0 && v.last.seq > before {
+			continue
 		}
 		if len(list) == 0 {
 			v.fault(v.last.seq+1, fmt.Sprintf("entries up to %d are missing", min(head.Seq, v.last.seq+verifyChunk)))
@@ -64,14 +150,51 @@ func (l *Ledger) verify(ctx context.Context, since ledger.Head) (ledger.Report, 
 			continue
 		}
 		for i := range list {
+			if list[i].Seq != v.last.seq+1 {
+				if err := v.cross(); err != nil {
+					return ledger.Report{}, err
+				}
+			}
+			if list[i].Seq <= v.last.seq {
+				continue // it was forgotten meanwhile
+			}
 			v.check(&list[i])
 		}
 	}
-	v.report.Head = ledger.Head{Seq: v.last.seq, Time: v.last.time, Hash: v.last.hash.String()}
-	if v.last.seq == 0 {
-		v.report.Head = ledger.Head{}
+	v.report.Head = v.last.head()
+	tell(false)
+	if check.Storage {
+		tell(true)
+		if v.report.Damage, err = l.damage(ctx); err != nil {
+			return ledger.Report{}, err
+		}
 	}
 	return v.report, nil
+}
+
+// damage asks SQLite what is wrong with the file: pages, indexes that disagree with their tables, values of a wrong type.
+func (l *Ledger) damage(ctx context.Context) ([]string, error) {
+	var found []string
+	err := each(ctx, l.reads, fmt.Sprintf("PRAGMA integrity_check(%d)", maxFaults), nil, func(r *sql.Rows) error {
+		var text string
+		err := r.Scan(&text)
+		if text != "ok" {
+			found = append(found, text)
+		}
+		return err
+	})
+	if code := resultCode(err); code == sqlitelib.SQLITE_CORRUPT || code == sqlitelib.SQLITE_NOTADB {
+		return append(found, err.Error()), nil
+	}
+	return found, err
+}
+
+// head names the place; the zero place gives the zero Head.
+func (p place) head() ledger.Head {
+	if p.seq == 0 {
+		return ledger.Head{}
+	}
+	return ledger.Head{Seq: p.seq, Time: p.time, Hash: p.hash.String()}
 }
 
 func (v *verification) fault(seq int64, what string) {
@@ -92,7 +215,15 @@ func (v *verification) start(ctx context.Context, from queryer, since ledger.Hea
 		return err
 	}
 	if len(list) == 0 || list[len(list)-1].Seq != since.Seq {
-		v.fault(since.Seq, "entry is missing")
+		g, ok, err := v.gap(since.Seq)
+		switch {
+		case err != nil:
+			return err
+		case !ok:
+			v.fault(since.Seq, "entry is missing")
+		default:
+			v.startInGap(since, g)
+		}
 		return nil
 	}
 	e := &list[len(list)-1]
@@ -109,6 +240,22 @@ func (v *verification) start(ctx context.Context, from queryer, since ledger.Hea
 	return nil
 }
 
+// startInGap takes an earlier head whose entry was forgotten since: it can be compared only where it was the last of its gap.
+func (v *verification) startInGap(since ledger.Head, g storedGap) {
+	if since.Seq == g.Last && since.Hash != g.Hash {
+		v.fault(since.Seq, "the forgotten entry is not the one that the given head names: the ledger was rewritten")
+	}
+	hash, err := ledger.ParseHash(since.Hash)
+	if err != nil {
+		v.fault(since.Seq, err.Error())
+	}
+	v.inside = true
+	v.last = place{seq: since.Seq, time: since.Time, hash: hash}
+	if since.Seq == g.Last {
+		v.last.time = g.Time
+	}
+}
+
 // check compares one entry with what its own content and its predecessor say it must be. It goes on with the
 // stored hash, so that one changed entry is one fault and not a fault in every later entry.
 func (v *verification) check(e *stored) {
@@ -116,7 +263,7 @@ func (v *verification) check(e *stored) {
 		for seq := v.last.seq + 1; seq < e.Seq && len(v.report.Faults) < maxFaults; seq++ {
 			v.fault(seq, "entry is missing")
 		}
-	} else if ledger.ChainHash(v.last.hash, e.Entry, e.digest) != e.Hash {
+	} else if ledger.ChainHash(e.tag, v.last.hash, e.Entry, e.digest) != e.Hash {
 		v.fault(e.Seq, "hash does not match")
 	}
 	if e.Time.Before(v.last.time) {
@@ -131,7 +278,7 @@ func (v *verification) check(e *stored) {
 		}
 	case e.place == placeContents && e.body == nil:
 		v.fault(e.Seq, "body is missing")
-	case ledger.BodyDigest(e.body) != e.digest:
+	case ledger.BodyDigest(e.tag, e.salt, e.body) != e.digest:
 		v.fault(e.Seq, "body does not match its digest")
 	}
 	v.last = place{seq: e.Seq, time: e.Time, hash: e.Hash}
@@ -140,14 +287,14 @@ func (v *verification) check(e *stored) {
 // readStored reads the entries in (after, until].
 func readStored(ctx context.Context, from queryer, after, until int64) ([]stored, error) {
 	var list []stored
-	text := "SELECT e.seq, e.time, e.actor, e.kind, e.subject, e.cause, e.place, e.digest, e.hash, coalesce(e.body, c.body)," +
+	text := "SELECT e.seq, e.time, e.actor, e.kind, e.subject, e.cause, e.place, e.digest, e.hash, e.tag, e.salt, coalesce(e.body, c.body)," +
 		" CASE WHEN e.place = 3 THEN coalesce((SELECT max(x.seq) FROM entries x WHERE x.subject = 'entry/' || e.seq AND x.kind = '" + ledger.KindErased + "'), 0) ELSE 0 END" +
-		" FROM entries e LEFT JOIN contents c ON e.place = 2 AND c.digest = e.digest WHERE e.seq > ? AND e.seq <= ? ORDER BY e.seq"
+		" FROM entries e LEFT JOIN contents c ON e.place = 2 AND c.digest = e.content WHERE e.seq > ? AND e.seq <= ? ORDER BY e.seq"
 	err := each(ctx, from, text, []any{after, until}, func(r *sql.Rows) error {
 		var s stored
 		var micros int64
 		var digest, hash sql.RawBytes
-		if err := r.Scan(&s.Seq, &micros, &s.Actor, &s.Kind, &s.Subject, &s.Cause, &s.place, &digest, &hash, &s.body, &s.erasure); err != nil {
+		if err := r.Scan(&s.Seq, &micros, &s.Actor, &s.Kind, &s.Subject, &s.Cause, &s.place, &digest, &hash, &s.tag, &s.salt, &s.body, &s.erasure); err != nil {
 			return err
 		}
 		s.Time = fromMicros(micros)

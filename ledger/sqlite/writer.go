@@ -32,6 +32,8 @@ type intent struct {
 	run func(*batch) error
 	// alone does its work with the session to itself, outside any batch.
 	alone func(*session) error
+	// quiet leaves it to alone to say whether a waiting reader may find something.
+	quiet bool
 
 	state atomic.Int32
 	err   error
@@ -49,17 +51,25 @@ type writer struct {
 	closing chan struct{}
 	stopped chan struct{}
 
+	// deciding is set while a decision runs on the writer's goroutine.
+	deciding atomic.Bool
+
 	// The rest belongs to the writer's goroutine.
-	session  *session
-	broken   bool // the session must be opened anew before it is used again
-	held     *intent
-	head     place
-	lastWork int64
-	cache    *cache
-	wants    map[string][]ledger.Projection
-	commits  int
-	uncopied int // bytes since the copier was woken
-	packed   []byte
+	trespassed bool // the decision that runs called the ledger
+	session    *session
+	broken     bool // the session must be opened anew before it is used again
+	held       *intent
+	head       place
+	lastWork   int64
+	owners     *ownership
+	signal     bool // a quiet intent changed what readers see
+	cache      *cache
+	layout     *layout
+	wants      map[string][]deriver
+	salts      []byte
+	commits    int
+	uncopied   int // bytes since the copier was woken
+	packed     []byte
 }
 
 // place is the end of the ledger: what the next entry is chained to.
@@ -74,7 +84,7 @@ func startWriter(ctx context.Context, l *Ledger, s *session, o Options) (*writer
 		ledger: l, now: o.Now, fault: o.Fault, faulty: o.Fault != nil, session: s,
 		intents: make(chan *intent, queueLength),
 		closing: make(chan struct{}), stopped: make(chan struct{}),
-		cache: newCache(), wants: map[string][]ledger.Projection{},
+		cache: newCache(), wants: map[string][]deriver{},
 	}
 	if w.fault == nil {
 		w.fault = func(string) {}
@@ -105,6 +115,20 @@ func (w *writer) load(ctx context.Context) error {
 	if err := row.Scan(&w.lastWork); err != nil {
 		return fmt.Errorf("read the outbox counter: %w", err)
 	}
+	var err error
+	if w.owners, err = loadOwnership(w.session); err != nil {
+		return err
+	}
+	found, err := readTables(w.session)
+	if err != nil {
+		return err
+	}
+	y := &layout{kinds: map[string]string{}}
+	for name, p := range found {
+		y.kinds[name] = p.kind
+	}
+	w.layout = y
+	w.ledger.layout.Store(y)
 	return nil
 }
 
@@ -112,6 +136,9 @@ func (w *writer) load(ctx context.Context) error {
 // for: whether it was recorded must be known.
 func (w *writer) submit(ctx context.Context, i *intent) error {
 	i.done = make(chan struct{})
+	if err := w.outside(); err != nil {
+		return err
+	}
 	if err := ctx.Err(); err != nil {
 		return err
 	}
@@ -298,7 +325,10 @@ func (w *writer) runAlone(i *intent) {
 		return
 	}
 	close(i.done)
-	w.ledger.changed.send()
+	if !i.quiet || w.signal {
+		w.signal = false
+		w.ledger.changed.send()
+	}
 }
 
 // mend opens the session anew after a failure.
@@ -326,19 +356,6 @@ func (w *writer) time(last time.Time) time.Time {
 		return last
 	}
 	return t
-}
-
-func (w *writer) wanting(kind string) []ledger.Projection {
-	ps, ok := w.wants[kind]
-	if !ok {
-		for _, p := range w.ledger.projections {
-			if p.Wants(kind) {
-				ps = append(ps, p)
-			}
-		}
-		w.wants[kind] = ps
-	}
-	return ps
 }
 
 // protect runs a decision and turns its panic into an error that says where.

@@ -150,7 +150,7 @@ func (a *API) ledgerVerify(w http.ResponseWriter, r *http.Request) {
 		fail(w, err)
 		return
 	}
-	rep, err := a.Ledger.Verify(r.Context(), body.Since)
+	rep, err := a.Ledger.Verify(r.Context(), ledger.Check{Since: body.Since})
 	if err != nil {
 		fail(w, err)
 		return

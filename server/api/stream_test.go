@@ -39,16 +39,15 @@ func streamLedger(t *testing.T) ledger.Ledger {
 
 func appendEntry(t *testing.T, l ledger.Ledger, kind, subject string, body any) int64 {
 	t.Helper()
-	var seq int64
-	err := l.Write(context.Background(), func(tx ledger.Tx) error {
-		e, err := tx.Append(ledger.Draft{Actor: "test", Kind: kind, Subject: subject, Body: body})
-		seq = e.Seq
+	var e ledger.Ref
+	err := l.Write(context.Background(), ledger.On(subject), func(tx ledger.Tx) (err error) {
+		e, err = tx.Append(ledger.Draft{Actor: "test", Kind: kind, Subject: subject, Body: body})
 		return err
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
-	return seq
+	return e.Seq()
 }
 
 // reader reads a stream's rows, as "table key", with a minus before those that are gone, and "at SEQ".

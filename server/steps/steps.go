@@ -137,10 +137,10 @@ func (a *API) release(w http.ResponseWriter, r *http.Request) {
 		Namespace: ns, Name: body.Name, Repo: c.Repo, Commit: c.Commit, Branch: strings.TrimPrefix(c.Ref, "refs/heads/"),
 		MR: c.MR, Merged: merged, Images: body.Images, Run: c.Run, Actor: gate.From(r.Context()).Actor,
 	}
-	err = a.Ledger.Write(r.Context(), func(tx ledger.Tx) error { return record(tx, &rel, cause, unique(r)) })
+	err = a.Ledger.Write(r.Context(), ledger.On("release/"+rel.Namespace+"/"+rel.Name+"/0"), func(tx ledger.Tx) error { return record(tx, &rel, cause, unique(r)) })
 	var again *ledger.ExistsError
 	if errors.As(err, &again) {
-		rel, err = a.recorded(r.Context(), again.Seq)
+		rel, err = a.recorded(r.Context(), again.Seq())
 	}
 	if err != nil {
 		fail(w, err)
@@ -196,7 +196,7 @@ func record(tx ledger.Tx, rel *deploy.Release, cause int64, unique string) error
 	}
 	rel.Time = tx.Now()
 	_, err = tx.Append(ledger.Draft{
-		Actor: rel.Actor, Kind: deploy.KindReleaseRecorded, Cause: cause, Unique: unique, Body: rel,
+		Actor: rel.Actor, Kind: deploy.KindReleaseRecorded, Cause: ledger.At(cause), Unique: unique, Body: rel,
 		Subject: fmt.Sprintf("release/%s/%d", owner, rel.Number),
 	})
 	return err

@@ -77,6 +77,10 @@ func TestErrorsHaveMeaning(t *testing.T) {
 		"executor/podlog.ErrStopped":        {podlog.ErrStopped, 500, 1}, // shared with tiphys-init, which imports no room
 		"ledger.ErrBadSignature":            {ledger.ErrBadSignature, 400, 2},
 		"ledger.ErrClosed":                  {ledger.ErrClosed, 503, 1},
+		"ledger.ErrConflict":                {ledger.ErrConflict, 409, 1},
+		"ledger.ErrCrossing":                {ledger.ErrCrossing, 500, 1}, // a fault of the program
+		"ledger.ErrFenced":                  {ledger.ErrFenced, 503, 1},
+		"ledger.ErrWithinWrite":             {ledger.ErrWithinWrite, 500, 1}, // a fault of the program
 		"ledger.ErrExists":                  {ledger.ErrExists, 409, 1},
 		"ledger.ErrNoSpace":                 {ledger.ErrNoSpace, 507, 1},
 		"ledger.ErrNotFound":                {ledger.ErrNotFound, 404, 1},

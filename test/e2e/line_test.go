@@ -428,7 +428,7 @@ func whole(ctx context.Context, w *story.World) (*sqlite.Ledger, error) {
 	if err != nil {
 		return nil, err
 	}
-	report, err := led.Verify(ctx, ledger.Head{})
+	report, err := led.Verify(ctx, ledger.Check{})
 	if err == nil && len(report.Faults) > 0 {
 		err = fmt.Errorf("the ledger is whole: %+v", report.Faults)
 	}

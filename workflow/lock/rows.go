@@ -60,6 +60,12 @@ func (e Entry) MarshalJSON() ([]byte, error) {
 // Projection keeps the table "lockholder".
 type Projection struct{}
 
+// Tables implements ledger.Projection. There are no rows of "lock" any more.
+func (Projection) Tables() []string { return []string{"lock", "lockholder"} }
+
+// Version implements ledger.Projection.
+func (Projection) Version() int { return 2 }
+
 // Wants implements ledger.Projection.
 func (Projection) Wants(kind string) bool {
 	switch kind {

@@ -131,21 +131,20 @@ func (t *Target) write(ctx context.Context, changes ...change) error {
 			}
 		}
 	}
-	seqs := make([]int64, len(changes))
-	err := t.o.Ledger.Write(ctx, func(tx ledger.Tx) error {
+	made := make([]ledger.Ref, len(changes))
+	err := t.o.Ledger.Write(ctx, ledger.On("object/"+changes[0].o.Key.String()), func(tx ledger.Tx) error {
 		for i, c := range changes {
-			draft := ledger.Draft{Actor: c.actor, Kind: c.kind, Subject: "object/" + c.o.Key.String(), Cause: c.cause}
+			draft := ledger.Draft{Actor: c.actor, Kind: c.kind, Subject: "object/" + c.o.Key.String(), Cause: ledger.At(c.cause)}
 			if draft.Actor == "" {
 				draft.Actor = "system"
 			}
 			if c.kind != deploy.KindObjectDeleted {
 				draft.Body = c.o.ObjectRecord
 			}
-			e, err := tx.Append(draft)
-			if err != nil {
+			var err error
+			if made[i], err = tx.Append(draft); err != nil {
 				return err
 			}
-			seqs[i] = e.Seq
 		}
 		return nil
 	})
@@ -153,7 +152,7 @@ func (t *Target) write(ctx context.Context, changes ...change) error {
 		return fmt.Errorf("record objects: %w", err)
 	}
 	for i, c := range changes {
-		c.o.last = seqs[i]
+		c.o.last = made[i].Seq()
 		if c.kind == deploy.KindObjectDeleted {
 			delete(t.objects, c.o.Key)
 			delete(t.pods, c.o.UID)

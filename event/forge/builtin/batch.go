@@ -51,18 +51,18 @@ func (b *batch) write(ctx context.Context) error {
 	if len(b.items) == 0 {
 		return nil
 	}
-	err := b.r.ledger.Write(ctx, func(tx ledger.Tx) error {
-		seqs := make([]int64, len(b.items)+1)
+	err := b.r.ledger.Write(ctx, ledger.On("repo/"+b.repo.Name), func(tx ledger.Tx) error {
+		made := make([]ledger.Ref, len(b.items)+1)
 		for i, it := range b.items {
-			from := it.cause.seq
+			from := ledger.At(it.cause.seq)
 			if it.cause.item > 0 {
-				from = seqs[it.cause.item]
+				from = made[it.cause.item]
 			}
-			entry, err := b.append(tx, it, from)
+			ref, err := b.append(tx, it, from)
 			if err != nil {
 				return err
 			}
-			seqs[i+1] = entry.Seq
+			made[i+1] = ref
 		}
 		return nil
 	})
@@ -72,9 +72,9 @@ func (b *batch) write(ctx context.Context) error {
 	return nil
 }
 
-func (b *batch) append(tx ledger.Tx, it planned, from int64) (ledger.Entry, error) {
+func (b *batch) append(tx ledger.Tx, it planned, from ledger.Ref) (ledger.Ref, error) {
 	if it.event != nil {
-		return b.r.opt.Record(tx, *it.event, from)
+		return b.r.opt.Record(tx, b.repo.Name, *it.event, from)
 	}
 	d := it.draft
 	d.Cause = from
@@ -82,9 +82,9 @@ func (b *batch) append(tx ledger.Tx, it planned, from int64) (ledger.Entry, erro
 }
 
 // recordEvent is the default of Options.Record.
-func recordEvent(tx ledger.Tx, e event.Event, from int64) (ledger.Entry, error) {
+func recordEvent(tx ledger.Tx, repo string, e event.Event, from ledger.Ref) (ledger.Ref, error) {
 	return tx.Append(ledger.Draft{
-		Actor: e.Actor, Kind: event.KindReceived, Subject: event.Subject(e),
+		Actor: e.Actor, Kind: event.KindReceived, Subject: "delivery/" + repo + "/" + e.ID,
 		Cause: from, Body: event.Received{Event: e}, Unique: event.DeliveryKey(e),
 	})
 }

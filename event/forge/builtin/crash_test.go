@@ -168,7 +168,7 @@ func testKilled(t *testing.T, act, fault string) {
 	if err != nil || len(open) != 0 {
 		t.Errorf("open pushes = %v, %v", open, err)
 	}
-	report, err := l.Verify(t.Context(), ledger.Head{})
+	report, err := l.Verify(t.Context(), ledger.Check{})
 	if err != nil || len(report.Faults) > 0 {
 		t.Errorf("verify = %+v, %v", report, err)
 	}

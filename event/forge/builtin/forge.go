@@ -81,13 +81,13 @@ func (r *Remote) SetStatus(ctx context.Context, repo, sha string, s forge.Status
 		return fmt.Errorf("set status: %w", err)
 	}
 	key := statusKey(repo, full, s.Context)
-	err = r.ledger.Write(ctx, func(tx ledger.Tx) error {
+	err = r.ledger.Write(ctx, ledger.On("repo/"+repo), func(tx ledger.Tx) error {
 		var now statusSet
 		if found, err := rowBody(tx, tableStatus, key, &now); err != nil || found && now.Status == s {
 			return err
 		}
 		_, err := tx.Append(ledger.Draft{Actor: actorOf(ctx).String(), Kind: kindStatus, Subject: "commit/" + repo + "/" + full,
-			Cause: causeOf(ctx).seq, Body: statusSet{Repo: repo, SHA: full, Status: s, Time: r.now()}})
+			Cause: ledger.At(causeOf(ctx).seq), Body: statusSet{Repo: repo, SHA: full, Status: s, Time: r.now()}})
 		return err
 	})
 	if err != nil {
@@ -122,7 +122,7 @@ func (r *Remote) Comment(ctx context.Context, repo string, number int, marker, b
 	now := r.now()
 	c := Comment{ID: "m" + hex.EncodeToString(sum[:8]), Repo: repo, Number: number, Marker: marker, Body: cut(body, maxBody),
 		Author: actorOf(ctx).String(), Created: now, Updated: now}
-	err = r.ledger.Write(ctx, func(tx ledger.Tx) error {
+	err = r.ledger.Write(ctx, ledger.On("repo/"+m.Repo), func(tx ledger.Tx) error {
 		var before Comment
 		found, err := rowBody(tx, tableComment, mrKey(repo, number)+"/"+c.ID, &before)
 		if err != nil {
@@ -134,7 +134,7 @@ func (r *Remote) Comment(ctx context.Context, repo string, number int, marker, b
 			}
 			c.Created = before.Created
 		}
-		_, err = tx.Append(ledger.Draft{Actor: c.Author, Kind: kindMRCommented, Subject: fmt.Sprintf("mr/%s/%d", m.Repo, m.Number), Cause: causeOf(ctx).seq, Body: c})
+		_, err = tx.Append(ledger.Draft{Actor: c.Author, Kind: kindMRCommented, Subject: fmt.Sprintf("mr/%s/%d", m.Repo, m.Number), Cause: ledger.At(causeOf(ctx).seq), Body: c})
 		return err
 	})
 	if err != nil {

@@ -190,18 +190,21 @@ func (r *Remote) preReceive(ctx context.Context, req hookRequest) error {
 
 // intend records a push or merge before it happens, and puts the entry's sequence into p.
 func (r *Remote) intend(ctx context.Context, actor Actor, p *Push, from int64) error {
-	err := r.ledger.Write(ctx, func(tx ledger.Tx) error {
-		e, err := tx.Append(ledger.Draft{
-			Actor: actor.String(), Kind: kindPushIntended, Subject: "push/" + p.ID, Cause: from, Body: p, Unique: "push/" + p.ID,
+	var intended ledger.Ref
+	err := r.ledger.Write(ctx, ledger.On("repo/"+p.Repo), func(tx ledger.Tx) (err error) {
+		intended, err = tx.Append(ledger.Draft{
+			Actor: actor.String(), Kind: kindPushIntended, Subject: pushSubject(*p), Cause: ledger.At(from), Body: p, Unique: "push/" + p.ID,
 		})
-		p.Seq = e.Seq
 		return err
 	})
 	if err != nil {
 		return fmt.Errorf("record the push: %w", err)
 	}
+	p.Seq = intended.Seq()
 	return nil
 }
+
+func pushSubject(p Push) string { return "push/" + p.Repo + "/" + p.ID }
 
 // quarantinedClaim reads the committer of what is being pushed, while only the hook's git sees its objects.
 func (r *Remote) quarantinedClaim(ctx context.Context, repo string, req hookRequest, changes []Change) Actor {

@@ -138,6 +138,14 @@ func statusKey(repo, sha, name string) string { return repo + "/" + sha + "/" + 
 // Projection derives the remote's rows from its entries; the ledger must be opened with it.
 type Projection struct{}
 
+// Tables implements ledger.Projection.
+func (Projection) Tables() []string {
+	return []string{tableRepository, tableRef, tablePush, tableMR, tableComment, tableStatus}
+}
+
+// Version implements ledger.Projection.
+func (Projection) Version() int { return 1 }
+
 // Wants implements ledger.Projection.
 func (Projection) Wants(kind string) bool {
 	switch kind {
@@ -257,8 +265,7 @@ func applyIntended(e ledger.Entry, rows ledger.Rows) error {
 	if err := json.Unmarshal(e.Body, &p); err != nil {
 		return err
 	}
-	p.Seq = e.Seq
-	return putRow(rows, ledger.Row{Table: tablePush, Key: p.ID, Owner: p.Repo, State: stateIntended, Time: e.Time}, p)
+	return putRow(rows, ledger.Row{Table: tablePush, Key: p.ID, Owner: p.Repo, State: stateIntended, Time: e.Time, Stamp: ledger.Stamp{Field: "seq"}}, p)
 }
 
 func applyAbandoned(e ledger.Entry, rows ledger.Rows) error {

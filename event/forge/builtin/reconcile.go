@@ -129,7 +129,7 @@ func (r *Remote) adoptOne(ctx context.Context, name string) error {
 			branch = b
 		}
 	}
-	err = r.ledger.Write(ctx, func(tx ledger.Tx) error {
+	err = r.ledger.Write(ctx, ledger.On("repo/"+name), func(tx ledger.Tx) error {
 		_, err := tx.Append(ledger.Draft{Actor: "system", Kind: kindRepoCreated, Subject: "repo/" + name,
 			Body: Repository{Name: name, DefaultBranch: branch, Created: r.now()}})
 		return err

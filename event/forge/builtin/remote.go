@@ -46,8 +46,8 @@ type Options struct {
 	BaseURL string
 	// CreateOnPush lets anybody who may push create a repository by its first push; else only an admin may.
 	CreateOnPush bool
-	// Record writes an event and returns its entry; nil appends an event.received entry.
-	Record func(tx ledger.Tx, e event.Event, cause int64) (ledger.Entry, error)
+	// Record writes an event of a repository and returns its entry; nil appends an event.received entry, whose subject lives with the repository.
+	Record func(tx ledger.Tx, repo string, e event.Event, cause ledger.Ref) (ledger.Ref, error)
 	// Address names the EventSource under which a repository's events appear; nil means namespace default,
 	// source git, and the repository's name as the event name.
 	Address func(repo string) (namespace, source, subject string)

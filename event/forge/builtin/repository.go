@@ -71,7 +71,7 @@ func (r *Remote) CreateRepository(ctx context.Context, actor Actor, repo Reposit
 	if err := r.trash(repo.Name); err != nil { // what a crash left of a repository of this name
 		return Repository{}, err
 	}
-	err = r.ledger.Write(ctx, func(tx ledger.Tx) error {
+	err = r.ledger.Write(ctx, ledger.On("repo/"+repo.Name), func(tx ledger.Tx) error {
 		_, err := tx.Append(ledger.Draft{Actor: actor.String(), Kind: kindRepoCreated, Subject: "repo/" + repo.Name, Body: repo})
 		return err
 	})
@@ -157,8 +157,8 @@ func (r *Remote) EditRepository(ctx context.Context, actor Actor, name string, e
 // changeRepository records what a repository is now; the caller holds the lock. HEAD follows the ledger, at
 // the latest when reconciling.
 func (r *Remote) changeRepository(ctx context.Context, actor Actor, repo Repository, cause int64) error {
-	err := r.ledger.Write(ctx, func(tx ledger.Tx) error {
-		_, err := tx.Append(ledger.Draft{Actor: actor.String(), Kind: kindRepoChanged, Subject: "repo/" + repo.Name, Cause: cause, Body: repo})
+	err := r.ledger.Write(ctx, ledger.On("repo/"+repo.Name), func(tx ledger.Tx) error {
+		_, err := tx.Append(ledger.Draft{Actor: actor.String(), Kind: kindRepoChanged, Subject: "repo/" + repo.Name, Cause: ledger.At(cause), Body: repo})
 		return err
 	})
 	if err != nil {

@@ -247,9 +247,9 @@ func (r *Remote) openPushes(ctx context.Context, repo string) ([]Push, error) {
 
 // abandon records that a push did not change what it meant to.
 func (r *Remote) abandon(ctx context.Context, p Push, reason string) error {
-	err := r.ledger.Write(ctx, func(tx ledger.Tx) error {
+	err := r.ledger.Write(ctx, ledger.On("repo/"+p.Repo), func(tx ledger.Tx) error {
 		_, err := tx.Append(ledger.Draft{
-			Actor: "system", Kind: kindPushAbandoned, Subject: "push/" + p.ID, Cause: p.Seq,
+			Actor: "system", Kind: kindPushAbandoned, Subject: pushSubject(p), Cause: ledger.At(p.Seq),
 			Body: pushAbandoned{ID: p.ID, Reason: reason}, Unique: "push-abandoned/" + p.ID,
 		})
 		if errors.Is(err, ledger.ErrExists) {
