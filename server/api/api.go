@@ -23,6 +23,7 @@ import (
 	"github.com/tiphys/tiphys/executor"
 	"github.com/tiphys/tiphys/failure"
 	"github.com/tiphys/tiphys/ledger"
+	"github.com/tiphys/tiphys/server/feed"
 	"github.com/tiphys/tiphys/server/gate"
 	"github.com/tiphys/tiphys/workflow"
 )
@@ -39,7 +40,7 @@ type Logs interface {
 	Log(ctx context.Context, run workflow.Run, n workflow.Node, container string, o executor.LogOptions) (io.ReadCloser, error)
 }
 
-// API makes the handlers. All fields but Version and Trouble are required.
+// API makes the handlers. All fields but Version are required.
 type API struct {
 	Ledger      ledger.Ledger
 	Runs        *runs.Controller
@@ -53,10 +54,10 @@ type API struct {
 	// Keys is the folder with the key that signs ledger heads.
 	Keys    string
 	Version string
-	// Trouble says for people what keeps the server from recording anything; empty if nothing does.
-	Trouble func() string
-	Log     *slog.Logger
-	Now     func() time.Time
+	// Feed tells the streams what changes; NewFeed makes it. Closing it ends them all at once.
+	Feed *feed.Hub
+	Log  *slog.Logger
+	Now  func() time.Time
 }
 
 // Routes are the API's lines of the route table.
