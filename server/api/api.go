@@ -62,8 +62,9 @@ type API struct {
 
 // Routes are the API's lines of the route table.
 func (a *API) Routes() []gate.Route {
+	packing := newPacking()
 	get := func(pattern string, h http.HandlerFunc) gate.Route {
-		return gate.Route{Pattern: "GET " + pattern, Access: gate.User, Timeout: quick, Handle: h}
+		return gate.Route{Pattern: "GET " + pattern, Access: gate.User, Timeout: quick, Handle: packing.wrap(h)}
 	}
 	stream := func(pattern string, endless func(*http.Request) bool, h http.HandlerFunc) gate.Route {
 		return gate.Route{Pattern: "GET " + pattern, Access: gate.User, Endless: endless, Handle: h}
@@ -71,13 +72,16 @@ func (a *API) Routes() []gate.Route {
 	send := func(method, pattern string, body int64, h http.HandlerFunc) gate.Route {
 		return gate.Route{Pattern: method + " " + pattern, Access: gate.User, Body: body, Timeout: quick, Handle: h}
 	}
-	return append(a.roomRoutes(), []gate.Route{
+	return append(a.roomRoutes(packing), []gate.Route{
 		get("/api/v1/info", a.info),
 		get("/api/v1/version", a.version),
 		get("/api/v1/userinfo", a.userinfo),
 
 		get("/api/v1/runs", a.listRuns),
 		get("/api/v1/runs/{namespace}/{name}", a.getRun),
+		get("/api/v1/runs/{namespace}/{name}/nodes", a.listNodes),
+		get("/api/v1/runs/{namespace}/{name}/nodes/{node}", a.getNode),
+		get("/api/v1/runs/{namespace}/{name}/attempts", a.listAttempts),
 		get("/api/v1/runs/{namespace}/{name}/manifest", a.getManifest),
 		stream("/api/v1/runs/{namespace}/{name}/log/{node}", gate.Following("follow"), a.runLog),
 

@@ -15,13 +15,12 @@ import (
 // argoLines writes a log as Argo's gateway streams it: an object a line.
 func argoLines(w http.ResponseWriter, pod string, log io.Reader) {
 	flush := http.NewResponseController(w)
-	s := bufio.NewScanner(log)
-	s.Buffer(make([]byte, 0, 64<<10), 1<<20)
+	in := bufio.NewReaderSize(log, mostLine)
 	e := json.NewEncoder(w)
 	e.SetEscapeHTML(false)
-	for s.Scan() {
-		line := map[string]any{"result": map[string]string{"content": s.Text(), "podName": pod}}
-		if e.Encode(line) != nil {
+	for {
+		text, err := readLine(in)
+		if err != nil || e.Encode(map[string]any{"result": map[string]string{"content": text, "podName": pod}}) != nil {
 			return
 		}
 		_ = flush.Flush()
