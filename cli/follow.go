@@ -119,10 +119,13 @@ func (f *follower) log(ctx context.Context, run workflow.Run, n workflow.Node) {
 		return // a step that never started has no log; its node says why
 	}
 	defer r.Close()
-	s := bufio.NewScanner(r)
-	s.Buffer(make([]byte, 0, 64<<10), 1<<20)
-	for s.Scan() {
-		f.line("%s: %s", n.DisplayName, s.Text())
+	in := bufio.NewReaderSize(r, 64<<10)
+	for {
+		line, _, err := in.ReadLine() // a longer line comes in pieces
+		if err != nil {
+			return
+		}
+		f.line("%s: %s", n.DisplayName, line)
 	}
 }
 

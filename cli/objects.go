@@ -133,11 +133,8 @@ func getRun(c *cobra.Command, std IO, cl *client, ns, name, output string, attem
 		}
 		return printObject(std, wf, output)
 	}
-	var a struct {
-		runAnswer
-		Attempts []workflow.Attempt `json:"attempts"`
-	}
-	if err := cl.call(c.Context(), http.MethodGet, path("runs", ns, name), nil, &a); err != nil {
+	a, err := cl.readRun(c.Context(), ns, name)
+	if err != nil {
 		return err
 	}
 	nodes, order := map[string]workflow.Node{}, []string{}

@@ -37,7 +37,7 @@ type remoteLog struct {
 func newRemoteLog(c *client, namespace, run, node, container string, o executor.LogOptions) *remoteLog {
 	l := &remoteLog{
 		c: c, path: path("runs", namespace, run, "log", node), follow: o.Follow,
-		query: url.Values{"container": {container}, "from": {strconv.Itoa(o.FromLine)}},
+		query: url.Values{"container": {container}, "from": {strconv.Itoa(o.FromLine)}, "whole": {"1"}},
 	}
 	if o.Follow {
 		l.query.Set("follow", "1")

@@ -8,6 +8,7 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"strconv"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -183,28 +184,73 @@ type remote struct {
 	changed chan struct{}
 }
 
+// runAnswer is a run with all of its nodes.
 type runAnswer struct {
-	Run   workflow.Run    `json:"run"`
-	Nodes []workflow.Node `json:"nodes"`
+	Run      workflow.Run       `json:"run"`
+	Nodes    []workflow.Node    `json:"nodes"`
+	Attempts []workflow.Attempt `json:"attempts"`
+	Seq      int64              `json:"seq"`
+	// Next and AttemptsNext are where lists go on that are too long for one answer.
+	Next         string `json:"next"`
+	AttemptsNext string `json:"attemptsNext"`
+}
+
+// nodePage is a page of a run's nodes, or of those that changed after a sequence.
+type nodePage struct {
+	Items []workflow.Node `json:"items"`
+	Next  string          `json:"next"`
+	More  bool            `json:"more"`
 	Seq   int64           `json:"seq"`
 }
 
-func (r *remote) get(ctx context.Context, namespace, name string) (runAnswer, error) {
-	var a runAnswer
-	err := r.c.call(ctx, http.MethodGet, path("runs", namespace, name), nil, &a)
-	return a, err
+// readRun reads a run with all of its nodes, page by page.
+func (c *client) readRun(ctx context.Context, namespace, name string) (a runAnswer, err error) {
+	if err = c.call(ctx, http.MethodGet, path("runs", namespace, name), nil, &a); err != nil {
+		return a, err
+	}
+	paged := a.Next != ""
+	for a.Next != "" {
+		var p nodePage
+		if err := c.call(ctx, http.MethodGet, path("runs", namespace, name, "nodes")+"?after="+url.QueryEscape(a.Next), nil, &p); err != nil {
+			return a, err
+		}
+		a.Nodes, a.Next = append(a.Nodes, p.Items...), p.Next
+	}
+	if paged {
+		a.Nodes = workflow.Link(a.Nodes)
+	}
+	for a.AttemptsNext != "" {
+		var p struct {
+			Items []workflow.Attempt `json:"items"`
+			Next  string             `json:"next"`
+		}
+		if err := c.call(ctx, http.MethodGet, path("runs", namespace, name, "attempts")+"?after="+url.QueryEscape(a.AttemptsNext), nil, &p); err != nil {
+			return a, err
+		}
+		a.Attempts, a.AttemptsNext = append(a.Attempts, p.Items...), p.Next
+	}
+	return a, nil
 }
 
 func (r *remote) Nodes(ctx context.Context, namespace, name string, after int64) ([]workflow.Node, int64, error) {
-	a, err := r.get(ctx, namespace, name)
-	if err != nil || a.Seq <= after {
-		return nil, after, err
+	if after <= 0 {
+		a, err := r.c.readRun(ctx, namespace, name)
+		return a.Nodes, a.Seq, err
 	}
-	return a.Nodes, a.Seq, nil
+	var nodes []workflow.Node
+	for more := true; more; {
+		var p nodePage
+		if err := r.c.call(ctx, http.MethodGet, path("runs", namespace, name, "nodes")+"?since="+strconv.FormatInt(after, 10), nil, &p); err != nil {
+			return nil, after, err
+		}
+		nodes, after, more = append(nodes, p.Items...), p.Seq, p.More
+	}
+	return nodes, after, nil
 }
 
 func (r *remote) Run(ctx context.Context, namespace, name string) (workflow.Run, error) {
-	a, err := r.get(ctx, namespace, name)
+	var a runAnswer
+	err := r.c.call(ctx, http.MethodGet, path("runs", namespace, name)+"?brief=1&limit=1", nil, &a)
 	return a.Run, err
 }
 
@@ -222,14 +268,14 @@ func (r *remote) Log(ctx context.Context, run workflow.Run, n workflow.Node, con
 
 // watch reads the server's feed of a run and wakes the follower at each change, until ctx ends.
 func (r *remote) watch(ctx context.Context, namespace, name string) {
-	q := url.Values{"tables": {"run,node"}}
+	q := url.Values{"tables": {"run,node"}, "owner": {namespace + "/" + name}, "brief": {"1"}}
 	for ctx.Err() == nil {
 		resp, err := r.c.send(ctx, http.MethodGet, "/api/v1/stream?"+q.Encode(), nil)
 		if err == nil {
 			s := bufio.NewScanner(resp.Body)
 			s.Buffer(make([]byte, 0, 64<<10), 16<<20)
 			for s.Scan() {
-				if strings.Contains(s.Text(), namespace+"/"+name) || strings.HasPrefix(s.Text(), ": from") {
+				if strings.HasPrefix(s.Text(), "event: at") || strings.HasPrefix(s.Text(), ": from") {
 					r.wake()
 				}
 			}
@@ -294,8 +340,8 @@ func newLogs(std IO) *cobra.Command {
 	c.Flags().IntVar(&tail, "tail", 0, "only this many last lines")
 	c.RunE = func(c *cobra.Command, args []string) error {
 		cl := server()
-		var a runAnswer
-		if err := cl.call(c.Context(), http.MethodGet, path("runs", *ns, args[0]), nil, &a); err != nil {
+		a, err := cl.readRun(c.Context(), *ns, args[0])
+		if err != nil {
 			return err
 		}
 		o := executor.LogOptions{FromLine: -tail, Follow: follow, Timestamps: stamps}
@@ -306,8 +352,7 @@ func newLogs(std IO) *cobra.Command {
 			}
 			shown++
 			l := newRemoteLog(cl, *ns, args[0], n.ID, container, o)
-			err := l.open(c.Context())
-			if err == nil {
+			if err = l.open(c.Context()); err == nil {
 				err = l.copy(c.Context(), std.Out)
 			}
 			if err != nil && (len(args) == 2 || c.Context().Err() != nil) {

@@ -35,6 +35,7 @@ import (
 	"github.com/tiphys/tiphys/secret"
 	"github.com/tiphys/tiphys/server"
 	"github.com/tiphys/tiphys/server/api"
+	"github.com/tiphys/tiphys/server/feed"
 	"github.com/tiphys/tiphys/server/gate"
 	"github.com/tiphys/tiphys/server/steps"
 	"github.com/tiphys/tiphys/web"
@@ -91,6 +92,7 @@ type Server struct {
 	port     *server.Port
 	services *control.Group
 	room     func(dir string) (free, size uint64)
+	feed     *feed.Hub
 	reports  chan executor.Report
 	closers  []func() error
 }
@@ -224,6 +226,8 @@ func (s *Server) openEvents(context.Context) error {
 
 func (s *Server) openGate(ctx context.Context) (err error) {
 	s.sweeper = s.sweeps()
+	s.feed = api.NewFeed(feed.Options{Ledger: s.machine.Ledger, Trouble: s.trouble})
+	s.closers = append(s.closers, func() error { s.feed.Close(); return nil })
 	s.steps = &steps.API{
 		Ledger: s.machine.Ledger, Remote: s.remote, Images: s.machine.Images, Artifacts: s.machine.Artifacts, Log: s.o.Log,
 		Server: strings.TrimRight(s.URL(), "/"),
@@ -241,7 +245,7 @@ func (s *Server) openPort(context.Context) error {
 		Names: s.names(), Gate: s.gate, Steps: s.steps,
 		API: &api.API{
 			Ledger: s.machine.Ledger, Runs: s.machine.Runs, Definitions: s.defs, Logs: s.machine, Events: s.events, Remote: s.remote,
-			Apps: s.apps, Targets: s.targets, Crons: s.crons, Keys: s.o.Data, Version: s.o.Version, Trouble: s.trouble, Log: s.o.Log, Now: s.o.Now,
+			Apps: s.apps, Targets: s.targets, Crons: s.crons, Keys: s.o.Data, Version: s.o.Version, Feed: s.feed, Log: s.o.Log, Now: s.o.Now,
 		},
 		Webhooks: s.events, Git: s.remote.Handler(), Registry: s.registry, Screens: web.Handler(), Applications: s.carrier.applications,
 		Ledger: s.machine.Ledger, Services: s.services,

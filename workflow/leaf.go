@@ -214,8 +214,9 @@ func (t *turn) report(r executor.Report) error {
 		phase, message = Error, missing
 	}
 	t.cancelPending(n)
-	if r.Host != "" && n.HostNodeName == "" {
-		t.change(kindChanged, n, nodeChange{Host: r.Host, PodIP: r.IP})
+	outputs, why := t.boundResult(n, outputs)
+	if why != nil || r.Host != "" && n.HostNodeName == "" {
+		t.change(kindChanged, n, nodeChange{Host: r.Host, PodIP: r.IP, Why: why})
 	}
 	t.finish(n, phase, message, outputs)
 	return nil

@@ -95,6 +95,7 @@ type cache struct {
 	graphs     map[string]*graph
 	items      map[string][]loopItem
 	aggregates map[string]any
+	results    map[string]resultRefs // by key of the template
 	evaluator  *expression.Evaluator
 	touched    map[string]bool
 }
@@ -102,7 +103,7 @@ type cache struct {
 func newCache() cache {
 	return cache{
 		templates: map[string]*template{}, indexes: map[string]map[string]int{}, specs: map[Ref]map[string]any{},
-		graphs: map[string]*graph{}, items: map[string][]loopItem{}, aggregates: map[string]any{},
+		graphs: map[string]*graph{}, items: map[string][]loopItem{}, aggregates: map[string]any{}, results: map[string]resultRefs{},
 		evaluator: expression.New(),
 	}
 }

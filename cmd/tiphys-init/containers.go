@@ -3,9 +3,11 @@ package main
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -212,11 +214,13 @@ func (p *pod) readFiles(i int) {
 		return
 	}
 	defer root.close()
-	for name, path := range p.spec.Files {
-		data, err := root.read(path, protocol.ResultLimit)
+	left := int64(protocol.ParametersLimit)
+	for _, name := range slices.Sorted(maps.Keys(p.spec.Files)) {
+		data, err := root.read(p.spec.Files[name], left)
 		switch {
 		case err == nil:
 			e.Files[name] = string(data)
+			left -= int64(len(data))
 		case errors.Is(err, errTooLarge):
 			e.TooLarge = append(e.TooLarge, name)
 		default:

@@ -75,10 +75,15 @@ func outputs(b *bench) {
 	if diff := cmp.Diff([]string{"gone"}, r.Missing); diff != "" {
 		b.Errorf("missing: %s", diff)
 	}
-	p = b.pod("head -c 300000 /dev/zero > /big")
+	p = b.pod("head -c 300000 /dev/zero | tr '\\0' x > /big")
 	p.Outputs.Parameters = []manifest.Parameter{fileParameter("big", "/big")}
+	if r := b.run(p); r.Phase != executor.Succeeded || r.Parameters["big"] != strings.Repeat("x", 300_000) {
+		b.Errorf("a large parameter: %s %s, %d bytes", r.Phase, r.Message, len(r.Parameters["big"]))
+	}
+	p = b.pod("head -c 5000000 /dev/zero | tr '\\0' x > /one; cp /one /two")
+	p.Outputs.Parameters = []manifest.Parameter{fileParameter("one", "/one"), fileParameter("two", "/two")}
 	if r := b.run(p); r.Phase != executor.Error || r.Reason != executor.ReasonOutput {
-		b.Errorf("too large a parameter: %s %s %s", r.Phase, r.Reason, r.Message)
+		b.Errorf("parameters that are too large together: %s %s %s", r.Phase, r.Reason, r.Message)
 	}
 }
 

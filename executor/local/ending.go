@@ -148,7 +148,7 @@ func (a *attempt) fromRecord(record protocol.Record) executor.Report {
 		}
 		if slices.Contains(record.TooLarge, p.Name) && r.Phase == executor.Succeeded {
 			r.Phase, r.Reason = executor.Error, executor.ReasonOutput
-			r.Message = fmt.Sprintf("output parameter %s: the file is larger than %d KiB: make it an artifact", p.Name, protocol.ResultLimit>>10)
+			r.Message = fmt.Sprintf("output parameter %s: the files of the step's output parameters have together more than %d MiB: make it an artifact", p.Name, protocol.ParametersLimit>>20)
 		}
 	}
 	r.Missing = append(r.Missing, record.Missing...)

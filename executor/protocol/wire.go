@@ -16,9 +16,12 @@ const (
 	WorkFolder = "work"
 )
 
-// ResultLimit is the most that is kept of the main container's output as its result, and the most that an
-// output parameter may hold, in bytes.
+// ResultLimit is the most that is kept of the main container's output as its result, in bytes.
 const ResultLimit = 256 << 10
+
+// ParametersLimit is the most that the files of a step's output parameters may hold together, in bytes: what a step leaves is
+// recorded, and a hostile one must not fill the ledger. As JSON, in which they travel, it may be six times as much.
+const ParametersLimit = 8 << 20
 
 // Reserve is how much of the disk an attempt sets aside in its [ShimFile], in bytes: a step that fills the disk must not keep
 // the record of its end from being written. Spaces after the JSON make it up.
@@ -160,7 +163,7 @@ type Record struct {
 	Message    string            `json:"message,omitempty"`
 	Containers []ContainerRecord `json:"containers"`
 	Result     *string           `json:"result,omitempty"`
-	// Files holds what was read, Missing the names of what was not there, TooLarge of what was over the limit.
+	// Files holds what was read, Missing the names of what was not there, TooLarge of what was over [ParametersLimit].
 	Files      map[string]string `json:"files,omitempty"`
 	Missing    []string          `json:"missing,omitempty"`
 	TooLarge   []string          `json:"tooLarge,omitempty"`

@@ -23,6 +23,7 @@ import (
 	"github.com/tiphys/tiphys/executor"
 	"github.com/tiphys/tiphys/failure"
 	"github.com/tiphys/tiphys/ledger"
+	"github.com/tiphys/tiphys/server/feed"
 	"github.com/tiphys/tiphys/server/gate"
 	"github.com/tiphys/tiphys/workflow"
 )
@@ -39,7 +40,7 @@ type Logs interface {
 	Log(ctx context.Context, run workflow.Run, n workflow.Node, container string, o executor.LogOptions) (io.ReadCloser, error)
 }
 
-// API makes the handlers. All fields but Version and Trouble are required.
+// API makes the handlers. All fields but Version are required.
 type API struct {
 	Ledger      ledger.Ledger
 	Runs        *runs.Controller
@@ -53,16 +54,17 @@ type API struct {
 	// Keys is the folder with the key that signs ledger heads.
 	Keys    string
 	Version string
-	// Trouble says for people what keeps the server from recording anything; empty if nothing does.
-	Trouble func() string
-	Log     *slog.Logger
-	Now     func() time.Time
+	// Feed tells the streams what changes; NewFeed makes it. Closing it ends them all at once.
+	Feed *feed.Hub
+	Log  *slog.Logger
+	Now  func() time.Time
 }
 
 // Routes are the API's lines of the route table.
 func (a *API) Routes() []gate.Route {
+	packing := newPacking()
 	get := func(pattern string, h http.HandlerFunc) gate.Route {
-		return gate.Route{Pattern: "GET " + pattern, Access: gate.User, Timeout: quick, Handle: h}
+		return gate.Route{Pattern: "GET " + pattern, Access: gate.User, Timeout: quick, Handle: packing.wrap(h)}
 	}
 	stream := func(pattern string, endless func(*http.Request) bool, h http.HandlerFunc) gate.Route {
 		return gate.Route{Pattern: "GET " + pattern, Access: gate.User, Endless: endless, Handle: h}
@@ -70,13 +72,16 @@ func (a *API) Routes() []gate.Route {
 	send := func(method, pattern string, body int64, h http.HandlerFunc) gate.Route {
 		return gate.Route{Pattern: method + " " + pattern, Access: gate.User, Body: body, Timeout: quick, Handle: h}
 	}
-	return append(a.roomRoutes(), []gate.Route{
+	return append(a.roomRoutes(packing), []gate.Route{
 		get("/api/v1/info", a.info),
 		get("/api/v1/version", a.version),
 		get("/api/v1/userinfo", a.userinfo),
 
 		get("/api/v1/runs", a.listRuns),
 		get("/api/v1/runs/{namespace}/{name}", a.getRun),
+		get("/api/v1/runs/{namespace}/{name}/nodes", a.listNodes),
+		get("/api/v1/runs/{namespace}/{name}/nodes/{node}", a.getNode),
+		get("/api/v1/runs/{namespace}/{name}/attempts", a.listAttempts),
 		get("/api/v1/runs/{namespace}/{name}/manifest", a.getManifest),
 		stream("/api/v1/runs/{namespace}/{name}/log/{node}", gate.Following("follow"), a.runLog),
 

@@ -251,7 +251,7 @@ func (a *API) appLog(w http.ResponseWriter, r *http.Request) {
 	defer log.Close()
 	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
 	w.Header().Set("Content-Security-Policy", "sandbox")
-	_ = copyFlushing(w, log) // whoever reads sees where it ends
+	a.sendLog(w, r, log, func() string { return "" }) // whoever reads sees where it ends
 }
 
 func (a *API) listReleases(w http.ResponseWriter, r *http.Request) {

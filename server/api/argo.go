@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"math"
 	"net/http"
 	"slices"
 	"strings"
@@ -342,7 +343,7 @@ func (a *API) argoLog(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	q := r.URL.Query()
-	nodes, _, err := runs.Nodes(r.Context(), a.Ledger, runs.Key(run.Namespace, run.Name), 0, maxNodes)
+	nodes, _, err := runs.Nodes(r.Context(), a.Ledger, runs.Key(run.Namespace, run.Name), 0, math.MaxInt)
 	if err != nil {
 		fail(w, err)
 		return

@@ -2,118 +2,62 @@ package api
 
 import (
 	"bufio"
-	"context"
 	"encoding/json"
 	"fmt"
 	"io"
 	"net/http"
 	"strings"
 
-	"github.com/tiphys/tiphys/control/runs"
-	"github.com/tiphys/tiphys/ledger"
+	"github.com/tiphys/tiphys/server/feed"
 	"github.com/tiphys/tiphys/workflow"
 )
 
 // argoLines writes a log as Argo's gateway streams it: an object a line.
 func argoLines(w http.ResponseWriter, pod string, log io.Reader) {
 	flush := http.NewResponseController(w)
-	s := bufio.NewScanner(log)
-	s.Buffer(make([]byte, 0, 64<<10), 1<<20)
+	in := bufio.NewReaderSize(log, mostLine)
 	e := json.NewEncoder(w)
 	e.SetEscapeHTML(false)
-	for s.Scan() {
-		line := map[string]any{"result": map[string]string{"content": s.Text(), "podName": pod}}
-		if e.Encode(line) != nil {
+	for {
+		text, err := readLine(in)
+		if err != nil || e.Encode(map[string]any{"result": map[string]string{"content": text, "podName": pod}}) != nil {
 			return
 		}
 		_ = flush.Flush()
 	}
 }
 
-// argoWatch sends runs as they change or are deleted, without their nodes.
+// argoWatch sends runs as they change or are deleted, without their nodes. Who takes them too slowly is cut off, as by a
+// Kubernetes API server whose history is too short: it lists again, and watches from there.
 func (a *API) argoWatch(w http.ResponseWriter, r *http.Request) {
 	prefix := ""
 	if ns := r.PathValue("namespace"); ns != "" && ns != "-" {
 		prefix = ns + "/"
 	}
-	since, err := a.since(r)
+	since, err := sinceOf(r)
 	if err != nil {
 		fail(w, err)
 		return
 	}
-	w.Header().Set("Content-Type", "text/event-stream")
-	flush := http.NewResponseController(w)
-	_ = flush.Flush()
-	seen := map[string]bool{}
-	for {
-		changed := a.Ledger.Changed()
-		if since, err = a.sendArgoEvents(r.Context(), w, prefix, since, seen); err != nil {
-			return
-		}
-		_ = flush.Flush()
-		select {
-		case <-r.Context().Done():
-			return
-		case <-changed:
-		}
-	}
-}
-
-// sendArgoEvents sends what happened to runs after since, and gives where to go on.
-func (a *API) sendArgoEvents(ctx context.Context, w io.Writer, prefix string, since int64, seen map[string]bool) (int64, error) {
-	head, err := a.Ledger.Head(ctx)
+	s, err := a.Feed.Subscribe(r.Context(), since, false, feed.Interest{Table: "run"})
 	if err != nil {
-		return since, err
+		fail(w, err)
+		return
 	}
-	if err := a.sendArgoDeletions(ctx, w, prefix, since, seen); err != nil {
-		return since, err
-	}
-	q := ledger.Query{Table: "run", KeyPrefix: prefix, ChangedAfter: max(since, 1), Limit: streamBatch}
+	defer s.Close()
+	e, seen := newEventWriter(w), map[string]bool{}
 	for {
-		rows, err := a.Ledger.List(ctx, q)
-		if err != nil {
-			return since, err
+		if e.flush() != nil {
+			return
 		}
-		for _, row := range rows {
-			q.ChangedAfter = row.Seq
-			if err := sendArgoEvent(w, row, seen); err != nil {
-				return since, err
+		b, err := s.Next(r.Context())
+		if err != nil || b.Resync {
+			return
+		}
+		for _, row := range b.Rows {
+			if strings.HasPrefix(row.Key, prefix) && sendArgoEvent(&e.buf, row, seen) != nil {
+				return
 			}
-		}
-		if len(rows) < streamBatch {
-			return max(since, head.Seq), nil // what came meanwhile comes again
-		}
-	}
-}
-
-func (a *API) sendArgoDeletions(ctx context.Context, w io.Writer, prefix string, since int64, seen map[string]bool) error {
-	q := ledger.EntryQuery{After: max(since, 1), Kinds: []string{runs.KindDeleted}, Limit: streamBatch}
-	for {
-		gone, err := a.Ledger.Entries(ctx, q)
-		if err != nil {
-			return err
-		}
-		for _, e := range gone {
-			q.After = e.Seq
-			if e.Pruned {
-				continue
-			}
-			tables, err := runs.Deleted(e)
-			if err != nil {
-				return err
-			}
-			for _, key := range tables["run"] {
-				if !strings.HasPrefix(key, prefix) {
-					continue
-				}
-				delete(seen, key)
-				if err := sendArgoDeleted(w, key); err != nil {
-					return err
-				}
-			}
-		}
-		if len(gone) < q.Limit {
-			return nil
 		}
 	}
 }
@@ -130,7 +74,12 @@ func sendArgoDeleted(w io.Writer, key string) error {
 	return err
 }
 
-func sendArgoEvent(w io.Writer, row ledger.Row, seen map[string]bool) error {
+// sendArgoEvent sends what happened to a run. Seen has the runs that go on and were told of before.
+func sendArgoEvent(w io.Writer, row *feed.Row, seen map[string]bool) error {
+	if row.Deleted {
+		delete(seen, row.Key)
+		return sendArgoDeleted(w, row.Key)
+	}
 	var run workflow.Run
 	if err := json.Unmarshal(row.Body, &run); err != nil {
 		return fmt.Errorf("decode run: %w", err)
@@ -139,7 +88,9 @@ func sendArgoEvent(w io.Writer, row ledger.Row, seen map[string]bool) error {
 	if seen[row.Key] {
 		kind = "MODIFIED"
 	}
-	seen[row.Key] = true
+	if seen[row.Key] = true; run.Phase.Done() {
+		delete(seen, row.Key)
+	}
 	raw, err := json.Marshal(map[string]any{"result": map[string]any{"type": kind, "object": argoWorkflow(run)}})
 	if err != nil {
 		return err

@@ -59,9 +59,3 @@ func deletedRows(e ledger.Entry) ([]ledger.Row, error) {
 	table, key, _ := strings.Cut(e.Subject, "/")
 	return []ledger.Row{{Table: table, Key: key}}, nil
 }
-
-// wants reports whether a deleted row is in what the client looks at. Whose it was is not always known; then a client
-// that looks at one owner's rows is told, and has no such row.
-func (f *feed) wants(row ledger.Row) bool {
-	return slices.Contains(f.tables, row.Table) && (f.owner == "" || row.Owner == "" || row.Owner == f.owner)
-}

@@ -15,9 +15,9 @@ import (
 )
 
 // roomRoutes are the lines about events, applications, Git and schedules.
-func (a *API) roomRoutes() []gate.Route {
+func (a *API) roomRoutes(packing *packing) []gate.Route {
 	get := func(pattern string, h http.HandlerFunc) gate.Route {
-		return gate.Route{Pattern: "GET " + pattern, Access: gate.User, Timeout: quick, Handle: h}
+		return gate.Route{Pattern: "GET " + pattern, Access: gate.User, Timeout: quick, Handle: packing.wrap(h)}
 	}
 	post := func(pattern string, h http.HandlerFunc) gate.Route {
 		return gate.Route{Pattern: "POST " + pattern, Access: gate.User, Body: small, Timeout: time.Minute, Handle: h}

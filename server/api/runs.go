@@ -50,29 +50,6 @@ func (a *API) listRuns(w http.ResponseWriter, r *http.Request) {
 	answer(w, map[string]any{"items": items, "next": next}, err)
 }
 
-// maxNodes bounds the nodes of one answer; screens collapse long before.
-const maxNodes = 20_000
-
-func (a *API) getRun(w http.ResponseWriter, r *http.Request) {
-	ns, name := r.PathValue("namespace"), r.PathValue("name")
-	row, err := a.Ledger.Row(r.Context(), "run", runs.Key(ns, name))
-	if err != nil {
-		fail(w, missingRun(err, ns, name))
-		return
-	}
-	nodes, seq, err := runs.Nodes(r.Context(), a.Ledger, row.Key, 0, maxNodes)
-	if err != nil {
-		fail(w, err)
-		return
-	}
-	attempts, _, err := runs.Rows(r.Context(), a.Ledger, "attempt", row.Key, 0, maxNodes)
-	if err != nil {
-		fail(w, err)
-		return
-	}
-	reply(w, map[string]any{"run": row.Body, "nodes": workflow.Link(nodes), "attempts": bodies(attempts), "seq": seq})
-}
-
 func bodies(rows []ledger.Row) []json.RawMessage {
 	out := make([]json.RawMessage, len(rows))
 	for i, row := range rows {
@@ -141,18 +118,43 @@ func (a *API) runLog(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set(LogLine, strconv.FormatUint(at.First(), 10))
 	}
 	w.Header().Set(LogAttempt, strconv.Itoa(node.Attempt))
-	w.Header().Set("Trailer", LogEnd)
-	if err := copyFlushing(w, log); err == nil {
-		w.Header().Set(LogEnd, a.logEnd(r, run, node, o.Follow))
+	w.Header().Set("Trailer", LogEnd+", "+LogNext)
+	a.sendLog(w, r, log, func() string { return a.logEnd(r, run, node, o.Follow) })
+}
+
+// sendLog writes a log, whole or within bounds, and says in trailers how it ended.
+func (a *API) sendLog(w http.ResponseWriter, r *http.Request, log io.Reader, end func() string) {
+	if r.URL.Query().Get("whole") == "1" {
+		if copyFlushing(w, log) == nil {
+			w.Header().Set(LogEnd, end())
+		}
+		return
+	}
+	c := &cutter{w: w}
+	if follow := r.URL.Query().Get("follow"); follow != "1" && follow != "true" {
+		c.most = mostLog
+	}
+	if at, ok := log.(interface{ First() uint64 }); ok {
+		c.from = at.First()
+	}
+	err := copyLog(w, c, log)
+	w.Header().Set(LogNext, strconv.FormatUint(c.next(), 10))
+	switch {
+	case c.full:
+		w.Header().Set(LogEnd, "cut")
+	case err == nil:
+		w.Header().Set(LogEnd, end())
 	}
 }
 
-// Headers of a log: the attempt that it is of, the number of its first line, and, as a trailer, what comes after: "yes" if
-// that was all, "next" if there is another attempt, nothing if the server only stopped sending.
+// Headers of a log: the attempt that it is of, the number of its first line, and, as trailers, what comes after ("yes" if
+// that was all, "next" if there is another attempt, "cut" if the answer would be too long, nothing if the server only stopped
+// sending) and the number of the line to go on from.
 const (
 	LogAttempt = "Tiphys-Log-Attempt"
 	LogLine    = "Tiphys-Log-Line"
 	LogEnd     = "Tiphys-Log-End"
+	LogNext    = "Tiphys-Log-Next"
 )
 
 func (a *API) logEnd(r *http.Request, run workflow.Run, read workflow.Node, follow bool) string {

@@ -1,207 +1,154 @@
 package api
 
 import (
-	"context"
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"net/http"
 	"strconv"
 	"strings"
 	"time"
 
-	"github.com/tiphys/tiphys/ledger"
+	"github.com/tiphys/tiphys/server/feed"
 )
 
-// streamRow is one row in the live feed. Of a deleted one it has table, key, owner where it is known, and sequence.
-type streamRow struct {
-	ledger.Row
-	Deleted bool `json:"deleted,omitempty"`
-}
+// slowest is how long one write to a stream may take: whoever takes nothing for longer has gone.
+const slowest = 30 * time.Second
 
-// heartbeat keeps proxies from closing a quiet stream.
-const heartbeat = 20 * time.Second
-
-// stream sends rows as they change, from the sequence that the client has seen. Rows come table by table, so the place
-// to go on from is told only when all of them are sent.
+// stream sends rows as they change, from the sequence that the client has seen.
 func (a *API) stream(w http.ResponseWriter, r *http.Request) {
-	f := feed{ledger: a.Ledger, w: w, tables: strings.Split(r.URL.Query().Get("tables"), ","), owner: r.URL.Query().Get("owner")}
-	var err error
-	if f.since, err = a.since(r); err != nil {
+	q := r.URL.Query()
+	since, err := sinceOf(r)
+	if err != nil {
 		fail(w, err)
 		return
 	}
+	interests, err := interestsOf(q["tables"], q["watch"], q.Get("owner"))
+	if err != nil {
+		fail(w, err)
+		return
+	}
+	s, err := a.Feed.Subscribe(r.Context(), since, q.Get("brief") == "1", interests...)
+	if err != nil {
+		fail(w, err)
+		return
+	}
+	defer s.Close()
+	e := newEventWriter(w)
+	fmt.Fprintf(&e.buf, ": from %d\n\n", s.From())
+	for err == nil {
+		if err = e.flush(); err != nil {
+			return
+		}
+		var b feed.Batch
+		if b, err = s.Next(r.Context()); err == nil {
+			err = writeBatch(&e.buf, s, b)
+		}
+	}
+	// The client goes on elsewhere from the place that it was told last.
+}
+
+// interestsOf reads what a client wants to be told of: whole tables, or a table's rows of one thing ("node@default/x").
+func interestsOf(whole, some []string, owner string) ([]feed.Interest, error) {
+	var out []feed.Interest
+	for _, list := range whole {
+		for _, table := range strings.Split(list, ",") {
+			out = append(out, feed.Interest{Table: table, Of: owner})
+		}
+	}
+	for _, one := range some {
+		table, of, _ := strings.Cut(one, "@")
+		out = append(out, feed.Interest{Table: table, Of: of})
+	}
+	for _, i := range out {
+		if i.Table == "" {
+			return nil, badRequest("name the tables that you want to be told of: tables=run,node or watch=node@default/hello")
+		}
+	}
+	if len(out) == 0 || len(out) > mostInterests {
+		return nil, badRequest("name 1 to %d tables that you want to be told of: tables=run,node or watch=node@default/hello", mostInterests)
+	}
+	return out, nil
+}
+
+// mostInterests bounds what one stream asks for.
+const mostInterests = 100
+
+// writeBatch writes a batch as server-sent events: a row each, then the place from which to go on.
+func writeBatch(buf *bytes.Buffer, s *feed.Subscription, b feed.Batch) error {
+	if b.Trouble != nil {
+		raw, err := json.Marshal(*b.Trouble)
+		if err != nil {
+			return err
+		}
+		fmt.Fprintf(buf, "event: trouble\ndata: %s\n\n", raw)
+	}
+	for _, row := range b.Rows {
+		raw, err := s.Encode(row)
+		if err != nil {
+			return err
+		}
+		buf.WriteString("data: ")
+		buf.Write(raw)
+		buf.WriteString("\n\n")
+	}
+	if b.Resync {
+		fmt.Fprintf(buf, "event: resync\ndata: %d\n\n", b.At)
+	}
+	if b.At > 0 {
+		fmt.Fprintf(buf, "event: at\nid: %d\ndata: %d\n\n", b.At, b.At)
+	}
+	return nil
+}
+
+// eventWriter writes server-sent events; what was put into its buffer goes out at each flush.
+type eventWriter struct {
+	buf bytes.Buffer
+	w   http.ResponseWriter
+	c   *http.ResponseController
+}
+
+func newEventWriter(w http.ResponseWriter) *eventWriter {
 	w.Header().Set("Content-Type", "text/event-stream")
 	w.Header().Set("Cache-Control", "no-store")
-	flush := http.NewResponseController(w)
-	fmt.Fprintf(w, ": from %d\n\n", f.since)
-	trouble := ""
-	beat := time.NewTicker(heartbeat)
-	defer beat.Stop()
-	for {
-		changed := a.Ledger.Changed()
-		if trouble, err = a.tellTrouble(w, trouble); err == nil {
-			err = f.send(r.Context())
-		}
-		if err != nil {
-			return
-		}
-		_ = flush.Flush()
-		select {
-		case <-r.Context().Done():
-			return
-		case <-changed:
-		case <-beat.C:
-			if _, err := fmt.Fprint(w, ": \n\n"); err != nil {
-				return
-			}
-		}
-	}
+	return &eventWriter{w: w, c: http.NewResponseController(w)}
 }
 
-// tellTrouble sends what keeps the server from recording if it is not what was told before, and gives what is told now.
-// There is none when a stream begins.
-func (a *API) tellTrouble(w io.Writer, told string) (string, error) {
-	if a.Trouble == nil {
-		return told, nil
+// keptBuffer is how large a buffer is kept between two flushes, in bytes.
+const keptBuffer = 64 << 10
+
+// flush sends what was written. An error says that the client has gone, or takes nothing.
+func (e *eventWriter) flush() error {
+	if err := e.c.SetWriteDeadline(time.Now().Add(slowest)); err != nil && !errors.Is(err, http.ErrNotSupported) {
+		return err
 	}
-	now := a.Trouble()
-	// How much is free changes all the time; that is told once.
-	if (now == "") == (told == "") {
-		return told, nil
+	if _, err := e.w.Write(e.buf.Bytes()); err != nil {
+		return err
 	}
-	raw, err := json.Marshal(now)
-	if err != nil {
-		return told, err
+	if e.buf.Reset(); e.buf.Cap() > keptBuffer {
+		e.buf = bytes.Buffer{}
 	}
-	_, err = fmt.Fprintf(w, "event: trouble\ndata: %s\n\n", raw)
-	return now, err
+	return e.c.Flush()
 }
 
-func (a *API) since(r *http.Request) (int64, error) {
+// sinceOf is the sequence that a client has seen: [feed.Now] if it does not say.
+func sinceOf(r *http.Request) (int64, error) {
 	for _, s := range []string{r.Header.Get("Last-Event-ID"), r.URL.Query().Get("since")} {
 		if s != "" {
 			n, err := strconv.ParseInt(s, 10, 64)
-			if err != nil {
+			if err != nil || n < 0 {
 				return 0, badRequest("since %q is not a sequence", s)
 			}
 			return n, nil
 		}
 	}
-	head, err := a.Ledger.Head(r.Context())
-	return head.Seq, err
+	return feed.Now, nil
 }
 
-// streamBatch is how many rows are read at a time.
-const streamBatch = 500
-
-// feed is one client's stream.
-type feed struct {
-	ledger ledger.Reader
-	w      io.Writer
-	tables []string
-	owner  string
-	since  int64
-	sent   bool // something since the last place was told
-}
-
-// send sends what changed after since, up to where the ledger is now.
-func (f *feed) send(ctx context.Context) error {
-	head, err := f.ledger.Head(ctx)
-	if err != nil || head.Seq == f.since {
-		return err
-	}
-	// Deletions come first: a row that is there again is sent after them.
-	if err := f.sendDeleted(ctx, head.Seq); err != nil {
-		return err
-	}
-	for _, table := range f.tables {
-		if err := f.sendTable(ctx, ledger.Query{Table: table, Owner: f.owner, ChangedAfter: f.since, Limit: streamBatch}); err != nil {
-			return err
-		}
-	}
-	f.since = max(f.since, head.Seq)
-	if !f.sent {
-		return nil
-	}
-	f.sent = false
-	_, err = fmt.Fprintf(f.w, "event: at\nid: %d\ndata: %d\n\n", f.since, f.since)
-	return err
-}
-
-func (f *feed) sendTable(ctx context.Context, q ledger.Query) error {
-	if q.Table == "" {
-		return errors.New("no table")
-	}
-	all := q.ChangedAfter <= 0
-	if all {
-		q.ChangedAfter, q.Oldest = 0, true
-	}
-	for {
-		rows, err := f.ledger.List(ctx, q)
-		if err != nil {
-			return err
-		}
-		for _, row := range rows {
-			if err := f.row(streamRow{Row: row}); err != nil {
-				return err
-			}
-		}
-		if len(rows) < q.Limit {
-			return nil
-		}
-		if last := rows[len(rows)-1]; all {
-			q.After = &ledger.Cursor{Time: last.Time, Key: last.Key}
-		} else {
-			q.ChangedAfter = last.Seq
-		}
-	}
-}
-
-func (f *feed) row(row streamRow) error {
-	raw, err := json.Marshal(row)
-	if err != nil {
-		return err
-	}
-	f.sent = true
-	_, err = fmt.Fprintf(f.w, "data: %s\n\n", raw)
-	return err
-}
-
-// sendDeleted sends the rows that went away after since, until head. One that has seen nothing has nothing to take away.
-func (f *feed) sendDeleted(ctx context.Context, head int64) error {
-	kinds := deletingKinds(f.tables)
-	if len(kinds) == 0 || f.since <= 0 {
-		return nil
-	}
-	q := ledger.EntryQuery{After: f.since, Kinds: kinds, Limit: streamBatch}
-	for {
-		entries, err := f.ledger.Entries(ctx, q)
-		if err != nil {
-			return err
-		}
-		for _, e := range entries {
-			q.After = e.Seq
-			if e.Seq > head || e.Pruned {
-				continue
-			}
-			gone, err := deletedRows(e)
-			if err != nil {
-				return err
-			}
-			for _, row := range gone {
-				if !f.wants(row) {
-					continue
-				}
-				row.Seq = e.Seq
-				if err := f.row(streamRow{Row: row, Deleted: true}); err != nil {
-					return err
-				}
-			}
-		}
-		if len(entries) < q.Limit || q.After >= head {
-			return nil
-		}
-	}
+// NewFeed returns the hub that the streams of an API read.
+func NewFeed(o feed.Options) *feed.Hub {
+	o.Deletions = feed.Deletions{Kinds: deletingKinds, Rows: deletedRows}
+	o.Brief = briefBody
+	return feed.New(o)
 }

@@ -21,6 +21,7 @@ import (
 	"github.com/tiphys/tiphys/deploy"
 	"github.com/tiphys/tiphys/ledger"
 	"github.com/tiphys/tiphys/ledger/sqlite"
+	"github.com/tiphys/tiphys/server/feed"
 )
 
 // streamLedger is a ledger with the tables of the rooms whose rows go away.
@@ -58,7 +59,9 @@ type reader struct {
 
 func openStream(t *testing.T, l ledger.Ledger, query string) reader {
 	t.Helper()
-	a := &API{Ledger: l}
+	hub := NewFeed(feed.Options{Ledger: l})
+	t.Cleanup(hub.Close)
+	a := &API{Ledger: l, Feed: hub}
 	handle := a.stream
 	if strings.HasPrefix(query, "argo&") {
 		handle = a.argoWatch
@@ -92,7 +95,7 @@ func (r reader) untilAt() []string {
 		if !ok {
 			continue
 		}
-		var row streamRow
+		var row feed.Row
 		if err := json.Unmarshal([]byte("{"+data), &row); err != nil {
 			r.t.Fatal(err)
 		}
@@ -190,8 +193,10 @@ func TestStreamTellsOfTrouble(t *testing.T) {
 	l := streamLedger(t)
 	var trouble atomic.Value
 	trouble.Store("the disk is full (3 KiB are free)")
-	s := httptest.NewServer(http.HandlerFunc((&API{Ledger: l, Trouble: func() string { return trouble.Load().(string) }}).stream))
+	hub := NewFeed(feed.Options{Ledger: l, Trouble: func() string { return trouble.Load().(string) }})
+	s := httptest.NewServer(http.HandlerFunc((&API{Ledger: l, Feed: hub}).stream))
 	t.Cleanup(s.Close)
+	t.Cleanup(hub.Close)
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 	defer cancel()
 	r, err := http.NewRequestWithContext(ctx, http.MethodGet, s.URL+"?tables=definition", nil)

@@ -33,6 +33,7 @@ import (
 	"github.com/tiphys/tiphys/manifest"
 	"github.com/tiphys/tiphys/repo"
 	"github.com/tiphys/tiphys/secret"
+	"github.com/tiphys/tiphys/server/feed"
 	"github.com/tiphys/tiphys/workflow"
 	"github.com/tiphys/tiphys/workflow/expression"
 )
@@ -86,6 +87,8 @@ func TestErrorsHaveMeaning(t *testing.T) {
 		"ledger.ErrNotFound":                {ledger.ErrNotFound, 404, 1},
 		"secret.ErrSealed":                  {secret.ErrSealed, 409, 1},
 		"workflow/expression.ErrTooLarge":   {expression.ErrTooLarge, 413, 1},
+		"server/feed.ErrClosed":             {feed.ErrClosed, 503, 1},
+		"server/feed.ErrTooMany":            {feed.ErrTooMany, 503, 1},
 	}
 	for name, want := range table {
 		if status, exit := failure.HTTPStatus(want.err), failure.ExitCode(want.err); status != want.status || exit != want.exit {

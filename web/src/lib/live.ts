@@ -8,7 +8,14 @@ export const connection = signal<"live" | "connecting" | "lost" | "idle">("idle"
 /** trouble is what keeps the server from recording anything; empty if nothing does. */
 export const trouble = signal("");
 
-interface Subscriber { tables: string[]; take: (rows: Row[]) => void }
+interface Subscriber { watch: string[]; take: (rows: Row[]) => void; lost: () => void; since?: number }
+
+interface Options {
+  /** lost is called when changes were left out, since there were too many: what is shown must be read again. */
+  lost?: () => void;
+  /** since is the sequence up to which what is shown is known; changes after it are told. */
+  since?: number;
+}
 
 // One stream serves all subscribers: browsers allow few connections to one host, and logs need some.
 const subscribers = new Set<Subscriber>();
@@ -20,12 +27,22 @@ let flushTimer = 0;
 let planTimer = 0;
 let retry = 500;
 
-/** onRows calls take with the rows of the given tables as they change, a few times a second at most. */
-export function onRows(tables: string[], take: (rows: Row[]) => void): () => void {
-  const s = { tables, take };
+/** onRows calls take with rows as they change, a few times a second at most: those of whole tables ("run"), or those that are one thing or belong to it ("node@default/x"). */
+export function onRows(watch: string[], take: (rows: Row[]) => void, o: Options = {}): () => void {
+  const s: Subscriber = { watch, take, lost: o.lost ?? (() => {}), since: o.since };
   subscribers.add(s);
   plan();
   return () => { subscribers.delete(s); plan(); };
+}
+
+/** matches tells whether a row is among what is watched. Of a row that is gone the owner is not always known. */
+export function matches(watch: string[], row: Row): boolean {
+  return watch.some((w) => {
+    const at = w.indexOf("@");
+    if (at < 0) return w === row.table;
+    const of = w.slice(at + 1);
+    return w.slice(0, at) === row.table && (row.key === of || row.owner === of || (row.deleted === true && !row.owner));
+  });
 }
 
 function plan(delay = 30): void {
@@ -33,26 +50,38 @@ function plan(delay = 30): void {
   planTimer = window.setTimeout(() => void connect(), delay);
 }
 
+/** wanted is what the subscribers watch together: who watches a whole table needs no part of it. */
+function wanted(): string[] {
+  const all = new Set([...subscribers].flatMap((s) => s.watch));
+  return [...all].filter((w) => !w.includes("@") || !all.has(w.slice(0, w.indexOf("@")))).sort();
+}
+
 async function connect(): Promise<void> {
-  const tables = [...new Set([...subscribers].flatMap((s) => s.tables))].sort().join(",");
-  if (tables === open && source && source.readyState !== EventSource.CLOSED) return;
+  const watch = wanted(), key = watch.join("\n");
+  // One who knows less than the stream has told needs it from there.
+  const since = Math.min(...[...subscribers].map((s) => s.since ?? Infinity));
+  if (key === open && source && source.readyState !== EventSource.CLOSED && since >= seen) return;
   source?.close();
   source = null;
-  open = tables;
-  if (!tables || loggedOut.peek()) { connection.value = "idle"; return; }
+  open = key;
+  if (!key || loggedOut.peek()) { connection.value = "idle"; return; }
   if (connection.peek() === "idle") connection.value = "connecting";
-  if (seen < 0) {
+  if (seen < 0 && since === Infinity) {
     // Ask for changes from where the ledger is now, so that none is missed before the stream is open.
     try { seen = (await get<Head>("/ledger/head")).seq; } catch { lost(); return; }
-    if (open !== tables) return;
+    if (open !== key) return;
   }
-  const es = new EventSource(url("/stream", { tables, since: seen }));
+  seen = seen < 0 ? since : Math.min(seen, since);
+  for (const s of subscribers) delete s.since;
+  const query = new URLSearchParams(watch.map((w) => ["watch", w]));
+  const es = new EventSource(`${url("/stream", { since: seen, brief: 1 })}&${query.toString()}`);
   source = es;
   es.onopen = () => { connection.value = "live"; retry = 500; trouble.value = ""; }; // what there is the stream tells first
   es.addEventListener("trouble", (e) => { trouble.value = String(JSON.parse((e as MessageEvent<string>).data)); });
   es.onmessage = (e) => receive(e);
-  // Rows come table by table: the place to go on from is told when all of them have come.
-  es.addEventListener("at", (e) => { seen = Math.max(seen, Number((e as MessageEvent<string>).data) || 0); });
+  es.addEventListener("resync", () => { if (es === source) for (const s of subscribers) s.lost(); });
+  // Rows of one change come one after another: the place to go on from is told when all of them have come.
+  es.addEventListener("at", (e) => { if (es === source) seen = Math.max(seen, Number((e as MessageEvent<string>).data) || 0); });
   es.onerror = () => {
     if (es !== source) return;
     // A closed stream is one the server refused; the browser retries by itself in the other case.
@@ -82,7 +111,7 @@ function flush(): void {
   const rows = batch;
   batch = [];
   for (const s of subscribers) {
-    const mine = rows.filter((r) => s.tables.includes(r.table));
+    const mine = rows.filter((r) => matches(s.watch, r));
     if (mine.length) s.take(mine);
   }
 }

@@ -27,12 +27,15 @@ export interface Node {
   boundaryID?: string; message?: string; startedAt?: string | null; finishedAt?: string | null; progress?: string;
   inputs?: InOut; outputs?: InOut; children?: string[]; nodeFlag?: { hooked?: boolean; retried?: boolean };
   podIP?: string; hostNodeName?: string; why?: string; synchronizationStatus?: string; attempt?: number;
-  position?: Position; parent?: string; order?: number; daemoned?: boolean;
+  position?: Position; parent?: string; after?: string[]; order?: number; daemoned?: boolean;
 }
 
 export interface Attempt extends Partial<Node> { node?: string; reason?: string }
 
-export interface RunDetail { run: Run; nodes?: Node[]; attempts?: Attempt[]; seq?: number }
+/** RunStart is a run with the first of its nodes, without what went in and came out of them. */
+export interface RunStart { run: Run; nodes?: Node[]; next?: string; seq: number }
+export interface NodePage { items?: Node[]; next?: string; seq: number }
+export interface NodeDetail { node: Node; attempts?: Attempt[]; next?: string; seq: number }
 
 export interface Health { status?: string; message?: string }
 

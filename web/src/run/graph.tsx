@@ -1,39 +1,79 @@
 import { useEffect, useMemo, useRef, useState } from "preact/hooks";
 import { now, took } from "../lib/format";
+import type { Node } from "../lib/types";
 import { toneOf } from "../ui/status";
-import type { Direction, Placed } from "./layout";
-import { counts, label, shape, stem, suspended, worst, type Item, type Shape } from "./model";
-import type { ViewProps } from "./tree";
-
-type Layout = (s: Shape, dir: Direction) => Placed;
+import { slim, type Ask, type Drawing } from "./draw";
+import type { Placed } from "./layout";
+import { counts, label, stem, suspended, worst, type Item } from "./model";
+import { Tree, type ViewProps } from "./tree";
 
 /** readable is the scale below which names are too small: rather than that, the graph scrolls. */
 const readable = 0.75;
 
-/** Graph draws the run's shape. The layout comes in a piece of its own, so that lists open without it. */
-export function Graph({ nodes, chosen, select, open, toggle }: ViewProps) {
-  const [layout, setLayout] = useState<{ f: Layout }>();
-  useEffect(() => { void import("./layout").then((m) => setLayout({ f: m.layout })); }, []);
-  const drawn = useMemo(() => shape(nodes, open), [nodes, open]);
+/** useDrawing asks a worker for the drawing of a run whenever what hangs on what changes; one at a time. */
+function useDrawing(nodes: Node[], shape: number, open: ReadonlySet<string>): Drawing | undefined {
+  const [drawing, setDrawing] = useState<Drawing>();
+  const desk = useRef<{ worker: Worker; busy: boolean; next?: Ask }>();
+  useEffect(() => {
+    const worker = new Worker(new URL("./layout.worker.ts", import.meta.url), { type: "module" });
+    const d = desk.current = { worker, busy: false } as NonNullable<typeof desk.current>;
+    worker.onmessage = (e: MessageEvent<Drawing>) => {
+      setDrawing(e.data);
+      const next = d.next;
+      d.busy = !!next;
+      d.next = undefined;
+      if (next) worker.postMessage(next);
+    };
+    return () => { worker.terminate(); desk.current = undefined; };
+  }, []);
+  useEffect(() => {
+    const d = desk.current;
+    if (!d) return;
+    const ask: Ask = { id: shape, nodes: nodes.map(slim), open: [...open] };
+    if (d.busy) { d.next = ask; return; }
+    d.busy = true;
+    d.worker.postMessage(ask);
+  }, [shape, open]);
+  return drawing;
+}
+
+/** itemsOf fills a drawing with the nodes as they are now. One that has gone since is left out. */
+function itemsOf(d: Drawing | undefined, nodes: Node[]): Item[] {
+  if (!d) return [];
+  const byID = new Map(nodes.map((n) => [n.id, n]));
+  const items: Item[] = [];
+  for (const s of d.items) {
+    const node = byID.get(s.node), members = s.members?.map((m) => byID.get(m)).filter((m) => m !== undefined);
+    if (node) items.push({ id: s.id, node, members, small: s.small });
+  }
+  return items;
+}
+
+/** Graph draws the run's shape; where one would be a carpet it says so and gives the list. */
+export function Graph({ shape, ...view }: ViewProps & { shape: number }) {
+  const { nodes, chosen, select, open, toggle } = view;
+  const drawing = useDrawing(nodes, shape, open);
+  const items = useMemo(() => itemsOf(drawing, nodes), [drawing, nodes]);
   const box = useRef<HTMLDivElement>(null);
   const room = useRoom(box);
-  const placed = useMemo(() => (layout ? better(layout.f(drawn, "LR"), layout.f(drawn, "TB"), room) : undefined), [layout, drawn, room.w, room.h]);
+  const placed = drawing?.right && drawing.down && better(drawing.right, drawing.down, room);
   const [zoom, setZoom] = useState(0);
   const fit = placed ? Math.max(readable, scaleFor(placed, room)) : 1;
   const scale = zoom || fit;
   useEffect(() => {
-    const b = placed?.boxes.get(drawn.items.find((i) => i.id === chosen || i.members?.some((m) => m.id === chosen))?.id ?? "");
+    const b = placed?.boxes.get(items.find((i) => i.id === chosen || i.members?.some((m) => m.id === chosen))?.id ?? "");
     const el = box.current;
     if (b && el) el.scrollTo({ left: (b.x + b.w / 2) * scale - el.clientWidth / 2, top: (b.y + b.h / 2) * scale - el.clientHeight / 2 });
   }, [chosen, placed, scale]);
+  if (drawing && !placed) return <><p class="quiet pad">A graph of {drawing.boxes} boxes could not be read: these are the steps as a list.</p><Tree {...view} /></>;
   return (
     <div class="graphwrap">
       <div class={placed && placed.lines.length > 150 ? "graph many" : "graph"} ref={box}>
         {placed && <svg width={placed.w * scale} height={placed.h * scale} viewBox={`0 0 ${placed.w} ${placed.h}`} role="group" aria-label="Graph of the run">
           {placed.lines.map((l) => <path key={`${l.from}>${l.to}`} d={l.d} class="edge" />)}
-          {drawn.items.map((i) => {
+          {items.map((i) => {
             const b = placed.boxes.get(i.id);
-            return b && <Shown key={i.id} item={i} x={b.x} y={b.y} w={b.w} h={b.h} on={i.id === chosen || !!i.members?.some((m) => m.id === chosen)} pick={() => (i.members ? toggle(i.id) : select(i.id))} />;
+            return b && <Shown key={i.id} item={i} x={b.x} y={b.y} w={b.w} h={b.h} on={i.id === chosen || !!i.members?.some((m) => m.id === chosen)} pick={() => (i.members ? toggle(i.id, i.members.length) : select(i.id))} />;
           })}
         </svg>}
       </div>

@@ -1,19 +1,31 @@
 import { useState } from "preact/hooks";
-import { call, url } from "../lib/api";
+import { call, get, url } from "../lib/api";
+import { useLoad } from "../lib/load";
 import { eventPath, place, seg, setQuery, trailPath } from "../lib/router";
-import type { Attempt, InOut, Node, Parameter, Run } from "../lib/types";
-import { Act, Ago, Copy, Facts, Took } from "../ui/parts";
+import type { Attempt, InOut, Node, NodeDetail, Parameter, Run } from "../lib/types";
+import { Act, Ago, Copy, Facts, Problem, Took } from "../ui/parts";
 import { Glyph, State, toneOf } from "../ui/status";
 import { gitOf, Who } from "../ui/things";
 import { Log } from "./log";
 import { hasLog, isBad, isLeaf, label, suspended } from "./model";
 
-interface PanelProps { run: Run; node?: Node; nodes: Node[]; attempts: Attempt[]; select: (id: string) => void; reload: () => void }
+interface PanelProps { run: Run; node?: Node; nodes: Node[]; select: (id: string) => void; reload: () => void }
 
 /** Panel tells about the chosen step: why it is as it is, its log, what went in and came out. Without one it tells about the run. */
-export function Panel({ run, node, nodes, attempts, select, reload }: PanelProps) {
+export function Panel({ run, node, nodes, select, reload }: PanelProps) {
   if (!node) return <Summary run={run} nodes={nodes} select={select} />;
-  const mine = attempts.filter((a) => (a.node ?? a.id) === node.id);
+  return <Step key={node.id} run={run} short={node} reload={reload} />;
+}
+
+/** Step reads all about one step: the run's other steps are known without what went in and came out. */
+function Step({ run, short, reload }: { run: Run; short: Node; reload: () => void }) {
+  const of = `${run.namespace}/${run.name}/${short.id}`;
+  const detail = useLoad<NodeDetail>(of, (s) => get<NodeDetail>(`/runs/${seg(run.namespace)}/${seg(run.name)}/nodes/${seg(short.id)}`, {}, s), {
+    tables: [`node@${run.namespace}/${run.name}`], only: (r) => r.key === of,
+  });
+  const whole = detail.data?.node;
+  const node: Node = whole ? { ...short, inputs: whole.inputs, outputs: whole.outputs, position: whole.position, hostNodeName: whole.hostNodeName, message: whole.message ?? short.message } : short;
+  const mine = detail.data?.attempts ?? [];
   const tabs: [string, string][] = [
     ...(hasLog(node) && !skipped(node) ? [["log", "Log"] as [string, string]] : []),
     ["io", "Inputs and outputs"],
@@ -30,7 +42,8 @@ export function Panel({ run, node, nodes, attempts, select, reload }: PanelProps
         {tabs.map(([id, words]) => <button key={id} type="button" role="tab" aria-selected={tab === id} class={tab === id ? "on" : ""} onClick={() => setQuery({ tab: id, attempt: undefined })}>{words}</button>)}
       </div>
       {tab === "log" && <NodeLog key={`${node.id} ${attempt ?? ""} ${node.startedAt ?? ""}`} run={run} node={node} attempt={attempt} />}
-      {tab === "io" && <div class="pad"><Values title="Inputs" of={node.inputs} run={run} node={node} /><Values title="Outputs" of={node.outputs} run={run} node={node} out /></div>}
+      {tab === "io" && detail.error && <Problem error={detail.error} retry={detail.reload} />}
+      {tab === "io" && whole && <div class="pad"><Values title="Inputs" of={node.inputs} run={run} node={node} /><Values title="Outputs" of={node.outputs} run={run} node={node} out /></div>}
       {tab === "attempts" && <Attempts of={mine} node={node} />}
     </section>
   );

@@ -1,14 +1,13 @@
-import { useEffect, useMemo, useState } from "preact/hooks";
-import { call, get } from "../lib/api";
+import { useMemo, useState } from "preact/hooks";
+import { call } from "../lib/api";
 import { useKeys } from "../lib/keys";
-import { useLoad } from "../lib/load";
-import { onRows } from "../lib/live";
 import { place, seqPath, seg, setQuery, trailPath } from "../lib/router";
-import type { Node, Run, RunDetail } from "../lib/types";
+import type { Run } from "../lib/types";
 import { Act, Ago, Head, Took, Wait } from "../ui/parts";
 import { State, toneOf } from "../ui/status";
 import { From, phaseOf, Progress } from "../ui/things";
 import { Graph } from "./graph";
+import { useRun, type Seen } from "./live";
 import { landing, suspended, tree } from "./model";
 import { Panel } from "./panel";
 import { Timeline } from "./timeline";
@@ -16,40 +15,28 @@ import { Tree } from "./tree";
 
 const views: [string, string][] = [["graph", "Graph"], ["timeline", "Timeline"], ["list", "List"]];
 
+/** openable is how many members of a stack a graph shows; more are opened in the list. */
+const openable = 60;
+
 /** RunScreen shows one run: its shape, its course in time, its steps, and what the chosen step did. */
 export function RunScreen({ namespace, name }: { namespace: string; name: string }) {
-  const key = `${namespace}/${name}`;
-  const known = useMemo(() => new Set<string>(), [key]);
-  // Rows carry no children, so a new or removed node means reading the run again; a changed one is put in place.
-  const detail = useLoad<RunDetail>(key, (s) => get<RunDetail>(`/runs/${seg(namespace)}/${seg(name)}`, {}, s), {
-    tables: ["run", "node", "attempt"],
-    only: (r) => (r.table === "run" ? r.key === key : r.owner === key && (r.deleted === true || r.table === "attempt" || !known.has(r.key.slice(key.length + 1)))),
-  });
-  useEffect(() => { for (const n of detail.data?.nodes ?? []) known.add(n.id); }, [detail.data]);
-  useEffect(() => onRows(["node"], (rows) => {
-    const changed = new Map(rows.filter((r) => r.owner === key && r.body).map((r) => [r.key.slice(key.length + 1), r.body as Node]));
-    if (changed.size) detail.set((d) => ({ ...d, nodes: d.nodes?.map((n) => merge(n, changed.get(n.id))) }));
-  }), [key]);
+  const detail = useRun(namespace, name);
   return <Wait of={detail}>{(d) => <Shown detail={d} reload={detail.reload} />}</Wait>;
 }
 
-function merge(old: Node, row?: Node): Node {
-  return row ? { ...row, children: old.children, position: row.position ?? old.position } : old;
-}
-
-function Shown({ detail, reload }: { detail: RunDetail; reload: () => void }) {
-  const { run } = detail;
-  const nodes = detail.nodes ?? [];
+function Shown({ detail, reload }: { detail: Seen; reload: () => void }) {
+  const { run, nodes, complete } = detail;
   const query = place.value.query;
   const view = query.get("view") ?? (window.innerWidth < 700 ? "list" : "graph");
   const [open, setOpen] = useState<ReadonlySet<string>>(new Set());
-  const landed = useMemo(() => landing(run, nodes), [run.uid, nodes.length > 0, run.phase === "Failed" || run.phase === "Error"]);
+  const landed = useMemo(() => landing(run, nodes), [run.uid, nodes.length > 0, complete, run.phase === "Failed" || run.phase === "Error"]);
   const chosen = query.get("node") ?? landed;
   const select = (id: string) => setQuery({ node: id });
-  const toggle = (id: string) => {
+  const toggle = (id: string, members: number) => {
     const next = new Set(open);
     if (!next.delete(id)) next.add(id);
     setOpen(next);
+    if (view === "graph" && members > openable) setQuery({ view: "list" });
   };
   const step = (by: number) => {
     const ids = tree(nodes, open).filter((l) => !l.item.members).map((l) => l.item.id);
@@ -68,16 +55,17 @@ function Shown({ detail, reload }: { detail: RunDetail; reload: () => void }) {
           <div class="tabs" role="tablist">
             {views.map(([id, words]) => <button key={id} type="button" role="tab" aria-selected={view === id} class={view === id ? "on" : ""} onClick={() => setQuery({ view: id })}>{words}</button>)}
             <span class="grow" />
+            {!complete && <span class="faint reading" role="status">reading the steps: {nodes.length} so far</span>}
             {open.size > 0 && <button type="button" class="small" onClick={() => setOpen(new Set())}>Fold</button>}
           </div>
           <div class="view">
             {!nodes.length && <p class="quiet pad">{run.phase === "Pending" || !run.phase ? "The run has not begun." : "The run has no steps."}</p>}
-            {nodes.length > 0 && view === "graph" && <Graph {...shared} />}
+            {nodes.length > 0 && view === "graph" && <Graph {...shared} shape={detail.shape} />}
             {nodes.length > 0 && view === "timeline" && <Timeline {...shared} run={run} />}
             {nodes.length > 0 && view === "list" && <Tree {...shared} />}
           </div>
         </section>
-        <Panel run={run} node={node} nodes={nodes} attempts={detail.attempts ?? []} select={select} reload={reload} />
+        <Panel run={run} node={node} nodes={nodes} select={select} reload={reload} />
       </div>
     </div>
   );

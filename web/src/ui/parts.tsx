@@ -45,7 +45,7 @@ export function Empty({ title, children }: { title: string; children?: Component
 }
 
 /** Wait shows a load's error, a quiet placeholder, or the content. The old content stays while new is read. */
-export function Wait<T>({ of, children }: { of: Loaded<T>; children: (data: T) => ComponentChildren }) {
+export function Wait<T>({ of, children }: { of: Pick<Loaded<T>, "data" | "error" | "reload">; children: (data: T) => ComponentChildren }) {
   return (
     <>
       {of.error && <Problem error={of.error} retry={of.reload} />}
