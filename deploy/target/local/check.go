@@ -22,7 +22,10 @@ var kinds = []deploy.Kind{{Kind: "Namespace"}, {Kind: "ConfigMap", Namespaced: t
 	{Kind: "Service", Namespaced: true}, {Group: "networking.k8s.io", Kind: "Ingress", Namespaced: true}}
 
 // Capabilities implements deploy.Target.
-func (t *Target) Capabilities(context.Context) (deploy.Capabilities, error) {
+func (t *Target) Capabilities(ctx context.Context) (deploy.Capabilities, error) {
+	if err := ctx.Err(); err != nil {
+		return deploy.Capabilities{}, fmt.Errorf("ask for capabilities: %w", err)
+	}
 	return deploy.Capabilities{Version: "1", Kinds: slices.Clone(kinds)}, nil
 }
 
