@@ -28,10 +28,11 @@ func metaUID(s string) types.UID { return types.UID(s) }
 // Apply implements deploy.Target.
 func (t *Target) Apply(ctx context.Context, wish *unstructured.Unstructured, opt deploy.ApplyOptions) (*unstructured.Unstructured, error) {
 	key := deploy.KeyOf(wish)
-	if err := ctx.Err(); err != nil {
+	problems, err := t.check(ctx, wish)
+	if err != nil {
 		return nil, fmt.Errorf("apply %s: %w", key, err)
 	}
-	for _, p := range t.check(wish) {
+	for _, p := range problems {
 		if p.Fatal {
 			return nil, fmt.Errorf("apply %s: %s", key, p.Message)
 		}
