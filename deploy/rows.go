@@ -16,18 +16,21 @@ import (
 
 // The tables of this room.
 const (
-	TableApplication = "application" // key namespace/name, state its health
-	TableRelease     = "release"     // key namespace/name/number with nine digits, owner namespace/name
-	TableDeployment  = "deployment"  // key namespace/name/time, owner the application, state current or past
-	TableObject      = "object"      // key ObjectRecord.RowKey(), owner the application
+	TableApplication = "application"    // key namespace/name, state its health
+	TableSet         = "applicationset" // key namespace/name, state Error or empty
+	TableRelease     = "release"        // key namespace/name/number with nine digits, owner namespace/name
+	TableDeployment  = "deployment"     // key namespace/name/time, owner the application, state current or past
+	TableObject      = "object"         // key ObjectRecord.RowKey(), owner the application
 )
 
 // The kinds of entries of this room. The body of application.set, application.changed, sync.*, health.changed is an
-// [ApplicationEntry], of release.recorded a [Release], of object.deleted nothing, of the other object kinds an
+// [ApplicationEntry], of applicationset.changed a [SetRow], of applicationset.deleted nothing, of release.recorded a [Release], of object.deleted nothing, of the other object kinds an
 // [ObjectRecord].
 const (
 	KindApplicationSet     = "application.set"
 	KindApplicationDeleted = "application.deleted"
+	KindSetChanged         = "applicationset.changed"
+	KindSetDeleted         = "applicationset.deleted"
 	KindSyncStarted        = "sync.started"
 	KindSyncStep           = "sync.step"
 	KindSyncFinished       = "sync.finished"
@@ -78,6 +81,8 @@ type ApplicationRow struct {
 	URLs []string `json:"urls,omitempty"`
 	// MR is the merge request of a preview.
 	MR int `json:"mr,omitempty"`
+	// Conditions are what somebody should know of it.
+	Conditions Conditions `json:"conditions,omitempty"`
 	// Problems of the last rendering and planning.
 	Problems  []string        `json:"problems,omitempty"`
 	Resources json.RawMessage `json:"resources,omitempty"`
@@ -108,6 +113,20 @@ type SyncRequest struct {
 	// Confirmed approves prunes that wait for it.
 	Confirmed bool `json:"confirmed,omitempty"`
 }
+
+// SetRow is the body of a row of the "applicationset" table and of applicationset.changed.
+type SetRow struct {
+	Namespace string `json:"namespace"`
+	Name      string `json:"name"`
+	// Digest is the content digest of the definition that was last expanded.
+	Digest string `json:"digest,omitempty"`
+	// Applications are those that it makes: namespace/name, sorted.
+	Applications []string   `json:"applications"`
+	Conditions   Conditions `json:"conditions,omitempty"`
+}
+
+// Key is namespace/name.
+func (s SetRow) Key() string { return s.Namespace + "/" + s.Name }
 
 // Key is namespace/name.
 func (a ApplicationRow) Key() string { return a.Namespace + "/" + a.Name }
@@ -182,12 +201,12 @@ func Projection() ledger.Projection { return projection{} }
 
 type projection struct{}
 
-var projected = []string{KindApplicationSet, KindApplicationDeleted, KindSyncStarted, KindSyncStep, KindSyncFinished, KindApplicationChanged, KindHealthChanged,
+var projected = []string{KindSetChanged, KindSetDeleted, KindApplicationSet, KindApplicationDeleted, KindSyncStarted, KindSyncStep, KindSyncFinished, KindApplicationChanged, KindHealthChanged,
 	KindReleaseRecorded, KindObjectApplied, KindObjectCreated, KindObjectChanged, KindObjectDeleting, KindObjectDeleted}
 
 // Tables implements ledger.Projection.
 func (projection) Tables() []string {
-	return []string{TableApplication, TableRelease, TableDeployment, TableObject}
+	return []string{TableApplication, TableSet, TableRelease, TableDeployment, TableObject}
 }
 
 // Version implements ledger.Projection.
@@ -205,6 +224,10 @@ func (projection) Apply(e ledger.Entry, rows ledger.Rows) error {
 		return rows.Delete(TableObject, strings.TrimPrefix(e.Subject, "object/"))
 	case KindApplicationDeleted:
 		return applyDeleted(e, rows)
+	case KindSetDeleted:
+		return rows.Delete(TableSet, strings.TrimPrefix(e.Subject, "applicationset/"))
+	case KindSetChanged:
+		return applySet(e, rows)
 	}
 	if strings.HasPrefix(e.Kind, "object.") {
 		return applyObject(e, rows)
@@ -224,6 +247,18 @@ func applyRelease(e ledger.Entry, rows ledger.Rows) error {
 	owner := r.Namespace + "/" + r.Name
 	return rows.Put(ledger.Row{Table: TableRelease, Key: fmt.Sprintf("%s/%09d", owner, r.Number), Owner: owner, State: r.Branch,
 		Time: e.Time, Body: body, Stamp: ledger.Stamp{Field: "seq"}, Labels: map[string]string{"repo": r.Repo, "branch": r.Branch, "commit": r.Commit, "run": r.Run}})
+}
+
+func applySet(e ledger.Entry, rows ledger.Rows) error {
+	var s SetRow
+	if err := json.Unmarshal(e.Body, &s); err != nil {
+		return fmt.Errorf("read set of applications: %w", err)
+	}
+	state := ""
+	if len(s.Conditions) > 0 {
+		state = "Error"
+	}
+	return rows.Put(ledger.Row{Table: TableSet, Key: s.Key(), State: state, Time: e.Time, Body: e.Body})
 }
 
 func applyObject(e ledger.Entry, rows ledger.Rows) error {

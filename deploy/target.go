@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+
+	"github.com/tiphys/tiphys/failure"
 )
 
 // ApplyOptions say how an object is applied or deleted and on whose behalf.
@@ -111,6 +113,9 @@ func (e *OwnedError) Error() string {
 		e.Key.Kind, e.Key.Name, e.Owner)
 }
 
+// FailureKind implements failure.Classified.
+func (e *OwnedError) FailureKind() failure.Kind { return failure.Conflict }
+
 // SharedError says that a Namespace cannot be deleted because others have objects in it.
 type SharedError struct {
 	Namespace string
@@ -121,3 +126,6 @@ type SharedError struct {
 func (e *SharedError) Error() string {
 	return fmt.Sprintf("namespace %s stays: objects of %v are in it", e.Namespace, e.Applications)
 }
+
+// FailureKind implements failure.Classified.
+func (e *SharedError) FailureKind() failure.Kind { return failure.Conflict }

@@ -292,7 +292,7 @@ func (s *Server) loops() *control.Group {
 		s.events,
 		control.Loop("runs", s.machine.Runs.Run),
 		control.Loop("schedules", s.crons.Run),
-		control.Loop("applications", s.apps.Run),
+		s.apps,
 		s.sweeper,
 		control.Loop("git", func(ctx context.Context) error { return s.remote.Run(ctx, reconcileEvery) }),
 	}

@@ -2,18 +2,22 @@
 // syncs through the pure planner, and records what happened with its cause, so that a running object leads back to
 // the push. ApplicationSets are expanded here too.
 //
-// Every Application has one worker, which alone changes its row; the controller tells workers to look again.
+// Every Application and every ApplicationSet is an actor: one owner of its state, which is a cache of the ledger and is loaded
+// again after any error that is not a clean refusal. What cannot be handled concerns only itself, is shown on the object and is
+// tried again with growing waits.
 package apps
 
 import (
 	"context"
-	"encoding/json"
+	"errors"
 	"fmt"
 	"log/slog"
 	"sync"
 	"sync/atomic"
 	"time"
 
+	"github.com/tiphys/tiphys/control"
+	"github.com/tiphys/tiphys/control/actor"
 	"github.com/tiphys/tiphys/deploy"
 	"github.com/tiphys/tiphys/deploy/health"
 	"github.com/tiphys/tiphys/deploy/render"
@@ -39,30 +43,43 @@ type Options struct {
 	Poll time.Duration
 	// Deadline and HookDeadline bound a sync; the planner's defaults if 0.
 	Deadline, HookDeadline time.Duration
-	// Timeout bounds how long one checkout or rendering may take; 2 minutes if 0.
+	// Timeout bounds how long one checkout, one rendering or one look at a target may take; 2 minutes if 0.
 	Timeout time.Duration
 	Now     func() time.Time
 	Log     *slog.Logger
 }
 
-// Controller looks after every Application.
+// Controller looks after every Application. It is a control.Service.
 type Controller struct {
 	o       Options
 	kick    chan struct{}
 	renders chan struct{} // a token for each rendering at a time
+	apps    *agency[*worker]
+	sets    *agency[*set]
+	wanted  board
+	seen    int64 // the last entry that was looked at; Run's goroutine alone has it
 
-	health     atomic.Pointer[health.Rules]
+	health     atomic.Pointer[custom]
 	customized string // which definition they were read from; Run's goroutine alone has it
 
 	mu      sync.Mutex
-	workers map[string]*worker
-	running sync.WaitGroup
+	trouble error // why the definitions or the news could not be read
+	since   time.Time
 }
 
-// The most renderings at a time.
-const maxRenders = 2
+var _ control.Service = (*Controller)(nil)
 
-// New returns a controller; Run starts it.
+const (
+	// maxRenders is the most renderings at a time.
+	maxRenders = 2
+	// maxExpansions is the most sets that are expanded at a time.
+	maxExpansions = 4
+	// handling bounds one look at an Application. It is long because many may wait for a rendering; what waits for somebody else has a
+	// deadline of its own.
+	handling = 30 * time.Minute
+)
+
+// New returns a controller; Start and Run have it work.
 func New(o Options) *Controller {
 	if o.Now == nil {
 		o.Now = time.Now
@@ -76,40 +93,83 @@ func New(o Options) *Controller {
 	if o.Timeout == 0 {
 		o.Timeout = 2 * time.Minute
 	}
-	return &Controller{o: o, kick: make(chan struct{}, 1), renders: make(chan struct{}, maxRenders),
-		workers: map[string]*worker{}}
+	c := &Controller{o: o, kick: make(chan struct{}, 1), renders: make(chan struct{}, maxRenders)}
+	c.wanted.clear()
+	c.apps = newAgency(c, "application", actor.Options[string, *worker, message]{Load: c.load, Handle: c.handle, Refused: isRefusal,
+		Ended: func(w *worker) bool { return !w.known }, Batch: 1, Timeout: handling})
+	c.sets = newAgency(c, "ApplicationSet", actor.Options[string, *set, message]{Load: c.loadSet, Handle: c.handleSet, Batch: 1,
+		Workers: maxExpansions, Timeout: handling})
+	return c
 }
 
-// The kinds of entries that may change what should run.
-var wakes = []string{"definition.set", "definition.deleted", deploy.KindReleaseRecorded, event.KindReceived}
+// Name implements control.Service.
+func (c *Controller) Name() string { return "applications" }
 
-// breath is the least time between two looks for news: many deliveries a second need not be looked at one by one.
-const breath = 50 * time.Millisecond
-
-// Run works until the context ends. The error is one of reading the ledger at the start.
-func (c *Controller) Run(ctx context.Context) error {
-	defer c.running.Wait()
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
+// Start reads what is declared, and has everything looked at. The error is one of reading the ledger.
+func (c *Controller) Start(ctx context.Context) error {
 	head, err := c.o.Ledger.Head(ctx)
 	if err != nil {
 		return fmt.Errorf("start applications: %w", err)
 	}
-	if err := c.load(ctx); err != nil {
+	c.seen = head.Seq
+	if err := c.look(ctx); err != nil {
 		return fmt.Errorf("start applications: %w", err)
 	}
-	seen := head.Seq
+	return nil
+}
+
+// Health implements control.Service.
+func (c *Controller) Health() control.Health {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.trouble == nil {
+		return control.Health{}
+	}
+	return control.Health{State: control.Failing, Reason: c.trouble.Error(), Since: c.since}
+}
+
+// note keeps why the whole does not go on, for Health; nil that it does. It gives the error back.
+func (c *Controller) note(err error) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if (err == nil) != (c.trouble == nil) {
+		c.since = c.o.Now().UTC()
+	}
+	c.trouble = err
+	return err
+}
+
+// The kinds of entries that may change what should run.
+var wakes = []string{kindDefined, kindUndefined, deploy.KindReleaseRecorded, event.KindReceived}
+
+const (
+	// breath is the least time between two looks for news: many deliveries a second need not be looked at one by one.
+	breath = 50 * time.Millisecond
+	// again is the wait before what failed for all is tried again.
+	again = 5 * time.Second
+)
+
+// Run works until the context ends, and returns nil then.
+func (c *Controller) Run(ctx context.Context) error {
+	ctx, cancel := context.WithCancel(ctx)
+	var forwards sync.WaitGroup
+	defer forwards.Wait()
+	defer cancel()
+	c.apps.open(ctx)
+	c.sets.open(ctx)
+	defer c.sets.close()
+	defer c.apps.close()
+	changes := c.changes(ctx, &forwards)
 	c.poke()
 	poll := time.NewTicker(c.o.Poll)
 	defer poll.Stop()
-	changes := c.changes(ctx)
 	var rest <-chan time.Time // until then nobody looks for news
 	for {
 		var changed <-chan struct{}
 		if rest == nil {
 			changed = c.o.Ledger.Changed()
-			if c.news(ctx, &seen) {
-				c.poke()
+			if err := c.news(ctx); err != nil {
+				rest = time.After(again)
 			}
 		}
 		select {
@@ -120,22 +180,23 @@ func (c *Controller) Run(ctx context.Context) error {
 		case <-rest:
 			rest = nil
 		case change := <-changes:
-			c.wake(change.Application, false)
+			c.apps.wake(change.Application, false)
 		case <-poll.C:
 			c.poke()
 		case <-c.kick:
-			c.customize(ctx)
-			c.definitions(ctx)
-			c.wakeAll()
+			if err := c.note(c.look(ctx)); err != nil && ctx.Err() == nil {
+				c.o.Log.Error("what is declared could not be read; the applications stay as they are", "wait", again, "error", err)
+				time.AfterFunc(again, c.poke)
+			}
 		}
 	}
 }
 
 // changes are those of every cluster.
-func (c *Controller) changes(ctx context.Context) <-chan deploy.Change {
+func (c *Controller) changes(ctx context.Context, forwards *sync.WaitGroup) <-chan deploy.Change {
 	all := make(chan deploy.Change)
 	for _, cluster := range c.o.Targets.All() {
-		c.running.Go(func() {
+		forwards.Go(func() {
 			for {
 				select {
 				case <-ctx.Done():
@@ -160,50 +221,50 @@ func (c *Controller) poke() {
 	}
 }
 
-// news says whether something was recorded since the last look that matters here.
-func (c *Controller) news(ctx context.Context, seen *int64) bool {
+// news has everything looked at if something was recorded since the last look that matters here.
+func (c *Controller) news(ctx context.Context) error {
 	kinds := append(append([]string{}, wakes...), c.o.Forges.Wakes()...)
-	entries, err := c.o.Ledger.Entries(ctx, ledger.EntryQuery{After: *seen, Kinds: kinds, Newest: true, Limit: 1, Bare: true})
-	if err != nil || len(entries) == 0 {
-		if err != nil && ctx.Err() == nil {
-			c.o.Log.Error("new entries could not be read", "error", err)
-		}
-		return false
+	entries, err := c.o.Ledger.Entries(ctx, ledger.EntryQuery{After: c.seen, Kinds: kinds, Newest: true, Limit: 1, Bare: true})
+	if err != nil {
+		return c.note(fmt.Errorf("read new entries: %w", err))
 	}
-	*seen = entries[0].Seq
-	return true
+	if len(entries) > 0 {
+		c.seen = entries[0].Seq
+		c.poke()
+	}
+	return nil
 }
 
-// causeOf is the newest event that told of a commit; 0 if none did.
-func (c *Controller) causeOf(ctx context.Context, sha string) int64 {
-	if sha == "" {
-		return 0
+// look reads what is declared and has everything that is declared or on record looked at.
+func (c *Controller) look(ctx context.Context) error {
+	if err := errors.Join(c.customize(ctx), c.declare(ctx)); err != nil {
+		return err
 	}
-	rows, err := c.o.Ledger.List(ctx, ledger.Query{Table: event.TableEvent, Labels: map[string]string{"commit": sha}, Limit: 1})
-	if err != nil || len(rows) == 0 {
-		return 0
-	}
-	var e event.EventRow
-	if err := json.Unmarshal(rows[0].Body, &e); err != nil {
-		c.o.Log.Error("the event of a commit could not be read", "commit", sha, "error", err)
-	}
-	return e.Seq
-}
-
-// load makes a worker for every Application that the ledger knows.
-func (c *Controller) load(ctx context.Context) error {
-	rows, err := all(ctx, c.o.Ledger, ledger.Query{Table: deploy.TableApplication})
+	keys, err := c.keys(ctx, deploy.TableApplication)
 	if err != nil {
 		return err
 	}
-	for _, row := range rows {
-		var a deploy.ApplicationRow
-		if err := json.Unmarshal(row.Body, &a); err != nil {
-			return fmt.Errorf("read application %s: %w", row.Key, err)
-		}
-		c.worker(ctx, a.Key(), &a)
+	sets, err := c.keys(ctx, deploy.TableSet)
+	if err != nil {
+		return err
+	}
+	for key := range c.wanted.sets(sets) {
+		c.sets.wake(key, true)
+	}
+	for key := range c.wanted.applications(keys) {
+		c.apps.wake(key, true)
 	}
 	return nil
+}
+
+// keys are the keys of a table.
+func (c *Controller) keys(ctx context.Context, table string) ([]string, error) {
+	rows, err := all(ctx, c.o.Ledger, ledger.Query{Table: table})
+	keys := make([]string, len(rows))
+	for i, row := range rows {
+		keys[i] = row.Key
+	}
+	return keys, err
 }
 
 // all reads every row of a query, page by page.
@@ -224,63 +285,13 @@ func all(ctx context.Context, l ledger.Reader, q ledger.Query) ([]ledger.Row, er
 	}
 }
 
-// worker gives the worker of an Application, and starts one if there is none.
-func (c *Controller) worker(ctx context.Context, key string, row *deploy.ApplicationRow) *worker {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if w := c.workers[key]; w != nil {
-		return w
-	}
-	w := &worker{c: c, key: key, kick: make(chan struct{}, 1), orders: make(chan order)}
-	if row != nil {
-		w.row, w.known = *row, true
-	}
-	c.workers[key] = w
-	c.running.Add(1)
-	go func() {
-		defer c.running.Done()
-		w.run(ctx)
-		c.mu.Lock()
-		delete(c.workers, key)
-		c.mu.Unlock()
-		if ctx.Err() == nil {
-			c.poke() // It may have been declared again meanwhile.
-		}
-	}()
-	return w
-}
-
-func (c *Controller) find(key string) *worker {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.workers[key]
-}
-
-func (c *Controller) wake(key string, refresh bool) {
-	if w := c.find(key); w != nil {
-		w.wake(refresh)
-	}
-}
-
-func (c *Controller) wakeAll() {
-	c.mu.Lock()
-	list := make([]*worker, 0, len(c.workers))
-	for _, w := range c.workers {
-		list = append(list, w)
-	}
-	c.mu.Unlock()
-	for _, w := range list {
-		w.wake(true)
-	}
-}
-
 // Refresh has one Application (namespace/name) looked at again, Git included; empty means all, and the definitions.
 func (c *Controller) Refresh(key string) {
 	if key == "" {
 		c.poke()
 		return
 	}
-	c.wake(key, true)
+	c.apps.wake(key, true)
 }
 
 // SyncRequest is a sync that somebody asks for.
@@ -288,35 +299,18 @@ type SyncRequest = deploy.SyncRequest
 
 // Sync begins a sync of an Application now; it returns when the sync is on record.
 func (c *Controller) Sync(ctx context.Context, key string, r SyncRequest) error {
-	return c.order(ctx, key, func(ctx context.Context, w *worker) error { return w.syncNow(ctx, r) })
+	return c.apps.ask(ctx, key, func(ctx context.Context, w *worker) error { return w.syncNow(ctx, r) })
 }
 
 // Rollback deploys an earlier release ("harbour#7"), or an earlier commit where the Application follows Git alone,
 // and stays there. Empty goes back to the newest.
 func (c *Controller) Rollback(ctx context.Context, key, to, actor string) error {
-	return c.order(ctx, key, func(ctx context.Context, w *worker) error { return w.pin(ctx, to, actor) })
+	return c.apps.ask(ctx, key, func(ctx context.Context, w *worker) error { return w.pin(ctx, to, actor) })
 }
 
-type order struct {
-	do   func(context.Context, *worker) error
-	done chan error
-}
-
-func (c *Controller) order(ctx context.Context, key string, do func(context.Context, *worker) error) error {
-	w := c.find(key)
-	if w == nil {
-		return fmt.Errorf("%s: %w", key, ErrNotFound)
-	}
-	o := order{do: do, done: make(chan error, 1)}
-	select {
-	case w.orders <- o:
-	case <-ctx.Done():
-		return ctx.Err()
-	}
-	select {
-	case err := <-o.done:
-		return err
-	case <-ctx.Done():
-		return ctx.Err()
-	}
+// custom are the operator's rules of health.
+type custom struct {
+	rules health.Rules
+	// problems say what of them has no effect, and why none could be read.
+	problems []string
 }

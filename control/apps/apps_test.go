@@ -5,17 +5,22 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"sigs.k8s.io/yaml"
 
 	"github.com/tiphys/tiphys/control/apps"
+	"github.com/tiphys/tiphys/control/definitions"
 	"github.com/tiphys/tiphys/deploy"
 	"github.com/tiphys/tiphys/deploy/plan"
 	"github.com/tiphys/tiphys/deploy/promote"
@@ -23,6 +28,7 @@ import (
 	"github.com/tiphys/tiphys/deploy/target/local"
 	"github.com/tiphys/tiphys/event"
 	"github.com/tiphys/tiphys/executor"
+	"github.com/tiphys/tiphys/keeper/front"
 	"github.com/tiphys/tiphys/ledger"
 	"github.com/tiphys/tiphys/ledger/sqlite"
 	"github.com/tiphys/tiphys/manifest"
@@ -75,24 +81,67 @@ type world struct {
 	c        *apps.Controller
 	stop     func()
 
-	mu          sync.Mutex
-	commits     map[string]string // revision or commit to folder
-	heads       map[string]string
-	definitions map[string]apps.Definition
-	requests    []event.PullRequest
-	forgeDown   bool
+	mu        sync.Mutex
+	commits   map[string]string // revision or commit to folder
+	heads     map[string]string
+	requests  []event.PullRequest
+	forgeDown bool
+	witnesses int
+	// troubled are errors that the target gives instead of an application's objects, by application.
+	troubled sync.Map
+	// full says that the controller's ledger takes nothing.
+	full atomic.Bool
+	// dryRuns and checkouts count.
+	dryRuns, checkouts, lists atomic.Int64
+	// clusters are those beside in-cluster.
+	clusters []deploy.Cluster
+}
+
+// watched is the target as the controller has it.
+type watched struct {
+	deploy.Target
+	w *world
+}
+
+func (t watched) List(ctx context.Context, application string) ([]*unstructured.Unstructured, error) {
+	if err, is := t.w.troubled.Load(application); is {
+		return nil, err.(error)
+	}
+	defer t.w.lists.Add(1)
+	return t.Target.List(ctx, application)
+}
+
+func (t watched) Apply(ctx context.Context, o *unstructured.Unstructured, opt deploy.ApplyOptions) (*unstructured.Unstructured, error) {
+	if opt.DryRun {
+		t.w.dryRuns.Add(1)
+	}
+	return t.Target.Apply(ctx, o, opt)
+}
+
+// filling is the ledger as the controller has it.
+type filling struct {
+	ledger.Ledger
+	w *world
+}
+
+func (l filling) Write(ctx context.Context, about ledger.Scope, fn func(ledger.Tx) error) error {
+	if l.w.full.Load() {
+		return ledger.ErrNoSpace
+	}
+	return l.Ledger.Write(ctx, about, fn)
 }
 
 func newWorld(t *testing.T) *world {
-	l, err := sqlite.Open(t.Context(), sqlite.Options{Path: filepath.Join(t.TempDir(), "l.db"), Projections: []ledger.Projection{deploy.Projection()}})
+	l, err := sqlite.Open(t.Context(), sqlite.Options{Path: filepath.Join(t.TempDir(), "l.db"), Projections: []ledger.Projection{deploy.Projection(), definitions.Projection{}}})
 	if err != nil {
 		t.Fatal(err)
 	}
 	w := &world{t: t, ledger: l, executor: &instant{images: map[executor.ID]string{}, reports: make(chan executor.Report, 1000)},
-		commits: map[string]string{}, heads: map[string]string{}, definitions: map[string]apps.Definition{}}
-	if w.target, err = local.Open(t.Context(), local.Options{Ledger: l, Executor: w.executor, Logs: w.executor, Commands: w.executor}); err != nil {
+		commits: map[string]string{}, heads: map[string]string{}}
+	if w.target, err = local.Open(t.Context(), local.Options{Ledger: l, Executor: w.executor, Logs: w.executor, Commands: w.executor, Front: front.New(front.Options{})}); err != nil {
 		t.Fatal(err)
 	}
+	w.commits["witness"] = t.TempDir()
 	w.start()
 	t.Cleanup(func() { w.stop(); _ = w.target.Close(); _ = l.Close() })
 	return w
@@ -102,6 +151,7 @@ func newWorld(t *testing.T) *world {
 func (w *world) Checkout(_ context.Context, repo, revision string) (string, string, func(), error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	w.checkouts.Add(1)
 	if head, ok := w.heads[revision]; ok {
 		revision = head
 	}
@@ -115,17 +165,31 @@ func (w *world) Checkout(_ context.Context, repo, revision string) (string, stri
 // DefaultBranch implements apps.Repositories.
 func (w *world) DefaultBranch(context.Context, string) (string, error) { return "main", nil }
 
-// List implements apps.Definitions.
-func (w *world) List(_ context.Context, kind string) ([]apps.Definition, error) {
+// Resolve implements apps.Repositories.
+func (w *world) Resolve(_ context.Context, repo, revision string) (string, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	var found []apps.Definition
-	for _, d := range w.definitions {
-		if d.Kind == kind {
-			found = append(found, d)
-		}
+	if head, ok := w.heads[revision]; ok {
+		revision = head
 	}
-	return found, nil
+	if w.commits[revision] == "" {
+		return "", errors.New("no such revision in " + repo)
+	}
+	return revision, nil
+}
+
+// List implements apps.Definitions: what is on record, as it was taken.
+func (w *world) List(ctx context.Context, kind string) ([]apps.Definition, error) {
+	rows, err := w.ledger.List(ctx, ledger.Query{Table: "definition", KeyPrefix: kind + "/", Limit: 5000})
+	var found []apps.Definition
+	for _, row := range rows {
+		var d definitions.Definition
+		if err := json.Unmarshal(row.Body, &d); err != nil {
+			return nil, err
+		}
+		found = append(found, apps.Definition{Kind: d.Kind, Namespace: d.Namespace, Name: d.Name, Origin: d.Origin, Digest: d.Digest, Object: d.Object, Seq: row.Seq})
+	}
+	return found, err
 }
 
 // PullRequests implements apps.Forges.
@@ -145,11 +209,15 @@ func (w *world) Wakes() []string { return nil }
 func (w *world) URL(host string) string { return "http://" + host + "/" }
 
 func (w *world) start() {
-	targets, err := deploy.NewTargets(deploy.Cluster{Place: deploy.Place{Name: deploy.InCluster, Server: deploy.InClusterServer}, Target: w.target, Pods: w.target})
+	targets, err := deploy.NewTargets(append(w.clusters, deploy.Cluster{Place: deploy.Place{Name: deploy.InCluster, Server: deploy.InClusterServer},
+		Target: watched{w.target, w}, Pods: w.target})...)
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	w.c = apps.New(apps.Options{Ledger: w.ledger, Targets: targets, Render: render.Render, Definitions: w, Repositories: w, Forges: w, Front: w})
+	w.c = apps.New(apps.Options{Ledger: filling{w.ledger, w}, Targets: targets, Render: render.Render, Definitions: w, Repositories: w, Forges: w, Front: w})
+	if err := w.c.Start(w.t.Context()); err != nil {
+		w.t.Fatal(err)
+	}
 	ctx, cancel := context.WithCancel(w.t.Context())
 	done := make(chan struct{})
 	go func() {
@@ -178,6 +246,7 @@ func deployment(name, image string) string {
 	return "{apiVersion: apps/v1, kind: Deployment, metadata: {name: " + name + "}, spec: {selector: {matchLabels: {a: " + name + "}}, template: {metadata: {labels: {a: " + name + "}}, spec: {terminationGracePeriodSeconds: 1, containers: [{name: c, image: " + image + "}]}}}}"
 }
 
+// define puts a definition on record, whatever is in it: a release before may have taken what this one would not.
 func (w *world) define(text string) {
 	var head struct {
 		Kind     string
@@ -193,10 +262,23 @@ func (w *world) define(text string) {
 	if head.Metadata.Namespace == "" {
 		head.Metadata.Namespace = "default"
 	}
-	w.mu.Lock()
-	w.definitions[head.Kind+head.Metadata.Name] = apps.Definition{Kind: head.Kind, Namespace: head.Metadata.Namespace, Name: head.Metadata.Name, Origin: "api", Digest: string(raw), Object: raw}
-	w.mu.Unlock()
-	w.c.Refresh("")
+	d := definitions.Definition{Kind: head.Kind, Namespace: head.Metadata.Namespace, Name: head.Metadata.Name, Origin: "api", Digest: string(raw), Object: raw}
+	w.append(ledger.Draft{Actor: "user:ada", Kind: "definition.set", Subject: "definition/" + d.Key(), Body: d})
+}
+
+// undefine deletes a definition of the namespace default.
+func (w *world) undefine(kind, name string) {
+	w.append(ledger.Draft{Actor: "user:ada", Kind: "definition.deleted", Subject: "definition/" + kind + "/default/" + name})
+}
+
+func (w *world) append(d ledger.Draft) {
+	w.t.Helper()
+	if err := w.ledger.Write(w.t.Context(), ledger.Anyone("application/x"), func(tx ledger.Tx) error {
+		_, err := tx.Append(d)
+		return err
+	}); err != nil {
+		w.t.Fatal(err)
+	}
 }
 
 func (w *world) release(r deploy.Release) ledger.Entry {
@@ -229,7 +311,12 @@ func (w *world) app(name string) deploy.ApplicationRow {
 
 func (w *world) await(what string, is func() bool) {
 	w.t.Helper()
-	deadline := time.Now().Add(10 * time.Second)
+	w.awaitFor(30*time.Second, what, is) // a machine may be busy with other tests
+}
+
+func (w *world) awaitFor(patience time.Duration, what string, is func() bool) {
+	w.t.Helper()
+	deadline := time.Now().Add(patience)
 	for {
 		changed := w.ledger.Changed()
 		if is() {
@@ -246,21 +333,19 @@ func (w *world) await(what string, is func() bool) {
 	}
 }
 
-func (w *world) images() string {
-	w.executor.mu.Lock()
-	defer w.executor.mu.Unlock()
-	var all []string
-	for _, image := range w.executor.images {
-		all = append(all, image)
-	}
-	for i := range all {
-		for j := i + 1; j < len(all); j++ {
-			if all[j] < all[i] {
-				all[i], all[j] = all[j], all[i]
-			}
-		}
-	}
-	return strings.Join(all, " ")
+func (w *world) images() string { return w.executor.text() }
+
+// text lists the images that run.
+func (e *instant) text() string {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return strings.Join(slices.Sorted(maps.Values(e.images)), " ")
+}
+
+// object is a ConfigMap of the namespace prod.
+func object(name, value string) *unstructured.Unstructured {
+	return &unstructured.Unstructured{Object: map[string]any{"apiVersion": "v1", "kind": "ConfigMap",
+		"metadata": map[string]any{"name": name, "namespace": "prod"}, "data": map[string]any{"key": value}}}
 }
 
 const prod = `
@@ -331,10 +416,7 @@ func TestFollowsGit(t *testing.T) {
 	w.stop()
 	w.start()
 	w.await("sync after the restart", func() bool { return w.app("prod").Revision == "c5" && w.images() == "api:5" })
-	w.mu.Lock()
-	clear(w.definitions)
-	w.mu.Unlock()
-	w.c.Refresh("")
+	w.undefine("Application", "prod")
 	w.await("the end", func() bool { return w.app("prod").Name == "" && w.images() == "" })
 	if diff := cmp.Diff([]string{"default/prod c1 past", "default/prod c2 past", "default/prod c5 past deleted"}, w.history()); diff != "" {
 		t.Error(diff)

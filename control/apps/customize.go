@@ -3,27 +3,33 @@ package apps
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"slices"
 
 	"github.com/tiphys/tiphys/deploy/health"
 )
 
-// Health are the rules by which objects are judged: the built-in ones, and the operator's in the ConfigMap argocd-cm.
-func (c *Controller) Health() health.Rules {
+// Rules are those by which objects are judged: the built-in ones, and the operator's in the ConfigMap argocd-cm.
+func (c *Controller) Rules() health.Rules {
 	if r := c.health.Load(); r != nil {
-		return *r
+		return r.rules
 	}
 	return health.Rules{}
 }
 
-// customize reads the operator's rules of health again if they were changed.
-func (c *Controller) customize(ctx context.Context) {
+// customProblems say what of the operator's rules has no effect. Every Application shows them, because they judge every one.
+func (c *Controller) customProblems() []string {
+	if r := c.health.Load(); r != nil {
+		return r.problems
+	}
+	return nil
+}
+
+// customize reads the operator's rules of health again if they were changed. While they cannot be read the earlier ones stay.
+func (c *Controller) customize(ctx context.Context) error {
 	maps, err := c.o.Definitions.List(ctx, "ConfigMap")
 	if err != nil {
-		if ctx.Err() == nil {
-			c.o.Log.Error("customizations could not be read; the earlier ones stay", "error", err)
-		}
-		return
+		return fmt.Errorf("read customizations: %w", err)
 	}
 	i := slices.IndexFunc(maps, func(d Definition) bool { return d.Name == health.ConfigMap })
 	digest := ""
@@ -31,23 +37,25 @@ func (c *Controller) customize(ctx context.Context) {
 		digest = maps[i].Namespace + "/" + maps[i].Digest
 	}
 	if digest == c.customized {
-		return
+		return nil
 	}
-	rules := health.Rules{}
+	next := custom{}
 	if i >= 0 {
+		where := "ConfigMap " + maps[i].Namespace + "/" + maps[i].Name
 		var m struct {
 			Data map[string]string `json:"data"`
 		}
 		if err := json.Unmarshal(maps[i].Object, &m); err != nil {
-			c.o.Log.Error("customizations could not be read; the earlier ones stay", "error", err)
-			return
-		}
-		var problems []string
-		rules, problems = health.NewRules(m.Data)
-		for _, p := range problems {
-			c.o.Log.Warn("a customization has no effect", "configMap", maps[i].Namespace+"/"+maps[i].Name, "problem", p)
+			next = custom{rules: c.Rules(), problems: []string{fmt.Sprintf("%s cannot be read, and the customizations of before stay: %v", where, err)}}
+		} else {
+			var problems []string
+			next.rules, problems = health.NewRules(m.Data)
+			for _, p := range problems {
+				next.problems = append(next.problems, where+": a customization has no effect: "+p)
+			}
 		}
 	}
-	c.health.Store(&rules)
+	c.health.Store(&next)
 	c.customized = digest
+	return nil
 }

@@ -2,9 +2,7 @@ package apps
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
-	"fmt"
 
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
@@ -30,16 +28,12 @@ func (w *worker) apply(ctx context.Context, o *unstructured.Unstructured, opt de
 // sync option Force=true of this Application, those of one in the same project. An object's own annotation is not asked: who
 // writes a manifest has no say over what others own.
 func (w *worker) mayTake(ctx context.Context, owner string) (bool, error) {
-	row, err := w.c.o.Ledger.Row(ctx, deploy.TableApplication, owner)
+	other, err := w.c.row(ctx, owner)
 	if errors.Is(err, ledger.ErrNotFound) {
 		return true, nil
 	}
-	var other deploy.ApplicationRow
-	if err == nil {
-		err = json.Unmarshal(row.Body, &other)
-	}
 	if err != nil {
-		return false, fmt.Errorf("read application %s: %w", owner, err)
+		return false, err
 	}
 	return w.options(w.row.Asked == nil).Force && projectOf(w.row.Spec) == projectOf(other.Spec), nil
 }

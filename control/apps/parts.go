@@ -27,6 +27,8 @@ type Repositories interface {
 	// Checkout gives a folder with a repository at a revision (branch, tag, commit or HEAD), readable for others, and
 	// the commit's full hash. The folder stays until release is called.
 	Checkout(ctx context.Context, url, revision string) (dir, sha string, release func(), err error)
+	// Resolve gives the full hash of the commit that a revision is, without fetching what is in it.
+	Resolve(ctx context.Context, url, revision string) (string, error)
 	// DefaultBranch gives the name of the branch that HEAD is.
 	DefaultBranch(ctx context.Context, url string) (string, error)
 }

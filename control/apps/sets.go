@@ -7,6 +7,9 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
+	"reflect"
+	"slices"
 	"strings"
 
 	"github.com/tiphys/tiphys/deploy"
@@ -17,124 +20,183 @@ import (
 	"github.com/tiphys/tiphys/manifest"
 )
 
-// declared is an Application as it should be.
-type declared struct {
-	manifest.Application
-	origin, digest string
-	seq            int64
+// set is the state of one ApplicationSet.
+type set struct {
+	row   deploy.SetRow
+	known bool // row is in the ledger
 }
 
-// definitions brings the workers in line with what is declared, by people and by ApplicationSets.
-func (c *Controller) definitions(ctx context.Context) {
-	wanted, err := c.declared(ctx)
+func (c *Controller) loadSet(ctx context.Context, key string) (*set, error) {
+	s := &set{}
+	s.row.Namespace, s.row.Name, _ = strings.Cut(key, "/")
+	row, err := c.o.Ledger.Row(ctx, deploy.TableSet, key)
+	if errors.Is(err, ledger.ErrNotFound) {
+		return s, nil
+	}
+	if err == nil {
+		err = json.Unmarshal(row.Body, &s.row)
+	}
 	if err != nil {
-		if ctx.Err() == nil {
-			c.o.Log.Error("applications could not be read; the earlier ones stay", "error", err)
-		}
-		return
+		return nil, fmt.Errorf("read ApplicationSet %s: %w", key, err)
 	}
-	for key, d := range wanted {
-		c.worker(ctx, key, nil).declare(d)
-	}
-	c.mu.Lock()
-	var gone []*worker
-	for key, w := range c.workers {
-		if _, still := wanted[key]; !still {
-			gone = append(gone, w)
-		}
-	}
-	c.mu.Unlock()
-	for _, w := range gone {
-		w.declare(nil)
-	}
+	s.known = true
+	return s, nil
 }
 
-func (c *Controller) declared(ctx context.Context) (map[string]*declared, error) {
-	wanted := map[string]*declared{}
-	definitions, err := c.o.Definitions.List(ctx, "Application")
-	if err != nil {
-		return nil, err
+// handleSet expands one set. A set's own trouble, or its forge's, keeps its Applications and is shown on it.
+func (c *Controller) handleSet(ctx context.Context, key string, s *set, _ []message) []error {
+	c.sets.take(key)
+	c.sets.at(key, c.o.Poll)
+	definition := c.wanted.set(key)
+	if definition == nil {
+		return []error{c.setGone(ctx, key, s)}
 	}
-	for _, d := range definitions {
-		var a manifest.Application
-		if err := json.Unmarshal(d.Object, &a); err != nil {
-			c.o.Log.Error("application could not be read", "application", d.Namespace+"/"+d.Name, "error", err)
-			continue
+	next := s.row
+	next.Digest = definition.digest
+	problem := definition.unreadable
+	if problem == "" {
+		made, held, err := c.expand(ctx, key, *definition)
+		if err != nil && ctx.Err() != nil {
+			return []error{err}
 		}
-		a.Namespace, a.Name = d.Namespace, d.Name
-		wanted[d.Namespace+"/"+d.Name] = &declared{Application: a, origin: d.Origin, digest: d.Digest, seq: d.Seq}
-	}
-	sets, err := c.o.Definitions.List(ctx, "ApplicationSet")
-	if err != nil {
-		return nil, err
-	}
-	for _, d := range sets {
-		if err := c.expand(ctx, d, wanted); err != nil {
-			return nil, err
+		if problem = held; err != nil {
+			problem = err.Error()
+		} else {
+			next.Applications = slices.Sorted(maps.Keys(made))
+			for _, changed := range c.wanted.publish(key, made) {
+				c.apps.wake(changed, true)
+			}
+			if twins := c.wanted.twins(key); len(twins) > 0 && problem == "" {
+				problem = fmt.Sprintf("it makes Applications that are declared elsewhere, which stay as they are there: %s", strings.Join(twins, ", "))
+			}
 		}
 	}
-	return wanted, nil
+	next.Conditions = next.Conditions.Set(deploy.ConditionErrorOccurred, problem, c.o.Now())
+	return []error{c.recordSet(ctx, key, s, next, definition.seq)}
 }
 
-// expand adds the Applications of one set. The error is one of the ledger; a set's own trouble keeps its Applications.
-func (c *Controller) expand(ctx context.Context, d Definition, wanted map[string]*declared) error {
-	origin := "applicationset/" + d.Namespace + "/" + d.Name
-	in := preview.Input{}
-	if err := json.Unmarshal(d.Object, &in.Set); err != nil {
-		return fmt.Errorf("read ApplicationSet %s: %w", d.Name, err)
+func (c *Controller) recordSet(ctx context.Context, key string, s *set, next deploy.SetRow, cause int64) error {
+	if s.known && reflect.DeepEqual(s.row, next) {
+		return nil
 	}
-	in.Set.Namespace, in.Set.Name = d.Namespace, d.Name
-	rows, err := all(ctx, c.o.Ledger, ledger.Query{Table: deploy.TableApplication, Owner: origin})
+	if next.Applications == nil {
+		next.Applications = []string{}
+	}
+	err := c.o.Ledger.Write(ctx, ledger.On(originOf(key)), func(tx ledger.Tx) error {
+		_, err := tx.Append(ledger.Draft{Actor: "system", Kind: deploy.KindSetChanged, Subject: originOf(key), Cause: ledger.At(cause), Body: next})
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("record ApplicationSet %s: %w", key, err)
+	}
+	s.row, s.known = next, true
+	return nil
+}
+
+// setGone forgets a set whose deletion is on record. Its Applications see for themselves.
+func (c *Controller) setGone(ctx context.Context, key string, s *set) error {
+	at, err := c.undefined(ctx, "ApplicationSet", key)
 	if err != nil {
 		return err
 	}
+	if !at.gone {
+		if !s.known {
+			return nil
+		}
+		next := s.row
+		next.Conditions = next.Conditions.Set(deploy.ConditionErrorOccurred, at.held, c.o.Now())
+		return c.recordSet(ctx, key, s, next, 0)
+	}
+	for _, changed := range c.wanted.publish(key, nil) {
+		c.apps.wake(changed, true)
+	}
+	c.sets.forget(key)
+	if !s.known {
+		return nil
+	}
+	err = c.o.Ledger.Write(ctx, ledger.On(originOf(key)), func(tx ledger.Tx) error {
+		_, err := tx.Append(ledger.Draft{Actor: "system", Kind: deploy.KindSetDeleted, Subject: originOf(key)})
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("record that ApplicationSet %s is gone: %w", key, err)
+	}
+	*s = set{row: deploy.SetRow{Namespace: s.row.Namespace, Name: s.row.Name}}
+	return nil
+}
+
+// expand gives the Applications of one set by namespace/name, and why deletions are held back; empty if none are.
+func (c *Controller) expand(ctx context.Context, key string, d defined) (map[string]*declared, string, error) {
+	in := preview.Input{Set: d.set}
+	rows, err := all(ctx, c.o.Ledger, ledger.Query{Table: deploy.TableApplication, Owner: originOf(key)})
+	if err != nil {
+		return nil, "", err
+	}
+	previous := map[string]deploy.ApplicationRow{}
 	for _, row := range rows {
 		var a deploy.ApplicationRow
 		if err := json.Unmarshal(row.Body, &a); err != nil {
-			return fmt.Errorf("read application %s: %w", row.Key, err)
+			return nil, "", fmt.Errorf("read application %s: %w", row.Key, err)
 		}
 		if !a.Deleting {
+			previous[a.Key()] = a
 			in.Previous = append(in.Previous, applicationOf(a))
 		}
 	}
-	in.Base = c.base(ctx, in.Set)
+	if in.Base, err = c.base(ctx, in.Set); err != nil {
+		return nil, "", err
+	}
 	for _, g := range in.Set.Spec.Generators {
 		in.Replies = append(in.Replies, c.ask(ctx, g))
 	}
 	out := preview.Expand(in)
 	if out.Err != nil {
-		c.o.Log.Error("applications of a set stay as they are", "error", out.Err)
+		return nil, "", out.Err
 	}
+	held := ""
 	if out.Held != "" {
-		c.o.Log.Warn("deletions are held back", "set", d.Name, "reason", out.Held)
-		held := map[string]bool{}
-		for _, a := range out.Applications {
-			held[a.Name] = true
-		}
-		for _, a := range in.Previous {
-			if !held[a.Name] {
-				out.Applications = append(out.Applications, a)
-			}
-		}
+		held = "deletions are held back: " + out.Held
+		out.Applications = append(out.Applications, dropped(in.Previous, out.Applications)...)
 	}
+	made := map[string]*declared{}
 	for _, a := range out.Applications {
 		if a.Namespace == "" {
-			a.Namespace = d.Namespace
+			a.Namespace = in.Set.Namespace
 		}
-		raw, err := json.Marshal([]any{a.Labels, a.Annotations, a.Finalizers, a.Spec})
-		if err != nil {
-			return fmt.Errorf("write application %s: %w", a.Name, err)
+		if made[a.Namespace+"/"+a.Name], err = c.made(ctx, key, d, a); err != nil {
+			return nil, "", err
 		}
-		sum := sha256.Sum256(raw)
-		key := a.Namespace + "/" + a.Name
-		if other := wanted[key]; other != nil {
-			c.o.Log.Error("an ApplicationSet makes an application that is declared already; the declared one stays", "application", key)
-			continue
-		}
-		wanted[key] = &declared{Application: a, origin: origin, digest: "sha256:" + hex.EncodeToString(sum[:]),
-			seq: max(d.Seq, c.causeOf(ctx, a.Annotations[preview.AnnotationHead]))}
 	}
-	return nil
+	return made, held, nil
+}
+
+// dropped are those of previous that are not in next.
+func dropped(previous, next []manifest.Application) []manifest.Application {
+	still := map[string]bool{}
+	for _, a := range next {
+		still[a.Name] = true
+	}
+	var found []manifest.Application
+	for _, a := range previous {
+		if !still[a.Name] {
+			found = append(found, a)
+		}
+	}
+	return found
+}
+
+// made is an Application that a set makes, as a definition.
+func (c *Controller) made(ctx context.Context, key string, d defined, a manifest.Application) (*declared, error) {
+	raw, err := json.Marshal([]any{a.Labels, a.Annotations, a.Finalizers, a.Spec})
+	if err != nil {
+		return nil, fmt.Errorf("write application %s: %w", a.Name, err)
+	}
+	cause, err := c.causeOf(ctx, a.Annotations[preview.AnnotationHead])
+	if err != nil {
+		return nil, err
+	}
+	sum := sha256.Sum256(raw)
+	return &declared{Application: a, origin: originOf(key), digest: "sha256:" + hex.EncodeToString(sum[:]), seq: max(d.seq, cause)}, nil
 }
 
 func applicationOf(a deploy.ApplicationRow) manifest.Application {
@@ -164,35 +226,40 @@ func (c *Controller) ask(ctx context.Context, g manifest.ApplicationSetGenerator
 	return preview.Reply{PullRequests: list}
 }
 
-// base is the release that a set's previews are completed from now.
-func (c *Controller) base(ctx context.Context, set manifest.ApplicationSet) string {
+// base is the release that a set's previews are completed from now; empty if there is none.
+func (c *Controller) base(ctx context.Context, set manifest.ApplicationSet) (string, error) {
 	name, _ := promote.ParseKey(set.Annotations[promote.AnnotationRelease])
 	if name == "" {
 		name, _ = promote.ParseKey(set.Spec.Template.Metadata.Annotations[promote.AnnotationRelease])
 	}
 	if name == "" || strings.Contains(name, "{{") {
-		return ""
+		return "", nil
 	}
 	releases, err := c.releases(ctx, set.Namespace, name)
 	if err != nil {
-		c.o.Log.Error("releases could not be read", "error", err)
-		return ""
+		return "", err
 	}
 	var source struct {
 		Source struct {
 			RepoURL string `json:"repoURL"`
 		} `json:"source"`
 	}
-	_ = json.Unmarshal(set.Spec.Template.Spec, &source) // A template that cannot be read is reported by Expand.
-	branch, err := c.o.Repositories.DefaultBranch(ctx, source.Source.RepoURL)
-	if err != nil {
-		branch = "main"
+	if err := json.Unmarshal(set.Spec.Template.Spec, &source); err != nil {
+		source.Source.RepoURL = "" // Expand says what is wrong with the template.
+	}
+	branch := "main"
+	if url := source.Source.RepoURL; url != "" && !strings.Contains(url, "{{") {
+		ctx, cancel := context.WithTimeout(ctx, c.o.Timeout)
+		defer cancel()
+		if branch, err = c.o.Repositories.DefaultBranch(ctx, url); err != nil {
+			return "", fmt.Errorf("find the default branch of %s: %w", url, err)
+		}
 	}
 	r, found := promote.Latest(releases, set.Namespace, name, promote.Branches(set.Annotations, branch))
 	if !found {
-		return ""
+		return "", nil
 	}
-	return promote.Key(r)
+	return promote.Key(r), nil
 }
 
 func (c *Controller) releases(ctx context.Context, namespace, name string) ([]deploy.Release, error) {

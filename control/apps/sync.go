@@ -11,6 +11,7 @@ import (
 
 	"github.com/tiphys/tiphys/deploy"
 	"github.com/tiphys/tiphys/deploy/plan"
+	"github.com/tiphys/tiphys/failure"
 	"github.com/tiphys/tiphys/manifest"
 )
 
@@ -31,7 +32,7 @@ func (w *worker) options(automated bool) plan.Options {
 
 // begin starts a sync if one was asked for or the policy wants one.
 func (w *worker) begin(ctx context.Context, comparison plan.Comparison, last plan.Operation) error {
-	before, revision, actor := w.row, w.wanted.revision, "system"
+	revision, actor := w.wanted.revision, "system"
 	if w.row.Asked != nil {
 		actor = w.row.Asked.Actor
 		w.row.Retries = 0
@@ -42,6 +43,7 @@ func (w *worker) begin(ctx context.Context, comparison plan.Comparison, last pla
 			w.next(v.At)
 		}
 		if !v.Sync {
+			w.giveUp(v)
 			return w.adopt(ctx, comparison)
 		}
 		switch {
@@ -53,12 +55,20 @@ func (w *worker) begin(ctx context.Context, comparison plan.Comparison, last pla
 			w.row.Retries, w.row.Heals = 0, 0
 		}
 	}
-	w.setOperation(plan.Begin(revision, w.c.o.Now().UTC()))
-	if err := w.record(ctx, deploy.KindSyncStarted, w.wanted.cause, actor, nil); err != nil {
-		w.row = before // what is not on record has not begun
+	w.condition(deploy.ConditionSync, "")
+	if err := w.setOperation(plan.Begin(revision, w.c.o.Now().UTC())); err != nil {
 		return err
 	}
-	return nil
+	return w.record(ctx, deploy.KindSyncStarted, w.wanted.cause, actor, nil)
+}
+
+// giveUp shows that the automated sync failed and is not tried again.
+func (w *worker) giveUp(v plan.Verdict) {
+	message := ""
+	if v.Stuck {
+		message = v.Reason
+	}
+	w.condition(deploy.ConditionSync, message)
 }
 
 // beginRequested starts the sync that the definition asks for, if there is one, and else what begin would. That it began
@@ -67,10 +77,12 @@ func (w *worker) beginRequested(ctx context.Context, comparison plan.Comparison,
 	if len(w.row.Requested) == 0 || w.row.Asked != nil {
 		return w.begin(ctx, comparison, last)
 	}
-	requested := w.row.Requested
 	var o manifest.Operation
-	if err := json.Unmarshal(requested, &o); err != nil || o.Sync == nil {
+	if err := json.Unmarshal(w.row.Requested, &o); err != nil {
 		return fmt.Errorf("read the operation that was asked for: %w", err)
+	}
+	if o.Sync == nil {
+		return errors.New("read the operation that was asked for: it asks for no sync")
 	}
 	r := SyncRequest{Actor: "system", Prune: o.Sync.Prune, Resources: o.Sync.Resources, SyncOptions: slices.Clone(o.Sync.SyncOptions)}
 	if by := o.InitiatedBy; by != nil && by.Username != "" {
@@ -80,11 +92,7 @@ func (w *worker) beginRequested(ctx context.Context, comparison plan.Comparison,
 		r.SyncOptions = append(r.SyncOptions, "Force=true")
 	}
 	w.row.Asked, w.row.Requested = &r, nil
-	err := w.begin(ctx, comparison, last)
-	if err != nil {
-		w.row.Asked, w.row.Requested = nil, requested
-	}
-	return err
+	return w.begin(ctx, comparison, last)
 }
 
 // adopt notes what is deployed where no sync is needed to have it: a new release with the same images, for instance.
@@ -94,15 +102,17 @@ func (w *worker) adopt(ctx context.Context, comparison plan.Comparison) error {
 	}
 	op := plan.Begin(w.wanted.revision, w.c.o.Now().UTC())
 	op.Phase, op.Message, op.FinishedAt, op.Planned = plan.Succeeded, "nothing differs", w.c.o.Now().UTC(), true
-	w.setOperation(op)
+	if err := w.setOperation(op); err != nil {
+		return err
+	}
 	return w.deployed(ctx, w.wanted.cause, "system")
 }
 
 // advance carries out the next step of the running sync; true if there may be another at once.
 func (w *worker) advance(ctx context.Context, op plan.Operation, live []*unstructured.Unstructured, comparison plan.Comparison) (bool, error) {
 	automated := w.row.Asked == nil
-	step := plan.Next(plan.Input{Desired: w.wanted.objects, Live: live, OutOfSync: comparison.OutOfSync(), Options: w.options(automated),
-		Operation: op, Newest: w.wanted.revision, Health: w.c.Health(), Now: w.c.o.Now().UTC()})
+	step := plan.Next(plan.Input{Desired: w.desired, Live: live, OutOfSync: comparison.OutOfSync(), Options: w.options(automated),
+		Operation: op, Newest: w.wanted.revision, Health: w.c.Rules(), Now: w.c.o.Now().UTC()})
 	op = step.Operation
 	if op.Done() {
 		return true, w.finish(ctx, op)
@@ -120,7 +130,9 @@ func (w *worker) advance(ctx context.Context, op plan.Operation, live []*unstruc
 			break
 		}
 	}
-	w.setOperation(op)
+	if err := w.setOperation(op); err != nil {
+		return false, err
+	}
 	return len(step.Actions) > 0, w.recordChanges(ctx, deploy.KindSyncStep, w.row.SyncSeq)
 }
 
@@ -135,7 +147,9 @@ func (w *worker) do(ctx context.Context, a plan.Action) error {
 
 // finish records how a sync ended.
 func (w *worker) finish(ctx context.Context, op plan.Operation) error {
-	w.setOperation(op)
+	if err := w.setOperation(op); err != nil {
+		return err
+	}
 	actor := "system"
 	if w.row.Asked != nil {
 		actor = w.row.Asked.Actor
@@ -163,44 +177,58 @@ func (w *worker) deployed(ctx context.Context, cause int64, actor string) error 
 
 // syncNow is a person's sync.
 func (w *worker) syncNow(ctx context.Context, r SyncRequest) error {
-	if w.operation().Phase == plan.Running {
-		return errors.New("a sync is running already; wait for it to end")
+	op, err := w.ready(ctx)
+	if err != nil {
+		return err
+	}
+	if op.Phase == plan.Running {
+		return refusal{failure.Errorf(failure.Conflict, "a sync is running already; wait for it to end")}
 	}
 	w.resolve(ctx)
-	if w.wanted == nil || w.wanted.problem != "" {
-		problem := "it has not been read yet"
-		if w.wanted != nil {
-			problem = w.wanted.problem
-		}
-		return fmt.Errorf("nothing can be synced: %s", problem)
+	if w.wanted.problem != "" {
+		return refusal{failure.Errorf(failure.Conflict, "nothing can be synced: %s", w.wanted.problem)}
 	}
 	w.row.Asked = &r
-	err := w.begin(ctx, plan.Comparison{}, w.operation())
-	if err != nil {
-		w.row.Asked = nil
+	return w.begin(ctx, plan.Comparison{}, op)
+}
+
+// ready says whether an Application can be given an order, and what it does.
+func (w *worker) ready(ctx context.Context) (plan.Operation, error) {
+	if !w.known {
+		return plan.Operation{}, refusal{fmt.Errorf("%s: %w", w.key, ErrNotFound)}
 	}
-	return err
+	at, err := w.c.stands(ctx, w.key, w.row)
+	if err != nil {
+		return plan.Operation{}, err
+	}
+	if w.row.Deleting || at.gone {
+		return plan.Operation{}, refusal{failure.Errorf(failure.Conflict, "%s is being deleted", w.key)}
+	}
+	if at.held != "" {
+		return plan.Operation{}, refusal{failure.Errorf(failure.Conflict, "%s", at.held)}
+	}
+	if err := w.define(ctx, at.declared); err != nil {
+		return plan.Operation{}, err
+	}
+	if err := w.locate(); err != nil {
+		return plan.Operation{}, err
+	}
+	return w.operation()
 }
 
 // pin holds the Application at a release or commit, or lets it go.
 func (w *worker) pin(ctx context.Context, to, actor string) error {
-	before := w.row
+	op, err := w.ready(ctx)
+	if err != nil {
+		return err
+	}
 	w.row.Pinned, w.wanted = to, nil
-	if w.operation().Phase != plan.Running && !w.row.Spec.SyncPolicy.IsAutomated() {
+	if op.Phase != plan.Running && !w.row.Spec.SyncPolicy.IsAutomated() {
 		w.row.Asked = &SyncRequest{Actor: actor, Prune: true}
 	}
 	w.resolve(ctx)
-	if w.wanted == nil || (to != "" && w.wanted.problem != "") {
-		problem := "it has not been read yet"
-		if w.wanted != nil {
-			problem = w.wanted.problem
-		}
-		w.row, w.wanted = before, nil
-		return fmt.Errorf("roll back to %s: %s", to, problem)
+	if to != "" && w.wanted.problem != "" {
+		return failure.Errorf(failure.Conflict, "roll back to %s: %s", to, w.wanted.problem)
 	}
-	if err := w.record(ctx, deploy.KindApplicationSet, 0, actor, nil); err != nil {
-		w.row, w.wanted = before, nil
-		return err
-	}
-	return nil
+	return w.record(ctx, deploy.KindApplicationSet, 0, actor, nil)
 }

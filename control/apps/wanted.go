@@ -6,6 +6,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -36,19 +37,44 @@ type wanted struct {
 	notes    []string
 	// cause is the entry that brought it: the release, the push, or the definition.
 	cause int64
-	// problem says why there is nothing to deploy.
-	problem string
+	// problem says why there is nothing to deploy, and kind is its condition.
+	problem, kind string
+	// namespace is the one that is made for the objects; nil if none is.
+	namespace *unstructured.Unstructured
+	digests   map[*unstructured.Unstructured]digest
 }
+
+// digest is that of one of the objects; it is worked out once.
+func (x *wanted) digest(o *unstructured.Unstructured) (digest, error) {
+	if d, known := x.digests[o]; known {
+		return d, nil
+	}
+	d, err := digestOf(o)
+	if err == nil {
+		if x.digests == nil {
+			x.digests = map[*unstructured.Unstructured]digest{}
+		}
+		x.digests[o] = d
+	}
+	return d, err
+}
+
+// invalid is an error of the definition, or of what the project and this server allow it.
+type invalid struct{ error }
+
+func (i invalid) Unwrap() error { return i.error }
 
 // resolve finds out what should run. Trouble is kept in wanted.problem; what runs goes on.
 func (w *worker) resolve(ctx context.Context) {
-	ctx, cancel := context.WithTimeout(ctx, w.c.o.Timeout)
-	defer cancel()
 	next, err := w.resolved(ctx)
 	if err != nil {
-		next = &wanted{problem: err.Error()}
+		next = &wanted{problem: err.Error(), kind: deploy.ConditionComparison}
 		if w.wanted != nil {
 			next.objects = w.wanted.objects // So that health is still that of what should be there.
+		}
+		var i invalid
+		if errors.As(err, &i) {
+			next.kind = deploy.ConditionInvalidSpec
 		}
 	}
 	w.wanted = next
@@ -66,20 +92,51 @@ func (w *worker) resolved(ctx context.Context) (*wanted, error) {
 		return nil, err
 	}
 	next, err := w.rendered(ctx)
-	if err == nil && project != nil {
-		err = plan.PermitObjects(*project, w.cluster.Place, next.objects, render.Namespaced)
+	if err != nil || project == nil {
+		return next, err
 	}
-	return next, err
+	objects := next.objects
+	if next.namespace != nil {
+		objects = append([]*unstructured.Unstructured{next.namespace}, objects...)
+	}
+	can, err := w.cluster.Target.Capabilities(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("ask the target what it can do: %w", err)
+	}
+	namespaced := func(o *unstructured.Unstructured) bool {
+		gvk := o.GroupVersionKind()
+		if kind, known := can.Kind(gvk.Group, gvk.Kind); known {
+			return kind.Namespaced
+		}
+		return render.Namespaced(o)
+	}
+	if err := plan.PermitObjects(*project, w.cluster.Place, objects, namespaced); err != nil {
+		return nil, invalid{err}
+	}
+	return next, nil
 }
 
+// rendered is what the sources give; the wanted of before if nothing of it has changed.
 func (w *worker) rendered(ctx context.Context) (*wanted, error) {
 	sources := w.row.Spec.SourceList()
 	if len(sources) == 0 {
-		return nil, fmt.Errorf("the Application has no source")
+		return nil, invalid{errors.New("the Application has no source")}
 	}
 	next, err := w.chosen(ctx, sources[0].RepoURL)
 	if err != nil {
 		return nil, err
+	}
+	commits := make([]string, len(sources))
+	for i, source := range sources {
+		if commits[i], err = w.commit(ctx, next, source, i == 0); err != nil {
+			return nil, err
+		}
+	}
+	if err := next.name(w.row.Spec, commits); err != nil {
+		return nil, err
+	}
+	if w.wanted != nil && w.wanted.problem == "" && w.wanted.revision == next.revision {
+		return w.wanted, nil
 	}
 	select {
 	case w.c.renders <- struct{}{}:
@@ -88,11 +145,8 @@ func (w *worker) rendered(ctx context.Context) (*wanted, error) {
 	}
 	defer func() { <-w.c.renders }()
 	for i, source := range sources {
-		if err := w.source(ctx, next, source, i == 0); err != nil {
+		if err := w.source(ctx, next, source, commits[i]); err != nil {
 			return nil, err
-		}
-		if w.wanted != nil && w.wanted.problem == "" && i == 0 && len(sources) == 1 && w.wanted.revision == next.revision {
-			return w.wanted, nil
 		}
 	}
 	return next, w.prepare(ctx, next)
@@ -129,37 +183,57 @@ func (w *worker) chosen(ctx context.Context, repo string) (*wanted, error) {
 	return next, nil
 }
 
-// source adds the objects of one source.
-func (w *worker) source(ctx context.Context, next *wanted, s manifest.ApplicationSource, first bool) error {
-	revision := s.TargetRevision
-	if revision == "" {
-		revision = "HEAD"
-	}
+// commit is the one that a source is taken from.
+func (w *worker) commit(ctx context.Context, next *wanted, s manifest.ApplicationSource, first bool) (string, error) {
+	revision := cmp.Or(s.TargetRevision, "HEAD")
 	switch {
 	case next.release != "":
 		revision = next.commit
 	case w.row.Pinned != "" && first:
 		revision = w.row.Pinned
 	}
-	dir, sha, release, err := w.c.o.Repositories.Checkout(ctx, s.RepoURL, revision)
+	ctx, cancel := context.WithTimeout(ctx, w.c.o.Timeout)
+	defer cancel()
+	sha, err := w.c.o.Repositories.Resolve(ctx, s.RepoURL, revision)
 	if err != nil {
-		return fmt.Errorf("check out %s at %s: %w", s.RepoURL, revision, err)
+		return "", fmt.Errorf("find %s of %s: %w", revision, s.RepoURL, err)
 	}
-	defer release()
 	if first && next.release == "" {
 		next.commit, next.branch = sha, s.TargetRevision
 		next.version = sha[:min(8, len(sha))]
-		next.cause = max(next.cause, w.c.causeOf(ctx, sha))
+		cause, err := w.c.causeOf(ctx, sha)
+		if err != nil {
+			return "", err
+		}
+		next.cause = max(next.cause, cause)
 	}
-	raw, err := json.Marshal([]any{next.release, next.images, w.row.Spec, sha})
+	return sha, nil
+}
+
+// name gives what is wanted its revision.
+func (x *wanted) name(spec manifest.ApplicationSpec, commits []string) error {
+	revision := ""
+	for _, sha := range commits {
+		raw, err := json.Marshal([]any{x.release, x.images, spec, sha})
+		if err != nil {
+			return fmt.Errorf("write revision: %w", err)
+		}
+		sum := sha256.Sum256(append([]byte(revision), raw...))
+		revision = x.commit + "+" + hex.EncodeToString(sum[:8])
+	}
+	x.revision = revision
+	return nil
+}
+
+// source adds the objects of one source at a commit.
+func (w *worker) source(ctx context.Context, next *wanted, s manifest.ApplicationSource, commit string) error {
+	ctx, cancel := context.WithTimeout(ctx, w.c.o.Timeout)
+	defer cancel()
+	dir, sha, release, err := w.c.o.Repositories.Checkout(ctx, s.RepoURL, commit)
 	if err != nil {
-		return fmt.Errorf("write revision: %w", err)
+		return fmt.Errorf("check out %s at %s: %w", s.RepoURL, commit, err)
 	}
-	sum := sha256.Sum256(append([]byte(next.revision), raw...))
-	next.revision = next.commit + "+" + hex.EncodeToString(sum[:8])
-	if w.wanted != nil && w.wanted.problem == "" && len(w.row.Spec.SourceList()) == 1 && w.wanted.revision == next.revision {
-		return nil // It was rendered before.
-	}
+	defer release()
 	result, err := w.c.o.Render(ctx, render.Source{Root: dir, Path: s.Path, Directory: s.Directory, Kustomize: s.Kustomize,
 		Images: next.images, AppName: w.row.Name, Namespace: w.row.Spec.Destination.Namespace})
 	if err != nil {
@@ -193,17 +267,12 @@ func (x *wanted) merge(objects []*unstructured.Unstructured) {
 
 // prepare adds the namespace, asks the target what it cannot do, and finds the URLs.
 func (w *worker) prepare(ctx context.Context, next *wanted) error {
-	namespace := w.row.Spec.Destination.Namespace
-	if w.options(true).CreateNamespace && namespace != "" {
-		ns := &unstructured.Unstructured{Object: map[string]any{"apiVersion": "v1", "kind": "Namespace", "metadata": map[string]any{"name": namespace}}}
-		if m := w.row.Spec.SyncPolicy.ManagedNamespaceMetadata; m != nil {
-			ns.SetLabels(m.Labels)
-			ns.SetAnnotations(m.Annotations)
-		}
-		if !slices.ContainsFunc(next.objects, func(o *unstructured.Unstructured) bool { return deploy.KeyOf(o) == deploy.KeyOf(ns) }) {
-			next.objects = append([]*unstructured.Unstructured{ns}, next.objects...)
-		}
+	ns := w.namespaceOf()
+	if ns != nil && !slices.ContainsFunc(next.objects, func(o *unstructured.Unstructured) bool { return deploy.KeyOf(o) == deploy.KeyOf(ns) }) {
+		next.namespace = ns
 	}
+	ctx, cancel := context.WithTimeout(ctx, w.c.o.Timeout)
+	defer cancel()
 	problems, err := w.cluster.Target.Check(ctx, next.objects)
 	if err != nil {
 		return fmt.Errorf("ask the target what it cannot do: %w", err)
@@ -239,11 +308,11 @@ func (w *worker) prepare(ctx context.Context, next *wanted) error {
 func (w *worker) allowed(ctx context.Context) (*manifest.AppProject, error) {
 	a := applicationOf(w.row)
 	if err := manifest.FirstError(a.Validate()); err != nil {
-		return nil, err
+		return nil, invalid{err}
 	}
 	cluster, err := w.c.o.Targets.Resolve(w.row.Spec.Destination)
 	if err != nil {
-		return nil, err
+		return nil, invalid{err}
 	}
 	name := projectOf(w.row.Spec)
 	projects, err := w.c.o.Definitions.List(ctx, "AppProject")
@@ -256,17 +325,21 @@ func (w *worker) allowed(ctx context.Context) (*manifest.AppProject, error) {
 		}
 		var p manifest.AppProject
 		if err := json.Unmarshal(definition.Object, &p); err != nil {
-			return nil, fmt.Errorf("read project %s: %w", definition.Name, err)
+			return nil, invalid{fmt.Errorf("the AppProject %s cannot be read, and what is there stays as it is: %w", definition.Name, err)}
 		}
-		if err := plan.PermitNamespace(p, definition.Namespace, w.row.Namespace); err != nil {
-			return nil, err
+		err := plan.PermitNamespace(p, definition.Namespace, w.row.Namespace)
+		if err == nil {
+			err = plan.PermitApplication(p, w.row.Spec, cluster.Place)
 		}
-		return &p, plan.PermitApplication(p, w.row.Spec, cluster.Place)
+		if err != nil {
+			return nil, invalid{err}
+		}
+		return &p, nil
 	}
 	if name == defaultProject {
 		return nil, nil
 	}
-	return nil, fmt.Errorf("there is no AppProject %q: declare it, or set spec.project to default", name)
+	return nil, invalid{fmt.Errorf("there is no AppProject %q: declare it, or set spec.project to default", name)}
 }
 
 func projectOf(s manifest.ApplicationSpec) string { return cmp.Or(s.Project, defaultProject) }

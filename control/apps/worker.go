@@ -6,11 +6,10 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"fmt"
-	"slices"
 	"strconv"
 	"strings"
-	"sync"
 	"time"
 
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
@@ -18,103 +17,121 @@ import (
 	"github.com/tiphys/tiphys/deploy"
 	"github.com/tiphys/tiphys/deploy/health"
 	"github.com/tiphys/tiphys/deploy/plan"
-	"github.com/tiphys/tiphys/deploy/preview"
 	"github.com/tiphys/tiphys/deploy/promote"
+	"github.com/tiphys/tiphys/event"
 	"github.com/tiphys/tiphys/ledger"
 )
 
-// worker looks after one Application; only its own goroutine uses what is below orders.
+// worker is the state of one Application, a cache of its row, and what was made of it. Only its actor uses it, and after an error
+// that is no refusal it is loaded anew.
 type worker struct {
-	c      *Controller
-	key    string
-	kick   chan struct{}
-	orders chan order
-
-	mu       sync.Mutex
-	refresh  bool
-	told     bool
-	declared *declared // what should be; nil if it should go
+	c   *Controller
+	key string
 
 	row   deploy.ApplicationRow
 	known bool // row is in the ledger
 	// recorded is the row's JSON as the ledger has it.
 	recorded []byte
 	wanted   *wanted
+	// desired are the objects of the present look: those that are wanted, and the namespace that is made for them.
+	desired []*unstructured.Unstructured
+	// predictions are what dry runs gave.
+	predictions predictions
 	// cluster is where it runs: row.Cluster.
 	cluster deploy.Cluster
-	at      time.Time
+	// due is when it wants to be woken; zero leaves it to the next poll.
+	due time.Time
 }
 
-func (w *worker) wake(refresh bool) {
-	w.mu.Lock()
-	w.refresh = w.refresh || refresh
-	w.mu.Unlock()
-	select {
-	case w.kick <- struct{}{}:
-	default:
+// load reads an Application from the ledger.
+func (c *Controller) load(ctx context.Context, key string) (*worker, error) {
+	w := &worker{c: c, key: key}
+	row, err := c.o.Ledger.Row(ctx, deploy.TableApplication, key)
+	if errors.Is(err, ledger.ErrNotFound) {
+		return w, nil
 	}
-}
-
-// declare tells what the Application should be; nil that it should go.
-func (w *worker) declare(d *declared) {
-	w.mu.Lock()
-	w.declared, w.told = d, true
-	w.mu.Unlock()
-	w.wake(false)
-}
-
-func (w *worker) run(ctx context.Context) {
-	w.recorded, _ = json.Marshal(w.row)
-	timer := time.NewTimer(0)
-	defer timer.Stop()
-	for ctx.Err() == nil {
-		select {
-		case <-ctx.Done():
-			return
-		case o := <-w.orders:
-			o.done <- o.do(ctx, w)
-		case <-w.kick:
-		case <-timer.C:
-		}
-		w.at = time.Time{}
-		done, err := w.step(ctx)
-		if done {
-			return
-		}
-		if err != nil && ctx.Err() == nil {
-			w.c.o.Log.Error("application could not be looked after; trying again", "application", w.key, "error", err)
-			w.next(w.c.o.Now().Add(5 * time.Second))
-		}
-		wait := w.c.o.Poll
-		if !w.at.IsZero() {
-			wait = min(wait, max(w.at.Sub(w.c.o.Now()), time.Millisecond))
-		}
-		timer.Reset(wait)
+	if err == nil {
+		err = json.Unmarshal(row.Body, &w.row)
 	}
+	if err == nil {
+		w.recorded, err = json.Marshal(w.row)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read application %s: %w", key, err)
+	}
+	w.known = true
+	return w, nil
+}
+
+// handle does what one message asks for.
+func (c *Controller) handle(ctx context.Context, key string, w *worker, batch []message) []error {
+	if order := batch[0].order; order != nil {
+		err := order(ctx, w)
+		c.apps.at(key, 0)
+		return []error{err}
+	}
+	m := c.apps.take(key)
+	w.due = time.Time{}
+	gone, err := w.step(ctx, m.refresh)
+	if gone {
+		if c.apps.forget(key); w.known {
+			c.poke() // It may have been declared again meanwhile.
+		}
+		*w = worker{c: c, key: key}
+		return []error{nil}
+	}
+	if err != nil {
+		if ctx.Err() == nil {
+			err = errors.Join(err, c.show(ctx, key, err))
+		}
+		return []error{err}
+	}
+	wait := c.o.Poll
+	if !w.due.IsZero() {
+		wait = min(wait, max(w.due.Sub(c.o.Now()), time.Millisecond))
+	}
+	c.apps.at(key, wait)
+	return nil
+}
+
+// show puts on an Application why it could not be looked after. The state of the actor is not trusted: the row is read anew.
+func (c *Controller) show(ctx context.Context, key string, why error) error {
+	w, err := c.load(ctx, key)
+	if err != nil || !w.known {
+		return err
+	}
+	w.row.Conditions = w.row.Conditions.Set(deploy.ConditionUnknown, why.Error(), c.o.Now())
+	return w.recordChanges(ctx, deploy.KindApplicationChanged, 0)
 }
 
 func (w *worker) next(at time.Time) {
-	if w.at.IsZero() || at.Before(w.at) {
-		w.at = at
+	if w.due.IsZero() || at.Before(w.due) {
+		w.due = at
 	}
 }
 
+// condition notes that something is so, or with an empty message that it is not.
+func (w *worker) condition(kind, message string) {
+	w.row.Conditions = w.row.Conditions.Set(kind, message, w.c.o.Now())
+}
+
 // step looks once; true when the Application is gone.
-func (w *worker) step(ctx context.Context) (bool, error) {
-	w.mu.Lock()
-	d, told, refresh := w.declared, w.told, w.refresh
-	w.refresh = false
-	w.mu.Unlock()
-	if !told {
-		return false, nil // After a start, before the definitions were read: nothing is deleted by mistake.
+func (w *worker) step(ctx context.Context, refresh bool) (bool, error) {
+	at, err := w.c.stands(ctx, w.key, w.row)
+	if err != nil {
+		return false, err
 	}
-	if d == nil || w.row.Deleting {
+	w.condition(deploy.ConditionUnknown, "")
+	switch {
+	case w.row.Deleting || at.gone:
 		if !w.known {
 			return true, nil
 		}
 		return w.tearDown(ctx)
+	case at.held != "":
+		return false, w.hold(ctx, at)
 	}
-	if err := w.define(ctx, d); err != nil {
+	if err := w.define(ctx, at.declared); err != nil {
 		return false, err
 	}
 	if err := w.locate(); err != nil {
@@ -126,21 +143,47 @@ func (w *worker) step(ctx context.Context) (bool, error) {
 	return false, w.reconcile(ctx)
 }
 
+// hold leaves what is there as it is, and shows why. Health goes on to be judged.
+func (w *worker) hold(ctx context.Context, at standing) error {
+	if !w.known {
+		// Nothing of it was ever deployed; it is on record so that it can be seen.
+		w.row.Namespace, w.row.Name, _ = strings.Cut(w.key, "/")
+		w.row.Origin, w.row.Digest, w.row.Definition = at.declared.origin, at.declared.digest, at.declared.seq
+		w.begun()
+		w.row.Message = at.held
+		w.condition(deploy.ConditionInvalidSpec, at.held)
+		if err := w.record(ctx, deploy.KindApplicationSet, at.declared.seq, "system", nil); err != nil {
+			return err
+		}
+		w.known = true
+		return nil
+	}
+	w.wanted = &wanted{problem: at.held, kind: deploy.ConditionInvalidSpec}
+	if err := w.locate(); err != nil {
+		return err
+	}
+	return w.idle(ctx)
+}
+
+// begun fills in what a new row has.
+func (w *worker) begun() {
+	w.row.Created = w.c.o.Now().UTC()
+	w.row.UID = uid(w.key, w.row.Created)
+	w.row.Sync, w.row.Health = plan.SyncUnknown, deploy.Health{Status: health.Unknown}
+	w.row.Since = w.row.Created
+}
+
 // define records a changed definition.
 func (w *worker) define(ctx context.Context, d *declared) error {
 	if w.known && w.row.Digest == d.digest && w.row.Origin == d.origin {
 		return nil
 	}
-	before := w.row
 	w.row.Namespace, w.row.Name = d.Namespace, d.Name
 	w.row.Labels, w.row.Annotations, w.row.Finalizers, w.row.Spec = d.Labels, d.Annotations, d.Finalizers, d.Spec
 	w.row.Origin, w.row.Digest, w.row.Definition = d.origin, d.digest, d.seq
 	w.row.MR, _ = strconv.Atoi(d.Annotations[promote.AnnotationMR])
 	if !w.known {
-		w.row.Created = w.c.o.Now().UTC()
-		w.row.UID = uid(w.key, w.row.Created)
-		w.row.Sync, w.row.Health = plan.SyncUnknown, deploy.Health{Status: health.Unknown}
-		w.row.Since = w.row.Created
+		w.begun()
 	}
 	// As in Argo CD an operation asks for one sync: it is on record until that begins. The definition keeps it, so that
 	// it counts again when the definition changes.
@@ -153,7 +196,6 @@ func (w *worker) define(ctx context.Context, d *declared) error {
 		w.row.Requested = raw
 	}
 	if err := w.record(ctx, deploy.KindApplicationSet, d.seq, "system", nil); err != nil {
-		w.row = before
 		return err
 	}
 	w.known, w.wanted = true, nil
@@ -211,165 +253,39 @@ func (w *worker) recordChanges(ctx context.Context, kind string, cause int64) er
 	return w.record(ctx, kind, cause, "system", nil)
 }
 
-// tearDown removes everything that the Application made, then the Application. Without the resources finalizer its
-// objects stay, as in Argo CD.
-func (w *worker) tearDown(ctx context.Context) (bool, error) {
-	if !w.row.Deleting {
-		w.row.Deleting = true
-		if err := w.record(ctx, deploy.KindApplicationChanged, w.row.Definition, "system", nil); err != nil {
-			w.row.Deleting = false
-			return false, err
-		}
+// causeOf is the newest event that told of a commit; 0 if none did.
+func (c *Controller) causeOf(ctx context.Context, sha string) (int64, error) {
+	if sha == "" {
+		return 0, nil
 	}
-	cascade := slices.ContainsFunc(w.row.Finalizers, func(f string) bool { return strings.HasPrefix(f, preview.ResourcesFinalizer) })
-	if cascade {
-		for _, name := range append([]string{w.row.Cluster}, w.row.Left...) {
-			if empty, err := w.clear(ctx, name); err != nil || !empty {
-				w.next(w.c.o.Now().Add(time.Second))
-				return false, err
-			}
-		}
+	rows, err := c.o.Ledger.List(ctx, ledger.Query{Table: event.TableEvent, Labels: map[string]string{"commit": sha}, Limit: 1})
+	if err != nil || len(rows) == 0 {
+		return 0, err
 	}
-	err := w.c.o.Ledger.Write(ctx, ledger.On("application/"+w.key), func(tx ledger.Tx) error {
-		_, err := tx.Append(ledger.Draft{Actor: "system", Kind: deploy.KindApplicationDeleted, Subject: "application/" + w.key, Cause: ledger.At(w.row.Definition)})
-		return err
-	})
-	if err != nil {
-		return false, fmt.Errorf("record deletion: %w", err)
+	var e event.EventRow
+	if err := json.Unmarshal(rows[0].Body, &e); err != nil {
+		return 0, fmt.Errorf("read the event of commit %s: %w", sha, err)
 	}
-	return true, nil
+	return e.Seq, nil
 }
 
-// clear deletes the Application's objects on a cluster; true when none is left.
-func (w *worker) clear(ctx context.Context, name string) (bool, error) {
-	cluster, err := w.c.o.Targets.Named(name)
-	if err != nil {
-		return false, fmt.Errorf("delete objects: %w", err)
-	}
-	live, err := cluster.Target.List(ctx, w.key)
-	if err != nil {
-		return false, fmt.Errorf("list objects: %w", err)
-	}
-	for _, o := range slices.Backward(live) {
-		if len(o.GetOwnerReferences()) > 0 || o.GetDeletionTimestamp() != nil {
-			continue
-		}
-		if err := cluster.Target.Delete(ctx, deploy.KeyOf(o), deploy.ApplyOptions{Application: w.key, Cause: w.row.SyncSeq}); err != nil {
-			return false, err
-		}
-	}
-	return len(live) == 0, nil
-}
-
-// reconcile compares, judges and syncs.
-func (w *worker) reconcile(ctx context.Context) error {
-	if w.wanted == nil || w.wanted.problem != "" {
-		return w.idle(ctx)
-	}
-	for range 100 {
-		live, err := w.cluster.Target.List(ctx, w.key)
-		if err != nil {
-			return fmt.Errorf("list objects: %w", err)
-		}
-		comparison := w.compare(ctx, live)
-		w.judge(live)
-		op := w.operation()
-		if op.Phase != plan.Running {
-			if err := w.beginRequested(ctx, comparison, op); err != nil {
-				return err
-			}
-			if op = w.operation(); op.Phase != plan.Running {
-				return w.recordChanges(ctx, w.changeKind(), w.row.SyncSeq)
-			}
-		}
-		acted, err := w.advance(ctx, op, live, comparison)
-		if err != nil || !acted {
-			return err
-		}
-	}
-	w.next(w.c.o.Now().Add(time.Second))
-	return nil
-}
-
-// idle records why nothing can be deployed, and keeps judging what runs.
-func (w *worker) idle(ctx context.Context) error {
-	live, err := w.cluster.Target.List(ctx, w.key)
-	if err != nil {
-		return fmt.Errorf("list objects: %w", err)
-	}
-	w.judge(live)
-	if w.wanted != nil {
-		w.row.Sync, w.row.Message = plan.SyncUnknown, w.wanted.problem
-	}
-	w.next(w.c.o.Now().Add(30 * time.Second))
-	return w.recordChanges(ctx, w.changeKind(), w.row.Definition)
-}
-
-func (w *worker) changeKind() string {
-	var old deploy.ApplicationRow
-	if json.Unmarshal(w.recorded, &old) == nil && old.Health.Status != w.row.Health.Status {
-		return deploy.KindHealthChanged
-	}
-	return deploy.KindApplicationChanged
-}
-
-func (w *worker) operation() plan.Operation {
+// operation is the running or last sync.
+func (w *worker) operation() (plan.Operation, error) {
 	var op plan.Operation
-	if len(w.row.Operation) > 0 {
-		_ = json.Unmarshal(w.row.Operation, &op) // We wrote it ourselves.
+	if len(w.row.Operation) == 0 {
+		return op, nil
 	}
-	return op
+	if err := json.Unmarshal(w.row.Operation, &op); err != nil {
+		return op, fmt.Errorf("read the sync on record: %w", err)
+	}
+	return op, nil
 }
 
-func (w *worker) setOperation(op plan.Operation) {
+func (w *worker) setOperation(op plan.Operation) error {
 	raw, err := json.Marshal(op)
-	if err == nil {
-		w.row.Operation = raw
+	if err != nil {
+		return fmt.Errorf("write the sync: %w", err)
 	}
-}
-
-// judge sets the health from what is live of what is wanted; before anything is wanted, of all that is there.
-func (w *worker) judge(live []*unstructured.Unstructured) {
-	var objects []health.Judged
-	there := map[deploy.Key]*unstructured.Unstructured{}
-	for _, o := range live {
-		there[deploy.KeyOf(o)] = o
-		if w.wanted == nil && len(o.GetOwnerReferences()) == 0 {
-			objects = append(objects, health.Judged{Key: deploy.KeyOf(o), Live: o, Hook: plan.IsHook(o)})
-		}
-	}
-	if w.wanted != nil {
-		for _, o := range w.wanted.objects {
-			key := deploy.KeyOf(o)
-			objects = append(objects, health.Judged{Key: key, Live: there[key], Hook: plan.IsHook(o)})
-		}
-	}
-	h := w.c.Health().Aggregate(objects)
-	if len(objects) == 0 && w.wanted != nil && w.wanted.problem != "" {
-		h = deploy.Health{Status: health.Missing, Message: w.wanted.problem}
-	}
-	if h.Status != w.row.Health.Status {
-		w.row.Since = w.c.o.Now().UTC()
-	}
-	w.row.Health = h
-}
-
-// compare asks the target what applying would give, which is compared with what is there.
-func (w *worker) compare(ctx context.Context, live []*unstructured.Unstructured) plan.Comparison {
-	predicted := make([]*unstructured.Unstructured, 0, len(w.wanted.objects))
-	w.row.Problems = append(slices.Clone(w.wanted.notes), w.remnants()...)
-	for _, o := range w.wanted.objects {
-		p, err := w.apply(ctx, o, deploy.ApplyOptions{Application: w.key, DryRun: true})
-		if err != nil {
-			w.row.Problems = append(w.row.Problems, err.Error())
-			p = o
-		}
-		predicted = append(predicted, p)
-	}
-	comparison := plan.Compare(predicted, live, plan.Views{Predicted: true, Ignore: w.row.Spec.IgnoreDifferences})
-	w.row.Sync, w.row.Message = comparison.Status, ""
-	if raw, err := json.Marshal(comparison.Resources); err == nil {
-		w.row.Resources = raw
-	}
-	return comparison
+	w.row.Operation = raw
+	return nil
 }

@@ -73,6 +73,8 @@ type Verdict struct {
 	// At is when to decide again, if not zero.
 	At     time.Time
 	Reason string
+	// Stuck says that a sync failed and that nothing but a change or a person has it tried again.
+	Stuck bool
 }
 
 // Auto decides whether to sync without being asked: once for each revision, again after a failure by the retry
@@ -92,7 +94,7 @@ func Auto(in AutoInput) Verdict {
 	case in.Last.Phase != Succeeded:
 		at, again := RetryAt(in.Policy, true, in.Retries, in.Last.FinishedAt)
 		if !again {
-			return Verdict{Reason: "the sync of this revision failed and is not tried again: " + in.Last.Message}
+			return Verdict{Stuck: true, Reason: "the sync of this revision failed and is not tried again: " + in.Last.Message}
 		}
 		if in.Now.Before(at) {
 			return Verdict{At: at, Reason: "waiting to retry"}

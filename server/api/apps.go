@@ -18,25 +18,27 @@ import (
 
 // app is an application as lists show it.
 type app struct {
-	Namespace string            `json:"namespace"`
-	Name      string            `json:"name"`
-	Project   string            `json:"project,omitempty"`
-	Preview   *previewOf        `json:"preview,omitempty"`
-	Sync      string            `json:"sync,omitempty"`
-	Message   string            `json:"message,omitempty"`
-	Health    deploy.Health     `json:"health"`
-	Revision  string            `json:"revision,omitempty"`
-	Release   *releaseOf        `json:"release,omitempty"`
-	Version   string            `json:"version,omitempty"`
-	Commit    string            `json:"commit,omitempty"`
-	MR        int               `json:"mr,omitempty"`
-	Images    map[string]string `json:"images,omitempty"`
-	Sources   map[string]string `json:"sources,omitempty"`
-	URLs      []string          `json:"urls,omitempty"`
-	Actor     string            `json:"actor,omitempty"`
-	Since     time.Time         `json:"since"`
-	Until     time.Time         `json:"until,omitzero"`
-	Deleted   bool              `json:"deleted,omitempty"`
+	Namespace string     `json:"namespace"`
+	Name      string     `json:"name"`
+	Project   string     `json:"project,omitempty"`
+	Preview   *previewOf `json:"preview,omitempty"`
+	Sync      string     `json:"sync,omitempty"`
+	Message   string     `json:"message,omitempty"`
+	// Conditions say what somebody should know of it.
+	Conditions deploy.Conditions `json:"conditions,omitempty"`
+	Health     deploy.Health     `json:"health"`
+	Revision   string            `json:"revision,omitempty"`
+	Release    *releaseOf        `json:"release,omitempty"`
+	Version    string            `json:"version,omitempty"`
+	Commit     string            `json:"commit,omitempty"`
+	MR         int               `json:"mr,omitempty"`
+	Images     map[string]string `json:"images,omitempty"`
+	Sources    map[string]string `json:"sources,omitempty"`
+	URLs       []string          `json:"urls,omitempty"`
+	Actor      string            `json:"actor,omitempty"`
+	Since      time.Time         `json:"since"`
+	Until      time.Time         `json:"until,omitzero"`
+	Deleted    bool              `json:"deleted,omitempty"`
 }
 
 type previewOf struct {
@@ -153,7 +155,7 @@ func (a *API) appRow(ctx context.Context, row ledger.Row) (app, deploy.Applicati
 		}
 	}
 	out.Namespace, out.Name, out.Project = ar.Namespace, ar.Name, ar.Spec.Project
-	out.Sync, out.Message, out.Health, out.Revision = ar.Sync, ar.Message, ar.Health, ar.Revision
+	out.Sync, out.Message, out.Conditions, out.Health, out.Revision = ar.Sync, ar.Message, ar.Conditions, ar.Health, ar.Revision
 	if len(ar.URLs) > 0 {
 		out.URLs = ar.URLs
 	}
@@ -252,6 +254,16 @@ func (a *API) appLog(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
 	w.Header().Set("Content-Security-Policy", "sandbox")
 	a.sendLog(w, r, log, func() string { return "" }) // whoever reads sees where it ends
+}
+
+func (a *API) listSets(w http.ResponseWriter, r *http.Request) {
+	q := ledger.Query{Table: deploy.TableSet}
+	if err := page(r, &q); err != nil {
+		fail(w, err)
+		return
+	}
+	out, err := a.rows(r.Context(), q)
+	answer(w, out, err)
 }
 
 func (a *API) listReleases(w http.ResponseWriter, r *http.Request) {

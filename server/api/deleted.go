@@ -19,6 +19,7 @@ func deleting() map[string][]string {
 		workflow.KindRemoved:          {"node"},
 		definitions.KindDeleted:       {"definition"},
 		deploy.KindApplicationDeleted: {deploy.TableApplication},
+		deploy.KindSetDeleted:         {deploy.TableSet},
 		deploy.KindObjectDeleted:      {deploy.TableObject},
 	}
 }
@@ -55,7 +56,7 @@ func deletedRows(e ledger.Entry) ([]ledger.Row, error) {
 		key, run, err := workflow.Removed(e)
 		return []ledger.Row{{Table: "node", Key: key, Owner: run}}, err
 	}
-	// The others name the row in their subject: definition/KEY, application/KEY, object/KEY.
+	// The others name the row in their subject: definition/KEY, application/KEY, applicationset/KEY, object/KEY.
 	table, key, _ := strings.Cut(e.Subject, "/")
 	return []ledger.Row{{Table: table, Key: key}}, nil
 }

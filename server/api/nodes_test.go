@@ -30,7 +30,7 @@ func bigRun(t *testing.T, l ledger.Ledger, nodes, result int) {
 		}
 		return tx.Put(ledger.Row{Table: table, Key: key, Owner: owner, Time: began, Body: body})
 	}
-	err := l.Write(context.Background(), func(tx ledger.Tx) error {
+	err := l.Write(context.Background(), ledger.On("run/default/big"), func(tx ledger.Tx) error {
 		if _, err := tx.Append(ledger.Draft{Actor: "test", Kind: "test", Subject: "run/default/big"}); err != nil {
 			return err
 		}

@@ -35,6 +35,7 @@ func (a *API) roomRoutes(packing *packing) []gate.Route {
 		get("/api/v1/apps/{namespace}/{name}", a.getApp),
 		post("/api/v1/apps/{namespace}/{name}/{verb}", a.appVerb),
 		{Pattern: "GET /api/v1/apps/{namespace}/{name}/logs/{pod}", Access: gate.User, Endless: gate.Following("follow"), Handle: a.appLog},
+		get("/api/v1/applicationsets", a.listSets),
 		get("/api/v1/releases", a.listReleases),
 
 		get("/api/v1/repos", a.listRepos),

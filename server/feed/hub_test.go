@@ -30,6 +30,10 @@ type change struct {
 
 type things struct{}
 
+func (things) Tables() []string { return []string{"thing", "other"} }
+
+func (things) Version() int { return 1 }
+
 func (things) Wants(kind string) bool { return kind == "thing.set" || kind == "thing.gone" }
 
 func (things) Apply(e ledger.Entry, rows ledger.Rows) error {
@@ -86,7 +90,7 @@ func open(t fatal) (ledger.Ledger, func()) {
 	return l, func() { _ = l.Close(); _ = os.RemoveAll(dir) }
 }
 
-func write(t fatal, l ledger.Ledger, c change) (seq int64) {
+func write(t fatal, l ledger.Ledger, c change) int64 {
 	t.Helper()
 	kind := "thing.set"
 	if len(c.Gone) > 0 {
@@ -95,15 +99,15 @@ func write(t fatal, l ledger.Ledger, c change) (seq int64) {
 	if c.Table == "" {
 		c.Table = "thing"
 	}
-	err := l.Write(context.Background(), func(tx ledger.Tx) error {
-		e, err := tx.Append(ledger.Draft{Actor: "test", Kind: kind, Subject: "test", Body: c})
-		seq = e.Seq
+	var made ledger.Ref
+	err := l.Write(context.Background(), ledger.On("test"), func(tx ledger.Tx) (err error) {
+		made, err = tx.Append(ledger.Draft{Actor: "test", Kind: kind, Subject: "test", Body: c})
 		return err
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
-	return seq
+	return made.Seq()
 }
 
 func subscribe(t fatal, h *Hub, since int64, of ...Interest) *Subscription {

@@ -9,7 +9,9 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"reflect"
+	"slices"
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
@@ -26,14 +28,18 @@ func metaUID(s string) types.UID { return types.UID(s) }
 // Apply implements deploy.Target.
 func (t *Target) Apply(ctx context.Context, wish *unstructured.Unstructured, opt deploy.ApplyOptions) (*unstructured.Unstructured, error) {
 	key := deploy.KeyOf(wish)
-	for _, p := range t.check(wish) {
+	problems, err := t.check(ctx, wish)
+	if err != nil {
+		return nil, fmt.Errorf("apply %s: %w", key, err)
+	}
+	for _, p := range problems {
 		if p.Fatal {
 			return nil, fmt.Errorf("apply %s: %s", key, p.Message)
 		}
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	old := t.objects[key]
+	old := t.objects.byKey[key]
 	if err := old.refuses(opt); err != nil {
 		return nil, fmt.Errorf("apply: %w", err)
 	}
@@ -45,23 +51,27 @@ func (t *Target) Apply(ctx context.Context, wish *unstructured.Unstructured, opt
 		return nil, fmt.Errorf("apply %s: %w", key, err)
 	}
 	if opt.DryRun {
-		return next.live, nil
+		if old != nil {
+			next.last = old.last
+		}
+		return next.view(), nil
 	}
 	if old != nil && next.live.GetGeneration() == old.live.GetGeneration() && sameMeta(old.live, next.live) &&
 		next.Application == old.Application && reflect.DeepEqual(next.Sealed, old.Sealed) {
-		return old.live.DeepCopy(), nil
+		return old.view(), nil
 	}
 	t.o.Fault("apply")
+	var also []change
 	if old != nil {
-		// The object keeps its identity: pods and children refer to it.
-		saved := *old
-		*old = *next
-		if err := t.write(ctx, change{kind: deploy.KindObjectApplied, o: old, cause: opt.Cause}); err != nil {
-			*old = saved
-			return nil, fmt.Errorf("apply %s: %w", key, err)
+		if next.Application != old.Application {
+			also = t.takeOver(old, next.Application, opt.Cause)
 		}
+		// The object keeps its identity: pods and children refer to it.
+		next.last, next.recorded = old.last, old.recorded
+		*old = *next
 		next = old
-	} else if err := t.write(ctx, change{kind: deploy.KindObjectApplied, o: next, cause: opt.Cause}); err != nil {
+	}
+	if err := t.write(ctx, append([]change{{kind: deploy.KindObjectApplied, o: next, cause: opt.Cause}}, also...)...); err != nil {
 		return nil, fmt.Errorf("apply %s: %w", key, err)
 	}
 	t.o.Fault("applied")
@@ -69,7 +79,20 @@ func (t *Target) Apply(ctx context.Context, wish *unstructured.Unstructured, opt
 		t.adopt(p)
 	}
 	t.poke()
-	return next.live.DeepCopy(), nil
+	return next.view(), nil
+}
+
+// takeOver gives what an object owns to another Application too.
+func (t *Target) takeOver(o *object, application string, cause int64) []change {
+	if old := o.Application; old != "" {
+		t.hints.add(deploy.Change{Application: old, Key: o.Key, Time: t.o.Now()})
+	}
+	var changes []change
+	for _, below := range t.objects.below(o) {
+		below.Application = application
+		changes = append(changes, change{kind: deploy.KindObjectChanged, o: below, cause: cause})
+	}
+	return changes
 }
 
 // refuses is the [deploy.OwnedError] of an object that another Application owns.
@@ -88,9 +111,12 @@ func sameMeta(a, b *unstructured.Unstructured) bool {
 func (t *Target) next(old *object, wish *unstructured.Unstructured, opt deploy.ApplyOptions) (*object, error) {
 	u := wish.DeepCopy()
 	unstructured.RemoveNestedField(u.Object, "status")
-	next := &object{live: u, ObjectRecord: deploy.ObjectRecord{Key: deploy.KeyOf(u), Application: opt.Application, Cause: opt.Cause}}
+	next := &object{live: u, ObjectRecord: deploy.ObjectRecord{Key: deploy.KeyOf(u), Cluster: t.o.Cluster, Application: opt.Application, Cause: opt.Cause}}
 	if old != nil {
-		next.UID, next.Created, next.Attempt, next.State = old.UID, old.Created, old.Attempt, old.State
+		// What a pod has lived through is not the wish's to say.
+		record := old.ObjectRecord
+		record.Application, record.Cause, record.Object, record.Sealed = opt.Application, opt.Cause, nil, nil
+		next.ObjectRecord = record
 	} else {
 		next.UID, next.Created = newUID(), t.o.Now().UTC()
 	}
@@ -119,6 +145,8 @@ func (t *Target) next(old *object, wish *unstructured.Unstructured, opt deploy.A
 	u.SetUID(metaUID(next.UID))
 	u.SetCreationTimestamp(metav1.NewTime(next.Created))
 	u.SetManagedFields(nil)
+	u.SetResourceVersion("")
+	u.SetDeletionTimestamp(nil)
 	u.SetGeneration(1)
 	if old != nil {
 		if status, there := old.live.Object["status"]; there {
@@ -200,8 +228,9 @@ func (t *Target) seal(next, old *object) error {
 // resolve gives the ConfigMaps and Secrets of a namespace for the executor; t.mu is held.
 func (t *Target) resolve(namespace string) (map[string]map[string]secret.Value, error) {
 	found := map[string]map[string]secret.Value{}
-	for key, o := range t.objects {
-		if key.Namespace != namespace || o.deleting() || (key.Kind != "ConfigMap" && key.Kind != "Secret") {
+	for o := range t.objects.byNamespace[namespace] {
+		key := o.Key
+		if o.deleting() || (key.Kind != "ConfigMap" && key.Kind != "Secret") {
 			continue
 		}
 		data := map[string]secret.Value{}
@@ -236,14 +265,23 @@ func (t *Target) resolve(namespace string) (map[string]map[string]secret.Value, 
 
 // Delete implements deploy.Target. What the object owns goes with it, pods after they were drained.
 func (t *Target) Delete(ctx context.Context, k deploy.Key, opt deploy.ApplyOptions) error {
+	if err := ctx.Err(); err != nil {
+		return fmt.Errorf("delete %s: %w", k, err)
+	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	o := t.objects[k]
-	if o == nil || opt.DryRun || o.deleting() {
+	o := t.objects.byKey[k]
+	if o == nil || o.deleting() {
 		return nil
 	}
 	if err := o.refuses(opt); err != nil && opt.Application != "" {
 		return fmt.Errorf("delete: %w", err)
+	}
+	if err := t.shared(o); err != nil {
+		return fmt.Errorf("delete: %w", err)
+	}
+	if opt.DryRun {
+		return nil
 	}
 	t.o.Fault("delete")
 	if err := t.markDeleted(ctx, o, opt.Cause); err != nil {
@@ -253,16 +291,27 @@ func (t *Target) Delete(ctx context.Context, k deploy.Key, opt deploy.ApplyOptio
 	return nil
 }
 
+// shared is the [deploy.SharedError] of a Namespace in which other Applications than its own have objects.
+func (t *Target) shared(o *object) error {
+	if o.Key.Kind != "Namespace" || o.Key.Group != "" {
+		return nil
+	}
+	others := map[string]bool{}
+	for other := range t.objects.byNamespace[o.Key.Name] {
+		if other.Application != o.Application && !other.deleting() {
+			others[other.Application] = true
+		}
+	}
+	if len(others) == 0 {
+		return nil
+	}
+	return &deploy.SharedError{Namespace: o.Key.Name, Applications: slices.Sorted(maps.Keys(others))}
+}
+
 // markDeleted begins the deletion; t.mu is held.
 func (t *Target) markDeleted(ctx context.Context, o *object, cause int64) error {
 	now := metav1.NewTime(t.o.Now().UTC())
-	state := o.State
 	o.live.SetDeletionTimestamp(&now)
 	o.State = "Deleting"
-	if err := t.write(ctx, change{kind: deploy.KindObjectDeleting, o: o, cause: cause}); err != nil {
-		o.live.SetDeletionTimestamp(nil)
-		o.State = state
-		return err
-	}
-	return nil
+	return t.write(ctx, change{kind: deploy.KindObjectDeleting, o: o, cause: cause})
 }

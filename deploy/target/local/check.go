@@ -3,6 +3,7 @@ package local
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"slices"
 
@@ -22,7 +23,10 @@ var kinds = []deploy.Kind{{Kind: "Namespace"}, {Kind: "ConfigMap", Namespaced: t
 	{Kind: "Service", Namespaced: true}, {Group: "networking.k8s.io", Kind: "Ingress", Namespaced: true}}
 
 // Capabilities implements deploy.Target.
-func (t *Target) Capabilities(context.Context) (deploy.Capabilities, error) {
+func (t *Target) Capabilities(ctx context.Context) (deploy.Capabilities, error) {
+	if err := ctx.Err(); err != nil {
+		return deploy.Capabilities{}, fmt.Errorf("ask for capabilities: %w", err)
+	}
 	return deploy.Capabilities{Version: "1", Kinds: slices.Clone(kinds)}, nil
 }
 
@@ -30,26 +34,32 @@ func (t *Target) Capabilities(context.Context) (deploy.Capabilities, error) {
 func (t *Target) Check(ctx context.Context, objects []*unstructured.Unstructured) ([]deploy.Problem, error) {
 	var found []deploy.Problem
 	for _, o := range objects {
-		if err := ctx.Err(); err != nil {
-			return nil, fmt.Errorf("check objects: %w", err)
+		problems, err := t.check(ctx, o)
+		if err != nil {
+			return nil, err
 		}
-		found = append(found, t.check(o)...)
+		found = append(found, problems...)
 	}
 	return found, nil
 }
 
 type checker struct {
+	ctx      context.Context
 	t        *Target
 	key      deploy.Key
 	problems []deploy.Problem
+	err      error // nobody knows at the moment
 }
 
 func (c *checker) say(fatal bool, path, format string, args ...any) {
 	c.problems = append(c.problems, deploy.Problem{Key: c.key, Path: path, Message: fmt.Sprintf(format, args...), Fatal: fatal})
 }
 
-func (t *Target) check(o *unstructured.Unstructured) []deploy.Problem {
-	c := &checker{t: t, key: deploy.KeyOf(o)}
+func (t *Target) check(ctx context.Context, o *unstructured.Unstructured) ([]deploy.Problem, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, fmt.Errorf("check %s: %w", deploy.KeyOf(o), err)
+	}
+	c := &checker{ctx: ctx, t: t, key: deploy.KeyOf(o)}
 	gvk := o.GroupVersionKind()
 	if o.GetName() == "" {
 		c.say(true, "metadata.name", "%s has no name", gvk.Kind)
@@ -74,7 +84,7 @@ func (t *Target) check(o *unstructured.Unstructured) []deploy.Problem {
 	default:
 		c.say(true, "kind", "%s: not on this machine yet", gvk.Kind)
 	}
-	return c.problems
+	return c.problems, c.err
 }
 
 // check decodes strictly enough to find what could not be acted on.
@@ -117,9 +127,9 @@ func (c *checker) pod(path string, p corev1.Pod) {
 	if c.t.o.Executor == nil {
 		return
 	}
-	problems, err := c.t.o.Executor.Check(c.t.ctx, executor.Pod{ID: executor.ID{Owner: OwnerPrefix + "check", Node: c.key.Name}, Pod: p})
+	problems, err := c.t.o.Executor.Check(c.ctx, executor.Pod{ID: executor.ID{Owner: OwnerPrefix + "check", Node: c.key.Name}, Pod: p})
 	if err != nil {
-		c.say(true, path, "whether this can run cannot be told at the moment: %v", err)
+		c.err = errors.Join(c.err, fmt.Errorf("check %s: %w", c.key, err))
 	}
 	for _, problem := range problems {
 		c.problems = append(c.problems, deploy.Problem{Key: c.key, Path: problem.Path, Message: problem.Message, Fatal: problem.Fatal})

@@ -167,7 +167,7 @@ func (t *Target) newSet(o *object, d *appsv1.Deployment, hash string, sets []*se
 	rs := t.child(o, "apps/v1", "ReplicaSet", o.Key.Name+"-"+hash, tree.Object)
 	rs.live.SetLabels(labels)
 	rs.live.SetAnnotations(map[string]string{revisionAnnotation: strconv.FormatInt(revision, 10)})
-	if t.objects[rs.Key] != nil {
+	if t.objects.byKey[rs.Key] != nil {
 		return nil // One of the same name is on its way out.
 	}
 	if !t.log(change{kind: deploy.KindObjectCreated, o: rs, cause: o.last}) {
@@ -277,9 +277,7 @@ func (t *Target) forgetSets(d *appsv1.Deployment, old []*set) {
 	}
 	for i := 0; i < len(old)-limit; i++ {
 		if old[i].replicas == 0 && len(t.podsOf(old[i].object)) == 0 {
-			if err := t.markDeleted(t.ctx, old[i].object, old[i].last); err != nil {
-				t.o.Log.Error("old ReplicaSet could not be deleted", "object", old[i].Key.String(), "error", err)
-			}
+			t.dismiss(old[i].last, old[i].object)
 		}
 	}
 }
@@ -308,9 +306,7 @@ func (t *Target) replicaSet(o *object) {
 		return cmp.Or(cmp.Compare(rank(a), rank(b)), b.Created.Compare(a.Created), cmp.Compare(a.Key.Name, b.Key.Name))
 	})
 	for i := 0; i < len(active)-wanted; i++ {
-		if err := t.markDeleted(t.ctx, active[i].object, o.last); err != nil {
-			t.o.Log.Error("pod could not be deleted; trying again", "object", active[i].Key.String(), "error", err)
-		}
+		t.dismiss(o.last, active[i].object)
 	}
 	status := appsv1.ReplicaSetStatus{ObservedGeneration: o.live.GetGeneration()}
 	for _, p := range t.podsOf(o) {

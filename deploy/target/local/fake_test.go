@@ -7,10 +7,13 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
 	"time"
+
+	corev1 "k8s.io/api/core/v1"
 
 	"github.com/tiphys/tiphys/executor"
 )
@@ -161,13 +164,25 @@ func (e *inProcess) Acknowledge(_ context.Context, id executor.ID) error {
 	delete(e.final, id)
 	return nil
 }
-func (e *inProcess) Logs(_ context.Context, id executor.ID, container string, _ executor.LogOptions) (io.ReadCloser, error) {
+
+// Logs gives two lines for each container, and for who follows a running one nothing more until they go.
+func (e *inProcess) Logs(ctx context.Context, id executor.ID, container string, o executor.LogOptions) (io.ReadCloser, error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if e.starts[id] == 0 {
+	if e.starts[id] == 0 || !slices.ContainsFunc(e.orders[id].Pod.Spec.Containers, func(c corev1.Container) bool { return c.Name == container }) {
 		return nil, executor.ErrNotFound
 	}
-	return io.NopCloser(strings.NewReader(fmt.Sprintf("log of %s %d", container, id.Attempt))), nil
+	text := fmt.Sprintf("one\nlog of %s %d\n", container, id.Attempt)
+	if o.FromLine == -1 {
+		text = text[len("one\n"):]
+	}
+	if !o.Follow || e.pods[id] == nil {
+		return io.NopCloser(strings.NewReader(text)), nil
+	}
+	r, w := io.Pipe()
+	context.AfterFunc(ctx, func() { _ = w.CloseWithError(ctx.Err()) })
+	go func() { _, _ = io.WriteString(w, text) }()
+	return r, nil
 }
 func (e *inProcess) Exec(context.Context, executor.ID, string, []string) (int, []byte, error) {
 	return 0, nil, nil

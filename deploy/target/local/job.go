@@ -21,7 +21,7 @@ func (t *Target) job(o *object) {
 	now := t.o.Now().UTC()
 	s := j.Status
 	s.Active, s.Succeeded, s.Failed = 0, 0, 0
-	var active []*pod
+	var active []*object
 	restarts := int32(0)
 	for _, p := range t.podsOf(o) {
 		switch {
@@ -32,7 +32,7 @@ func (t *Target) job(o *object) {
 		case !p.deleting():
 			s.Active++
 			restarts += int32(p.Attempt)
-			active = append(active, p)
+			active = append(active, p.object)
 		}
 	}
 	completions, parallel := count(j.Spec.Completions), count(j.Spec.Parallelism)
@@ -52,7 +52,7 @@ func (t *Target) job(o *object) {
 	case s.Failed+restarts > limit:
 		failure = "BackoffLimitExceeded"
 	case j.Spec.Suspend != nil && *j.Spec.Suspend:
-		t.dismiss(active, o.last)
+		t.dismiss(o.last, active...)
 		s.Conditions = []batchv1.JobCondition{jobCondition(batchv1.JobSuspended, "JobSuspended", "Job suspended", now)}
 		if len(j.Status.Conditions) == 1 && j.Status.Conditions[0].Type == batchv1.JobSuspended {
 			s.Conditions = j.Status.Conditions
@@ -65,7 +65,7 @@ func (t *Target) job(o *object) {
 		}
 	}
 	if failure != "" {
-		t.dismiss(active, o.last)
+		t.dismiss(o.last, active...)
 		s.Conditions = append(s.Conditions, jobCondition(batchv1.JobFailed, failure, "Job has failed: "+failure, now))
 	}
 	t.setStatus(o, s, o.last)
@@ -78,14 +78,6 @@ func (t *Target) jobTemplate(o *object, j *batchv1.Job) corev1.PodTemplateSpec {
 	}
 	template.Labels["batch.kubernetes.io/job-name"], template.Labels["job-name"] = o.Key.Name, o.Key.Name
 	return *template
-}
-
-func (t *Target) dismiss(pods []*pod, cause int64) {
-	for _, p := range pods {
-		if err := t.markDeleted(t.ctx, p.object, cause); err != nil {
-			t.o.Log.Error("pod could not be deleted; trying again", "object", p.Key.String(), "error", err)
-		}
-	}
 }
 
 func (t *Target) overdue(j *batchv1.Job, s batchv1.JobStatus, now time.Time) string {
@@ -126,9 +118,5 @@ func (t *Target) expire(o *object, j *batchv1.Job) {
 			return
 		}
 	}
-	if err := t.markDeleted(t.ctx, o, o.last); err != nil {
-		t.o.Log.Error("finished Job could not be deleted; trying again", "object", o.Key.String(), "error", err)
-		return
-	}
-	t.poke()
+	t.dismiss(o.last, o)
 }

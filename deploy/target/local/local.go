@@ -14,9 +14,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"maps"
 	"net/netip"
-	"slices"
 	"sync"
 	"time"
 
@@ -63,6 +61,8 @@ type Front interface {
 
 // Options of a [Target].
 type Options struct {
+	// Cluster is the name under which this machine is registered in deploy.Targets; deploy.InCluster if empty. It never changes.
+	Cluster  string
 	Ledger   ledger.Ledger
 	Executor executor.Executor
 	// Logs and Commands look into the executor's pods.
@@ -93,20 +93,22 @@ type Options struct {
 
 // Target is this machine.
 type Target struct {
-	o       Options
-	ctx     context.Context
-	cancel  context.CancelFunc
-	work    sync.WaitGroup
-	kick    chan struct{}
-	changes chan deploy.Change
+	o      Options
+	ctx    context.Context
+	cancel context.CancelFunc
+	work   sync.WaitGroup
+	kick   chan struct{}
+	hints  *hints
 
 	mu       sync.Mutex
-	objects  map[deploy.Key]*object
+	objects  *index
 	pods     map[string]*pod // by uid
 	services map[deploy.Key]*service
 	hosts    map[string][]string
 	wake     time.Time
-	closed   bool
+	// late are ends of pods that could not be recorded.
+	late   []executor.Report
+	closed bool
 }
 
 var (
@@ -134,8 +136,8 @@ func Open(ctx context.Context, o Options) (*Target, error) {
 	if o.Fault == nil {
 		o.Fault = func(string) {}
 	}
-	t := &Target{o: o, kick: make(chan struct{}, 1), changes: make(chan deploy.Change, 256),
-		objects: map[deploy.Key]*object{}, pods: map[string]*pod{}, services: map[deploy.Key]*service{}}
+	t := &Target{o: o, kick: make(chan struct{}, 1), hints: newHints(),
+		objects: newIndex(), pods: map[string]*pod{}, services: map[deploy.Key]*service{}}
 	if err := t.load(ctx); err != nil {
 		return nil, fmt.Errorf("open local target: %w", err)
 	}
@@ -147,8 +149,8 @@ func Open(ctx context.Context, o Options) (*Target, error) {
 	// What was ready is served from the first moment.
 	t.reconcile()
 	t.mu.Unlock()
-	t.work.Add(1)
-	go t.loop()
+	t.work.Go(t.loop)
+	t.work.Go(func() { t.hints.run(t.ctx) })
 	t.poke()
 	return t, nil
 }
@@ -187,7 +189,6 @@ func (t *Target) poke() {
 }
 
 func (t *Target) loop() {
-	defer t.work.Done()
 	timer := time.NewTimer(time.Hour)
 	defer timer.Stop()
 	for {
@@ -221,64 +222,44 @@ func (t *Target) at(when time.Time) {
 }
 
 // Get implements deploy.Target.
-func (t *Target) Get(_ context.Context, k deploy.Key) (*unstructured.Unstructured, error) {
+func (t *Target) Get(ctx context.Context, k deploy.Key) (*unstructured.Unstructured, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, fmt.Errorf("get %s: %w", k, err)
+	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	o := t.objects[k]
+	o := t.objects.byKey[k]
 	if o == nil {
 		return nil, fmt.Errorf("get %s: %w", k, deploy.ErrNotFound)
 	}
-	return o.live.DeepCopy(), nil
+	return o.view(), nil
 }
 
 // List implements deploy.Target.
-func (t *Target) List(_ context.Context, application string) ([]*unstructured.Unstructured, error) {
+func (t *Target) List(ctx context.Context, application string) ([]*unstructured.Unstructured, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, fmt.Errorf("list objects: %w", err)
+	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	var found []*unstructured.Unstructured
-	for _, o := range t.sorted() {
-		if application == "" || o.Application == application {
-			found = append(found, o.live.DeepCopy())
-		}
+	objects := t.objects.of(application)
+	found := make([]*unstructured.Unstructured, len(objects))
+	for i, o := range objects {
+		found[i] = o.view()
 	}
 	return found, nil
 }
 
-// sorted gives the objects, owners before what they own; t.mu is held.
-func (t *Target) sorted() []*object {
-	depth := func(o *object) int {
-		n := 0
-		for owners := o.live.GetOwnerReferences(); len(owners) > 0 && n < 4; n++ {
-			parent := t.byUID(string(owners[0].UID))
-			if parent == nil {
-				break
-			}
-			owners = parent.live.GetOwnerReferences()
-		}
-		return n
-	}
-	depths := map[*object]int{}
-	for _, o := range t.objects {
-		depths[o] = depth(o)
-	}
-	return slices.SortedFunc(maps.Values(t.objects), func(a, b *object) int {
-		if depths[a] != depths[b] {
-			return depths[a] - depths[b]
-		}
-		if a.Key.String() < b.Key.String() {
-			return -1
-		}
-		return 1
-	})
-}
-
 // Changes implements deploy.Target.
-func (t *Target) Changes() <-chan deploy.Change { return t.changes }
+func (t *Target) Changes() <-chan deploy.Change { return t.hints.out }
 
 // Logs implements deploy.Target.
 func (t *Target) Logs(ctx context.Context, k deploy.Key, container string, o deploy.LogOptions) (io.ReadCloser, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, fmt.Errorf("logs of %s: %w", k, err)
+	}
 	t.mu.Lock()
-	found := t.objects[k]
+	found := t.objects.byKey[k]
 	if found == nil || k.Kind != "Pod" {
 		t.mu.Unlock()
 		return nil, fmt.Errorf("logs of %s: %w", k, deploy.ErrNotFound)

@@ -336,14 +336,14 @@ func TestCrashBacksOff(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if text, _ := io.ReadAll(r); string(text) != "log of c 1" {
+	if text, _ := io.ReadAll(r); string(text) != "one\nlog of c 1\n" {
 		t.Errorf("got %s", text)
 	}
 	// While it waits to be restarted its log is that of the container which ended.
 	if r, err = m.Logs(t.Context(), deploy.Key{Kind: "Pod", Namespace: "prod", Name: "p"}, "", deploy.LogOptions{Follow: true}); err != nil {
 		t.Fatal(err)
 	}
-	if text, _ := io.ReadAll(r); !strings.HasPrefix(string(text), "log of c ") {
+	if text, _ := io.ReadAll(r); !strings.Contains(string(text), "log of c ") {
 		t.Errorf("got %s", text)
 	}
 	if h, _ := health.Of(m.get("Pod", "p")); !strings.Contains(h.Message, "back-off") {
@@ -468,5 +468,15 @@ func TestOwnership(t *testing.T) {
 var _ executor.Executor = (*inProcess)(nil)
 
 func TestSuite(t *testing.T) {
-	targettest.Run(t, func(t *testing.T) deploy.Target { return newMachine(t) })
+	targettest.Run(t, func(t *testing.T) *targettest.Subject {
+		m := newMachine(t)
+		return &targettest.Subject{Target: m, Pods: m,
+			Reopen: func(*testing.T) (deploy.Target, deploy.Pods) {
+				_ = m.Close()
+				m.open()
+				return m, m
+			},
+			Container: map[string]any{"name": "c", "image": "app:v1"}, Log: "one\nlog of c 0\n",
+			Crashing: map[string]any{"name": "c", "image": "crash"}}
+	})
 }

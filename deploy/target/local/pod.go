@@ -237,6 +237,20 @@ func (t *Target) report(r executor.Report) {
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	t.take(uid, r)
+}
+
+// repeat takes in again what could not be recorded. t.mu is held.
+func (t *Target) repeat() {
+	late := t.late
+	t.late = nil
+	for _, r := range late {
+		t.take(strings.TrimPrefix(r.ID.Owner, OwnerPrefix), r)
+	}
+}
+
+// take takes in a report of the pod with a uid. t.mu is held.
+func (t *Target) take(uid string, r executor.Report) {
 	p := t.pods[uid]
 	if p == nil || r.ID.Attempt < p.Attempt || p.Ended {
 		switch {
@@ -252,7 +266,9 @@ func (t *Target) report(r executor.Report) {
 	}
 	p.known = true
 	if r.Phase.Done() {
-		t.ended(p, r)
+		if !t.ended(p, r) {
+			t.late = append(t.late, r)
+		}
 		return
 	}
 	if r.Reason == executor.ReasonNotLaunched && !p.running && !p.deleting() {
@@ -307,9 +323,7 @@ func (t *Target) stop(p *pod, why string) {
 	id, grace := p.id(), p.grace()
 	t.o.Log.Info("pod is restarted", "pod", p.Key.String(), "reason", why)
 	t.spawn(func(ctx context.Context) {
-		if err := t.o.Executor.Stop(ctx, id, grace); err != nil && ctx.Err() == nil {
-			t.o.Log.Error("pod could not be stopped", "pod", id.Node, "error", err)
-		}
+		t.halt(ctx, id, grace)
 	})
 	t.poke()
 }
@@ -324,11 +338,29 @@ func (t *Target) unready(p *pod) {
 
 // forget has an attempt that nobody wants end, which was never launched: its end is acknowledged when it is reported.
 func (t *Target) forget(id executor.ID) {
-	t.spawn(func(ctx context.Context) {
-		if err := t.o.Executor.Stop(ctx, id, 0); err != nil && ctx.Err() == nil {
-			t.o.Log.Error("pod that was not launched could not be stopped", "pod", id.Node, "error", err)
+	t.spawn(func(ctx context.Context) { t.halt(ctx, id, 0) })
+}
+
+// The waits between the tries to stop a pod.
+const (
+	firstHaltWait = time.Second
+	maxHaltWait   = 30 * time.Second
+)
+
+// halt asks the executor to stop an attempt until it has taken that in. False says that the target was closed first.
+func (t *Target) halt(ctx context.Context, id executor.ID, grace time.Duration) bool {
+	for wait := firstHaltWait; ; wait = min(2*wait, maxHaltWait) {
+		err := t.o.Executor.Stop(ctx, id, grace)
+		if err == nil || ctx.Err() != nil {
+			return ctx.Err() == nil
 		}
-	})
+		t.o.Log.Error("pod could not be stopped; trying again", "pod", id.Node, "wait", wait, "error", err)
+		select {
+		case <-ctx.Done():
+			return false
+		case <-time.After(wait):
+		}
+	}
 }
 
 func (t *Target) acknowledge(id executor.ID) {
@@ -339,20 +371,21 @@ func (t *Target) acknowledge(id executor.ID) {
 	})
 }
 
-// ended records the end of an attempt, and whether another follows, and only then acknowledges it.
-func (t *Target) ended(p *pod, r executor.Report) {
+// ended records the end of an attempt, and whether another follows, and only then acknowledges it. False says that it could not be
+// recorded and must be told again.
+func (t *Target) ended(p *pod, r executor.Report) bool {
 	t.o.Fault("pod-end")
 	id := p.id()
 	t.unready(p)
 	p.running, p.known, p.begun, p.stopping = false, false, nil, false
 	p.failures, p.hurried = 0, false
 	if p.deleting() {
-		if t.remove(p) {
-			t.acknowledge(id)
+		if !t.remove(p) {
+			return false
 		}
-		return
+		t.acknowledge(id)
+		return true
 	}
-	saved := p.ObjectRecord
 	policy := p.spec().Spec.RestartPolicy
 	again := policy == "" || policy == corev1.RestartPolicyAlways || (policy == corev1.RestartPolicyOnFailure && r.Phase != executor.Succeeded) ||
 		r.Reason == executor.ReasonLost
@@ -366,13 +399,13 @@ func (t *Target) ended(p *pod, r executor.Report) {
 		}
 	}
 	p.live.Object["status"] = toTree(t.endStatus(p, r, now, again))
-	p.ip, p.startedAt, p.state = "", zeroTime, nil
 	if !t.log(change{kind: deploy.KindObjectChanged, o: p.object, cause: p.last}) {
-		p.ObjectRecord = saved // The report is repeated when this server is back.
-		return
+		return false
 	}
+	p.ip, p.startedAt, p.state = "", zeroTime, nil
 	t.acknowledge(id)
 	t.poke()
+	return true
 }
 
 // backOff decides when the next attempt begins: the first restart at once, then 10 s doubling to 5 min, as Kubernetes.
@@ -412,13 +445,13 @@ func (t *Target) terminate(p *pod) {
 		p.probes = nil
 	}
 	if p.Ended || (begun == nil && !p.known && !p.RestartAt.IsZero()) {
-		t.remove(p)
+		p.leaving = t.remove(p)
 		return
 	}
 	spec, grace := p.spec().DeepCopy(), p.grace()
 	ip := p.ip
-	t.spawn(func(ctx context.Context) {
-		ctx, cancel := context.WithTimeout(ctx, grace+20*time.Second)
+	t.spawn(func(life context.Context) {
+		ctx, cancel := context.WithTimeout(life, grace+20*time.Second)
 		defer cancel()
 		if begun != nil {
 			select {
@@ -437,8 +470,8 @@ func (t *Target) terminate(p *pod) {
 		}
 		end, _ := drain.Deadline()
 		stop()
-		if err := t.o.Executor.Stop(ctx, id, max(time.Until(end), 2*time.Second)); err != nil && ctx.Err() == nil {
-			t.o.Log.Error("pod could not be stopped", "pod", id.Node, "error", err)
+		if !t.halt(life, id, max(time.Until(end), 2*time.Second)) {
+			return
 		}
 		t.mu.Lock()
 		known := p.known || begun == nil
@@ -450,8 +483,7 @@ func (t *Target) terminate(p *pod) {
 		t.mu.Lock()
 		defer t.mu.Unlock()
 		if t.pods[p.UID] == p && t.ctx.Err() == nil {
-			t.remove(p)
-			t.poke()
+			p.leaving = t.remove(p)
 		}
 	})
 }

@@ -4,6 +4,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"time"
 
 	networkingv1 "k8s.io/api/networking/v1"
 
@@ -17,6 +18,7 @@ func (t *Target) reconcile() {
 		return
 	}
 	t.wake = zeroTime
+	t.repeat()
 	t.collect()
 	for _, o := range t.ofKind("Deployment") {
 		if !o.deleting() {
@@ -61,44 +63,38 @@ func (t *Target) reconcile() {
 	}
 }
 
-func (t *Target) ofKind(kind string) []*object {
-	var found []*object
-	for _, o := range t.objects {
-		if o.Key.Kind == kind {
-			found = append(found, o)
+// dismiss begins the deletion of objects; what cannot be recorded is decided again a little later. t.mu is held.
+func (t *Target) dismiss(cause int64, objects ...*object) {
+	for _, o := range objects {
+		if err := t.markDeleted(t.ctx, o, cause); err != nil {
+			t.again("deletion could not be recorded; trying again", err)
+			return
 		}
+		t.poke()
 	}
-	slices.SortFunc(found, func(a, b *object) int { return strings.Compare(a.Key.String(), b.Key.String()) })
-	return found
 }
+
+// again says why something is tried again, and has it tried in a second. t.mu is held.
+func (t *Target) again(what string, err error) {
+	if t.ctx.Err() != nil {
+		return
+	}
+	t.o.Log.Error(what, "error", err)
+	t.at(t.o.Now().Add(time.Second))
+}
+
+func (t *Target) ofKind(kind string) []*object { return t.objects.kind(kind) }
 
 // collect carries deletions on: children first, then the object itself. Pods end in their own time.
 func (t *Target) collect() {
-	for _, o := range t.sorted() {
-		if !o.deleting() || o.Key.Kind == "Pod" {
+	for _, o := range t.objects.ordered(t.objects.leaving) {
+		if o.Key.Kind == "Pod" {
 			continue
 		}
-		left := 0
-		for _, other := range t.objects {
-			mine := o.Key.Kind == "Namespace" && other.Key.Namespace == o.Key.Name
-			for _, r := range other.live.GetOwnerReferences() {
-				mine = mine || string(r.UID) == o.UID
-			}
-			if !mine || other == o {
-				continue
-			}
-			left++
-			if !other.deleting() {
-				if err := t.markDeleted(t.ctx, other, o.last); err != nil {
-					t.o.Log.Error("deletion could not be recorded; trying again", "object", other.Key.String(), "error", err)
-				}
-				t.poke()
-			}
-		}
-		if left == 0 {
-			if t.log(change{kind: deploy.KindObjectDeleted, o: o, cause: o.last}) {
-				t.poke()
-			}
+		within := t.objects.within(o)
+		t.dismiss(o.last, slices.DeleteFunc(slices.Clone(within), (*object).deleting)...)
+		if len(within) == 0 && t.log(change{kind: deploy.KindObjectDeleted, o: o, cause: o.last}) {
+			t.poke()
 		}
 	}
 }

@@ -37,7 +37,7 @@ func (s *service) names(short bool) []string {
 // publish brings what carries requests in line with the objects: addresses, endpoints, routes, names. t.mu is held.
 func (t *Target) publish() {
 	for key, s := range t.services {
-		if o := t.objects[key]; o == nil || o.deleting() {
+		if o := t.objects.byKey[key]; o == nil || o.deleting() {
 			if s.address.IsValid() {
 				if err := t.o.Addresses.Remove(s.address); err != nil {
 					t.o.Log.Warn("service address could not be removed", "service", key.String(), "error", err)

@@ -1,10 +1,13 @@
 package local
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"reflect"
+	"strconv"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
@@ -20,11 +23,35 @@ type object struct {
 	live *unstructured.Unstructured
 	// last is the entry that last changed it, the cause of what follows from it.
 	last int64
+	// recorded is the record as the ledger has it; without a uid it has none.
+	recorded deploy.ObjectRecord
 	// spec caches the typed form; see typedOf.
 	spec any
 }
 
 func (o *object) deleting() bool { return o.live.GetDeletionTimestamp() != nil }
+
+// view is a copy of the object as everybody sees it.
+func (o *object) view() *unstructured.Unstructured {
+	u := o.live.DeepCopy()
+	if o.last > 0 {
+		u.SetResourceVersion(strconv.FormatInt(o.last, 10))
+	}
+	return u
+}
+
+// restore brings the object back to what the ledger has.
+func (o *object) restore() error {
+	if o.recorded.UID == "" {
+		return nil // It was never there, and nobody refers to it.
+	}
+	live := &unstructured.Unstructured{}
+	if err := live.UnmarshalJSON(o.recorded.Object); err != nil {
+		return fmt.Errorf("read object %s: %w", o.Key, err)
+	}
+	o.ObjectRecord, o.live, o.spec = o.recorded, live, nil
+	return nil
+}
 
 // id names the pod's present attempt at the executor.
 func (o *object) id() executor.ID {
@@ -65,9 +92,13 @@ func (t *Target) load(ctx context.Context) error {
 			if err := json.Unmarshal(row.Body, &o.ObjectRecord); err != nil {
 				return fmt.Errorf("read object %s: %w", row.Key, err)
 			}
+			if cmp.Or(o.Cluster, deploy.InCluster) != cmp.Or(t.o.Cluster, deploy.InCluster) {
+				continue
+			}
 			if err := o.live.UnmarshalJSON(o.ObjectRecord.Object); err != nil {
 				return fmt.Errorf("read object %s: %w", row.Key, err)
 			}
+			o.recorded = o.ObjectRecord
 			t.index(o)
 		}
 		if len(rows) < query.Limit {
@@ -79,35 +110,15 @@ func (t *Target) load(ctx context.Context) error {
 }
 
 func (t *Target) index(o *object) {
-	t.objects[o.Key] = o
+	t.objects.put(o)
 	if o.Key.Kind == "Pod" && t.pods[o.UID] == nil {
 		t.pods[o.UID] = &pod{object: o}
 	}
 }
 
-func (t *Target) byUID(uid string) *object {
-	for _, o := range t.objects {
-		if o.UID == uid {
-			return o
-		}
-	}
-	return nil
-}
-
 // children gives the objects of a kind that an object owns; t.mu is held.
 func (t *Target) children(owner *object, kind string) []*object {
-	var found []*object
-	for _, o := range t.objects {
-		if o.Key.Kind != kind || o.Key.Namespace != owner.Key.Namespace {
-			continue
-		}
-		for _, r := range o.live.GetOwnerReferences() {
-			if string(r.UID) == owner.UID {
-				found = append(found, o)
-			}
-		}
-	}
-	return found
+	return t.objects.owned(owner, kind)
 }
 
 // change is one thing to write about an object.
@@ -118,12 +129,33 @@ type change struct {
 	actor string
 }
 
-// write records changes in one transaction. On failure memory is not to be trusted, so the caller gives up what it
-// was about to do and the next reconcile tries again. t.mu is held.
+// write records changes in one transaction. On failure the objects are again as the ledger has them: the caller gives up what it
+// was about to do, and the next reconcile tries again. t.mu is held.
 func (t *Target) write(ctx context.Context, changes ...change) error {
 	if len(changes) == 0 {
 		return nil
 	}
+	if err := t.record(ctx, changes); err != nil {
+		for _, c := range changes {
+			err = errors.Join(err, c.o.restore())
+		}
+		return err
+	}
+	for _, c := range changes {
+		if c.kind == deploy.KindObjectDeleted {
+			t.objects.remove(c.o)
+			delete(t.pods, c.o.UID)
+		} else {
+			c.o.recorded = c.o.ObjectRecord
+			t.index(c.o)
+		}
+		t.hints.add(deploy.Change{Application: c.o.Application, Key: c.o.Key, Time: t.o.Now()})
+	}
+	return nil
+}
+
+// record writes changes, and notes the entry of each.
+func (t *Target) record(ctx context.Context, changes []change) error {
 	for _, c := range changes {
 		if c.kind != deploy.KindObjectDeleted {
 			if err := c.o.encode(); err != nil {
@@ -132,9 +164,9 @@ func (t *Target) write(ctx context.Context, changes ...change) error {
 		}
 	}
 	made := make([]ledger.Ref, len(changes))
-	err := t.o.Ledger.Write(ctx, ledger.On("object/"+changes[0].o.Key.String()), func(tx ledger.Tx) error {
+	err := t.o.Ledger.Write(ctx, ledger.On("object/"+changes[0].o.RowKey()), func(tx ledger.Tx) error {
 		for i, c := range changes {
-			draft := ledger.Draft{Actor: c.actor, Kind: c.kind, Subject: "object/" + c.o.Key.String(), Cause: ledger.At(c.cause)}
+			draft := ledger.Draft{Actor: c.actor, Kind: c.kind, Subject: "object/" + c.o.RowKey(), Cause: ledger.At(c.cause)}
 			if draft.Actor == "" {
 				draft.Actor = "system"
 			}
@@ -153,16 +185,6 @@ func (t *Target) write(ctx context.Context, changes ...change) error {
 	}
 	for i, c := range changes {
 		c.o.last = made[i].Seq()
-		if c.kind == deploy.KindObjectDeleted {
-			delete(t.objects, c.o.Key)
-			delete(t.pods, c.o.UID)
-		} else {
-			t.index(c.o)
-		}
-		select {
-		case t.changes <- deploy.Change{Application: c.o.Application, Key: c.o.Key, Time: t.o.Now()}:
-		default: // It is a hint, and there are hints enough waiting.
-		}
 	}
 	return nil
 }
@@ -170,10 +192,7 @@ func (t *Target) write(ctx context.Context, changes ...change) error {
 // log writes changes and reports a failure to the log, where nobody waits for the answer.
 func (t *Target) log(changes ...change) bool {
 	if err := t.write(t.ctx, changes...); err != nil {
-		if t.ctx.Err() == nil {
-			t.o.Log.Error("objects could not be recorded; trying again", "error", err)
-			t.at(t.o.Now().Add(1e9))
-		}
+		t.again("objects could not be recorded; trying again", err)
 		return false
 	}
 	return true
@@ -200,9 +219,7 @@ func (t *Target) setStatus(o *object, status any, cause int64) {
 		return
 	}
 	o.live.Object["status"] = tree
-	if !t.log(change{kind: deploy.KindObjectChanged, o: o, cause: cause}) {
-		o.live.Object["status"] = before
-	}
+	t.log(change{kind: deploy.KindObjectChanged, o: o, cause: cause})
 }
 
 // child makes an object that another owns.
@@ -220,6 +237,6 @@ func (t *Target) child(owner *object, apiVersion, kind, name string, tree map[st
 	u.SetGeneration(1)
 	u.SetOwnerReferences([]metav1.OwnerReference{{APIVersion: owner.live.GetAPIVersion(), Kind: owner.Key.Kind,
 		Name: owner.Key.Name, UID: metaUID(owner.UID), Controller: &yes, BlockOwnerDeletion: &yes}})
-	return &object{live: u, ObjectRecord: deploy.ObjectRecord{Key: deploy.KeyOf(u), Application: owner.Application, UID: uid,
+	return &object{live: u, ObjectRecord: deploy.ObjectRecord{Key: deploy.KeyOf(u), Cluster: owner.Cluster, Application: owner.Application, UID: uid,
 		Created: now, Cause: owner.Cause}}
 }

@@ -1,4 +1,4 @@
-// Package targettest is the suite that every implementation of deploy.Target runs.
+// Package targettest is the suite that every implementation of deploy.Target and deploy.Pods runs.
 package targettest
 
 import (
@@ -7,147 +7,149 @@ import (
 	"testing"
 	"time"
 
-	"github.com/google/go-cmp/cmp"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
 	"github.com/tiphys/tiphys/deploy"
 )
 
-const application = "default/suite"
+// The Applications of the suite.
+const (
+	application = "default/suite"
+	another     = "default/other"
+)
 
-func configMap(value string) *unstructured.Unstructured {
-	return &unstructured.Unstructured{Object: map[string]any{"apiVersion": "v1", "kind": "ConfigMap",
-		"metadata": map[string]any{"name": "suite", "namespace": "suite"}, "data": map[string]any{"key": value}}}
+// namespace is where the suite's objects lie.
+const namespace = "suite"
+
+// patience is how long the suite waits for what a target does in its own time.
+const patience = time.Minute
+
+// Subject is a target under test with nothing on it.
+type Subject struct {
+	Target deploy.Target
+	Pods   deploy.Pods
+	// Reopen closes the target and opens it anew on the same record; what runs goes on.
+	Reopen func(t *testing.T) (deploy.Target, deploy.Pods)
+	// Container is a container that serves until it is stopped, and writes Log.
+	Container map[string]any
+	Log       string
+	// Crashing is a container that writes something and fails.
+	Crashing map[string]any
 }
 
-// Run tests an empty target that open makes.
-func Run(t *testing.T, open func(t *testing.T) deploy.Target) {
-	t.Run("apply and get", func(t *testing.T) { applyAndGet(t, open(t)) })
-	t.Run("dry run", func(t *testing.T) { dryRun(t, open(t)) })
-	t.Run("ownership", func(t *testing.T) { ownership(t, open(t)) })
-	t.Run("delete", func(t *testing.T) { remove(t, open(t)) })
-	t.Run("check", func(t *testing.T) { check(t, open(t)) })
+// Run tests what open makes; each test has one of its own.
+func Run(t *testing.T, open func(t *testing.T) *Subject) {
+	for name, test := range map[string]func(*testing.T, *Subject){
+		"apply and get":           applyAndGet,
+		"versions":                versions,
+		"dry run":                 dryRun,
+		"check":                   check,
+		"unknown keys":            unknownKeys,
+		"list":                    list,
+		"one owner":               oneOwner,
+		"taking over":             takingOver,
+		"side by side":            sideBySide,
+		"delete":                  remove,
+		"owners go last":          ownersGoLast,
+		"namespaces":              namespaces,
+		"shared namespaces":       sharedNamespaces,
+		"changes":                 changes,
+		"logs":                    logs,
+		"logs of a restarted pod": previousLogs,
+		"contexts":                contexts,
+		"waves":                   waves,
+		"restart":                 restart,
+		"restart in a deletion":   restartInADeletion,
+	} {
+		t.Run(name, func(t *testing.T) { test(t, open(t)) })
+	}
 }
 
-func apply(t *testing.T, target deploy.Target, o *unstructured.Unstructured, opt deploy.ApplyOptions) *unstructured.Unstructured {
+// object makes an object of the suite's namespace.
+func object(apiVersion, kind, name string, rest map[string]any) *unstructured.Unstructured {
+	tree := map[string]any{"apiVersion": apiVersion, "kind": kind, "metadata": map[string]any{"name": name, "namespace": namespace}}
+	for key, value := range rest {
+		tree[key] = value
+	}
+	return &unstructured.Unstructured{Object: tree}
+}
+
+func configMap(name, value string) *unstructured.Unstructured {
+	return object("v1", "ConfigMap", name, map[string]any{"data": map[string]any{"key": value}})
+}
+
+// deployment has two pods of a container.
+func (s *Subject) deployment(name string) *unstructured.Unstructured {
+	labels := map[string]any{"app": name}
+	return object("apps/v1", "Deployment", name, map[string]any{"spec": map[string]any{"replicas": int64(2),
+		"selector": map[string]any{"matchLabels": labels},
+		"template": map[string]any{"metadata": map[string]any{"labels": labels},
+			"spec": map[string]any{"terminationGracePeriodSeconds": int64(5), "containers": []any{s.Container}}}}})
+}
+
+func owned(by string) deploy.ApplyOptions { return deploy.ApplyOptions{Application: by} }
+
+func (s *Subject) apply(t *testing.T, o *unstructured.Unstructured, opt deploy.ApplyOptions) *unstructured.Unstructured {
 	t.Helper()
-	got, err := target.Apply(t.Context(), o, opt)
+	got, err := s.Target.Apply(t.Context(), o, opt)
 	if err != nil {
 		t.Fatal(err)
 	}
 	return got
 }
 
-func applyAndGet(t *testing.T, target deploy.Target) {
-	key := deploy.KeyOf(configMap(""))
-	if _, err := target.Get(t.Context(), key); !errors.Is(err, deploy.ErrNotFound) {
-		t.Fatalf("get before: %v", err)
+// live gives an object, nil if there is none.
+func (s *Subject) live(t *testing.T, k deploy.Key) *unstructured.Unstructured {
+	t.Helper()
+	o, err := s.Target.Get(t.Context(), k)
+	if errors.Is(err, deploy.ErrNotFound) {
+		return nil
 	}
-	options := deploy.ApplyOptions{Application: application}
-	wish := configMap("1")
-	first := apply(t, target, wish, options)
-	if diff := cmp.Diff(configMap("1").Object, wish.Object); diff != "" {
-		t.Errorf("the caller's object was changed: %s", diff)
-	}
-	if created := first.GetCreationTimestamp(); first.GetUID() == "" || created.IsZero() {
-		t.Errorf("no identity: %v", first.Object)
-	}
-	again := apply(t, target, configMap("1"), options)
-	if again.GetUID() != first.GetUID() || again.GetGeneration() != first.GetGeneration() {
-		t.Error("the same wish again is a change")
-	}
-	second := apply(t, target, configMap("2"), options)
-	got, err := target.Get(t.Context(), key)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if value, _, _ := unstructured.NestedString(got.Object, "data", "key"); value != "2" || got.GetUID() != first.GetUID() || second.GetUID() != first.GetUID() {
-		t.Errorf("after a change: %v", got.Object)
-	}
-	got.Object["data"] = "spoilt"
-	if got, err = target.Get(t.Context(), key); err != nil || got.Object["data"] == "spoilt" {
-		t.Error("what Get gives is the target's own")
-	}
-	list, err := target.List(t.Context(), application)
-	if err != nil || len(list) != 1 {
-		t.Errorf("list: %d, %v", len(list), err)
-	}
-	if list, err = target.List(t.Context(), "default/other"); err != nil || len(list) != 0 {
-		t.Errorf("list of another application: %d, %v", len(list), err)
-	}
+	return o
 }
 
-func dryRun(t *testing.T, target deploy.Target) {
-	options := deploy.ApplyOptions{Application: application, DryRun: true}
-	apply(t, target, configMap("1"), options)
-	if _, err := target.Get(t.Context(), deploy.KeyOf(configMap(""))); !errors.Is(err, deploy.ErrNotFound) {
-		t.Errorf("a dry run made it: %v", err)
-	}
-	live := apply(t, target, configMap("1"), deploy.ApplyOptions{Application: application})
-	predicted := apply(t, target, configMap("1"), options)
-	if diff := cmp.Diff(live.Object, predicted.Object); diff != "" {
-		t.Errorf("what would be is not what is: %s", diff)
-	}
-	if err := target.Delete(t.Context(), deploy.KeyOf(live), options); err != nil {
+func (s *Subject) all(t *testing.T, application string) []*unstructured.Unstructured {
+	t.Helper()
+	found, err := s.Target.List(t.Context(), application)
+	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := target.Get(t.Context(), deploy.KeyOf(live)); err != nil {
-		t.Errorf("a dry run deleted it: %v", err)
-	}
+	return found
 }
 
-func ownership(t *testing.T, target deploy.Target) {
-	apply(t, target, configMap("1"), deploy.ApplyOptions{Application: application})
-	other := deploy.ApplyOptions{Application: "default/other"}
-	if _, err := target.Apply(t.Context(), configMap("2"), other); err == nil {
-		t.Error("another application took it")
-	}
-	if err := target.Delete(t.Context(), deploy.KeyOf(configMap("")), other); err == nil {
-		t.Error("another application deleted it")
-	}
-	var owned *deploy.OwnedError
-	if _, err := target.Apply(t.Context(), configMap("2"), other); !errors.As(err, &owned) || owned.Owner != application {
-		t.Errorf("the refusal does not name the owner: %v", err)
-	}
-	other.TakeFrom = application
-	apply(t, target, configMap("2"), other)
-}
-
-func remove(t *testing.T, target deploy.Target) {
-	key := deploy.KeyOf(configMap(""))
-	options := deploy.ApplyOptions{Application: application}
-	if err := target.Delete(t.Context(), key, options); err != nil {
-		t.Errorf("delete of nothing: %v", err)
-	}
-	apply(t, target, configMap("1"), options)
-	if err := target.Delete(t.Context(), key, options); err != nil {
-		t.Fatal(err)
-	}
-	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+// await waits for hints until something is so.
+func (s *Subject) await(t *testing.T, what string, is func() bool) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
-	for {
-		_, err := target.Get(ctx, key)
-		if errors.Is(err, deploy.ErrNotFound) {
-			return
-		}
+	again := time.NewTicker(100 * time.Millisecond) // a hint may come before what it tells of can be seen
+	defer again.Stop()
+	for !is() {
 		select {
 		case <-ctx.Done():
-			t.Fatal("it did not go")
-		case <-target.Changes():
+			for _, o := range s.all(t, "") {
+				raw, _ := o.MarshalJSON()
+				t.Log(string(raw))
+			}
+			t.Fatalf("waited in vain: %s", what)
+		case <-s.Target.Changes():
+		case <-again.C:
 		}
 	}
 }
 
-func check(t *testing.T, target deploy.Target) {
-	if problems, err := target.Check(t.Context(), []*unstructured.Unstructured{configMap("1")}); err != nil || len(problems) != 0 {
-		t.Errorf("a ConfigMap has problems: %v %v", problems, err)
+// gone says that there is no such object any more.
+func (s *Subject) gone(t *testing.T, k deploy.Key) func() bool {
+	return func() bool { return s.live(t, k) == nil }
+}
+
+func kindsOf(list []*unstructured.Unstructured) map[string]int {
+	found := map[string]int{}
+	for _, o := range list {
+		found[o.GetKind()]++
 	}
-	unknown := &unstructured.Unstructured{Object: map[string]any{"apiVersion": "example.invalid/v1", "kind": "Nothing", "metadata": map[string]any{"name": "x"}}}
-	problems, err := target.Check(t.Context(), []*unstructured.Unstructured{unknown})
-	if err != nil || len(problems) == 0 || !problems[0].Fatal || problems[0].Message == "" {
-		t.Errorf("an unknown kind: %v", problems)
-	}
-	if _, err := target.Apply(t.Context(), unknown, deploy.ApplyOptions{Application: application}); err == nil {
-		t.Error("an unknown kind was applied")
-	}
+	return found
 }

@@ -1,0 +1,103 @@
+package apps
+
+import (
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"time"
+
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+
+	"github.com/tiphys/tiphys/deploy"
+	"github.com/tiphys/tiphys/deploy/plan"
+)
+
+// digest is the digest of a wish.
+type digest [sha256.Size]byte
+
+func digestOf(o *unstructured.Unstructured) (digest, error) {
+	raw, err := o.MarshalJSON()
+	if err != nil {
+		return digest{}, fmt.Errorf("write %s: %w", deploy.KeyOf(o), err)
+	}
+	return sha256.Sum256(raw), nil
+}
+
+// predictions are what dry runs gave. One holds for as long as the wish, the live object and the target's version stay the same.
+type predictions struct {
+	cluster, version string
+	byKey            map[deploy.Key]prediction
+}
+
+type prediction struct {
+	wish digest
+	// live is the resourceVersion of the live object; empty if there was none.
+	live   string
+	object *unstructured.Unstructured
+	at     time.Time
+}
+
+// absent is how long a prediction holds for what is not there: that it was claimed by somebody else meanwhile cannot be seen from its
+// version.
+const absent = 3 * time.Minute
+
+// predict gives what applying each of the desired objects would give, and problems of those that would be refused. Hooks are left as
+// they are: they are not compared.
+func (w *worker) predict(ctx context.Context, live []*unstructured.Unstructured) ([]*unstructured.Unstructured, []string, error) {
+	can, err := w.cluster.Target.Capabilities(ctx)
+	if err != nil {
+		return nil, nil, fmt.Errorf("ask the target what it can do: %w", err)
+	}
+	known := w.predictions
+	if known.cluster != w.cluster.Name || known.version != can.Version {
+		known.byKey = nil
+	}
+	next := predictions{cluster: w.cluster.Name, version: can.Version, byKey: make(map[deploy.Key]prediction, len(w.desired))}
+	versions := make(map[deploy.Key]string, len(live))
+	for _, o := range live {
+		versions[deploy.KeyOf(o)] = o.GetResourceVersion()
+	}
+	var problems []string
+	var owned []*deploy.OwnedError
+	predicted := make([]*unstructured.Unstructured, 0, len(w.desired))
+	for _, o := range w.desired {
+		if plan.IsHook(o) {
+			predicted = append(predicted, o)
+			continue
+		}
+		key := deploy.KeyOf(o)
+		p, err := w.predictOne(ctx, o, versions[key], known.byKey[key])
+		var other *deploy.OwnedError
+		switch {
+		case ctx.Err() != nil:
+			return nil, nil, fmt.Errorf("compare %s: %w", key, ctx.Err())
+		case errors.As(err, &other):
+			owned = append(owned, other)
+			fallthrough
+		case err != nil:
+			problems = append(problems, err.Error())
+			predicted = append(predicted, o)
+			continue
+		}
+		next.byKey[key] = p
+		predicted = append(predicted, p.object)
+	}
+	w.predictions = next
+	w.condition(deploy.ConditionShared, sharedWith(owned))
+	return predicted, problems, nil
+}
+
+// predictOne gives a prediction, the one before if it still holds.
+func (w *worker) predictOne(ctx context.Context, o *unstructured.Unstructured, live string, before prediction) (prediction, error) {
+	wish, err := w.wanted.digest(o)
+	if err != nil {
+		return prediction{}, err
+	}
+	now := w.c.o.Now()
+	if before.object != nil && before.wish == wish && before.live == live && (live != "" || now.Sub(before.at) < absent) {
+		return before, nil
+	}
+	made, err := w.apply(ctx, o, deploy.ApplyOptions{Application: w.key, DryRun: true})
+	return prediction{wish: wish, live: live, object: made, at: now}, err
+}

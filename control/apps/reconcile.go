@@ -1,0 +1,249 @@
+package apps
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+
+	"github.com/tiphys/tiphys/deploy"
+	"github.com/tiphys/tiphys/deploy/health"
+	"github.com/tiphys/tiphys/deploy/plan"
+)
+
+// reconcile compares, judges and syncs.
+func (w *worker) reconcile(ctx context.Context) error {
+	if w.wanted.problem != "" {
+		return w.idle(ctx)
+	}
+	for range 100 {
+		if acted, err := w.advanceOnce(ctx); err != nil || !acted {
+			return err
+		}
+	}
+	w.next(w.c.o.Now().Add(time.Second))
+	return nil
+}
+
+// advanceOnce looks at what is live and takes the next step of a sync; true if there may be another at once.
+func (w *worker) advanceOnce(ctx context.Context) (bool, error) {
+	ctx, cancel := context.WithTimeout(ctx, w.c.o.Timeout)
+	defer cancel()
+	live, err := w.cluster.Target.List(ctx, w.key)
+	if err != nil {
+		return false, fmt.Errorf("list objects: %w", err)
+	}
+	note, err := w.furnish(ctx, live)
+	if i := (invalid{}); errors.As(err, &i) {
+		return false, w.refused(ctx, live, i)
+	}
+	if err != nil {
+		return false, err
+	}
+	live = w.planned(live)
+	comparison, err := w.compare(ctx, live)
+	if err != nil {
+		return false, err
+	}
+	if note != "" {
+		w.row.Problems = append(w.row.Problems, note)
+	}
+	w.judge(live)
+	op, err := w.operation()
+	if err != nil {
+		return false, err
+	}
+	if op.Phase != plan.Running {
+		if err := w.beginRequested(ctx, comparison, op); err != nil {
+			return false, err
+		}
+		if op, err = w.operation(); err != nil || op.Phase != plan.Running {
+			return false, errors.Join(err, w.recordChanges(ctx, w.changeKind(), w.row.SyncSeq))
+		}
+	}
+	return w.advance(ctx, op, live, comparison)
+}
+
+// idle records why nothing can be deployed, and keeps judging what runs.
+func (w *worker) idle(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, w.c.o.Timeout)
+	defer cancel()
+	live, err := w.cluster.Target.List(ctx, w.key)
+	if err != nil {
+		return fmt.Errorf("list objects: %w", err)
+	}
+	w.desired = w.wanted.objects
+	return w.stays(ctx, live, w.wanted.kind, w.wanted.problem)
+}
+
+// refused records that what is wanted may not be deployed.
+func (w *worker) refused(ctx context.Context, live []*unstructured.Unstructured, why error) error {
+	w.desired = w.wanted.objects
+	return w.stays(ctx, live, deploy.ConditionInvalidSpec, why.Error())
+}
+
+// stays records why what runs stays as it is, and how it is.
+func (w *worker) stays(ctx context.Context, live []*unstructured.Unstructured, kind, problem string) error {
+	w.row.Sync, w.row.Message = plan.SyncUnknown, problem
+	w.blame(kind, problem)
+	w.judge(live)
+	w.next(w.c.o.Now().Add(30 * time.Second))
+	return w.recordChanges(ctx, w.changeKind(), w.row.Definition)
+}
+
+// blame notes what keeps an Application from being deployed, if anything does.
+func (w *worker) blame(kind, problem string) {
+	for _, one := range []string{deploy.ConditionInvalidSpec, deploy.ConditionComparison} {
+		if one == kind {
+			w.condition(one, problem)
+		} else {
+			w.condition(one, "")
+		}
+	}
+}
+
+func (w *worker) changeKind() string {
+	var old deploy.ApplicationRow
+	if json.Unmarshal(w.recorded, &old) == nil && old.Health.Status != w.row.Health.Status {
+		return deploy.KindHealthChanged
+	}
+	return deploy.KindApplicationChanged
+}
+
+// judge sets the health from what is live of what is wanted; while it is not known what is wanted, of all that is there.
+func (w *worker) judge(live []*unstructured.Unstructured) {
+	all := len(w.wanted.objects) == 0 && w.wanted.problem != ""
+	var objects []health.Judged
+	there := map[deploy.Key]*unstructured.Unstructured{}
+	for _, o := range live {
+		there[deploy.KeyOf(o)] = o
+		if all && len(o.GetOwnerReferences()) == 0 {
+			objects = append(objects, health.Judged{Key: deploy.KeyOf(o), Live: o, Hook: plan.IsHook(o)})
+		}
+	}
+	if !all {
+		for _, o := range w.desired {
+			key := deploy.KeyOf(o)
+			objects = append(objects, health.Judged{Key: key, Live: there[key], Hook: plan.IsHook(o)})
+		}
+	}
+	h := w.c.Rules().Aggregate(objects)
+	if len(objects) == 0 && w.wanted.problem != "" {
+		h = deploy.Health{Status: health.Missing, Message: w.wanted.problem}
+	}
+	if h.Status != w.row.Health.Status {
+		w.row.Since = w.c.o.Now().UTC()
+	}
+	w.row.Health = h
+}
+
+// compare compares what applying would give with what is there.
+func (w *worker) compare(ctx context.Context, live []*unstructured.Unstructured) (plan.Comparison, error) {
+	predicted, problems, err := w.predict(ctx, live)
+	if err != nil {
+		return plan.Comparison{}, err
+	}
+	w.row.Problems = slices.Concat(w.wanted.notes, w.remnants(), w.c.customProblems(), problems)
+	comparison := plan.Compare(predicted, live, plan.Views{Predicted: true, Ignore: w.row.Spec.IgnoreDifferences})
+	w.row.Sync, w.row.Message = comparison.Status, ""
+	w.blame("", "")
+	raw, err := json.Marshal(comparison.Resources)
+	if err != nil {
+		return comparison, fmt.Errorf("write comparison: %w", err)
+	}
+	w.row.Resources = raw
+	return comparison, nil
+}
+
+// namespaceOf is the namespace that CreateNamespace=true makes for an Application; nil without it.
+func (w *worker) namespaceOf() *unstructured.Unstructured {
+	name := w.row.Spec.Destination.Namespace
+	if !w.options(true).CreateNamespace || name == "" {
+		return nil
+	}
+	ns := &unstructured.Unstructured{Object: map[string]any{"apiVersion": "v1", "kind": "Namespace", "metadata": map[string]any{"name": name}}}
+	if m := w.row.Spec.SyncPolicy.ManagedNamespaceMetadata; m != nil {
+		ns.SetLabels(m.Labels)
+		ns.SetAnnotations(m.Annotations)
+	}
+	return ns
+}
+
+// furnish sets what is desired now: what is wanted, and the namespace for it unless that belongs to somebody who shares it. The note
+// says so. A preview shares its namespace with nobody.
+func (w *worker) furnish(ctx context.Context, live []*unstructured.Unstructured) (note string, err error) {
+	w.desired = w.wanted.objects
+	ns := w.wanted.namespace
+	if ns == nil {
+		return "", nil
+	}
+	own := slices.ContainsFunc(live, func(o *unstructured.Unstructured) bool { return deploy.KeyOf(o) == deploy.KeyOf(ns) })
+	if !own {
+		_, err := w.apply(ctx, ns, deploy.ApplyOptions{Application: w.key, DryRun: true})
+		var owned *deploy.OwnedError
+		if errors.As(err, &owned) {
+			return w.share(ctx, ns.GetName(), owned.Owner)
+		}
+		if err != nil && !errors.Is(err, deploy.ErrLeaving) {
+			return "", fmt.Errorf("look at namespace %s: %w", ns.GetName(), err)
+		}
+	}
+	w.desired = append([]*unstructured.Unstructured{ns}, w.wanted.objects...)
+	return "", nil
+}
+
+func (w *worker) share(ctx context.Context, namespace, owner string) (string, error) {
+	other, err := w.c.row(ctx, owner)
+	if err != nil {
+		return "", err
+	}
+	if w.row.MR != 0 || other.MR != 0 {
+		return "", invalid{fmt.Errorf("namespace %s belongs to the application %s, and a preview shares its namespace with nobody: choose another destination.namespace",
+			namespace, owner)}
+	}
+	return fmt.Sprintf("namespace %s is shared: it belongs to the application %s, and goes with that one or with the last that uses it", namespace, owner), nil
+}
+
+// row is an Application as the ledger has it.
+func (c *Controller) row(ctx context.Context, key string) (deploy.ApplicationRow, error) {
+	var a deploy.ApplicationRow
+	row, err := c.o.Ledger.Row(ctx, deploy.TableApplication, key)
+	if err == nil {
+		err = json.Unmarshal(row.Body, &a)
+	}
+	if err != nil {
+		return a, fmt.Errorf("read application %s: %w", key, err)
+	}
+	return a, nil
+}
+
+// planned leaves out the destination's namespace where it is not desired: it goes with the Application and not by a sync, which would
+// take along everything in it. Argo CD never prunes it either.
+func (w *worker) planned(live []*unstructured.Unstructured) []*unstructured.Unstructured {
+	if w.wanted.namespace != nil {
+		return live
+	}
+	key := deploy.Key{Kind: "Namespace", Name: w.row.Spec.Destination.Namespace}
+	if slices.ContainsFunc(w.desired, func(o *unstructured.Unstructured) bool { return deploy.KeyOf(o) == key }) {
+		return live
+	}
+	return slices.DeleteFunc(slices.Clone(live), func(o *unstructured.Unstructured) bool { return deploy.KeyOf(o) == key })
+}
+
+// sharedWith says which of the objects belong to others.
+func sharedWith(refused []*deploy.OwnedError) string {
+	var lines []string
+	for i, one := range refused {
+		if i == 10 {
+			lines = append(lines, fmt.Sprintf("and %d more", len(refused)-i))
+			break
+		}
+		lines = append(lines, one.Error())
+	}
+	return strings.Join(lines, "; ")
+}
