@@ -273,7 +273,7 @@ func (w *world) undefine(kind, name string) {
 
 func (w *world) append(d ledger.Draft) {
 	w.t.Helper()
-	if err := w.ledger.Write(w.t.Context(), ledger.Anyone("application/x"), func(tx ledger.Tx) error {
+	if err := w.ledger.Write(w.t.Context(), ledger.Anyone(d.Subject), func(tx ledger.Tx) error {
 		_, err := tx.Append(d)
 		return err
 	}); err != nil {
