@@ -186,7 +186,7 @@ func (d *typed) special(t *Tree, v reflect.Value, path string) (done, set bool) 
 		*to = *t
 		return true, true
 	case *AnyString:
-		*to = AnyString(t.Text())
+		*to = AnyString(t.literal())
 		return true, true
 	case *WithItems:
 		*to = withItems(t)
@@ -346,8 +346,16 @@ func (d *typed) text(t *Tree, v reflect.Value, path string) bool {
 		d.refuse(t, path, "string")
 		return false
 	}
-	v.SetString(t.text)
+	v.SetString(t.literal())
 	return true
+}
+
+// literal is a scalar's text as JSON has it, which is how definitions are kept: 0x10 is 16, True is true.
+func (t *Tree) literal() string {
+	if t.kind == KindNumber || t.kind == KindBool {
+		return t.number
+	}
+	return t.Text()
 }
 
 func (d *typed) boolean(t *Tree, v reflect.Value, path string) bool {
