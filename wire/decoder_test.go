@@ -250,8 +250,10 @@ func TestTagsWhereNobodyReplacesThem(t *testing.T) {
 			`m.yaml:7:28: .spec.generators[0].pullRequest.requeueAfterSeconds: expected whole number, got string "{{x}}" (write the value itself: tags are replaced in workflows, not here)`},
 		"suspend": {head + "CronWorkflow\nmetadata: {name: a}\nspec:\n  schedules: ['@daily']\n  suspend: \"{{x}}\"\n  workflowSpec: {entrypoint: m, templates: [{name: m, container: {image: i, tty: \"{{inputs.parameters.x}}\"}}]}\n",
 			`m.yaml:6:12: .spec.suspend: expected boolean, got string "{{x}}" (write the value itself: tags are replaced in workflows, not here)`},
-		"data": {"apiVersion: v1\nkind: ConfigMap\nmetadata: {name: a}\ndata:\n  a: 1\n", `m.yaml:5:6: .data.a: expected string, got number "1" (put it in quotes)`},
-		"name": {"apiVersion: v1\nkind: ConfigMap\nmetadata: {name: a/../b}\n", `m.yaml:3:18: "a/../b" is not a name (use lower-case letters, digits, '-' and '.', and begin and end with a letter or digit)`},
+		"data":   {"apiVersion: v1\nkind: ConfigMap\nmetadata: {name: a}\ndata:\n  a: 1\n", `m.yaml:5:6: .data.a: expected string, got number "1" (put it in quotes)`},
+		"secret": {"apiVersion: v1\nkind: Secret\nmetadata: {name: a}\nstringData:\n  a: 1234\n", `m.yaml:5:6: .stringData.a: expected string, got a number that is none (put it in quotes)`},
+		"base64": {"apiVersion: v1\nkind: Secret\nmetadata: {name: a}\ndata:\n  a: hunter2!\n", `m.yaml:5:6: .data.a: expected base64 text, got a string that is none`},
+		"name":   {"apiVersion: v1\nkind: ConfigMap\nmetadata: {name: a/../b}\n", `m.yaml:3:18: "a/../b" is not a name (use lower-case letters, digits, '-' and '.', and begin and end with a letter or digit)`},
 	} {
 		t.Run(name, func(t *testing.T) {
 			objects, diags := manifest.Decode("m.yaml", []byte(c.text))
