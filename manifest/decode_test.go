@@ -79,7 +79,7 @@ func TestDecodeWorkflow(t *testing.T) {
 	for _, p := range leaf.Inputs.Parameters {
 		values = append(values, p.Value.Text())
 	}
-	if diff := cmp.Diff([]string{"0123", "1.10", "yes", "true", `{"a":1}`}, values); diff != "" {
+	if diff := cmp.Diff([]string{"83", "1.10", "yes", "true", `{"a":1}`}, values); diff != "" {
 		t.Error(diff)
 	}
 	artifact := leaf.Inputs.Artifacts[0]

@@ -44,9 +44,23 @@ func Read[T Declared](o Object) (Typed[T], []Diagnostic) {
 	if want := KindName[T](); o.Kind != want && (o.Kind != "ClusterWorkflowTemplate" || want != "WorkflowTemplate") {
 		return t, []Diagnostic{{Position: o.Position, Severity: SeverityError, Path: "kind", Message: fmt.Sprintf("expected a %s, got kind %q", want, o.Kind)}}
 	}
-	diagnostics := o.Into(&t.Value)
+	diagnostics := o.IntoWith(&t.Value, DecodeOptions{Hidden: o.Kind == "Secret"})
 	t.Digest = o.Digest()
 	return t, diagnostics
+}
+
+// ReadJSON is [Read] of one object's JSON as definitions keep it; name says in the error what it is. The error is the first that
+// Read finds.
+func ReadJSON[T Declared](name string, raw []byte) (Typed[T], error) {
+	objects, diagnostics := Decode(name, raw)
+	if err := FirstError(diagnostics); err != nil {
+		return Typed[T]{}, err
+	}
+	if len(objects) != 1 {
+		return Typed[T]{}, fmt.Errorf("%s: expected one object, got %d", name, len(objects))
+	}
+	t, diagnostics := Read[T](objects[0])
+	return t, FirstError(diagnostics)
 }
 
 // KindName is a type's kind, as manifests name it.

@@ -21,6 +21,8 @@ type DecodeOptions struct {
 	// another type is wanted, and the field keeps its zero value. Within a [WorkflowSpec] or a [Template] it is so
 	// anyway. Everywhere else nobody would replace the tag, so that it is a value of the wrong type.
 	Tagged bool
+	// Hidden keeps values out of the diagnostics: those of a Secret.
+	Hidden bool
 }
 
 // Into decodes the object into a Go value (a pointer to one of this package's kinds, or to a Kubernetes type).
@@ -120,6 +122,9 @@ func mismatch(t *Tree, path, want string) Diagnostic {
 
 func (d *typed) refuse(t *Tree, path, want string) {
 	diag := mismatch(t, path, want)
+	if d.options.Hidden {
+		diag.Message = fmt.Sprintf(".%s: expected %s, got a %s that is none", path, want, t.Kind())
+	}
 	if hasTag(t) {
 		diag.Hint = "write the value itself: tags are replaced in workflows, not here"
 	}
@@ -186,7 +191,7 @@ func (d *typed) special(t *Tree, v reflect.Value, path string) (done, set bool) 
 		*to = *t
 		return true, true
 	case *AnyString:
-		*to = AnyString(t.Text())
+		*to = AnyString(t.literal())
 		return true, true
 	case *WithItems:
 		*to = withItems(t)
@@ -202,6 +207,9 @@ func (d *typed) special(t *Tree, v reflect.Value, path string) (done, set bool) 
 			if !d.waits(t) {
 				diag := Diagnostic{Position: t.Here(), Severity: SeverityError, Path: path,
 					Message: fmt.Sprintf(".%s: %q is not valid: %v", path, t.Text(), err)}
+				if d.options.Hidden {
+					diag.Message = fmt.Sprintf(".%s: it is not valid", path)
+				}
 				if hasTag(t) {
 					diag.Hint = "write the value itself: tags are replaced in workflows, not here"
 				}
@@ -346,8 +354,16 @@ func (d *typed) text(t *Tree, v reflect.Value, path string) bool {
 		d.refuse(t, path, "string")
 		return false
 	}
-	v.SetString(t.text)
+	v.SetString(t.literal())
 	return true
+}
+
+// literal is a scalar's text as JSON has it, which is how definitions are kept: 0x10 is 16, True is true.
+func (t *Tree) literal() string {
+	if t.kind == KindNumber || t.kind == KindBool {
+		return t.number
+	}
+	return t.Text()
 }
 
 func (d *typed) boolean(t *Tree, v reflect.Value, path string) bool {

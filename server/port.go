@@ -12,6 +12,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
+	"github.com/tiphys/tiphys/access"
 	"github.com/tiphys/tiphys/control"
 	"github.com/tiphys/tiphys/failure"
 	"github.com/tiphys/tiphys/ledger"
@@ -77,7 +78,7 @@ func (p *Port) routes() []gate.Route {
 	table := []gate.Route{
 		{Pattern: "GET /healthz", Access: gate.Public, Timeout: time.Second, Handle: func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte("ok\n")) }},
 		{Pattern: "GET /readyz", Access: gate.Public, Timeout: 5 * time.Second, Handle: p.ready},
-		{Pattern: "GET /metrics", Access: gate.User, Timeout: 10 * time.Second, Handle: p.metrics.ServeHTTP},
+		{Pattern: "GET /metrics", Access: gate.User, Timeout: 10 * time.Second, Ask: gate.Ask{Verb: access.Get, Kind: access.Server}, Handle: p.metrics.ServeHTTP},
 		{Pattern: "POST /api/v1/login", Access: gate.Public, Body: 4 << 10, Timeout: 5 * time.Second, Handle: p.o.Gate.Login},
 		{Pattern: "/webhooks/", Access: gate.Public, Body: webhookBody, Timeout: 30 * time.Second, Handle: p.o.Webhooks.ServeHTTP},
 		{Pattern: "/git/", Access: gate.Public, Body: gitBody, Handle: p.o.Git.ServeHTTP},
@@ -105,12 +106,17 @@ func (p *Port) Handler() http.Handler {
 // StepHandler is what steps reach: their own routes, and the registry.
 func (p *Port) StepHandler() http.Handler {
 	mux := http.NewServeMux()
-	for _, r := range p.o.Steps.Routes() {
+	for _, r := range p.stepRoutes() {
 		mux.Handle(r.Pattern, p.o.Gate.Wrap(r))
 	}
-	registry := gate.Route{Pattern: "/v2/", Access: gate.Step, Body: imageBody, Handle: p.o.Registry.ServeHTTP}
-	mux.Handle(registry.Pattern, p.o.Gate.Wrap(registry))
 	return mux
+}
+
+// stepRoutes is the table of what steps reach.
+func (p *Port) stepRoutes() []gate.Route {
+	return append(p.o.Steps.Routes(), gate.Route{
+		Pattern: "/v2/", Access: gate.Step, Ask: gate.Ask{Verb: access.Get, Kind: access.Image, Each: true}, Body: imageBody, Handle: p.o.Registry.ServeHTTP,
+	})
 }
 
 // Ours tells our own host names, with or without a port, from those of applications. An unknown name is nobody's: the

@@ -15,6 +15,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/tiphys/tiphys/access"
 	"github.com/tiphys/tiphys/access/steptoken"
 	"github.com/tiphys/tiphys/artifact/image"
 	"github.com/tiphys/tiphys/control"
@@ -195,20 +196,26 @@ func (s *Server) gitIdentity(r *http.Request) (string, bool, bool, error) {
 	if err != nil {
 		return "", false, false, err
 	}
-	if id.Step != nil {
-		return "", false, false, errors.New("a step's token may not use the Git remote")
+	verb := access.Get
+	if strings.HasSuffix(r.URL.Path, "/git-receive-pack") || r.URL.Query().Get("service") == "git-receive-pack" {
+		verb = access.Update
 	}
+	repo, _, _ := strings.Cut(strings.TrimPrefix(r.URL.Path, "/git/"), ".git/")
+	if err := policy().Can(id, verb, access.Repository, "", repo); err != nil {
+		return "", false, false, err
+	}
+	creates := policy().Can(id, access.Create, access.Repository, "", repo) == nil
 	user, _, _ := r.BasicAuth()
 	if s.o.Token.IsZero() {
 		if user == "" {
-			return "", false, true, nil
+			return "", false, creates, nil
 		}
-		return "user:" + user, false, true, nil
+		return "user:" + user, false, creates, nil
 	}
 	if user == "" {
-		return id.Actor, true, id.Admin, nil
+		return id.Actor, true, creates, nil
 	}
-	return "user:" + user, true, id.Admin, nil
+	return "user:" + user, true, creates, nil
 }
 
 func (s *Server) openEvents(context.Context) error {
@@ -229,12 +236,13 @@ func (s *Server) openGate(ctx context.Context) (err error) {
 	s.feed = api.NewFeed(feed.Options{Ledger: s.machine.Ledger, Trouble: s.trouble})
 	s.closers = append(s.closers, func() error { s.feed.Close(); return nil })
 	s.steps = &steps.API{
+		Policy: policy(),
 		Ledger: s.machine.Ledger, Remote: s.remote, Images: s.machine.Images, Artifacts: s.machine.Artifacts, Log: s.o.Log,
 		Server: strings.TrimRight(s.URL(), "/"),
 	}
 	s.registry = image.NewRegistry(image.RegistryOptions{Store: s.machine.Images, Authorize: s.authorizeImage, OnPush: s.imagePushed, Now: s.o.Now})
 	s.closers = append(s.closers, func() error { s.registry.Close(); return nil })
-	s.gate, err = gate.New(gate.Options{Token: s.o.Token, LocalUser: localUser(), Steps: s.tokens, Alive: s.alive, Now: s.o.Now})
+	s.gate, err = gate.New(gate.Options{Token: s.o.Token, LocalUser: localUser(), Steps: s.tokens, Alive: s.alive, Policy: policy(), Now: s.o.Now})
 	return err
 }
 
@@ -244,7 +252,7 @@ func (s *Server) openPort(context.Context) error {
 	s.port = server.New(server.Options{
 		Names: s.names(), Gate: s.gate, Steps: s.steps,
 		API: &api.API{
-			Ledger: s.machine.Ledger, Runs: s.machine.Runs, Definitions: s.defs, Logs: s.machine, Events: s.events, Remote: s.remote,
+			Policy: policy(), Ledger: access.NewView(s.machine.Ledger, policy()), Runs: s.machine.Runs, Definitions: s.defs, Logs: s.machine, Events: s.events, Remote: s.remote,
 			Apps: s.apps, Targets: s.targets, Crons: s.crons, Keys: s.o.Data, Version: s.o.Version, Feed: s.feed, Log: s.o.Log, Now: s.o.Now,
 		},
 		Webhooks: s.events, Git: s.remote.Handler(), Registry: s.registry, Screens: web.Handler(), Applications: s.carrier.applications,

@@ -2,12 +2,13 @@ package events
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"net/http"
 	"strings"
+
+	corev1 "k8s.io/api/core/v1"
 
 	"github.com/tiphys/tiphys/control/definitions"
 	"github.com/tiphys/tiphys/event/sensor"
@@ -90,17 +91,16 @@ func revision(g *manifest.TriggerGit) string {
 }
 
 func (c *Controller) configMap(ctx context.Context, namespace, name, key string) ([]byte, error) {
-	d, err := c.o.Definitions.Get(ctx, "ConfigMap", namespace, name)
-	if err != nil {
+	cm, err := definitions.Find[corev1.ConfigMap](ctx, c.o.Definitions, namespace, name)
+	switch {
+	case err != nil:
 		return nil, err
+	case cm.State == definitions.Absent:
+		return nil, fmt.Errorf("read ConfigMap %s/%s: %w", namespace, name, ledger.ErrNotFound)
+	case cm.State == definitions.Unreadable:
+		return nil, cm.Problem
 	}
-	var cm struct {
-		Data map[string]string `json:"data"`
-	}
-	if err := json.Unmarshal(d.Object, &cm); err != nil {
-		return nil, fmt.Errorf("decode ConfigMap %s: %w", name, err)
-	}
-	text, ok := cm.Data[key]
+	text, ok := cm.Value.Data[key]
 	if !ok {
 		return nil, fmt.Errorf("ConfigMap %s has no key %q", name, key)
 	}

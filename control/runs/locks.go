@@ -12,6 +12,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 
 	"github.com/tiphys/tiphys/ledger"
+	"github.com/tiphys/tiphys/manifest"
 	"github.com/tiphys/tiphys/workflow"
 	"github.com/tiphys/tiphys/workflow/lock"
 )
@@ -283,11 +284,11 @@ func (c *Controller) limit(ctx context.Context, l workflow.Lock) (int, error) {
 	if err != nil {
 		return 0, fmt.Errorf("semaphore %s: read ConfigMap %s/%s: %w", l.Name, l.Ref.Namespace, l.Ref.Name, err)
 	}
-	var cm corev1.ConfigMap
-	if err := json.Unmarshal(raw, &cm); err != nil {
+	cm, err := manifest.ReadJSON[corev1.ConfigMap]("ConfigMap "+l.Ref.Name, raw)
+	if err != nil {
 		return 0, fmt.Errorf("semaphore %s: decode ConfigMap: %w", l.Name, err)
 	}
-	text, ok := cm.Data[l.Key]
+	text, ok := cm.Value.Data[l.Key]
 	if !ok {
 		return 0, fmt.Errorf("semaphore %s: ConfigMap %s/%s has no key %q", l.Name, l.Ref.Namespace, l.Ref.Name, l.Key)
 	}

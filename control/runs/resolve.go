@@ -3,7 +3,6 @@ package runs
 import (
 	"context"
 	"crypto/tls"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
@@ -12,6 +11,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 
 	"github.com/tiphys/tiphys/executor"
+	"github.com/tiphys/tiphys/manifest"
 	"github.com/tiphys/tiphys/secret"
 	"github.com/tiphys/tiphys/workflow"
 )
@@ -117,29 +117,26 @@ func (c *Controller) data(ctx context.Context, ref workflow.Ref) (map[string]sec
 	}
 	out := map[string]secret.Value{}
 	if ref.Kind == "Secret" {
-		var s struct { // of corev1.Secret what is wanted here: a webhook's secret is read at every delivery
-			Data       map[string][]byte `json:"data"`
-			StringData map[string]string `json:"stringData"`
-		}
-		if err := json.Unmarshal(raw, &s); err != nil {
+		s, err := manifest.ReadJSON[corev1.Secret]("Secret "+ref.Name, raw)
+		if err != nil {
 			return nil, fmt.Errorf("decode: %w", err)
 		}
-		for k, v := range s.Data {
+		for k, v := range s.Value.Data {
 			out[k] = secret.New(string(v))
 		}
-		for k, v := range s.StringData {
+		for k, v := range s.Value.StringData {
 			out[k] = secret.New(v)
 		}
 		return out, nil
 	}
-	var cm corev1.ConfigMap
-	if err := json.Unmarshal(raw, &cm); err != nil {
+	cm, err := manifest.ReadJSON[corev1.ConfigMap]("ConfigMap "+ref.Name, raw)
+	if err != nil {
 		return nil, fmt.Errorf("decode: %w", err)
 	}
-	for k, v := range cm.Data {
+	for k, v := range cm.Value.Data {
 		out[k] = secret.New(v)
 	}
-	for k, v := range cm.BinaryData {
+	for k, v := range cm.Value.BinaryData {
 		out[k] = secret.New(string(v))
 	}
 	return out, nil

@@ -13,6 +13,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/tiphys/tiphys/access"
 	"github.com/tiphys/tiphys/control/apps"
 	"github.com/tiphys/tiphys/control/crons"
 	"github.com/tiphys/tiphys/control/definitions"
@@ -42,6 +43,8 @@ type Logs interface {
 
 // API makes the handlers. All fields but Version are required.
 type API struct {
+	// Policy says who may see and do what.
+	Policy      access.Policy
 	Ledger      ledger.Ledger
 	Runs        *runs.Controller
 	Definitions *definitions.Store
@@ -72,7 +75,7 @@ func (a *API) Routes() []gate.Route {
 	send := func(method, pattern string, body int64, h http.HandlerFunc) gate.Route {
 		return gate.Route{Pattern: method + " " + pattern, Access: gate.User, Body: body, Timeout: quick, Handle: h}
 	}
-	return append(a.roomRoutes(packing), []gate.Route{
+	return asking(append(a.roomRoutes(packing), []gate.Route{
 		get("/api/v1/info", a.info),
 		get("/api/v1/version", a.version),
 		get("/api/v1/userinfo", a.userinfo),
@@ -105,7 +108,7 @@ func (a *API) Routes() []gate.Route {
 		get("/api/v1/ledger/head", a.ledgerHead),
 		send("POST", "/api/v1/ledger/verify", small, a.ledgerVerify),
 		stream("/api/v1/stream", gate.Always, a.stream),
-	}...)
+	}...))
 }
 
 // reply answers with JSON.
@@ -222,5 +225,5 @@ func (a *API) version(w http.ResponseWriter, _ *http.Request) {
 
 func (a *API) userinfo(w http.ResponseWriter, r *http.Request) {
 	id := gate.From(r.Context())
-	reply(w, map[string]any{"subject": id.Actor, "name": strings.TrimPrefix(id.Actor, "user:"), "admin": id.Admin, "verified": id.Verified})
+	reply(w, map[string]any{"subject": id.Actor, "name": strings.TrimPrefix(id.Actor, "user:"), "admin": id.Role == access.Admin, "role": id.Role, "verified": id.Verified})
 }

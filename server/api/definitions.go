@@ -1,11 +1,14 @@
 package api
 
 import (
+	"cmp"
+	"context"
 	"encoding/json"
 	"fmt"
 	"io"
 	"net/http"
 
+	"github.com/tiphys/tiphys/access"
 	"github.com/tiphys/tiphys/control/definitions"
 	"github.com/tiphys/tiphys/ledger"
 	"github.com/tiphys/tiphys/manifest"
@@ -101,6 +104,10 @@ func (a *API) applyDefinitions(w http.ResponseWriter, r *http.Request) {
 		fail(w, &workflow.InvalidError{Diagnostics: diags})
 		return
 	}
+	if err := a.mayDeclare(r.Context(), objects); err != nil {
+		fail(w, err)
+		return
+	}
 	ch, err := a.Definitions.Apply(r.Context(), gate.From(r.Context()).String(), definitions.OriginAPI, objects)
 	if manifest.Failed(ch.Diagnostics) {
 		err = &workflow.InvalidError{Diagnostics: ch.Diagnostics}
@@ -110,6 +117,17 @@ func (a *API) applyDefinitions(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	reply(w, map[string]any{"set": ch.Set, "unchanged": ch.Unchanged, "diagnostics": append(diags, ch.Diagnostics...)})
+}
+
+// mayDeclare asks about each object. Who may declare one for the first time may change it too: whether it is there is known
+// only when it is written.
+func (a *API) mayDeclare(ctx context.Context, objects []manifest.Object) error {
+	for _, o := range objects {
+		if err := a.Policy.Can(gate.From(ctx), access.Create, o.Kind, cmp.Or(o.Namespace, "default"), o.Name); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func (a *API) deleteDefinition(w http.ResponseWriter, r *http.Request) {

@@ -8,6 +8,7 @@ import (
 	"net/url"
 	"strconv"
 
+	"github.com/tiphys/tiphys/access"
 	"github.com/tiphys/tiphys/deploy"
 	"github.com/tiphys/tiphys/event/forge/builtin"
 	"github.com/tiphys/tiphys/ledger"
@@ -35,6 +36,9 @@ func (a *API) listRepos(w http.ResponseWriter, r *http.Request) {
 	}
 	items := []map[string]any{}
 	for _, repo := range repos {
+		if a.Policy.Can(gate.From(r.Context()), access.Get, access.Repository, "", repo.Name) != nil {
+			continue
+		}
 		item := map[string]any{"name": repo.Name, "description": repo.Description, "defaultBranch": repo.DefaultBranch, "cloneURL": a.Remote.URL(repo.Name), "createdAt": repo.Created}
 		if sha, err := a.Remote.Resolve(r.Context(), repo.Name, repo.DefaultBranch); err == nil {
 			item["head"] = sha
@@ -75,6 +79,9 @@ func (a *API) listMRs(w http.ResponseWriter, r *http.Request) {
 	list, err := a.Remote.ListMRs(r.Context(), r.URL.Query().Get("repo"), r.URL.Query().Get("state"))
 	items := []map[string]any{}
 	for _, m := range list {
+		if a.Policy.Can(gate.From(r.Context()), access.Get, access.MergeRequest, "", access.MergeRequestName(m.Repo, m.Number)) != nil {
+			continue
+		}
 		item := mr(m)
 		if p, ok := a.preview(r.Context(), m.Repo, m.Number); ok {
 			item["preview"] = p

@@ -6,9 +6,14 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 	"strconv"
+	"strings"
 	"time"
 
+	"github.com/tiphys/tiphys/access"
+	"github.com/tiphys/tiphys/control/crons"
+	"github.com/tiphys/tiphys/control/events"
 	"github.com/tiphys/tiphys/event"
 	"github.com/tiphys/tiphys/ledger"
 	"github.com/tiphys/tiphys/server/gate"
@@ -108,6 +113,9 @@ func (a *API) listed(ctx context.Context, row ledger.Row) (listedEvent, error) {
 
 func (a *API) getEvent(w http.ResponseWriter, r *http.Request) {
 	e, err := a.Events.Event(r.Context(), a.eventID(r))
+	if err == nil {
+		err = a.Policy.Can(gate.From(r.Context()), access.Get, access.Event, e.Namespace, e.Source)
+	}
 	if err != nil {
 		fail(w, noEvent(r, err))
 		return
@@ -219,6 +227,7 @@ func (a *API) redrive(w http.ResponseWriter, r *http.Request) {
 
 func (a *API) sensors(w http.ResponseWriter, r *http.Request) {
 	out, err := a.Events.Waiting(r.Context())
+	out = slices.DeleteFunc(out, func(s events.SensorState) bool { return !a.sees(r, "Sensor", s.Sensor) })
 	answer(w, map[string]any{"items": out}, err)
 }
 
@@ -228,5 +237,12 @@ func (a *API) sources(w http.ResponseWriter, _ *http.Request) {
 
 func (a *API) listCrons(w http.ResponseWriter, r *http.Request) {
 	list, err := a.Crons.List(r.Context())
+	list = slices.DeleteFunc(list, func(s crons.State) bool { return !a.sees(r, "CronWorkflow", s.Namespace+"/"+s.Name) })
 	answer(w, map[string]any{"items": list}, err)
+}
+
+// sees says whether the caller may get an object that is named by namespace and name.
+func (a *API) sees(r *http.Request, kind, key string) bool {
+	namespace, name, _ := strings.Cut(key, "/")
+	return a.Policy.Can(gate.From(r.Context()), access.Get, kind, namespace, name) == nil
 }

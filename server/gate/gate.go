@@ -2,6 +2,7 @@
 package gate
 
 import (
+	"cmp"
 	"context"
 	"crypto/hmac"
 	"crypto/rand"
@@ -17,6 +18,7 @@ import (
 	"time"
 	"unicode"
 
+	"github.com/tiphys/tiphys/access"
 	"github.com/tiphys/tiphys/access/steptoken"
 	"github.com/tiphys/tiphys/failure"
 	"github.com/tiphys/tiphys/secret"
@@ -50,42 +52,53 @@ type Route struct {
 	// Endless tells which requests would go on for ever: they end when the server stops. nil means that each ends by itself
 	// and is waited for.
 	Endless func(*http.Request) bool
-	Handle  http.HandlerFunc
+	// Ask is for routes of users and steps; public ones ask for themselves.
+	Ask    Ask
+	Handle http.HandlerFunc
+}
+
+// Ask is what the policy is asked before a route's handler runs. The zero value is nothing that anybody may.
+type Ask struct {
+	Verb access.Verb
+	// Kind of the object; "{kind}" stands for that part of the path. Its namespace and name are the path's.
+	Kind string
+	// Each says that the handler asks about each object, because the request names several or the answer has several: the gate asks
+	// whether there can be one at all.
+	Each bool
+}
+
+// Of asks the policy whether an identity may do what a request is for.
+func (a Ask) Of(policy access.Policy, id Identity, req *http.Request) error {
+	if a.Verb == "" || a.Kind == "" {
+		return failure.New(failure.Refused, "this route does not say what it is for")
+	}
+	kind := a.Kind
+	if kind == "{kind}" {
+		kind = req.PathValue("kind")
+	}
+	if a.Each {
+		return policy.Some(id, a.Verb, kind)
+	}
+	name := cmp.Or(req.PathValue("name"), req.PathValue("id"), req.PathValue("key"), req.PathValue("repo"))
+	if number := req.PathValue("number"); number != "" {
+		name += "!" + number
+	}
+	return policy.Can(id, a.Verb, kind, req.PathValue("namespace"), name)
 }
 
 // Identity is who asks.
-type Identity struct {
-	// Actor is the ledger's actor: "user:admin", "step:default/run/node".
-	Actor string
-	// Verified says that the identity was proved. Claimed says that a caller who proves nothing gave the name; otherwise
-	// it is that of whoever runs the server.
-	Verified, Claimed bool
-	Admin             bool
-	// Step is the token of a step; nil for people.
-	Step *steptoken.Claims
-}
-
-// String is the actor as the ledger keeps and the screens show it: one who proved nothing is marked.
-func (i Identity) String() string {
-	if i.Verified || i.Actor == "" {
-		return i.Actor
-	}
-	return i.Actor + " (unverified)"
-}
-
-type identityKey struct{}
+type Identity = access.Identity
 
 // From gives the identity that the gate found.
-func From(ctx context.Context) Identity {
-	id, _ := ctx.Value(identityKey{}).(Identity)
-	return id
-}
+func From(ctx context.Context) Identity { return access.From(ctx) }
 
 // Gate identifies callers. Create it with New.
 type Gate struct {
 	token secret.Value
 	local string
 	steps *steptoken.Issuer
+	// policy says who may do what.
+	policy access.Policy
 	// alive tells whether a step's attempt still runs.
 	alive   func(context.Context, steptoken.Claims) bool
 	session [32]byte
@@ -101,6 +114,8 @@ type Options struct {
 	Token     secret.Value
 	LocalUser string
 	Steps     *steptoken.Issuer
+	// Policy says who may do what; it is needed, since the zero value refuses everything.
+	Policy access.Policy
 	// Alive tells whether a step's attempt still runs.
 	Alive func(context.Context, steptoken.Claims) bool
 	Now   func() time.Time
@@ -108,7 +123,7 @@ type Options struct {
 
 // New returns a gate.
 func New(o Options) (*Gate, error) {
-	g := &Gate{token: o.Token, local: o.LocalUser, steps: o.Steps, alive: o.Alive, now: o.Now}
+	g := &Gate{token: o.Token, local: o.LocalUser, steps: o.Steps, policy: o.Policy, alive: o.Alive, now: o.Now}
 	if g.now == nil {
 		g.now = time.Now
 	}
@@ -144,6 +159,9 @@ func (g *Gate) Wrap(r Route) http.Handler {
 			return
 		}
 		id, err := g.admit(req, r.Access)
+		if err == nil && r.Access != Public {
+			err = r.Ask.Of(g.policy, id, req)
+		}
 		if err != nil {
 			if failure.Is(err, failure.Unauthenticated) {
 				challenge(w, req)
@@ -152,7 +170,7 @@ func (g *Gate) Wrap(r Route) http.Handler {
 			return
 		}
 		req.Body = http.MaxBytesReader(w, req.Body, r.Body)
-		ctx := context.WithValue(req.Context(), identityKey{}, id)
+		ctx := access.With(req.Context(), id)
 		if r.Timeout > 0 {
 			var cancel context.CancelFunc
 			ctx, cancel = context.WithTimeoutCause(ctx, r.Timeout, fmt.Errorf("the request took longer than %s", r.Timeout))
@@ -182,8 +200,8 @@ func Following(parameter string) func(*http.Request) bool {
 	}
 }
 
-func (g *Gate) admit(req *http.Request, access Access) (Identity, error) {
-	switch access {
+func (g *Gate) admit(req *http.Request, level Access) (Identity, error) {
+	switch level {
 	case Public:
 		id, err := g.Identify(req)
 		if err != nil {
@@ -198,10 +216,10 @@ func (g *Gate) admit(req *http.Request, access Access) (Identity, error) {
 	if err != nil {
 		return id, err
 	}
-	if id.Step != nil && access == User {
+	if id.Step != nil && level == User {
 		return id, errStep
 	}
-	if id.Step == nil && access == Step {
+	if id.Step == nil && level == Step {
 		return id, failure.New(failure.Unauthenticated, "only a step's token may use this")
 	}
 	return id, nil
@@ -233,7 +251,7 @@ func (g *Gate) Identify(req *http.Request) (Identity, error) {
 	return Identity{}, errNoToken
 }
 
-func admin() Identity { return Identity{Actor: "user:admin", Verified: true, Admin: true} }
+func admin() Identity { return Identity{Actor: "user:admin", Verified: true, Role: access.Admin} }
 
 func (g *Gate) step(ctx context.Context, tok string) (Identity, error) {
 	claims, err := g.steps.Verify(tok)
@@ -253,9 +271,9 @@ func (g *Gate) onLoopback(req *http.Request) (Identity, error) {
 		return Identity{}, errOrigin
 	}
 	if name := claim(req); name != "" {
-		return Identity{Actor: "user:" + name, Claimed: true, Admin: true}, nil
+		return Identity{Actor: "user:" + name, Claimed: true, Role: access.Admin}, nil
 	}
-	return Identity{Actor: "user:" + g.local, Admin: true}, nil
+	return Identity{Actor: "user:" + g.local, Role: access.Admin}, nil
 }
 
 // ClaimHeader is where a client of a server without authentication says who acts, as Git does with a committer's name. It is

@@ -3,6 +3,7 @@
 package steps
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -13,6 +14,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/tiphys/tiphys/access"
 	"github.com/tiphys/tiphys/access/steptoken"
 	"github.com/tiphys/tiphys/artifact"
 	"github.com/tiphys/tiphys/artifact/image"
@@ -33,6 +35,8 @@ const ArtifactPrefix = "steps/"
 
 // API holds the handlers. All fields are required.
 type API struct {
+	// Policy says what a step may do.
+	Policy    access.Policy
 	Ledger    ledger.Ledger
 	Remote    *builtin.Remote
 	Images    *image.Store
@@ -54,7 +58,7 @@ func (a *API) Routes() []gate.Route {
 	post := func(pattern string, h http.HandlerFunc) gate.Route {
 		return gate.Route{Pattern: "POST " + pattern, Access: gate.Step, Body: jsonBody, Timeout: quick, Handle: h}
 	}
-	return []gate.Route{
+	return asking([]gate.Route{
 		{Pattern: "GET /api/v1/step", Access: gate.Step, Timeout: quick, Handle: a.whoami},
 		post("/api/v1/step/releases", a.release),
 		post("/api/v1/step/statuses", a.status),
@@ -62,12 +66,38 @@ func (a *API) Routes() []gate.Route {
 		{Pattern: "GET /api/v1/step/artifacts", Access: gate.Step, Timeout: quick, Handle: a.list},
 		{Pattern: "GET /api/v1/step/artifacts/{key...}", Access: gate.Step, Handle: a.get},
 		{Pattern: "PUT /api/v1/step/artifacts/{key...}", Access: gate.Step, Body: artifactBody, Handle: a.put},
+	})
+}
+
+// asking puts to the routes what the policy is asked before their handlers run; the handlers ask about the thing itself. A
+// route without a line is refused to everybody.
+func asking(routes []gate.Route) []gate.Route {
+	each := func(verb access.Verb, kind string) gate.Ask { return gate.Ask{Verb: verb, Kind: kind, Each: true} }
+	table := map[string]gate.Ask{
+		"GET /api/v1/step":                    each(access.Get, access.Attempt),
+		"POST /api/v1/step/releases":          each(access.Create, access.Release),
+		"POST /api/v1/step/statuses":          each(access.Create, access.Status),
+		"POST /api/v1/step/comments":          each(access.Create, access.Comment),
+		"GET /api/v1/step/artifacts":          each(access.Get, access.Artifact),
+		"GET /api/v1/step/artifacts/{key...}": each(access.Get, access.Artifact),
+		"PUT /api/v1/step/artifacts/{key...}": each(access.Create, access.Artifact),
 	}
+	for i := range routes {
+		routes[i].Ask = table[routes[i].Pattern]
+	}
+	return routes
 }
 
 // refused is an error about rights, with what to do next.
 func refused(hint, format string, args ...any) error {
 	return failure.WithHint(failure.Refusedf(format, args...), hint)
+}
+
+// can asks the policy about a thing of a step's.
+func (a *API) can(ctx context.Context, verb access.Verb, kind, name string) error {
+	id := gate.From(ctx)
+	namespace, _, _ := strings.Cut(id.Step.Run, "/")
+	return a.Policy.Can(id, verb, kind, namespace, name)
 }
 
 func fail(w http.ResponseWriter, err error) { gate.Fail(w, err) }
@@ -118,7 +148,7 @@ func (a *API) release(w http.ResponseWriter, r *http.Request) {
 	}
 	err := decode(r, &body)
 	if err == nil {
-		err = a.checkRelease(c, body.Name, body.Commit, body.Images)
+		err = a.checkRelease(r.Context(), c, body.Name, body.Commit, body.Images)
 	}
 	var cause int64
 	if err == nil {
@@ -149,15 +179,15 @@ func (a *API) release(w http.ResponseWriter, r *http.Request) {
 	reply(w, rel)
 }
 
-func (a *API) checkRelease(c steptoken.Claims, name, commit string, images map[string]string) error {
+func (a *API) checkRelease(ctx context.Context, c steptoken.Claims, name, commit string, images map[string]string) error {
 	if name == "" || strings.ContainsAny(name, "/#") {
 		return bad("release name %q: give one without / and #", name)
 	}
-	if c.Repo == "" || c.Commit == "" {
-		return refused("let a push start the run", "this run was not made for a commit of a repository, so that nothing can be released from it")
+	if commit == "" {
+		commit = c.Commit
 	}
-	if commit != "" && commit != c.Commit {
-		return refused("leave --commit out", "a step of %s may release commit %s, not %s", c.Run, c.Commit, commit)
+	if err := a.can(ctx, access.Create, access.Release, access.CommitName(c.Repo, commit)); err != nil {
+		return err
 	}
 	if len(images) == 0 {
 		return bad("a release has at least one image: SERVICE=NAME@sha256:…")
@@ -220,11 +250,8 @@ func (a *API) status(w http.ResponseWriter, r *http.Request) {
 		SHA  string `json:"sha"`
 	}
 	err := decode(r, &body)
-	if err == nil && (body.Repo != "" && body.Repo != c.Repo || body.SHA != "" && body.SHA != c.Commit) {
-		err = refused("leave --repo and --sha out", "a step of %s may set the status of %s at %s only", c.Run, c.Repo, c.Commit)
-	}
-	if err == nil && (c.Repo == "" || c.Commit == "") {
-		err = refused("let a push start the run", "this run was not made for a commit of a repository, so that there is no status to set")
+	if err == nil {
+		err = a.can(r.Context(), access.Create, access.Status, access.CommitName(cmp.Or(body.Repo, c.Repo), cmp.Or(body.SHA, c.Commit)))
 	}
 	if body.URL == "" {
 		// Who reads the status wants to see the run that set it.
@@ -254,8 +281,8 @@ func (a *API) comment(w http.ResponseWriter, r *http.Request) {
 		MR     int    `json:"mr"`
 	}
 	err := decode(r, &body)
-	if err == nil && (c.MR == 0 || body.MR != 0 && body.MR != c.MR) {
-		err = refused("leave --mr out, and run for a merge request", "a step of %s may comment on its own merge request only", c.Run)
+	if err == nil {
+		err = a.can(r.Context(), access.Create, access.Comment, access.MergeRequestName(c.Repo, cmp.Or(body.MR, c.MR)))
 	}
 	var cause int64
 	if err == nil {

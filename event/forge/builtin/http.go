@@ -42,6 +42,10 @@ func (r *Remote) serve(w http.ResponseWriter, req *http.Request) {
 		return
 	}
 	actor, verified, admin, err := r.opt.Identity(req)
+	if failure.Is(err, failure.Refused) {
+		r.fail(w, err)
+		return
+	}
 	if err != nil {
 		w.Header().Set("WWW-Authenticate", `Basic realm="Tiphys"`)
 		http.Error(w, "authentication is required: use any user name and a token as the password", http.StatusUnauthorized)

@@ -39,7 +39,7 @@ type Options struct {
 	Ledger ledger.Ledger
 	// Hook is the absolute path of the executable that git runs as pre-receive and post-receive hook; see [HookMain].
 	Hook string
-	// Identity says who sends a request. An error answers 401. Nil means that nobody is authenticated and
+	// Identity says who sends a request. An error answers 401, one of kind failure.Refused 403. Nil means that nobody is authenticated and
 	// that everybody may create repositories.
 	Identity func(*http.Request) (actor string, verified, admin bool, err error)
 	// BaseURL is the server's address as users write it, without a trailing slash: "http://localhost:8080".

@@ -1,0 +1,119 @@
+package access
+
+import (
+	"slices"
+	"strings"
+
+	"github.com/tiphys/tiphys/failure"
+)
+
+// Policy is a set of rules. What no rule allows is refused, and a rule that denies beats every one that allows. The zero
+// value refuses everything.
+type Policy struct{ rules []Rule }
+
+// NewPolicy returns a policy of rules.
+func NewPolicy(rules ...Rule) Policy { return Policy{rules: slices.Clone(rules)} }
+
+// BuiltIn is the policy of the built-in roles.
+func BuiltIn() Policy {
+	var rules []Rule
+	allow := func(role Role, verbs []Verb, kinds ...string) {
+		for _, kind := range kinds {
+			for _, verb := range verbs {
+				rules = append(rules, Rule{Role: role, Resource: kind, Action: string(verb), Object: "*/*"})
+			}
+		}
+	}
+	allow(Admin, []Verb{"*"}, "*")
+
+	allow(Developer, []Verb{Get}, "*")
+	allow(Developer, []Verb{Create, Update, Delete}, Run, Event, Firing, Repository, MergeRequest, Image, "ConfigMap", "PersistentVolumeClaim",
+		"WorkflowTemplate", "CronWorkflow", "EventSource", "Sensor", "EventBus", "Application", "ApplicationSet")
+	allow(Developer, []Verb{Sync}, "Application")
+
+	allow(Viewer, []Verb{Get}, "*")
+	rules = append(rules, Rule{Role: Viewer, Resource: "Secret", Action: "*", Object: "*/*", Deny: true})
+
+	// What of these a step may reach follows from its claims: see within.
+	for _, role := range []Role{Step, MergeRequestStep} {
+		allow(role, []Verb{Get, Create}, Artifact)
+		allow(role, []Verb{Get, Update}, Image)
+		allow(role, []Verb{Create}, Release, Status, Comment)
+		allow(role, []Verb{Get}, Attempt)
+	}
+	return Policy{rules: rules}
+}
+
+// Can says whether an identity may do something with an object: nil, or an error of kind failure.Refused that says which roles
+// may. Namespace is empty for what has none; name is empty where it is not known yet.
+func (p Policy) Can(id Identity, verb Verb, kind, namespace, name string) error {
+	if !p.allows(id.role(), verb, kind, namespace, name) {
+		return p.refusal(id, verb, kind, object(namespace, name))
+	}
+	if id.Step != nil {
+		return within(*id.Step, verb, kind, name)
+	}
+	return nil
+}
+
+// Some says whether there can be an object of a kind with which an identity may do something: what a list is asked before it
+// asks about each of its items.
+func (p Policy) Some(id Identity, verb Verb, kind string) error {
+	role := id.role()
+	for _, r := range p.rules {
+		if role != "" && !r.Deny && (r.about(role, verb, kind) || kind == "*" && r.Role == role && glob(r.Action, string(verb))) {
+			return nil
+		}
+	}
+	return p.refusal(id, verb, kind, "")
+}
+
+func (p Policy) allows(role Role, verb Verb, kind, namespace, name string) bool {
+	if role == "" {
+		return false
+	}
+	allowed := false
+	for _, r := range p.rules {
+		if !r.about(role, verb, kind) || !glob(r.Object, namespace+"/"+name) {
+			continue
+		}
+		if r.Deny {
+			return false
+		}
+		allowed = true
+	}
+	return allowed
+}
+
+func object(namespace, name string) string {
+	switch {
+	case namespace == "":
+		return name
+	case name == "":
+		return "in namespace " + namespace
+	}
+	return namespace + "/" + name
+}
+
+// refusal says who asked for what, and which roles may.
+func (p Policy) refusal(id Identity, verb Verb, kind, object string) error {
+	var may []string
+	for _, role := range []Role{Viewer, Developer, Admin} {
+		namespace, name, _ := strings.Cut(object, "/")
+		if p.allows(role, verb, kind, namespace, name) {
+			may = append(may, string(role))
+		}
+	}
+	who := id.String()
+	if who == "" {
+		who = "nobody"
+	}
+	if role := id.role(); role != "" {
+		who += " (" + string(role) + ")"
+	}
+	what := strings.TrimSpace(string(verb) + " " + kind + " " + object)
+	if len(may) == 0 {
+		return failure.Refusedf("%s may not %s", who, what)
+	}
+	return failure.WithHint(failure.Refusedf("%s may not %s", who, what), "it needs the role "+strings.Join(may, " or "))
+}

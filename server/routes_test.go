@@ -1,0 +1,180 @@
+package server
+
+import (
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+
+	"github.com/tiphys/tiphys/access"
+	"github.com/tiphys/tiphys/access/steptoken"
+	"github.com/tiphys/tiphys/server/api"
+	"github.com/tiphys/tiphys/server/gate"
+	"github.com/tiphys/tiphys/server/steps"
+)
+
+// rights are the routes of the port and of steps with who may use them: a for administrators, d for developers, v for
+// viewers, s for steps, m for steps of merge requests. "public" routes identify for themselves. A route without a line here
+// fails the test.
+const rights = `
+GET /healthz public
+GET /readyz public
+GET /metrics adv
+POST /api/v1/login public
+/webhooks/ public
+/git/ public
+/v2/ public
+/ public
+GET /api/v1/info adv
+GET /api/v1/version adv
+GET /api/v1/userinfo adv
+GET /api/v1/runs adv
+GET /api/v1/runs/{namespace}/{name} adv
+GET /api/v1/runs/{namespace}/{name}/manifest adv
+GET /api/v1/runs/{namespace}/{name}/log/{node} adv
+GET /api/v1/workflows/{namespace} adv
+POST /api/v1/workflows/{namespace} ad
+POST /api/v1/workflows/{namespace}/submit ad
+POST /api/v1/workflows/{namespace}/lint adv
+GET /api/v1/workflows/{namespace}/{name} adv
+GET /api/v1/workflows/{namespace}/{name}/log adv
+PUT /api/v1/workflows/{namespace}/{name}/{verb} ad
+DELETE /api/v1/workflows/{namespace}/{name} ad
+GET /api/v1/workflow-events/{namespace} adv
+GET /api/v1/definitions adv
+GET /api/v1/definitions/{kind}/{namespace}/{name} adv
+GET /api/v1/definitions/{kind}/{namespace}/{name} kind=Secret ad
+POST /api/v1/definitions ad
+DELETE /api/v1/definitions/{kind}/{namespace}/{name} ad
+DELETE /api/v1/definitions/{kind}/{namespace}/{name} kind=Secret a
+DELETE /api/v1/definitions/{kind}/{namespace}/{name} kind=AppProject a
+GET /api/v1/cron adv
+GET /api/v1/entries adv
+GET /api/v1/trail adv
+GET /api/v1/ledger/head adv
+POST /api/v1/ledger/verify adv
+GET /api/v1/stream adv
+GET /api/v1/events adv
+GET /api/v1/events/{id} adv
+POST /api/v1/events/{id}/replay ad
+GET /api/v1/firings adv
+POST /api/v1/firings/{key}/redrive ad
+GET /api/v1/sensors adv
+GET /api/v1/apps adv
+GET /api/v1/apps/{namespace}/{name} adv
+POST /api/v1/apps/{namespace}/{name}/{verb} ad
+GET /api/v1/apps/{namespace}/{name}/logs/{pod} adv
+GET /api/v1/releases adv
+GET /api/v1/repos adv
+POST /api/v1/repos ad
+GET /api/v1/mrs adv
+GET /api/v1/mrs/{repo}/{number} adv
+POST /api/v1/mrs/{repo} ad
+POST /api/v1/mrs/{repo}/{number}/{verb} ad
+step GET /api/v1/step sm
+step POST /api/v1/step/releases sm
+step POST /api/v1/step/statuses sm
+step POST /api/v1/step/comments sm
+step GET /api/v1/step/artifacts sm
+step GET /api/v1/step/artifacts/{key...} sm
+step PUT /api/v1/step/artifacts/{key...} sm
+step /v2/ sm
+`
+
+// TestRights holds every route to its line.
+func TestRights(t *testing.T) {
+	nothing := http.NotFoundHandler()
+	p := &Port{metrics: nothing, o: Options{API: &api.API{}, Steps: &steps.API{}, Webhooks: nothing, Git: nothing, Registry: nothing, Screens: nothing}}
+	who := map[string]access.Identity{
+		"a": {Actor: "user:ada", Role: access.Admin}, "d": {Actor: "user:dan", Role: access.Developer}, "v": {Actor: "user:vic", Role: access.Viewer},
+		"s": {Actor: "step:default/r/n", Step: &steptoken.Claims{Run: "default/r", UID: "u", Repo: "shop", Commit: "c"}},
+		"m": {Actor: "step:default/m/n", Step: &steptoken.Claims{Run: "default/m", UID: "w", Repo: "shop", Commit: "c", MR: 1}},
+		"":  {},
+	}
+	lines := strings.Split(strings.TrimSpace(rights), "\n")
+	said := map[string]bool{}
+	check := func(prefix string, r gate.Route) {
+		found := false
+		for _, line := range lines {
+			cells := strings.Fields(line)
+			want := cells[len(cells)-1]
+			rest, kind, special := strings.Cut(strings.Join(cells[:len(cells)-1], " "), " kind=")
+			if rest != prefix+r.Pattern {
+				continue
+			}
+			found, said[line] = true, true
+			if want == "public" || r.Access == gate.Public {
+				if want != "public" || r.Access != gate.Public {
+					t.Errorf("%s: %d, want %s", r.Pattern, r.Access, want)
+				}
+				continue
+			}
+			if !special {
+				kind = "WorkflowTemplate"
+			}
+			got := ""
+			for _, key := range []string{"a", "d", "v", "s", "m", ""} {
+				id := who[key]
+				if admitted(r.Access, id) && r.Ask.Of(access.BuiltIn(), id, request(r, kind)) == nil {
+					got += key
+					if key == "" {
+						got += "nobody"
+					}
+				}
+			}
+			if got != want {
+				t.Errorf("%s %s: %q may, want %q", r.Pattern, kind, got, want)
+			}
+		}
+		if !found {
+			t.Errorf("the route %q has no line: who may use it?", prefix+r.Pattern)
+		}
+	}
+	for _, r := range p.routes() {
+		check("", r)
+	}
+	for _, r := range p.stepRoutes() {
+		check("step ", r)
+	}
+	for _, line := range lines {
+		if !said[line] {
+			t.Errorf("there is no such route: %s", line)
+		}
+	}
+}
+
+// admitted is what the gate decides before it asks the policy.
+func admitted(level gate.Access, id access.Identity) bool {
+	return level == gate.User && id.Step == nil || level == gate.Step && id.Step != nil || level == gate.UserOrStep
+}
+
+// request is one for a route, with its path's parts filled in.
+func request(r gate.Route, kind string) *http.Request {
+	method, pattern, ok := strings.Cut(r.Pattern, " ")
+	if !ok {
+		method, pattern = http.MethodGet, r.Pattern
+	}
+	req := httptest.NewRequest(method, "/", nil)
+	values := map[string]string{"kind": kind, "namespace": "default", "name": "x", "number": "1", "repo": "shop"}
+	for _, part := range strings.Split(pattern, "/") {
+		if name, is := strings.CutPrefix(part, "{"); is {
+			name = strings.TrimSuffix(strings.TrimSuffix(name, "}"), "...")
+			value := values[name]
+			if value == "" {
+				value = "x"
+			}
+			req.SetPathValue(name, value)
+		}
+	}
+	return req
+}
+
+// TestForgottenAsk: a route that does not say what it is for is refused to everybody.
+func TestForgottenAsk(t *testing.T) {
+	for _, ask := range []gate.Ask{{}, {Verb: access.Get}, {Kind: access.Run}} {
+		if err := ask.Of(access.BuiltIn(), access.Identity{Actor: "user:ada", Role: access.Admin}, httptest.NewRequest(http.MethodGet, "/", nil)); err == nil {
+			t.Errorf("%s is let through", fmt.Sprint(ask))
+		}
+	}
+}
