@@ -352,6 +352,59 @@ func TestNoServer(t *testing.T) {
 	}
 }
 
+// A request that comes before anybody has said what goes where waits for it: it is not told that there is no such host.
+func TestRoutesAreNotKnownYet(t *testing.T) {
+	o := options(t)
+	c := attach(t, o)
+	defer c.Close()
+	arrived, answer := make(chan struct{}), make(chan string, 1)
+	go func() {
+		conn, err := net.Dial("tcp", c.addr.String())
+		if err != nil {
+			answer <- err.Error()
+			return
+		}
+		defer conn.Close()
+		fmt.Fprint(conn, "GET / HTTP/1.1\r\nHost: shop.localhost\r\n\r\n")
+		close(arrived)
+		response, err := http.ReadResponse(bufio.NewReader(conn), nil)
+		if err != nil {
+			answer <- err.Error()
+			return
+		}
+		defer response.Body.Close()
+		body, err := io.ReadAll(response.Body)
+		answer <- fmt.Sprint(response.StatusCode, " ", string(body), " ", err)
+	}()
+	<-arrived
+	set(t, c, app(t, says("shop")))
+	if got := <-answer; got != "200 shop <nil>" {
+		t.Errorf("it got %s", got)
+	}
+	if code, _, err := get(t, fresh(), c.addr.String(), "other.localhost", "/"); code != http.StatusMisdirectedRequest {
+		t.Errorf("a host that nobody has: %d %v", code, err)
+	}
+}
+
+// What keepers complain of does not fill the disk.
+func TestComplaintsAreBounded(t *testing.T) {
+	f, err := openLog(filepath.Join(t.TempDir(), logName))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	c := &complaints{file: f}
+	line := []byte(strings.Repeat("x", 1<<20))
+	for range 12 {
+		if _, err := c.Write(line); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if st, err := f.Stat(); err != nil || st.Size() > maxLog+int64(len(line)) {
+		t.Errorf("the file has %d bytes, %v", st.Size(), err)
+	}
+}
+
 // load sends requests to the shop, over connections of their own and over lasting ones, until it is stopped.
 func load(t *testing.T, address string) (stop func() int64) {
 	ctx, cancel := context.WithCancel(t.Context())

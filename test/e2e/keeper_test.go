@@ -1,13 +1,17 @@
 package e2e
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"os"
+	"os/exec"
 	"path/filepath"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -100,6 +104,127 @@ func browse(ctx context.Context, url string) (leave func()) {
 // inFlight says whether a request failed only because the server that was answering it was killed.
 func inFlight(err error) bool {
 	return errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, syscall.ECONNRESET)
+}
+
+// serving is a server of a folder without definitions.
+type serving struct {
+	t                     *testing.T
+	program, data, listen string
+	cmd                   *exec.Cmd
+	said                  *bytes.Buffer
+}
+
+// begin starts it and waits until it answers, or has ended.
+func (s *serving) begin(args ...string) error {
+	s.t.Helper()
+	s.said = &bytes.Buffer{}
+	s.cmd = exec.CommandContext(s.t.Context(), s.program, append([]string{"serve", "--data", s.data, "--listen", s.listen, "--bridge", "tiphyskeep", "--subnet", "10.217.0.0/24"}, args...)...)
+	s.cmd.Stdout, s.cmd.Stderr = s.said, s.said
+	if err := s.cmd.Start(); err != nil {
+		s.t.Fatal(err)
+	}
+	ended := make(chan error, 1)
+	go func() { ended <- s.cmd.Wait() }()
+	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: time.Minute}
+	for {
+		if err := once(s.t.Context(), client, "http://"+s.listen, "localhost", "/healthz"); err == nil {
+			s.t.Cleanup(func() { _ = s.cmd.Process.Kill() })
+			return nil
+		}
+		select {
+		case err := <-ended:
+			return fmt.Errorf("%w: %s", err, s.said)
+		case <-time.After(20 * time.Millisecond):
+		}
+	}
+}
+
+// end sends a signal and waits for the end.
+func (s *serving) end(signal syscall.Signal) {
+	s.t.Helper()
+	if err := s.cmd.Process.Signal(signal); err != nil {
+		s.t.Fatal(err)
+	}
+	for began := time.Now(); syscall.Kill(s.cmd.Process.Pid, 0) == nil; {
+		if time.Since(began) > time.Minute {
+			s.t.Fatalf("the server does not end: %s", s.said)
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+}
+
+// held tells whether anybody has the port.
+func (s *serving) held() bool {
+	l, err := net.Listen("tcp", s.listen)
+	if err == nil {
+		_ = l.Close()
+	}
+	return err != nil
+}
+
+func (s *serving) down() string {
+	s.t.Helper()
+	out, err := exec.CommandContext(s.t.Context(), s.program, "down", "--data", s.data).CombinedOutput()
+	if err != nil {
+		s.t.Fatalf("tiphys down: %v %s", err, out)
+	}
+	return string(out)
+}
+
+// Who ends what: SIGTERM leaves the keeper to the next server, Ctrl-C takes one with it that has nothing to carry, down ends everything,
+// and a server without a keeper takes the port from the one that is there.
+func TestEndsOfTheKeeper(t *testing.T) {
+	o := options(t)
+	program, err := filepath.Abs(o.Tiphys)
+	if err != nil {
+		t.Fatal(err)
+	}
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := &serving{t: t, program: program, data: filepath.Join(t.TempDir(), "data"), listen: l.Addr().String()}
+	_ = l.Close()
+	defer func() { _ = exec.Command("ip", "link", "del", "tiphyskeep").Run() }()
+	begin := func(args ...string) {
+		t.Helper()
+		if err := s.begin(args...); err != nil {
+			t.Fatal(err)
+		}
+	}
+	begin()
+	s.end(syscall.SIGTERM)
+	if !s.held() {
+		t.Error("a stopped server leaves nobody at the port")
+	}
+	other := &serving{t: t, program: program, data: filepath.Join(t.TempDir(), "other"), listen: s.listen}
+	if err := other.begin(); err == nil || !strings.Contains(err.Error(), "tiphys down") {
+		t.Errorf("another server at the same port: %v", err)
+	}
+	begin()
+	s.end(syscall.SIGINT)
+	if s.held() {
+		t.Errorf("after Ctrl-C somebody has the port: %s", s.said)
+	}
+	begin()
+	s.end(syscall.SIGTERM)
+	if said := s.down(); s.held() || !strings.Contains(said, "keeper has ended") {
+		t.Errorf("after down of a keeper somebody has the port: %s", said)
+	}
+	begin()
+	if said := s.down(); s.held() || !strings.Contains(said, "server (process") {
+		t.Errorf("after down of a server somebody has the port: %s", said)
+	}
+	begin()
+	s.end(syscall.SIGKILL)
+	begin("--keeper=false")
+	s.end(syscall.SIGTERM)
+	if s.held() {
+		t.Error("a server without a keeper leaves somebody at the port")
+	}
+	if said := s.down(); !strings.Contains(said, "nothing runs") {
+		t.Errorf("in the end: %s", said)
+	}
 }
 
 // No request to an application fails when the server is stopped, killed or replaced by another version, while production rolls;
