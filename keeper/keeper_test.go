@@ -183,6 +183,16 @@ func TestServerComesAndGoes(t *testing.T) {
 	set(t, first.Client, app(t, says("shop")))
 	must(t, address, "localhost", "/a", "first /a")
 	must(t, address, "shop.localhost", "/", "shop")
+	// HTTP/2 has one connection for everything, which the keeper reads.
+	protocols := new(http.Protocols)
+	protocols.SetUnencryptedHTTP2(true)
+	two := &http.Client{Transport: &http.Transport{Protocols: protocols}, Timeout: patience}
+	for host, want := range map[string]string{"localhost": "first /b 127.0.0.1:", "shop.localhost": "shop"} {
+		if code, body, err := get(t, two, address, host, "/b"); err != nil || code != http.StatusOK || !strings.HasPrefix(body, want) {
+			t.Errorf("%s over HTTP/2: %d %q %v", host, code, body, err)
+		}
+	}
+	two.CloseIdleConnections()
 	first.stop(t)
 	must(t, address, "shop.localhost", "/", "shop")
 	// These come while there is no server.

@@ -55,6 +55,7 @@ func (c *Client) start(ctx context.Context, takeOver bool) error {
 	defer context.AfterFunc(ctx, func() { _ = answer.Close() })()
 	var r readiness
 	if err := json.NewDecoder(answer).Decode(&r); err != nil {
+		_ = cmd.Process.Kill() // one that comes too late would have the port that somebody else serves by then
 		return fmt.Errorf("start the keeper: it said nothing (see %s): %w", log.Name(), errors.Join(err, ctx.Err()))
 	}
 	if r.Error != "" {
