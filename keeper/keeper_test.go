@@ -32,6 +32,10 @@ func TestMain(m *testing.M) {
 		}
 		os.Exit(0)
 	}
+	if len(os.Args) > 1 && os.Args[1] == "__front" {
+		serveFront()
+		os.Exit(0)
+	}
 	os.Exit(m.Run())
 }
 
