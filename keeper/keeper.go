@@ -199,7 +199,8 @@ func (k *keeper) live(ctx context.Context) {
 	look := time.NewTicker(folderLook)
 	defer look.Stop()
 	self, err := os.Stat(k.dir)
-	for err == nil {
+	socket, lost := os.Stat(filepath.Join(k.dir, socketName))
+	for err == nil && lost == nil {
 		select {
 		case <-ctx.Done():
 			return
@@ -214,8 +215,23 @@ func (k *keeper) live(ctx context.Context) {
 			if now, err = os.Stat(k.dir); err == nil && !os.SameFile(self, now) {
 				return
 			}
+			if k.replaced(socket) {
+				k.log.Warn("another keeper has this one's place: its server took it for dead")
+				return
+			}
 		}
 	}
+}
+
+// replaced reports whether another keeper has taken this one's place without asking: both have the port, and this one knows less.
+func (k *keeper) replaced(socket os.FileInfo) bool {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.retired {
+		return false
+	}
+	now, err := os.Stat(filepath.Join(k.dir, socketName))
+	return err != nil || !os.SameFile(socket, now)
 }
 
 // needless reports whether nobody would miss this keeper.

@@ -419,14 +419,15 @@ func TestComplaintsAreBounded(t *testing.T) {
 	}
 }
 
-// load sends requests to the shop, over connections of their own and over lasting ones, until it is stopped.
-func load(t *testing.T, address string) (stop func() int64) {
+// load sends requests to the shop until it is stopped, over connections of their own, and over lasting ones if those may be. Through a
+// Service nobody can tell when a lasting one that is always in use may be ended.
+func load(t *testing.T, address string, lasting bool) (stop func() int64) {
 	ctx, cancel := context.WithCancel(t.Context())
 	var wg sync.WaitGroup
 	var asked atomic.Int64
 	for i := range 4 {
 		wg.Go(func() {
-			transport := &http.Transport{DisableKeepAlives: i%2 == 0}
+			transport := &http.Transport{DisableKeepAlives: !lasting || i%2 == 0}
 			defer transport.CloseIdleConnections()
 			client := &http.Client{Transport: transport, Timeout: patience}
 			for ctx.Err() == nil {
@@ -498,7 +499,7 @@ func TestUpgrade(t *testing.T) {
 	}()
 	<-arrived
 	old := pid(t, o)
-	stopHost, stopService := load(t, address), load(t, at)
+	stopHost, stopService := load(t, address, true), load(t, at, false)
 	first.stop(t)
 	o.Version = "two"
 	second := serve(t, o, "second")
@@ -553,6 +554,21 @@ func TestKeeperDies(t *testing.T) {
 		must(t, address, "shop.localhost", "/", "shop")
 		must(t, address, "localhost", "/", "server /")
 	}
+	s.stop(t)
+}
+
+// A keeper that did not answer, and whose place another has, ends when it finds out: both accept connections.
+func TestKeeperThatWasTakenForDead(t *testing.T) {
+	o := options(t)
+	s := serve(t, o, "server")
+	set(t, s.Client, app(t, says("shop")))
+	old := pid(t, o)
+	if err := os.Remove(filepath.Join(folder(o.Data), socketName)); err != nil {
+		t.Fatal(err)
+	}
+	ended(t, old)
+	must(t, s.addr.String(), "shop.localhost", "/", "shop")
+	must(t, s.addr.String(), "localhost", "/", "server")
 	s.stop(t)
 }
 
