@@ -15,6 +15,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/tiphys/tiphys/executor/local"
+	"github.com/tiphys/tiphys/keeper"
 	"github.com/tiphys/tiphys/manifest"
 	"github.com/tiphys/tiphys/secret"
 	"github.com/tiphys/tiphys/wire"
@@ -85,18 +86,39 @@ func runServe(ctx context.Context, std IO, o serveOptions) (err error) {
 	}
 	ctx, stop := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
 	defer stop()
+	interrupted := make(chan os.Signal, 1)
+	signal.Notify(interrupted, os.Interrupt)
+	defer signal.Stop(interrupted)
 	began := time.Now()
 	s, err := wire.Open(ctx, opt)
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, s.Close()) }()
+	defer func() {
+		carries := s.Carries()
+		err = errors.Join(err, s.Close())
+		select {
+		case <-interrupted:
+			err = errors.Join(err, leave(context.WithoutCancel(ctx), std, opt.Data, carries))
+		default:
+		}
+	}()
 	fmt.Fprintf(std.Out, "Tiphys is at %s (data in %s, ready after %s)\n", s.URL(), opt.Data, time.Since(began).Round(time.Millisecond))
 	if std.Getenv("GOGC") == "" {
 		// Little lives long here, and a collection takes the processor from deliveries: let there be twice as much in between.
 		debug.SetGCPercent(200)
 	}
 	return s.Serve(ctx)
+}
+
+// leave is for a person who pressed Ctrl-C, and so will not start the next server at once: nothing stays that has nothing to do.
+func leave(ctx context.Context, std IO, data string, carries bool) error {
+	if carries {
+		fmt.Fprintln(std.Out, "Applications are still served: tiphys down --data "+data+" ends that")
+		return nil
+	}
+	_, err := keeper.End(ctx, data)
+	return err
 }
 
 func (o serveOptions) server(std IO) (wire.Options, error) {

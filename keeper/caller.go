@@ -74,12 +74,19 @@ func (c *caller) end() (back []*held) {
 func (k *keeper) deliver(ctx context.Context, h *held) error {
 	deadline := time.NewTimer(time.Until(h.until))
 	defer deadline.Stop()
-	for {
+	for waits := false; ; {
 		k.mu.Lock()
 		server, changed := k.server, k.changed
 		k.mu.Unlock()
 		if server != nil && server.give(h) == nil {
 			return nil
+		}
+		if !waits {
+			waits = true
+			defer k.waiting.Add(-1)
+			if k.waiting.Add(1) > maxWaiting {
+				return errAway
+			}
 		}
 		select {
 		case <-changed:
@@ -94,9 +101,7 @@ func (k *keeper) deliver(ctx context.Context, h *held) error {
 // again delivers what a server that went away had not got.
 func (k *keeper) again(ctx context.Context, back []*held) {
 	for _, h := range back {
-		k.open.Add(1)
 		k.conns.Go(func() {
-			defer k.open.Add(-1)
 			if err := k.deliver(ctx, h); err != nil {
 				h.sorry()
 			}

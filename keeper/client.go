@@ -344,6 +344,26 @@ func (c *Client) Wait(ctx context.Context) {
 	}
 }
 
+// Carries reports whether there is anything that goes on without a server: a host or a Service.
+func (c *Client) Carries() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return !c.table.Empty()
+}
+
+// Trouble says for people why requests do not reach this server; empty if they do.
+func (c *Client) Trouble() string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	switch {
+	case c.failed != nil:
+		return c.failed.Error()
+	case c.asker == nil:
+		return "the keeper of the port has died and another is being started"
+	}
+	return ""
+}
+
 // Close leaves the keeper as it is, for the next server.
 func (c *Client) Close() error {
 	c.cancel()

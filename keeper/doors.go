@@ -29,20 +29,41 @@ func (k *keeper) accept(ctx context.Context, l *net.TCPListener) {
 				return
 			case <-time.After(50 * time.Millisecond):
 			}
-		case k.open.Add(1) > maxOpen:
-			k.open.Add(-1)
+		case k.sorting.Add(1) > maxSorting:
+			k.sorting.Add(-1)
 			_ = conn.Close()
 		default:
-			k.conns.Go(func() {
-				defer k.open.Add(-1)
-				k.admit(ctx, conn)
-			})
+			k.conns.Go(func() { k.admit(ctx, conn) })
 		}
 	}
 }
 
-// admit finds out whose a connection is.
+// admit finds out whose a connection is, and sees that it gets there.
 func (k *keeper) admit(ctx context.Context, conn *net.TCPConn) {
+	whose, read := k.sort(ctx, conn)
+	switch whose {
+	case unknown:
+		_ = conn.Close()
+	case keepers:
+		k.serve(conn, read)
+	case servers:
+		h := &held{read: read, until: time.Now().Add(k.o.Wait)}
+		var err error
+		h.file, err = conn.File()
+		_ = conn.Close()
+		if err != nil {
+			k.log.Warn("a connection could not be passed on", "error", err)
+			return
+		}
+		if err := k.deliver(ctx, h); err != nil {
+			h.sorry()
+		}
+	}
+}
+
+// sort reads a connection until it is clear whose it is; unknown if it says too little in time.
+func (k *keeper) sort(ctx context.Context, conn *net.TCPConn) (verdict, []byte) {
+	defer k.sorting.Add(-1)
 	defer context.AfterFunc(ctx, func() { _ = conn.SetReadDeadline(time.Unix(1, 0)) })()
 	_ = conn.SetReadDeadline(time.Now().Add(headerTimeout))
 	k.mu.Lock()
@@ -58,27 +79,12 @@ func (k *keeper) admit(ctx context.Context, conn *net.TCPConn) {
 		n, err := conn.Read(buffer[read:])
 		read += n
 		if err != nil {
-			_ = conn.Close()
-			return
+			return unknown, nil
 		}
 		whose = own.sort(buffer[:read])
 	}
 	_ = conn.SetReadDeadline(time.Time{})
-	if whose == keepers {
-		k.serve(conn, buffer[:read])
-		return
-	}
-	h := &held{read: buffer[:read], until: time.Now().Add(k.o.Wait)}
-	var err error
-	h.file, err = conn.File()
-	_ = conn.Close()
-	if err != nil {
-		k.log.Warn("a connection could not be passed on", "error", err)
-		return
-	}
-	if err := k.deliver(ctx, h); err != nil {
-		h.sorry()
-	}
+	return whose, buffer[:read]
 }
 
 // serve gives a connection, of which something was read already, to the keeper's own web server.
@@ -121,7 +127,8 @@ func (h *held) sorry() {
 // What is said for a server that is away.
 const (
 	awayTitle = "The server is away"
-	awayText  = "The applications are served meanwhile. It may be starting again: try again in some seconds."
+	awayText  = "The applications are served meanwhile. " + againText
+	againText = "It may be starting: try again in some seconds."
 )
 
 // inside is the listener of the keeper's web server: connections are put into it.
@@ -218,6 +225,28 @@ func (k *keeper) handler() http.Handler {
 			own.ServeHTTP(w, r)
 			return
 		}
+		if !k.awaitRoutes(r.Context()) {
+			w.Header().Set("Retry-After", "5")
+			front.Page(w, http.StatusServiceUnavailable, awayTitle, "It has not yet said which applications there are. "+againText)
+			return
+		}
 		k.front.ServeHTTP(w, r)
 	})
+}
+
+// awaitRoutes waits until somebody has said what goes where, after the machine's start most likely; false if nobody does in time.
+func (k *keeper) awaitRoutes(ctx context.Context) bool {
+	select {
+	case <-k.routed:
+		return true
+	default:
+	}
+	ctx, cancel := context.WithTimeout(ctx, k.o.Wait)
+	defer cancel()
+	select {
+	case <-k.routed:
+		return true
+	case <-ctx.Done():
+		return false
+	}
 }

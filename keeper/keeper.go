@@ -33,8 +33,12 @@ const (
 	folderLook    = 2 * time.Second  // between two looks whether the data folder is still there
 )
 
-// maxOpen bounds the connections that are being sorted or wait for a server.
-const maxOpen = 4096
+// Bounds of the connections that are being sorted, and of those that wait for a server: those for applications are not kept out by
+// those that wait.
+const (
+	maxSorting = 4096
+	maxWaiting = 1024
+)
 
 // config is what a keeper is told at its start.
 type config struct {
@@ -56,10 +60,11 @@ type keeper struct {
 	front  *front.Front
 	web    *http.Server
 	inside *inside
-	conns  sync.WaitGroup // being sorted, waiting, or served
-	open   atomic.Int64   // being sorted, or waiting
-	served atomic.Int64   // connections that the web server has
-	end    chan struct{}  // closed when a caller has asked for the end
+	conns  sync.WaitGroup // being sorted, waiting, or on their way
+	// sorting and waiting count connections, served those that the web server has.
+	sorting, waiting, served atomic.Int64
+	routed                   chan struct{} // closed when it is known what goes where
+	end                      chan struct{} // closed when a caller has asked for the end
 
 	mu       sync.Mutex
 	listener *net.TCPListener
@@ -84,7 +89,7 @@ func Main(ctx context.Context, in *os.File, out *os.File, complain *os.File) err
 	if err != nil {
 		return fmt.Errorf("find the keeper's folder: %w", err)
 	}
-	k := newKeeper(dir, o, slog.New(slog.NewTextHandler(complain, nil)))
+	k := newKeeper(dir, o, slog.New(slog.NewTextHandler(&complaints{file: complain}, nil)))
 	control, err := k.begin(ctx, inherited)
 	if said := k.ready(out, err); err == nil {
 		err = said
@@ -100,7 +105,7 @@ func newKeeper(dir string, o config, log *slog.Logger) *keeper {
 		o.Wait = ownWait
 	}
 	k := &keeper{
-		dir: dir, o: o, log: log, front: front.New(front.Options{Log: log}), inside: newInside(), end: make(chan struct{}),
+		dir: dir, o: o, log: log, front: front.New(front.Options{Log: log}), inside: newInside(), end: make(chan struct{}), routed: make(chan struct{}),
 		own: o.Own, changed: make(chan struct{}), lonely: time.Now(),
 	}
 	protocols := new(http.Protocols)
@@ -194,7 +199,8 @@ func (k *keeper) live(ctx context.Context) {
 	look := time.NewTicker(folderLook)
 	defer look.Stop()
 	self, err := os.Stat(k.dir)
-	for err == nil {
+	socket, lost := os.Stat(filepath.Join(k.dir, socketName))
+	for err == nil && lost == nil {
 		select {
 		case <-ctx.Done():
 			return
@@ -209,8 +215,23 @@ func (k *keeper) live(ctx context.Context) {
 			if now, err = os.Stat(k.dir); err == nil && !os.SameFile(self, now) {
 				return
 			}
+			if k.replaced(socket) {
+				k.log.Warn("another keeper has this one's place: its server took it for dead")
+				return
+			}
 		}
 	}
+}
+
+// replaced reports whether another keeper has taken this one's place without asking: both have the port, and this one knows less.
+func (k *keeper) replaced(socket os.FileInfo) bool {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.retired {
+		return false
+	}
+	now, err := os.Stat(filepath.Join(k.dir, socketName))
+	return err != nil || !os.SameFile(socket, now)
 }
 
 // needless reports whether nobody would miss this keeper.
@@ -218,7 +239,7 @@ func (k *keeper) needless() bool {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	if k.retired {
-		return k.served.Load() == 0 && k.open.Load() == 0 && k.front.Idle() || time.Since(k.lonely) > elderLife
+		return k.served.Load() == 0 && k.sorting.Load() == 0 && k.waiting.Load() == 0 && k.front.Idle() || time.Since(k.lonely) > elderLife
 	}
 	return k.server == nil && time.Since(k.lonely) > aloneTime && k.front.Table().Empty() && k.served.Load() == 0
 }
@@ -244,6 +265,21 @@ func (k *keeper) drain(ctx context.Context) {
 		case <-time.After(20 * time.Millisecond):
 		}
 	}
+}
+
+// route replaces the table.
+func (k *keeper) route(t front.Table) error {
+	if err := k.front.Set(t); err != nil {
+		return err
+	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	select {
+	case <-k.routed:
+	default:
+		close(k.routed)
+	}
+	return nil
 }
 
 func (k *keeper) port() *net.TCPListener {

@@ -32,6 +32,10 @@ func TestMain(m *testing.M) {
 		}
 		os.Exit(0)
 	}
+	if len(os.Args) > 1 && os.Args[1] == "__front" {
+		serveFront()
+		os.Exit(0)
+	}
 	os.Exit(m.Run())
 }
 
@@ -183,6 +187,16 @@ func TestServerComesAndGoes(t *testing.T) {
 	set(t, first.Client, app(t, says("shop")))
 	must(t, address, "localhost", "/a", "first /a")
 	must(t, address, "shop.localhost", "/", "shop")
+	// HTTP/2 has one connection for everything, which the keeper reads.
+	protocols := new(http.Protocols)
+	protocols.SetUnencryptedHTTP2(true)
+	two := &http.Client{Transport: &http.Transport{Protocols: protocols}, Timeout: patience}
+	for host, want := range map[string]string{"localhost": "first /b 127.0.0.1:", "shop.localhost": "shop"} {
+		if code, body, err := get(t, two, address, host, "/b"); err != nil || code != http.StatusOK || !strings.HasPrefix(body, want) {
+			t.Errorf("%s over HTTP/2: %d %q %v", host, code, body, err)
+		}
+	}
+	two.CloseIdleConnections()
 	first.stop(t)
 	must(t, address, "shop.localhost", "/", "shop")
 	// These come while there is no server.
@@ -352,14 +366,68 @@ func TestNoServer(t *testing.T) {
 	}
 }
 
-// load sends requests to the shop, over connections of their own and over lasting ones, until it is stopped.
-func load(t *testing.T, address string) (stop func() int64) {
+// A request that comes before anybody has said what goes where waits for it: it is not told that there is no such host.
+func TestRoutesAreNotKnownYet(t *testing.T) {
+	o := options(t)
+	c := attach(t, o)
+	defer c.Close()
+	arrived, answer := make(chan struct{}), make(chan string, 1)
+	go func() {
+		conn, err := net.Dial("tcp", c.addr.String())
+		if err != nil {
+			answer <- err.Error()
+			return
+		}
+		defer conn.Close()
+		fmt.Fprint(conn, "GET / HTTP/1.1\r\nHost: shop.localhost\r\n\r\n")
+		close(arrived)
+		response, err := http.ReadResponse(bufio.NewReader(conn), nil)
+		if err != nil {
+			answer <- err.Error()
+			return
+		}
+		defer response.Body.Close()
+		body, err := io.ReadAll(response.Body)
+		answer <- fmt.Sprint(response.StatusCode, " ", string(body), " ", err)
+	}()
+	<-arrived
+	set(t, c, app(t, says("shop")))
+	if got := <-answer; got != "200 shop <nil>" {
+		t.Errorf("it got %s", got)
+	}
+	if code, _, err := get(t, fresh(), c.addr.String(), "other.localhost", "/"); code != http.StatusMisdirectedRequest {
+		t.Errorf("a host that nobody has: %d %v", code, err)
+	}
+}
+
+// What keepers complain of does not fill the disk.
+func TestComplaintsAreBounded(t *testing.T) {
+	f, err := openLog(filepath.Join(t.TempDir(), logName))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	c := &complaints{file: f}
+	line := []byte(strings.Repeat("x", 1<<20))
+	for range 12 {
+		if _, err := c.Write(line); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if st, err := f.Stat(); err != nil || st.Size() > maxLog+int64(len(line)) {
+		t.Errorf("the file has %d bytes, %v", st.Size(), err)
+	}
+}
+
+// load sends requests to the shop until it is stopped, over connections of their own, and over lasting ones if those may be. Through a
+// Service nobody can tell when a lasting one that is always in use may be ended.
+func load(t *testing.T, address string, lasting bool) (stop func() int64) {
 	ctx, cancel := context.WithCancel(t.Context())
 	var wg sync.WaitGroup
 	var asked atomic.Int64
 	for i := range 4 {
 		wg.Go(func() {
-			transport := &http.Transport{DisableKeepAlives: i%2 == 0}
+			transport := &http.Transport{DisableKeepAlives: !lasting || i%2 == 0}
 			defer transport.CloseIdleConnections()
 			client := &http.Client{Transport: transport, Timeout: patience}
 			for ctx.Err() == nil {
@@ -431,7 +499,7 @@ func TestUpgrade(t *testing.T) {
 	}()
 	<-arrived
 	old := pid(t, o)
-	stopHost, stopService := load(t, address), load(t, at)
+	stopHost, stopService := load(t, address, true), load(t, at, false)
 	first.stop(t)
 	o.Version = "two"
 	second := serve(t, o, "second")
@@ -486,6 +554,21 @@ func TestKeeperDies(t *testing.T) {
 		must(t, address, "shop.localhost", "/", "shop")
 		must(t, address, "localhost", "/", "server /")
 	}
+	s.stop(t)
+}
+
+// A keeper that did not answer, and whose place another has, ends when it finds out: both accept connections.
+func TestKeeperThatWasTakenForDead(t *testing.T) {
+	o := options(t)
+	s := serve(t, o, "server")
+	set(t, s.Client, app(t, says("shop")))
+	old := pid(t, o)
+	if err := os.Remove(filepath.Join(folder(o.Data), socketName)); err != nil {
+		t.Fatal(err)
+	}
+	ended(t, old)
+	must(t, s.addr.String(), "shop.localhost", "/", "shop")
+	must(t, s.addr.String(), "localhost", "/", "server")
 	s.stop(t)
 }
 

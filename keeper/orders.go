@@ -86,7 +86,7 @@ func (k *keeper) setTable(m message) error {
 	if m.Table == nil {
 		return errors.New("a caller sent no table")
 	}
-	if err := k.front.Set(*m.Table); err != nil {
+	if err := k.route(*m.Table); err != nil {
 		return err
 	}
 	k.mu.Lock()

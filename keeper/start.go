@@ -16,11 +16,8 @@ import (
 // startWait is how long a keeper may take until it serves.
 const startWait = 30 * time.Second
 
-// logName is the file of what keepers complain of; one that has grown beyond maxLog is begun anew.
-const (
-	logName = "keeper.log"
-	maxLog  = 4 << 20
-)
+// logName is the file of what keepers complain of.
+const logName = "keeper.log"
 
 // start starts a keeper in a session of its own and waits until it serves.
 func (c *Client) start(ctx context.Context, takeOver bool) error {
@@ -58,6 +55,7 @@ func (c *Client) start(ctx context.Context, takeOver bool) error {
 	defer context.AfterFunc(ctx, func() { _ = answer.Close() })()
 	var r readiness
 	if err := json.NewDecoder(answer).Decode(&r); err != nil {
+		_ = cmd.Process.Kill() // one that comes too late would have the port that somebody else serves by then
 		return fmt.Errorf("start the keeper: it said nothing (see %s): %w", log.Name(), errors.Join(err, ctx.Err()))
 	}
 	if r.Error != "" {
@@ -72,9 +70,5 @@ type StartError struct{ Reason string }
 func (e *StartError) Error() string { return e.Reason }
 
 func openLog(path string) (*os.File, error) {
-	flags := os.O_WRONLY | os.O_CREATE | os.O_APPEND | syscall.O_NOFOLLOW
-	if st, err := os.Lstat(path); err == nil && st.Size() > maxLog {
-		flags |= os.O_TRUNC
-	}
-	return os.OpenFile(path, flags, 0o600)
+	return os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_APPEND|syscall.O_NOFOLLOW, 0o600)
 }

@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 
 	"github.com/tiphys/tiphys/keeper/front"
 )
@@ -69,7 +70,7 @@ func (k *keeper) load() {
 	}
 	if err == nil && s.Boot != "" && s.Boot == boot() {
 		k.epoch = s.Epoch
-		err = k.front.Set(s.Table)
+		err = k.route(s.Table)
 	}
 	if err != nil {
 		k.log.Warn("the routes of before could not be read", "error", err)
@@ -100,6 +101,27 @@ func listenerOf(f *os.File) (*net.TCPListener, error) {
 		return nil, errors.Join(errors.New("use the port that was given: it is not TCP"), l.Close())
 	}
 	return tcp, nil
+}
+
+// maxLog bounds the file of what keepers complain of, in bytes: it is begun anew when it has grown beyond.
+const maxLog = 4 << 20
+
+// complaints is that file. A keeper lives for months.
+type complaints struct {
+	mu   sync.Mutex
+	file *os.File
+}
+
+// Write implements io.Writer.
+func (c *complaints) Write(p []byte) (int, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if st, err := c.file.Stat(); err == nil && st.Mode().IsRegular() && st.Size() > maxLog {
+		if err := c.file.Truncate(0); err != nil {
+			return 0, err
+		}
+	}
+	return c.file.Write(p)
 }
 
 // readiness is what a keeper says at its start, in one line.

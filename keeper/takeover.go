@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"slices"
 	"time"
 )
 
@@ -84,17 +85,20 @@ func (k *keeper) inherit(ctx context.Context, l *link) error {
 	}
 	e := newAsker(l)
 	k.mu.Lock()
-	k.elders = append(k.elders, e)
+	k.elders = append(slices.Clone(k.elders), e) // it is read without the lock
 	k.mu.Unlock()
 	k.conns.Go(func() {
 		stop := context.AfterFunc(ctx, l.close)
 		defer stop()
 		e.hear(func(m message, files []*os.File) { k.passOn(ctx, l, m, files) })
+		k.mu.Lock()
+		defer k.mu.Unlock()
+		k.elders = slices.DeleteFunc(slices.Clone(k.elders), func(other *asker) bool { return other == e })
 	})
 	return nil
 }
 
-// adopt uses listeners, and the table that comes with the last of them.
+// adopt uses listeners, and the table that comes with the last of them if the keeper before had one.
 func (k *keeper) adopt(m message, files []*os.File) error {
 	if len(m.Names) != len(files) {
 		return fmt.Errorf("%d ports came for %d names", len(files), len(m.Names))
@@ -112,7 +116,7 @@ func (k *keeper) adopt(m message, files []*os.File) error {
 	if m.Table == nil {
 		return nil
 	}
-	return k.front.Set(*m.Table)
+	return k.route(*m.Table)
 }
 
 // passOn gives a connection of the keeper before to the server.
@@ -164,7 +168,11 @@ func (k *keeper) giveOver(c *caller) error {
 		}
 		m.Names, files = append(m.Names, name), append(files, f)
 	}
-	m.Table = &table
+	select {
+	case <-k.routed:
+		m.Table = &table
+	default: // nobody has said yet what goes where
+	}
 	err := c.send(m, files...)
 	closeAll(files)
 	if err != nil {

@@ -10,6 +10,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/tiphys/tiphys/control"
 	targetlocal "github.com/tiphys/tiphys/deploy/target/local"
 	"github.com/tiphys/tiphys/keeper"
 	"github.com/tiphys/tiphys/keeper/front"
@@ -60,6 +61,26 @@ func (s *Server) openCarrier(ctx context.Context) error {
 	s.carrier = carrier{listener: l, front: f, applications: f}
 	return s.checkReach()
 }
+
+// keeperService tells how the keeper is; the client looks after it by itself.
+type keeperService struct{ client *keeper.Client }
+
+func (keeperService) Name() string                { return "keeper" }
+func (keeperService) Start(context.Context) error { return nil }
+func (keeperService) Run(ctx context.Context) error {
+	<-ctx.Done()
+	return nil
+}
+
+func (k keeperService) Health() control.Health {
+	if t := k.client.Trouble(); t != "" {
+		return control.Health{State: control.Failing, Reason: t}
+	}
+	return control.Health{}
+}
+
+// Carries reports whether applications can be reached while no server runs.
+func (s *Server) Carries() bool { return s.carrier.keeper != nil && s.carrier.keeper.Carries() }
 
 // portPatience is how long a port is waited for.
 const portPatience = time.Second

@@ -304,6 +304,9 @@ func (s *Server) loops() *control.Group {
 		s.sweeper,
 		control.Loop("git", func(ctx context.Context) error { return s.remote.Run(ctx, reconcileEvery) }),
 	}
+	if s.carrier.keeper != nil {
+		services = append(services, keeperService{s.carrier.keeper})
+	}
 	if s.o.Config != "" {
 		services = append(services, control.Loop("definitions", definitions.NewFolder(s.o.Config, s.defs, s.o.Log).Run))
 	}

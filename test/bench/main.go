@@ -176,19 +176,24 @@ func goBench(ctx context.Context, pkg, pattern, benchtime string) error {
 
 // server is a running `tiphys serve`.
 type server struct {
-	cmd  *exec.Cmd
-	url  string
-	done chan error
-	log  *bytes.Buffer
+	program, data string
+	cmd           *exec.Cmd
+	url           string
+	done          chan error
+	log           *bytes.Buffer
 }
 
-// startServer starts a server and returns when it answers; how long that took, too.
+// startServer starts a server at a free port and returns when it answers; how long that took, too.
 func startServer(ctx context.Context, program, data, config string) (*server, time.Duration, error) {
 	port, err := freePort()
 	if err != nil {
 		return nil, 0, err
 	}
-	s := &server{url: "http://127.0.0.1:" + strconv.Itoa(port), done: make(chan error, 1), log: &bytes.Buffer{}}
+	return startServerAt(ctx, program, data, config, port)
+}
+
+func startServerAt(ctx context.Context, program, data, config string, port int) (*server, time.Duration, error) {
+	s := &server{program: program, data: data, url: "http://127.0.0.1:" + strconv.Itoa(port), done: make(chan error, 1), log: &bytes.Buffer{}}
 	args := []string{"serve", "--data", data, "--listen", "127.0.0.1:" + strconv.Itoa(port), "--executor", "host", "--host-repos", "*",
 		"--bridge", "tiphysbench", "--subnet", "10.215.0.0/16"}
 	if config != "" {
@@ -220,6 +225,8 @@ func (s *server) stop() error {
 	}
 	select {
 	case err := <-s.done:
+		// Its keeper goes, too. An older program has none, and does not know the command.
+		_ = exec.CommandContext(context.Background(), s.program, "down", "--data", s.data).Run()
 		return err
 	case <-time.After(20 * time.Second):
 		return errors.Join(errors.New("the server does not stop"), s.cmd.Process.Kill())

@@ -378,16 +378,25 @@ func start(ctx context.Context, program string) error {
 		return err
 	}
 	defer func() { _ = os.RemoveAll(dir) }()
+	port, err := freePort()
+	if err != nil {
+		return err
+	}
 	var took []time.Duration
 	for range rounds {
-		s, d, err := startServer(ctx, program, filepath.Join(dir, "data"), "")
+		s, d, err := startServerAt(ctx, program, filepath.Join(dir, "data"), "", port)
 		if err != nil {
 			return err
 		}
 		took = append(took, d)
 		if len(took) == rounds {
 			time.Sleep(3 * time.Second)
-			fmt.Printf("memory of the server at rest (PSS): %d MiB (want ≤ 100)\n", pss(s.cmd.Process.Pid)>>10)
+			memory, _ := pss(s.cmd.Process.Pid)
+			fmt.Printf("memory of the server at rest (PSS): %d MiB (want ≤ 100)\n", memory>>10)
+			if keeper := keeperOf(filepath.Join(dir, "data")); keeper != 0 {
+				total, own := pss(keeper)
+				fmt.Printf("memory of the keeper at rest: %d MiB of its own, %d MiB with its part of the program's file (PSS)\n", own>>10, total>>10)
+			}
 			return errors.Join(printStart(took), s.stop())
 		}
 		if err := s.cmd.Process.Kill(); err != nil {
@@ -405,16 +414,31 @@ func printStart(took []time.Duration) error {
 	return err
 }
 
-// pss gives a process's proportional set size in KiB.
-func pss(pid int) int {
+// pss gives a process's proportional set size, and the part of it that is no file's, in KiB.
+func pss(pid int) (total, own int) {
 	raw, err := os.ReadFile(fmt.Sprintf("/proc/%d/smaps_rollup", pid))
 	if err != nil {
-		return 0
+		return 0, 0
 	}
 	for _, line := range strings.Split(string(raw), "\n") {
 		var n int
 		if _, err := fmt.Sscanf(line, "Pss: %d kB", &n); err == nil {
-			return n
+			total = n
+		}
+		if _, err := fmt.Sscanf(line, "Pss_Anon: %d kB", &n); err == nil {
+			own = n
+		}
+	}
+	return total, own
+}
+
+// keeperOf finds the keeper of a data folder: it stands in its own folder. 0 if there is none.
+func keeperOf(data string) int {
+	links, _ := filepath.Glob("/proc/[0-9]*/cwd")
+	for _, link := range links {
+		if dir, err := os.Readlink(link); err == nil && dir == filepath.Join(data, "keeper") {
+			pid, _ := strconv.Atoi(filepath.Base(filepath.Dir(link)))
+			return pid
 		}
 	}
 	return 0

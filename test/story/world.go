@@ -27,10 +27,11 @@ type World struct {
 	// bridge and subnet of the pods are this world's own, so that it can be played beside another server.
 	bridge, subnet string
 
-	mu     sync.Mutex
-	server *exec.Cmd
-	ended  chan struct{}
-	closed bool
+	mu      sync.Mutex
+	program string // of the server
+	server  *exec.Cmd
+	ended   chan struct{}
+	closed  bool
 
 	// What the story remembers from act to act.
 	first, feature, merged string // commits
@@ -56,6 +57,7 @@ func Open(o Options) (*World, error) {
 	if w.o.Tiphys, err = filepath.Abs(o.Tiphys); err != nil {
 		return nil, err
 	}
+	w.program = w.o.Tiphys
 	for _, d := range []string{w.Config, w.Clone} {
 		if err := os.Mkdir(d, 0o755); err != nil { //nolint:gosec // others read it, as they would
 			return nil, fmt.Errorf("make the stage: %w", err)
@@ -117,6 +119,13 @@ func (w *World) Start(ctx context.Context) error {
 	return w.ready(ctx)
 }
 
+// Use has another program be the server from its next start on: another version of it.
+func (w *World) Use(program string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.program = program
+}
+
 func (w *World) launch() error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -135,7 +144,7 @@ func (w *World) launch() error {
 	for _, repo := range append([]string{w.o.Names.Repo, "gitlab.example.org/*"}, w.o.HostRepos...) {
 		args = append(args, "--host-repos", repo)
 	}
-	cmd := exec.CommandContext(context.Background(), w.o.Tiphys, args...)
+	cmd := exec.CommandContext(context.Background(), w.program, args...)
 	cmd.Stdout, cmd.Stderr = log, log
 	cmd.Env = append(os.Environ(), w.o.Env...)
 	// A session of its own, so that a Ctrl-C in the terminal reaches the player only and it can stop in order.
