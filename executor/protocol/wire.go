@@ -12,6 +12,8 @@ const (
 	RecordFile = "exit.json"   // how it ended
 	ReportFile = "report.json" // the final report, where it says more than the record
 	SocketFile = "sock"
+	// NoticeFile, two folders above, is where the server hears of all pods: a datagram is a [Notice].
+	NoticeFile = "notices"
 	LogFolder  = "log"
 	WorkFolder = "work"
 )
@@ -40,6 +42,7 @@ const (
 	ReasonStopped  = "Stopped"
 	ReasonLost     = "Lost"
 	ReasonStart    = "StartFailed"
+	ReasonScarce   = "Scarce" // of a shim that gives the attempt back because this machine has too little of something
 )
 
 // Spec is an order to run one pod. It may hold secrets, so it travels through a socket and is never stored.
@@ -47,6 +50,8 @@ type Spec struct {
 	Hostname string `json:"hostname"`
 	// Dir is the attempt's folder; empty where it is the shim's working folder.
 	Dir string `json:"dir,omitempty"`
+	// Name is the attempt's in notices; without one there are none.
+	Name string `json:"name,omitempty"`
 	// Work is the attempt's working folder, absolute.
 	Work string `json:"work"`
 	// Root is any folder; the pod's roots are mounted over it, where only the pod sees them.
@@ -150,6 +155,15 @@ type Shim struct {
 	Start uint64 `json:"start"`
 	// Boot is the kernel's boot id.
 	Boot string `json:"boot"`
+	// Notices says that the shim sends a [Notice] of what happens, so that nobody need stay connected to hear of it.
+	Notices bool `json:"notices,omitempty"`
+}
+
+// Notice tells the server of one pod what it would tell a connection. One that the server does not hear is not repeated: the
+// shim's files say as much.
+type Notice struct {
+	Name  string `json:"name"`
+	Event Event  `json:"event"`
 }
 
 // Record says how a pod ended, as [RecordFile] keeps it.
@@ -215,6 +229,7 @@ const (
 	EventExec    = "exec"    // a command ended
 	EventEnded   = "ended"   // the record is on disk
 	EventAborted = "aborted" // nothing was run, and the shim gave the attempt back
+	EventTold    = "told"    // that was all that has happened so far; the answer to [OpAttach] ends with it
 )
 
 // Event comes from a shim, or from the pod's init to its shim.
