@@ -170,12 +170,16 @@ func (a *attempt) startShim() (net.Conn, error) {
 	a.mu.Lock()
 	a.notices = true
 	a.mu.Unlock()
-	a.e.reaper.add(pid, a.shimEnded)
+	a.e.reaper.add(pid, func() { a.shimEnded(pid) })
 	return conn, nil
 }
 
-// shimEnded takes in that the shim, a child of this process, is gone. While it is followed that is up to who follows it.
-func (a *attempt) shimEnded() {
+// shimEnded takes in that a shim, a child of this process, is gone. While it is followed that is up to who follows it. It may
+// be one that went away because another, which an earlier server started, has the attempt.
+func (a *attempt) shimEnded(pid int) {
+	if shim, err := a.shimAnywhere(); err == nil && shim.PID != pid && shim.Alive() {
+		return
+	}
 	a.setGone()
 	a.mu.Lock()
 	open := a.conn == nil && a.taken && a.final == nil

@@ -2,6 +2,7 @@ package local_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/netip"
 	"os"
@@ -104,6 +105,9 @@ func TestContainerConformance(t *testing.T) {
 		Image: "any", New: func(t *testing.T, dir string) executor.Named { return open(t, dir, withImages).Named() }, Leftovers: leftovers,
 	})
 	links, err := netlink.LinkList()
+	for errors.Is(err, netlink.ErrDumpInterrupted) { // others make and remove interfaces meanwhile
+		links, err = netlink.LinkList()
+	}
 	if err != nil {
 		t.Fatal(err)
 	}
