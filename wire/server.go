@@ -29,6 +29,7 @@ import (
 	"github.com/tiphys/tiphys/event/forge/builtin"
 	"github.com/tiphys/tiphys/executor"
 	"github.com/tiphys/tiphys/executor/local"
+	"github.com/tiphys/tiphys/executor/pushed"
 	"github.com/tiphys/tiphys/ledger"
 	"github.com/tiphys/tiphys/secret"
 	"github.com/tiphys/tiphys/server"
@@ -211,7 +212,12 @@ func (s *Server) openEvents(context.Context) error {
 
 func (s *Server) openGate(ctx context.Context) (err error) {
 	s.sweeper = newSweeper(s)
+	pushes, err := pushed.Open(filepath.Join(s.o.Data, "pushed"))
+	if err != nil {
+		return err
+	}
 	s.steps = &steps.API{
+		Pushes: pushes,
 		Ledger: s.machine.Ledger, Remote: s.remote, Images: s.machine.Images, Artifacts: s.machine.Artifacts, Log: s.o.Log,
 		Server: strings.TrimRight(s.URL(), "/"),
 	}

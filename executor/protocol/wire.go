@@ -22,6 +22,12 @@ const (
 // output parameter may hold, in bytes.
 const ResultLimit = 256 << 10
 
+// Limits of what a pod pushes to the server in one request, in bytes.
+const (
+	PushedOutputLimit = 1 << 20 // an output parameter
+	PushedPieceLimit  = 1 << 20 // a piece of a log
+)
+
 // Reserve is how much of the disk an attempt sets aside in its [ShimFile], in bytes: a step that fills the disk must not keep
 // the record of its end from being written. Spaces after the JSON make it up.
 const Reserve = 16 << 10

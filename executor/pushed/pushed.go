@@ -23,8 +23,8 @@ import (
 
 // Limits of what one attempt pushes, in bytes.
 const (
-	OutputLimit = 1 << 20 // one output parameter
-	ChunkLimit  = 1 << 20 // one piece of a log
+	OutputLimit = protocol.PushedOutputLimit
+	ChunkLimit  = protocol.PushedPieceLimit
 	LogLimit    = 1 << 30 // the log of one container
 )
 
