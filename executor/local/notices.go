@@ -99,6 +99,7 @@ func (e *Executor) look() {
 	tick := time.NewTicker(lookEvery)
 	defer tick.Stop()
 	var round []*attempt
+	share := 0
 	for {
 		select {
 		case <-e.ctx.Done():
@@ -111,8 +112,9 @@ func (e *Executor) look() {
 				round = append(round, a)
 			}
 			e.mu.Unlock()
+			share = len(round)/lookRound + 1
 		}
-		some := min(len(round), len(e.looked)/lookRound+1)
+		some := min(len(round), share)
 		for _, a := range round[:some] {
 			a.look()
 		}
