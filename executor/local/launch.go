@@ -163,7 +163,7 @@ func (a *attempt) startShim() (net.Conn, error) {
 	}
 	if err := cmd.Start(); err != nil {
 		_ = conn.Close()
-		return nil, err
+		return nil, few(err)
 	}
 	pid := cmd.Process.Pid
 	_ = cmd.Process.Release() // its end is the reaper's business
@@ -172,6 +172,15 @@ func (a *attempt) startShim() (net.Conn, error) {
 	a.mu.Unlock()
 	a.e.reaper.add(pid, func() { a.shimEnded(pid) })
 	return conn, nil
+}
+
+// few tells want of descriptors in the start of a process. What the child is to have is moved to the next number, and one
+// beyond the limit is called bad, though all that it is given is open.
+func few(err error) error {
+	if errors.Is(err, syscall.EBADF) {
+		return &executor.TransientError{Err: fmt.Errorf("%w: too many open files", err)}
+	}
+	return err
 }
 
 // shimEnded takes in that a shim, a child of this process, is gone. While it is followed that is up to who follows it. It may
