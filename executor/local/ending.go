@@ -332,8 +332,8 @@ func (a *attempt) sendAlive(ctx context.Context, r protocol.Request) error {
 		if err == nil {
 			return nil
 		}
-		if shim, unread := a.shimAnywhere(); unread != nil || !shim.Alive() {
-			return nil //nolint:nilerr // there is nobody to tell
+		if a.shimGone() {
+			return nil // there is nobody to tell
 		}
 		if ctx.Err() != nil {
 			return err

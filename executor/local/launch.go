@@ -332,7 +332,7 @@ func (a *attempt) hungUp() {
 		return
 	}
 	// Without a word it is ending: its end is seen by the reaper, or by who looks now and then.
-	if shim, err := a.shim(); err != nil || !shim.Alive() {
+	if a.shimGone() {
 		a.settle()
 	}
 }
@@ -357,6 +357,15 @@ func (a *attempt) shimAnywhere() (protocol.Shim, error) {
 		}
 	}
 	return s, err
+}
+
+// shimGone reports whether the shim is no more. Where that cannot be told for want of something it is taken to live.
+func (a *attempt) shimGone() bool {
+	shim, err := a.shimAnywhere()
+	if err != nil {
+		return !executor.Scarce(err)
+	}
+	return !shim.Alive()
 }
 
 // scan takes over the attempts of an earlier executor.

@@ -135,8 +135,7 @@ func (a *attempt) look() {
 	case <-a.gone:
 		gone = true
 	default:
-		shim, err := a.shimAnywhere()
-		gone = err != nil || !shim.Alive()
+		gone = a.shimGone()
 	}
 	if gone {
 		a.setGone()
@@ -172,7 +171,7 @@ func (e *Executor) awaitShims() {
 				continue
 			default:
 			}
-			if shim, err := a.shimAnywhere(); ended && err == nil && shim.Alive() {
+			if ended && !a.shimGone() {
 				left = append(left, a)
 			} else if ended {
 				a.setGone()
