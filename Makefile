@@ -12,7 +12,7 @@ LDFLAGS := -s -w -X github.com/tiphys/tiphys/cli.Version=$(VERSION)
 # Without the screens' build the program still works, and says so where a screen would be.
 TAGS    ?=
 
-.PHONY: build init ui test test-race test-e2e lint fmt bench conformance demo clean need
+.PHONY: build init init-https ui test test-race test-e2e lint fmt bench conformance demo clean need
 
 build: init ui ## the program with its screens: bin/tiphys
 	CGO_ENABLED=0 $(GO) build -tags "$(TAGS)" -trimpath -ldflags "$(LDFLAGS)" -o $(BIN) ./cmd/tiphys
@@ -21,6 +21,9 @@ init: $(INIT)
 
 $(INIT): $(wildcard cmd/tiphys-init/*.go cmd/tiphys-init/*/*.go executor/protocol/*.go executor/podlog/*.go secret/mask/*.go)
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags "-s -w" -o $@ ./cmd/tiphys-init
+
+init-https: ## the pod's side for pods of other machines, which speak HTTPS: bin/tiphys-init-https
+	CGO_ENABLED=0 $(GO) build -tags https -trimpath -ldflags "-s -w" -o bin/tiphys-init-https ./cmd/tiphys-init
 
 ui: web/dist/index.html
 

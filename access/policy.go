@@ -39,7 +39,7 @@ func BuiltIn() Policy {
 		allow(role, []Verb{Get, Create}, Artifact)
 		allow(role, []Verb{Get, Update}, Image)
 		allow(role, []Verb{Create}, Release, Status, Comment)
-		allow(role, []Verb{Get}, Attempt)
+		allow(role, []Verb{Get, Create}, Attempt)
 	}
 	return Policy{rules: rules}
 }

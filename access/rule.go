@@ -30,7 +30,7 @@ const (
 	MergeRequest = "MergeRequest"
 	Image        = "Image"
 	Artifact     = "Artifact"
-	// Attempt is what a step is: it may ask who it is.
+	// Attempt is what a step is: it may ask who it is, and hand over its own outputs and logs.
 	Attempt = "Attempt"
 	Status  = "Status"
 	Comment = "Comment"

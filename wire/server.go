@@ -31,6 +31,7 @@ import (
 	"github.com/tiphys/tiphys/event/forge/builtin"
 	"github.com/tiphys/tiphys/executor"
 	"github.com/tiphys/tiphys/executor/local"
+	"github.com/tiphys/tiphys/executor/pushed"
 	"github.com/tiphys/tiphys/ledger"
 	"github.com/tiphys/tiphys/repo"
 	"github.com/tiphys/tiphys/secret"
@@ -235,8 +236,12 @@ func (s *Server) openGate(ctx context.Context) (err error) {
 	s.sweeper = s.sweeps()
 	s.feed = api.NewFeed(feed.Options{Ledger: s.machine.Ledger, Trouble: s.trouble})
 	s.closers = append(s.closers, func() error { s.feed.Close(); return nil })
+	pushes, err := pushed.Open(filepath.Join(s.o.Data, "pushed"))
+	if err != nil {
+		return err
+	}
 	s.steps = &steps.API{
-		Policy: policy(),
+		Policy: policy(), Pushes: pushes,
 		Ledger: s.machine.Ledger, Remote: s.remote, Images: s.machine.Images, Artifacts: s.machine.Artifacts, Log: s.o.Log,
 		Server: strings.TrimRight(s.URL(), "/"),
 	}

@@ -104,6 +104,7 @@ func (s *shim) writeRecord() {
 		_, _ = os.Stderr.WriteString("write exit record: " + err.Error() + "\n")
 	}
 	s.ended = true
+	s.notices.tell(protocol.Event{Event: protocol.EventEnded, Time: s.record.FinishedAt})
 	for p := range s.subscribers {
 		p.send(protocol.Event{Event: protocol.EventEnded, Time: s.record.FinishedAt})
 	}

@@ -119,6 +119,7 @@ func (s *shim) attach(p *peer) {
 	if s.ended {
 		p.send(protocol.Event{Event: protocol.EventEnded, Time: s.record.FinishedAt})
 	}
+	p.send(protocol.Event{Event: protocol.EventTold})
 	s.subscribers[p] = true
 }
 

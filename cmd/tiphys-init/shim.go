@@ -42,6 +42,7 @@ type shim struct {
 	gaveBack    bool // it went away instead
 	nextExec    int
 	execs       map[int]func(protocol.Event)
+	notices     *notices // nil where the orderer hears of everything
 	subscribers map[*peer]bool
 
 	mainsDone chan struct{} // what the pod's end waits for has happened
@@ -91,15 +92,25 @@ func runShim(orderer *peer, spares *spares) int {
 		reason := ""
 		if errors.Is(err, os.ErrExist) {
 			reason = protocol.EventAborted
+		} else if scarce(err) {
+			reason = protocol.ReasonScarce
 		}
 		orderer.send(protocol.Event{Event: protocol.EventFailed, Reason: reason, Message: err.Error()})
 		return 1
 	}
 	s.subscribers[orderer] = true
+	if s.spec.Name != "" {
+		s.notices = newNotices(s.spec.Name, len(s.spec.Containers))
+		defer s.notices.close()
+	}
 	for _, c := range s.spec.Containers {
 		s.state = append(s.state, containerState{ContainerRecord: protocol.ContainerRecord{Name: c.Name}})
 	}
 	if err := s.launch(orderer); err != nil {
+		if scarce(err) {
+			s.gaveBack = true // nothing of it has run, and it will be ordered again
+			orderer.send(protocol.Event{Event: protocol.EventFailed, Reason: protocol.ReasonScarce, Message: err.Error()})
+		}
 		s.fail(protocol.ReasonStart, err.Error())
 	} else {
 		go s.follow()
@@ -107,6 +118,16 @@ func runShim(orderer *peer, spares *spares) int {
 	go s.serve(orderer, s.spec.Bound)
 	s.await()
 	return 0
+}
+
+// scarce reports whether an error says that this machine has too little of something at the moment.
+func scarce(err error) bool {
+	for _, e := range []syscall.Errno{syscall.EMFILE, syscall.ENFILE, syscall.ENOMEM, syscall.EAGAIN, syscall.ENOBUFS, syscall.ENOSPC} {
+		if errors.Is(err, e) {
+			return true
+		}
+	}
+	return false
 }
 
 // path is a file of the attempt's folder.
@@ -118,6 +139,7 @@ func (s *shim) claim() error {
 	if err != nil {
 		return err
 	}
+	self.Notices = s.spec.Name != ""
 	data, err := json.Marshal(self)
 	if err != nil {
 		return err
@@ -238,6 +260,7 @@ func (s *shim) take(e protocol.Event) {
 		s.fail(e.Reason, e.Message)
 	case protocol.EventStarted:
 		s.update(e, func(c *containerState) { c.started, c.StartedAt = true, e.Time })
+		s.notices.tell(e)
 		s.broadcast(e)
 	case protocol.EventRead:
 		s.mu.Lock()

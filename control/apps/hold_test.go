@@ -74,7 +74,7 @@ func TestOnlyAnEntryDeletes(t *testing.T) {
 	w.commit("c1", map[string]string{"a.yaml": deployment("web", "web:1")})
 	w.define(application(""))
 	w.await("it runs", func() bool { return w.images() == "web:1" && w.app("prod").Sync == plan.Synced })
-	if err := w.ledger.Write(t.Context(), func(tx ledger.Tx) error { return tx.Delete("definition", "Application/default/prod") }); err != nil {
+	if err := w.ledger.Write(t.Context(), ledger.On("definition/x"), func(tx ledger.Tx) error { return tx.Delete("definition", "Application/default/prod") }); err != nil {
 		t.Fatal(err)
 	}
 	w.c.Refresh("")

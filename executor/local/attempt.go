@@ -47,6 +47,8 @@ type attempt struct {
 	ip        string
 	final     *executor.Report
 	nextExec  int
+	taken     bool // a shim has the pod, and goes on without being spoken to
+	notices   bool // it tells what happens
 	execs     map[int]chan protocol.Event
 	refused   string    // why a shim did not take the attempt
 	watched   sync.Once // its storage
@@ -123,7 +125,7 @@ func (e *Executor) start(ctx context.Context, p executor.Pod, host bool) error {
 		return err
 	}
 	e.o.Fault("pod-record")
-	e.attempts[p.ID] = a
+	e.attempts[p.ID], e.names[a.name] = a, a
 	e.mu.Unlock()
 	if a.stopped {
 		e.spawn(a.neverRun)
@@ -226,13 +228,22 @@ func (a *attempt) begin() {
 	})
 }
 
+// Waits between tries to start a pod for which something is scarce.
+const (
+	scarceWait    = 100 * time.Millisecond
+	scarceLongest = 10 * time.Second
+)
+
 func (a *attempt) run(ctx context.Context) {
-	spec, err := a.prepare(ctx)
-	if err == nil {
-		err = a.keepLayers(spec)
-	}
-	if err == nil {
-		err = a.launch(ctx, spec)
+	err := a.try(ctx)
+	for wait := scarceWait; err != nil && executor.Scarce(err) && ctx.Err() == nil; wait = min(2*wait, scarceLongest) {
+		a.waits(err)
+		pause(ctx, wait)
+		if deadline := a.pod.Deadline; !deadline.IsZero() && !a.e.o.Now().Before(deadline) {
+			a.finish(a.report(executor.Failed, executor.ReasonDeadline, deadlineMessage))
+			return
+		}
+		err = a.try(ctx)
 	}
 	if err == nil {
 		return
@@ -252,6 +263,36 @@ func (a *attempt) run(ctx context.Context) {
 		f = &failure{executor.ReasonStart, err}
 	}
 	a.finish(a.report(executor.Error, f.reason, f.Error()))
+}
+
+// try prepares and launches the pod once.
+func (a *attempt) try(ctx context.Context) error {
+	spec, err := a.prepare(ctx)
+	if err == nil {
+		err = a.keepLayers(spec)
+	}
+	if err != nil {
+		return err
+	}
+	if a.e.keeper == nil {
+		a.e.watch(a)
+	}
+	return a.launch(ctx, spec)
+}
+
+// waits says what the pod waits for, once for each reason.
+func (a *attempt) waits(err error) {
+	message := "waits for this machine: " + err.Error()
+	a.mu.Lock()
+	again := a.scarce == message
+	a.scarce = message
+	a.mu.Unlock()
+	if again {
+		return
+	}
+	r := a.report(executor.Pending, executor.ReasonScarce, message)
+	r.StartedAt, r.FinishedAt = time.Time{}, time.Time{}
+	a.tell(r)
 }
 
 // failure is an error with one of the executor's reasons.
@@ -288,6 +329,10 @@ func (a *attempt) keep(r executor.Report) {
 	if err == nil {
 		err = protocol.WriteFile(filepath.Join(a.dir, protocol.ReportFile), data, !a.e.o.NoSync)
 	}
+	for limit := time.Now().Add(acknowledgeWait); err != nil && executor.Scarce(err) && time.Now().Before(limit) && a.e.ctx.Err() == nil; {
+		pause(a.e.ctx, scarceWait)
+		err = protocol.WriteFile(filepath.Join(a.dir, protocol.ReportFile), data, !a.e.o.NoSync)
+	}
 	if err != nil {
 		a.e.o.Log.Error("keep final report", "attempt", a.name, "error", err)
 	}
@@ -303,7 +348,7 @@ func (a *attempt) conclude(r executor.Report) {
 	}
 	a.final = &r
 	close(a.concluded)
-	shimless := a.conn == nil
+	shimless := a.conn == nil && !a.taken
 	a.mu.Unlock()
 	if shimless {
 		a.setGone()
@@ -348,11 +393,23 @@ func (a *attempt) letGo() {
 	}
 }
 
-// send tells the shim something.
+// send tells the shim something, over the connection that there is or one that is made for it.
 func (a *attempt) send(r protocol.Request) error {
 	a.mu.Lock()
-	defer a.mu.Unlock()
-	return a.sendLocked(r)
+	if a.conn != nil || a.e.keeper != nil {
+		defer a.mu.Unlock()
+		return a.sendLocked(r)
+	}
+	a.mu.Unlock()
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(a.e.ctx), talkWait)
+	defer cancel()
+	conn, err := a.dial(ctx)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = conn.Close() }()
+	_ = conn.SetDeadline(time.Now().Add(talkWait))
+	return json.NewEncoder(conn).Encode(r)
 }
 
 func (a *attempt) sendLocked(r protocol.Request) error {
@@ -362,18 +419,23 @@ func (a *attempt) sendLocked(r protocol.Request) error {
 	return a.enc.Encode(r)
 }
 
-// connect opens the socket of a live shim. The address goes through a descriptor: socket paths are limited to
-// 108 bytes, folders are not.
+// connect opens the socket of a live shim and keeps it open.
 func (a *attempt) connect(ctx context.Context) error {
-	fd, err := unix.Open(a.dir, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
-	if err != nil {
-		return &fs.PathError{Op: "open", Path: a.dir, Err: err}
-	}
-	defer func() { _ = unix.Close(fd) }()
-	var d net.Dialer
-	c, err := d.DialContext(ctx, "unix", fmt.Sprintf("/proc/self/fd/%d/%s", fd, protocol.SocketFile))
+	c, err := a.dial(ctx)
 	if err != nil {
 		return err
 	}
 	return a.speakOver(c)
+}
+
+// dial opens the socket of a live shim. The address goes through a descriptor: socket paths are limited to 108 bytes,
+// folders are not.
+func (a *attempt) dial(ctx context.Context) (net.Conn, error) {
+	fd, err := unix.Open(a.dir, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil, &fs.PathError{Op: "open", Path: a.dir, Err: err}
+	}
+	defer func() { _ = unix.Close(fd) }()
+	var d net.Dialer
+	return d.DialContext(ctx, "unix", fmt.Sprintf("/proc/self/fd/%d/%s", fd, protocol.SocketFile))
 }

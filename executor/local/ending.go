@@ -45,6 +45,14 @@ func (a *attempt) settle() {
 	}
 	a.e.o.Fault("exit-record")
 	record, err := a.record()
+	for err != nil && executor.Scarce(err) {
+		// That it cannot be read now says nothing about whether it is there.
+		pause(a.e.ctx, scarceWait)
+		if a.e.ctx.Err() != nil {
+			return // the next executor on this folder reads it
+		}
+		record, err = a.record()
+	}
 	if err != nil {
 		a.unrecorded()
 		return
@@ -160,7 +168,7 @@ func (a *attempt) fromRecord(record protocol.Record) executor.Report {
 func (a *attempt) failedMessage(record protocol.Record) string {
 	switch record.Reason {
 	case executor.ReasonDeadline:
-		return "Pod was active on the node longer than the specified deadline"
+		return deadlineMessage
 	case executor.ReasonEvicted:
 		return evictedMessage(podLimits(&a.pod.Pod.Spec).storage)
 	case executor.ReasonStopped:
@@ -279,7 +287,7 @@ func (a *attempt) mainRoot(pid int) (string, error) {
 }
 
 // Stop implements executor.Executor.
-func (e *Executor) Stop(_ context.Context, id executor.ID, grace time.Duration) error {
+func (e *Executor) Stop(ctx context.Context, id executor.ID, grace time.Duration) error {
 	e.mu.Lock()
 	a := e.attempts[id]
 	if a == nil {
@@ -293,21 +301,45 @@ func (e *Executor) Stop(_ context.Context, id executor.ID, grace time.Duration) 
 		return nil
 	}
 	a.stopped = true
-	if a.idle {
+	order := protocol.Request{Op: protocol.OpStop, Grace: grace}
+	switch {
+	case a.idle:
 		a.idle = false
 		r := a.report(executor.Failed, executor.ReasonStopped, stoppedEarly)
 		go e.spawn(func() { a.finish(r) }) // apart: it takes the lock that is held here
-		return nil
-	}
-	if a.conn != nil {
+	case a.conn != nil:
 		// A shim that is gone concludes the attempt by itself.
-		_ = a.sendLocked(protocol.Request{Op: protocol.OpStop, Grace: grace})
-		return nil
-	}
-	if a.cancel != nil {
+		_ = a.sendLocked(order)
+	case a.taken:
+		a.mu.Unlock()
+		err := a.sendAlive(ctx, order)
+		a.mu.Lock()
+		if err != nil {
+			return fmt.Errorf("stop pod %s: %w", id.Node, err)
+		}
+	case a.cancel != nil:
 		a.cancel()
 	}
 	return nil
+}
+
+// sendAlive tells a shim something as long as it lives; one that is gone concludes the attempt.
+func (a *attempt) sendAlive(ctx context.Context, r protocol.Request) error {
+	ctx, cancel := context.WithTimeout(ctx, acknowledgeWait)
+	defer cancel()
+	for {
+		err := a.send(r)
+		if err == nil {
+			return nil
+		}
+		if a.shimGone() {
+			return nil // there is nobody to tell
+		}
+		if ctx.Err() != nil {
+			return err
+		}
+		pause(ctx, reconnectPause)
+	}
 }
 
 // Acknowledge implements executor.Executor.
@@ -343,5 +375,6 @@ func (e *Executor) Acknowledge(ctx context.Context, id executor.ID) error {
 	}
 	e.o.Fault("acknowledged")
 	delete(e.attempts, id)
+	delete(e.names, a.name)
 	return nil
 }

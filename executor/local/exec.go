@@ -2,6 +2,7 @@ package local
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 
@@ -20,35 +21,72 @@ func (e *Executor) Exec(ctx context.Context, id executor.ID, container string, c
 	if len(command) == 0 {
 		return 0, nil, errors.New("run command: none is given")
 	}
+	a.mu.Lock()
+	alone := a.taken && a.conn == nil && a.final == nil
+	a.mu.Unlock()
+	ask := a.ask
+	if alone {
+		ask = a.askAlone
+	}
+	ev, err := ask(ctx, protocol.Request{Op: protocol.OpExec, Container: container, Args: command})
+	switch {
+	case err != nil:
+		return 0, nil, fmt.Errorf("run command in %s: %w", id.Node, err)
+	case ev.Code < 0:
+		return 0, nil, fmt.Errorf("run command in %s: %s", id.Node, ev.Message)
+	case ev.Message != "":
+		return ev.Code, append(ev.Output, ev.Message...), nil
+	}
+	return ev.Code, ev.Output, nil
+}
+
+// askAlone has a command run over a connection of its own.
+func (a *attempt) askAlone(ctx context.Context, r protocol.Request) (protocol.Event, error) {
+	var e protocol.Event
+	conn, err := a.dial(ctx)
+	if err != nil {
+		return e, errors.New("the pod is not running")
+	}
+	defer func() { _ = conn.Close() }()
+	defer context.AfterFunc(ctx, func() { _ = conn.Close() })()
+	if err := json.NewEncoder(conn).Encode(r); err != nil {
+		return e, errors.New("the pod is not running")
+	}
+	if err := json.NewDecoder(conn).Decode(&e); err != nil {
+		if ctx.Err() != nil {
+			return e, ctx.Err()
+		}
+		return e, errors.New("the pod ended")
+	}
+	return e, nil
+}
+
+// ask has a command run over the connection to the shim that there is.
+func (a *attempt) ask(ctx context.Context, r protocol.Request) (protocol.Event, error) {
 	answer := make(chan protocol.Event, 1)
 	a.mu.Lock()
 	a.nextExec++
-	number := a.nextExec
-	a.execs[number] = answer
-	err := a.sendLocked(protocol.Request{Op: protocol.OpExec, Container: container, Args: command, Number: number})
+	r.Number = a.nextExec
+	a.execs[r.Number] = answer
+	err := a.sendLocked(r)
 	if err != nil || a.final != nil {
-		delete(a.execs, number)
+		delete(a.execs, r.Number)
 		a.mu.Unlock()
-		return 0, nil, fmt.Errorf("run command in %s: the pod is not running", id.Node)
+		return protocol.Event{}, errors.New("the pod is not running")
 	}
 	a.mu.Unlock()
 	defer func() {
 		a.mu.Lock()
-		delete(a.execs, number)
+		delete(a.execs, r.Number)
 		a.mu.Unlock()
 	}()
 	select {
 	case <-ctx.Done():
-		return 0, nil, fmt.Errorf("run command in %s: %w", id.Node, ctx.Err())
+		return protocol.Event{}, ctx.Err()
 	case ev, ok := <-answer:
-		switch {
-		case !ok:
-			return 0, nil, fmt.Errorf("run command in %s: the pod ended", id.Node)
-		case ev.Code < 0:
-			return 0, nil, fmt.Errorf("run command in %s: %s", id.Node, ev.Message)
-		case ev.Message != "":
-			return ev.Code, append(ev.Output, ev.Message...), nil
+		if !ok {
+			return ev, errors.New("the pod ended")
 		}
-		return ev.Code, ev.Output, nil
+		return ev, nil
 	}
 }

@@ -236,7 +236,7 @@ func TestPodsReachBeyond(t *testing.T) {
 	defer func() { _ = e.Close() }()
 	p := shell(t, `python3 -c '
 import sys, time, urllib.request
-for _ in range(100):
+for _ in range(1000):
     try:
         print(len(urllib.request.urlopen("http://`+address+`:8000/hostname", timeout=2).read()) > 0); break
     except OSError as e: last = e; time.sleep(0.05)

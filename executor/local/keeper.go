@@ -61,7 +61,7 @@ func (k *keeper) startLocked() error {
 	}
 	if err := cmd.Start(); err != nil {
 		_ = ours.Close()
-		return err
+		return few(err)
 	}
 	ended := make(chan struct{})
 	go func() {

@@ -12,10 +12,9 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"sync"
 	"syscall"
 	"time"
-
-	"golang.org/x/sys/unix"
 
 	"github.com/tiphys/tiphys/executor"
 	"github.com/tiphys/tiphys/executor/protocol"
@@ -28,7 +27,7 @@ const (
 	launchWait = time.Minute
 )
 
-// launch has the pod run, and follows it to its end.
+// launch has the pod run, and follows it until it goes on by itself.
 func (a *attempt) launch(ctx context.Context, spec *protocol.Spec) error {
 	for range launches {
 		if again, err := a.order(ctx, spec); !again {
@@ -41,9 +40,11 @@ func (a *attempt) launch(ctx context.Context, spec *protocol.Spec) error {
 // order starts the shim, gives it its order, and follows it. It reports whether the order reached nobody: a keeper that
 // is ending may still be handed a pod.
 func (a *attempt) order(ctx context.Context, spec *protocol.Spec) (again bool, err error) {
-	if err := ctx.Err(); err != nil {
+	done, err := a.e.turn(ctx)
+	if err != nil {
 		return false, err
 	}
+	defer done()
 	a.e.o.Fault("shim-start")
 	start := a.startShim
 	if a.e.keeper != nil {
@@ -64,8 +65,27 @@ func (a *attempt) order(ctx context.Context, spec *protocol.Spec) (again bool, e
 		}
 		return again, err
 	}
-	a.follow(in)
+	if a.e.keeper != nil {
+		done() // it is followed to its end
+	}
+	if err := a.follow(in); err != nil {
+		return false, err
+	}
 	return a.untaken(), nil
+}
+
+// launching is how many pods are launched at the same time: what a launch needs for a moment, descriptors above all, is
+// then bounded, whoever starts how many.
+const launching = 16
+
+// turn waits until one of those that are launched is through; the caller says when it is itself, once or more often.
+func (e *Executor) turn(ctx context.Context) (done func(), err error) {
+	select {
+	case e.launching <- struct{}{}:
+		return sync.OnceFunc(func() { <-e.launching }), nil
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
 }
 
 // begun sends the order and sees the pod off.
@@ -143,13 +163,39 @@ func (a *attempt) startShim() (net.Conn, error) {
 	}
 	if err := cmd.Start(); err != nil {
 		_ = conn.Close()
-		return nil, err
+		return nil, few(err)
 	}
-	go func() {
-		_ = cmd.Wait()
-		a.setGone()
-	}()
+	pid := cmd.Process.Pid
+	_ = cmd.Process.Release() // its end is the reaper's business
+	a.mu.Lock()
+	a.notices = true
+	a.mu.Unlock()
+	a.e.reaper.add(pid, func() { a.shimEnded(pid) })
 	return conn, nil
+}
+
+// few tells want of descriptors in the start of a process. What the child is to have is moved to the next number, and one
+// beyond the limit is called bad, though all that it is given is open.
+func few(err error) error {
+	if errors.Is(err, syscall.EBADF) {
+		return &executor.TransientError{Err: fmt.Errorf("%w: too many open files", err)}
+	}
+	return err
+}
+
+// shimEnded takes in that a shim, a child of this process, is gone. While it is followed that is up to who follows it. It may
+// be one that went away because another, which an earlier server started, has the attempt.
+func (a *attempt) shimEnded(pid int) {
+	if shim, err := a.shimAnywhere(); err == nil && shim.PID != pid && shim.Alive() {
+		return
+	}
+	a.setGone()
+	a.mu.Lock()
+	open := a.conn == nil && a.taken && a.final == nil
+	a.mu.Unlock()
+	if open && a.e.ctx.Err() == nil {
+		a.e.spawn(a.settle)
+	}
 }
 
 // connectNetwork waits for the pod's first process, joins its network to the bridge, and lets it run.
@@ -175,11 +221,11 @@ func (a *attempt) connectNetwork(in *json.Decoder) error {
 	return a.send(protocol.Request{Op: protocol.OpGo})
 }
 
-// follow takes in what the shim says until it hangs up, and concludes the attempt.
-func (a *attempt) follow(in *json.Decoder) {
-	if limit := podLimits(&a.pod.Pod.Spec).storage; limit > 0 {
-		a.watched.Do(func() { a.e.spawn(func() { a.watchStorage(limit) }) })
-	}
+// follow takes in what the shim says until it hangs up, and concludes the attempt, or until the pod goes on by itself: from
+// then on its shim sends notices. An error says that the shim gave the attempt back for want of something.
+func (a *attempt) follow(in *json.Decoder) error {
+	a.watchOver()
+	started := false
 	for {
 		var e protocol.Event
 		if err := in.Decode(&e); err != nil {
@@ -191,6 +237,7 @@ func (a *attempt) follow(in *json.Decoder) {
 			a.initPID = e.PID
 			a.mu.Unlock()
 		case protocol.EventStarted:
+			started = true
 			a.noteStarted(e)
 		case protocol.EventExec:
 			a.mu.Lock()
@@ -204,6 +251,10 @@ func (a *attempt) follow(in *json.Decoder) {
 			a.settle()
 		case protocol.EventFailed:
 			// Only a shim that found the attempt taken, or could not take it, says this.
+			if e.Reason == protocol.ReasonScarce {
+				a.letGo()
+				return &executor.TransientError{Err: errors.New("start pod: " + e.Message)}
+			}
 			a.e.o.Log.Error("shim refused", "attempt", a.name, "error", e.Message)
 			if e.Reason != protocol.EventAborted {
 				a.mu.Lock()
@@ -211,8 +262,32 @@ func (a *attempt) follow(in *json.Decoder) {
 				a.mu.Unlock()
 			}
 		}
+		if (started || e.Event == protocol.EventTold) && a.goesOn() {
+			return nil
+		}
 	}
 	a.hungUp()
+	return nil
+}
+
+// watchOver has the pod's storage looked at, if it is limited.
+func (a *attempt) watchOver() {
+	if limit := podLimits(&a.pod.Pod.Spec).storage; limit > 0 {
+		a.watched.Do(func() { a.e.spawn(func() { a.watchStorage(limit) }) })
+	}
+}
+
+// goesOn closes the connection to a shim that sends notices, and reports whether it has: not while an answer is awaited.
+func (a *attempt) goesOn() bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if !a.notices || a.conn == nil || len(a.execs) > 0 {
+		return false
+	}
+	_ = a.conn.Close()
+	a.forget()
+	a.conn, a.enc, a.taken = nil, nil, true
+	return true
 }
 
 func (a *attempt) noteStarted(e protocol.Event) {
@@ -250,41 +325,15 @@ func (a *attempt) hungUp() {
 		}
 		return
 	}
-	if a.e.ctx.Err() != nil && !done {
+	a.mu.Lock()
+	a.conn, a.enc, a.taken = nil, nil, true
+	a.mu.Unlock()
+	if done || a.e.ctx.Err() != nil {
 		return
 	}
-	// A shim with a final report ends by itself within moments; one without, whose connection is broken, is ending.
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(a.e.ctx), acknowledgeWait)
-	defer cancel()
-	for {
-		shim, err := a.shim()
-		if err != nil || !shim.Alive() {
-			break
-		}
-		awaitExit(ctx, shim.PID)
-		if done || ctx.Err() != nil {
-			break
-		}
-	}
-	a.setGone()
-	if done {
-		return
-	}
-	a.settle()
-}
-
-// awaitExit waits for a process to end.
-func awaitExit(ctx context.Context, pid int) {
-	fd, err := unix.PidfdOpen(pid, 0)
-	if err != nil {
-		return
-	}
-	defer func() { _ = unix.Close(fd) }()
-	for ctx.Err() == nil {
-		n, err := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, 200)
-		if n > 0 || (err != nil && !errors.Is(err, unix.EINTR)) {
-			return
-		}
+	// Without a word it is ending: its end is seen by the reaper, or by who looks now and then.
+	if a.shimGone() {
+		a.settle()
 	}
 }
 
@@ -296,6 +345,27 @@ func (a *attempt) shim() (protocol.Shim, error) {
 		return s, err
 	}
 	return s, json.Unmarshal(data, &s)
+}
+
+// shimAnywhere is shim, also of an attempt that was acknowledged meanwhile.
+func (a *attempt) shimAnywhere() (protocol.Shim, error) {
+	s, err := a.shim()
+	if errors.Is(err, fs.ErrNotExist) {
+		var data []byte
+		if data, err = os.ReadFile(filepath.Join(a.e.o.Dir, "done", a.name, protocol.ShimFile)); err == nil {
+			err = json.Unmarshal(data, &s)
+		}
+	}
+	return s, err
+}
+
+// shimGone reports whether the shim is no more. Where that cannot be told for want of something it is taken to live.
+func (a *attempt) shimGone() bool {
+	shim, err := a.shimAnywhere()
+	if err != nil {
+		return !executor.Scarce(err)
+	}
+	return !shim.Alive()
 }
 
 // scan takes over the attempts of an earlier executor.
@@ -320,7 +390,7 @@ func (e *Executor) scan() error {
 			e.o.Log.Error("attempt is in the wrong folder", "folder", dir)
 			continue
 		}
-		e.attempts[pod.ID] = a
+		e.attempts[pod.ID], e.names[a.name] = a, a
 		e.resume(a)
 	}
 	return nil
@@ -350,25 +420,26 @@ func (e *Executor) resume(a *attempt) {
 		a.settle()
 		return
 	}
-	if err := a.connect(e.ctx); err != nil {
-		// It is ending, or it has not opened its socket yet.
-		e.spawn(func() { a.reconnect(shim) })
-		return
-	}
-	e.spawn(func() { a.attach() })
+	a.notices, a.taken = shim.Notices, true
+	e.watch(a)
+	e.spawn(func() { a.reconnect(shim) })
 }
 
 // conclude takes over an attempt with a final report. Its shim may still hold the pod for the artifacts, which are saved.
 func (e *Executor) conclude(a *attempt, r executor.Report) {
 	shim, err := a.shim()
-	held := err == nil && shim.Alive() && a.connect(e.ctx) == nil
+	held := err == nil && shim.Alive()
+	a.taken = held
 	a.conclude(r)
-	if held {
-		e.spawn(func() {
-			_ = a.send(protocol.Request{Op: protocol.OpRelease})
-			a.attach()
-		})
+	if !held {
+		return
 	}
+	e.watch(a)
+	e.spawn(func() {
+		if err := a.send(protocol.Request{Op: protocol.OpRelease}); err != nil && shim.Alive() {
+			e.o.Log.Warn("release a pod that has ended", "attempt", a.name, "error", err)
+		}
+	})
 }
 
 func (a *attempt) attach() {
@@ -379,16 +450,27 @@ func (a *attempt) attach() {
 	a.mu.Lock()
 	conn := a.conn
 	a.mu.Unlock()
-	a.follow(json.NewDecoder(conn))
+	if err := a.follow(json.NewDecoder(conn)); err != nil {
+		a.e.o.Log.Warn("attach to a pod", "attempt", a.name, "error", err)
+	}
 }
 
 // reconnect tries a shim that lives but does not answer, until one of the two changes.
 func (a *attempt) reconnect(shim protocol.Shim) {
 	for shim.Alive() && a.e.ctx.Err() == nil {
-		if err := a.connect(a.e.ctx); err == nil {
-			a.attach()
+		done, err := a.e.turn(a.e.ctx)
+		if err != nil {
 			return
 		}
+		if err := a.connect(a.e.ctx); err == nil {
+			if !a.notices {
+				done() // it is followed to its end
+			}
+			a.attach()
+			done()
+			return
+		}
+		done()
 		pause(a.e.ctx, reconnectPause)
 	}
 	if a.e.ctx.Err() == nil {

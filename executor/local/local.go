@@ -17,6 +17,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"os"
 	"path/filepath"
 	"slices"
@@ -116,6 +117,11 @@ type Executor struct {
 	attempts map[executor.ID]*attempt
 	// container and hostView are the two ways in.
 	container, hostView *View
+	names               map[string]*attempt // those of attempts, by folder
+	looked              map[*attempt]bool   // see watch
+	notices             *net.UnixConn       // nil if pods are bound
+	reaper              *reaper
+	launching           chan struct{}
 	hosts               map[string][]string
 	// hostFiles keeps a pod that starts from missing names that are set meanwhile.
 	hostFiles sync.Mutex
@@ -156,7 +162,8 @@ func New(o Options) (*Executor, error) {
 	ctx, cancel := context.WithCancel(context.Background())
 	e := &Executor{
 		o: o, lock: lock, host: host, hidden: outermost(append([]string{o.Dir, o.Scratch}, o.Hide...)), ctx: ctx, cancel: cancel,
-		trash: newTrash(filepath.Join(o.Dir, "trash"), o.Log), attempts: map[executor.ID]*attempt{}, cgroups: findCgroups(""), network: newNetwork(o.Network, o.Log, o.Fault),
+		trash: newTrash(filepath.Join(o.Dir, "trash"), o.Log), attempts: map[executor.ID]*attempt{}, names: map[string]*attempt{}, looked: map[*attempt]bool{},
+		reaper: newReaper(), launching: make(chan struct{}, launching), cgroups: findCgroups(""), network: newNetwork(o.Network, o.Log, o.Fault),
 	}
 	e.container, e.hostView = &View{Executor: e, reports: newQueue()}, &View{Executor: e, host: true, reports: newQueue()}
 	if o.Bound {
@@ -164,6 +171,14 @@ func New(o Options) (*Executor, error) {
 	}
 	e.sweepClaims()
 	e.sweepStops()
+	if !o.Bound {
+		if err := e.hear(); err != nil {
+			_ = e.Close()
+			return nil, err
+		}
+		e.spawn(e.listenForNotices)
+		e.spawn(e.look)
+	}
 	if err := e.scan(); err != nil {
 		_ = e.Close()
 		return nil, err
@@ -250,10 +265,15 @@ func (e *Executor) Close() error {
 	e.closed = true
 	e.mu.Unlock()
 	e.cancel() // and hang up on all shims
+	if e.notices != nil {
+		_ = e.notices.Close()
+	}
 	e.work.Wait()
 	if e.keeper != nil {
 		e.keeper.close()
 	}
+	e.awaitShims()
+	e.reaper.close()
 	e.trash.close()
 	e.network.down()
 	e.container.reports.close()

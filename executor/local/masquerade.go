@@ -64,26 +64,25 @@ func message(sequence uint32, kind, flags uint16, family byte, resource uint16, 
 const nftables = unix.NFNL_SUBSYS_NFTABLES << 8
 
 // masquerade lets pods of the subnet out under this machine's address. Doing it again replaces the rule.
-func masquerade(table, bridge string, subnet netip.Prefix) error {
+func masquerade(table string, subnet netip.Prefix) error {
 	if err := os.WriteFile("/proc/sys/net/ipv4/ip_forward", []byte("1"), 0o600); err != nil {
 		return fmt.Errorf("switch on forwarding: %w", err)
 	}
 	mask := binary.BigEndian.AppendUint32(nil, ^uint32(0)<<(32-subnet.Bits()))
-	name := make([]byte, unix.IFNAMSIZ)
-	copy(name, bridge)
 	const register = unix.NFT_REG_1
-	rule := nested(unix.NFTA_RULE_EXPRESSIONS,
-		// The source address is one of the pods'…
-		expression("payload", number(unix.NFTA_PAYLOAD_DREG, register), number(unix.NFTA_PAYLOAD_BASE, unix.NFT_PAYLOAD_NETWORK_HEADER),
-			number(unix.NFTA_PAYLOAD_OFFSET, 12), number(unix.NFTA_PAYLOAD_LEN, 4)),
-		expression("bitwise", number(unix.NFTA_BITWISE_SREG, register), number(unix.NFTA_BITWISE_DREG, register),
-			number(unix.NFTA_BITWISE_LEN, 4), value(unix.NFTA_BITWISE_MASK, mask), value(unix.NFTA_BITWISE_XOR, make([]byte, 4))),
-		expression("cmp", number(unix.NFTA_CMP_SREG, register), number(unix.NFTA_CMP_OP, unix.NFT_CMP_EQ),
-			value(unix.NFTA_CMP_DATA, subnet.Addr().AsSlice())),
-		// … and it leaves by another interface than theirs.
-		expression("meta", number(unix.NFTA_META_DREG, register), number(unix.NFTA_META_KEY, unix.NFT_META_OIFNAME)),
-		expression("cmp", number(unix.NFTA_CMP_SREG, register), number(unix.NFTA_CMP_OP, unix.NFT_CMP_NEQ), value(unix.NFTA_CMP_DATA, name)),
-		expression("masq"))
+	// address compares the address at an offset of the IP header with the pods'.
+	address := func(offset, operator uint32) []byte {
+		return slices.Concat(
+			expression("payload", number(unix.NFTA_PAYLOAD_DREG, register), number(unix.NFTA_PAYLOAD_BASE, unix.NFT_PAYLOAD_NETWORK_HEADER),
+				number(unix.NFTA_PAYLOAD_OFFSET, offset), number(unix.NFTA_PAYLOAD_LEN, 4)),
+			expression("bitwise", number(unix.NFTA_BITWISE_SREG, register), number(unix.NFTA_BITWISE_DREG, register),
+				number(unix.NFTA_BITWISE_LEN, 4), value(unix.NFTA_BITWISE_MASK, mask), value(unix.NFTA_BITWISE_XOR, make([]byte, 4))),
+			expression("cmp", number(unix.NFTA_CMP_SREG, register), number(unix.NFTA_CMP_OP, operator),
+				value(unix.NFTA_CMP_DATA, subnet.Addr().AsSlice())))
+	}
+	const source, destination = 12, 16
+	// From a pod, and not to a pod.
+	rule := nested(unix.NFTA_RULE_EXPRESSIONS, address(source, unix.NFT_CMP_EQ), address(destination, unix.NFT_CMP_NEQ), expression("masq"))
 	const create = unix.NLM_F_CREATE
 	return batch(
 		part{unix.NFT_MSG_NEWTABLE, create, [][]byte{text(unix.NFTA_TABLE_NAME, table)}},

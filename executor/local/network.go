@@ -17,6 +17,7 @@ import (
 	"github.com/vishvananda/netns"
 	"golang.org/x/sys/unix"
 
+	"github.com/tiphys/tiphys/executor"
 	"github.com/tiphys/tiphys/executor/protocol"
 )
 
@@ -28,18 +29,18 @@ const (
 
 // Network configures the pods' own network.
 type Network struct {
-	// Bridge is the interface that pods are connected to; "tiphys0" if empty.
+	// Bridge is the interface with this machine's address among the pods; "tiphys0" if empty. Pods are not ports of it,
+	// of which a bridge takes 1,023: each has a link of its own to this machine, which routes between them.
 	Bridge string
-	// Subnet is an IPv4 network; "10.88.0.0/16" if empty. The bridge has its first address.
+	// Subnet is an IPv4 network; "10.88.0.0/16" if empty. The bridge has its first address. Forwarding is switched on, and
+	// pods leave under this machine's address.
 	Subnet string
-	// Isolated keeps pods from reaching beyond this machine. Otherwise forwarding is switched on, and pods leave
-	// under this machine's address.
-	Isolated bool
 	// Disabled refuses pods with a network of their own.
 	Disabled bool
 }
 
-// network connects pods to a bridge of this machine. The bridge is made when it is first needed.
+// network connects pods to this machine, each by a pair of interfaces with a route to its one address. The bridge, which
+// has this machine's address there, is made when it is first needed.
 type network struct {
 	o       Network
 	log     *slog.Logger
@@ -128,12 +129,21 @@ func (n *network) up() error {
 	if err := netlink.LinkSetUp(link); err != nil {
 		return fmt.Errorf("switch on bridge %s: %w", n.o.Bridge, err)
 	}
-	n.ready = true
-	if n.o.Isolated {
-		return nil
+	// Pods of an earlier version are ports of the bridge and look for their neighbours there.
+	if err := switchOn(n.o.Bridge, "proxy_arp"); err != nil {
+		return err
 	}
-	if err := masquerade(n.table(), n.o.Bridge, n.subnet); err != nil {
+	n.ready = true
+	if err := masquerade(n.table(), n.subnet); err != nil {
 		n.log.Warn("pods cannot reach beyond this machine", "error", err)
+	}
+	return nil
+}
+
+// switchOn switches on a setting of an interface.
+func switchOn(link, name string) error {
+	if err := os.WriteFile(filepath.Join("/proc/sys/net/ipv4/conf", link, name), []byte("1"), 0o600); err != nil {
+		return fmt.Errorf("set %s of interface %s: %w", name, link, err)
 	}
 	return nil
 }
@@ -173,15 +183,11 @@ func (n *network) lease(name, dir string) (string, error) {
 	if err := n.up(); err != nil {
 		return "", err
 	}
-	bridge, err := netlink.LinkByName(n.o.Bridge)
-	if err != nil {
+	if _, err := netlink.LinkByName(n.o.Bridge); err != nil {
 		// Somebody removed it: another executor that used it, too, and is closed, or the machine's owner.
 		n.ready = false
 		if err := n.up(); err != nil {
 			return "", err
-		}
-		if bridge, err = netlink.LinkByName(n.o.Bridge); err != nil {
-			return "", fmt.Errorf("find bridge %s: %w", n.o.Bridge, err)
 		}
 	}
 	size := 1 << (32 - n.subnet.Bits())
@@ -197,7 +203,7 @@ func (n *network) lease(name, dir string) (string, error) {
 			return "", err
 		}
 		attrs := netlink.NewLinkAttrs()
-		attrs.Name, attrs.MasterIndex, attrs.HardwareAddr = interfaceName("tv", addr), bridge.Attrs().Index, mark(dir)
+		attrs.Name, attrs.HardwareAddr = interfaceName("tv", addr), mark(dir)
 		err := netlink.LinkAdd(&netlink.Veth{LinkAttrs: attrs, PeerName: interfaceName("tp", addr), PeerHardwareAddr: hardware(addr)})
 		if errors.Is(err, unix.EEXIST) {
 			continue
@@ -215,7 +221,7 @@ func (n *network) lease(name, dir string) (string, error) {
 		n.leases[name] = l
 		return addr.String(), writeLease(dir, l)
 	}
-	return "", fmt.Errorf("no address is free in %s", n.subnet)
+	return "", &executor.TransientError{Err: fmt.Errorf("no address is free in %s", n.subnet)}
 }
 
 func writeLease(dir string, l lease) error {
@@ -247,17 +253,45 @@ func (n *network) join(name string, pid int) error {
 		return err
 	}
 	defer inside.Close()
-	if err := n.configure(inside, l); err != nil {
-		return err
-	}
 	outside, err := netlink.LinkByIndex(l.index)
 	if err != nil {
 		return err
 	}
-	return netlink.LinkSetUp(outside)
+	if err := n.configure(inside, l, outside.Attrs().HardwareAddr); err != nil {
+		return err
+	}
+	return n.route(l, outside)
 }
 
-func (n *network) configure(h *netlink.Handle, l lease) error {
+// route leads to the pod, and to nobody else behind that interface: what comes from there under another address is dropped.
+// Both sides know each other's hardware address for good, because a machine remembers no more than some hundred neighbours
+// that it has to ask for.
+func (n *network) route(l lease, outside netlink.Link) error {
+	if err := netlink.LinkSetUp(outside); err != nil {
+		return err
+	}
+	if err := switchOn(outside.Attrs().Name, "rp_filter"); err != nil {
+		return err
+	}
+	if err := netlink.NeighSet(neighbour(outside, l.addr, hardware(l.addr))); err != nil {
+		return err
+	}
+	return netlink.RouteReplace(&netlink.Route{
+		LinkIndex: outside.Attrs().Index, Dst: host(l.addr), Scope: netlink.SCOPE_LINK, Src: n.gatewayAddr().AsSlice(),
+	})
+}
+
+func neighbour(link netlink.Link, a netip.Addr, at net.HardwareAddr) *netlink.Neigh {
+	return &netlink.Neigh{
+		LinkIndex: link.Attrs().Index, Family: unix.AF_INET, State: netlink.NUD_PERMANENT, IP: a.AsSlice(), HardwareAddr: at,
+	}
+}
+
+// host is the network of one address.
+func host(a netip.Addr) *net.IPNet { return &net.IPNet{IP: a.AsSlice(), Mask: net.CIDRMask(32, 32)} }
+
+// configure gives the pod its address, and this machine as its one neighbour.
+func (n *network) configure(h *netlink.Handle, l lease, outside net.HardwareAddr) error {
 	link, err := h.LinkByName(interfaceName("tp", l.addr))
 	if err != nil {
 		return err
@@ -265,13 +299,21 @@ func (n *network) configure(h *netlink.Handle, l lease) error {
 	if err := h.LinkSetName(link, "eth0"); err != nil {
 		return err
 	}
-	if err := h.AddrAdd(link, &netlink.Addr{IPNet: n.ipNet(l.addr)}); err != nil {
+	if err := h.AddrAdd(link, &netlink.Addr{IPNet: host(l.addr)}); err != nil {
 		return err
 	}
 	if err := h.LinkSetUp(link); err != nil {
 		return err
 	}
-	return h.RouteAdd(&netlink.Route{LinkIndex: link.Attrs().Index, Gw: n.gatewayAddr().AsSlice()})
+	gateway := n.gatewayAddr()
+	if err := h.NeighSet(neighbour(link, gateway, outside)); err != nil {
+		return err
+	}
+	index := link.Attrs().Index
+	if err := h.RouteAdd(&netlink.Route{LinkIndex: index, Dst: host(gateway), Scope: netlink.SCOPE_LINK}); err != nil {
+		return err
+	}
+	return h.RouteAdd(&netlink.Route{LinkIndex: index, Gw: gateway.AsSlice()})
 }
 
 // recall finds the lease of an attempt that an earlier executor started.
@@ -304,18 +346,28 @@ func (n *network) recall(name, dir string) string {
 // release gives an address back. The index tells this lease's interface from a later one of the same name.
 func (n *network) release(name string) {
 	n.mu.Lock()
-	defer n.mu.Unlock()
 	l, ok := n.leases[name]
+	delete(n.leases, name)
+	n.mu.Unlock()
 	if !ok {
 		return
 	}
-	delete(n.leases, name)
+	// The name keeps the address from others until the kernel is through, so the lock need not.
 	if link, err := netlink.LinkByIndex(l.index); err == nil && link.Attrs().Name == interfaceName("tv", l.addr) {
 		_ = netlink.LinkDel(link)
 	}
 }
 
-// down removes the bridge if nothing is connected to it.
+// leadsToPod reports whether an interface leads to a pod of this network, of another executor maybe.
+func (n *network) leadsToPod(name string) bool {
+	var b [4]byte
+	if _, err := fmt.Sscanf(name, "tv%02x%02x%02x%02x", &b[0], &b[1], &b[2], &b[3]); err != nil {
+		return false
+	}
+	return n.subnet.Contains(netip.AddrFrom4(b))
+}
+
+// down removes the bridge if there is no pod that reaches this machine by its address.
 func (n *network) down() {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -332,14 +384,12 @@ func (n *network) down() {
 		return
 	}
 	for _, l := range links {
-		if l.Attrs().MasterIndex == bridge.Attrs().Index {
+		if l.Attrs().MasterIndex == bridge.Attrs().Index || n.leadsToPod(l.Attrs().Name) {
 			return
 		}
 	}
 	_ = netlink.LinkDel(bridge)
-	if !n.o.Isolated {
-		_ = unmasquerade(n.table())
-	}
+	_ = unmasquerade(n.table())
 }
 
 // NetworkInfo tells where pods are.

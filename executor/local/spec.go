@@ -48,6 +48,8 @@ func (a *attempt) prepare(ctx context.Context) (*protocol.Spec, error) {
 	}
 	if a.e.o.Bound {
 		order.Dir = a.dir
+	} else {
+		order.Name = a.name
 	}
 	if a.e.o.Scratch != "" {
 		order.LogSpill, order.LogKeep = a.spillFolder(), a.e.logKeep()

@@ -14,7 +14,9 @@ import (
 // Messages of reports about what did not run.
 const (
 	stoppedEarly = "stopped before it ran"
-	notLaunched  = "the server went away before the pod ran: start it again"
+	// deadlineMessage is Argo's.
+	deadlineMessage = "Pod was active on the node longer than the specified deadline"
+	notLaunched     = "the server went away before the pod ran: start it again"
 )
 
 // rememberStop notes that an attempt is to end as soon as it is started. One that was acknowledged is over. e.mu is held.

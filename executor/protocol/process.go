@@ -2,11 +2,13 @@ package protocol
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
+	"syscall"
 )
 
 // BootID gives the kernel's id of this boot.
@@ -18,7 +20,10 @@ func BootID() (string, error) {
 	return strings.TrimSpace(string(b)), nil
 }
 
-// StartTime gives when a process started, in clock ticks since boot (field 22 of proc_pid_stat(5)).
+var errEnded = errors.New("it has ended")
+
+// StartTime gives when a process started, in clock ticks since boot (field 22 of proc_pid_stat(5)). One that has ended and
+// that nobody has taken in yet is an error.
 func StartTime(pid int) (uint64, error) {
 	b, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/stat")
 	if err != nil {
@@ -28,6 +33,9 @@ func StartTime(pid int) (uint64, error) {
 	fields := bytes.Fields(b[bytes.LastIndexByte(b, ')')+1:])
 	if len(fields) < 20 {
 		return 0, fmt.Errorf("read start time of process %d: unexpected format", pid)
+	}
+	if fields[0][0] == 'Z' {
+		return 0, fmt.Errorf("read start time of process %d: %w", pid, errEnded)
 	}
 	return strconv.ParseUint(string(fields[19]), 10, 64)
 }
@@ -45,14 +53,21 @@ func Self() (Shim, error) {
 	return Shim{PID: os.Getpid(), Start: start, Boot: boot}, nil
 }
 
-// Alive reports whether the process that s describes still exists.
+// Alive reports whether the process that s describes still exists. Where that cannot be told, for want of descriptors
+// for example, it is taken to exist: who takes it for lost begins it again.
 func (s Shim) Alive() bool {
 	boot, err := BootID()
-	if err != nil || boot != s.Boot || s.PID <= 0 {
+	if err != nil {
+		return true
+	}
+	if boot != s.Boot || s.PID <= 0 {
 		return false
 	}
 	start, err := StartTime(s.PID)
-	return err == nil && start == s.Start
+	if err != nil {
+		return !errors.Is(err, os.ErrNotExist) && !errors.Is(err, syscall.ESRCH) && !errors.Is(err, errEnded)
+	}
+	return start == s.Start
 }
 
 // WriteFile puts data at path in one step: temporary file, fsync (if sync), rename. A reader sees all or nothing.

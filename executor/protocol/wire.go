@@ -12,6 +12,8 @@ const (
 	RecordFile = "exit.json"   // how it ended
 	ReportFile = "report.json" // the final report, where it says more than the record
 	SocketFile = "sock"
+	// NoticeFile, two folders above, is where the server hears of all pods: a datagram is a [Notice].
+	NoticeFile = "notices"
 	LogFolder  = "log"
 	WorkFolder = "work"
 )
@@ -22,6 +24,12 @@ const ResultLimit = 256 << 10
 // ParametersLimit is the most that the files of a step's output parameters may hold together, in bytes: what a step leaves is
 // recorded, and a hostile one must not fill the ledger. As JSON, in which they travel, it may be six times as much.
 const ParametersLimit = 8 << 20
+
+// Limits of what a pod pushes to the server in one request, in bytes.
+const (
+	PushedOutputLimit = 1 << 20 // an output parameter
+	PushedPieceLimit  = 1 << 20 // a piece of a log
+)
 
 // Reserve is how much of the disk an attempt sets aside in its [ShimFile], in bytes: a step that fills the disk must not keep
 // the record of its end from being written. Spaces after the JSON make it up.
@@ -43,6 +51,7 @@ const (
 	ReasonStopped  = "Stopped"
 	ReasonLost     = "Lost"
 	ReasonStart    = "StartFailed"
+	ReasonScarce   = "Scarce" // of a shim that gives the attempt back because this machine has too little of something
 )
 
 // Spec is an order to run one pod. It may hold secrets, so it travels through a socket and is never stored.
@@ -50,6 +59,8 @@ type Spec struct {
 	Hostname string `json:"hostname"`
 	// Dir is the attempt's folder; empty where it is the shim's working folder.
 	Dir string `json:"dir,omitempty"`
+	// Name is the attempt's in notices; without one there are none.
+	Name string `json:"name,omitempty"`
 	// Work is the attempt's working folder, absolute.
 	Work string `json:"work"`
 	// Root is any folder; the pod's roots are mounted over it, where only the pod sees them.
@@ -153,6 +164,15 @@ type Shim struct {
 	Start uint64 `json:"start"`
 	// Boot is the kernel's boot id.
 	Boot string `json:"boot"`
+	// Notices says that the shim sends a [Notice] of what happens, so that nobody need stay connected to hear of it.
+	Notices bool `json:"notices,omitempty"`
+}
+
+// Notice tells the server of one pod what it would tell a connection. One that the server does not hear is not repeated: the
+// shim's files say as much.
+type Notice struct {
+	Name  string `json:"name"`
+	Event Event  `json:"event"`
 }
 
 // Record says how a pod ended, as [RecordFile] keeps it.
@@ -218,6 +238,7 @@ const (
 	EventExec    = "exec"    // a command ended
 	EventEnded   = "ended"   // the record is on disk
 	EventAborted = "aborted" // nothing was run, and the shim gave the attempt back
+	EventTold    = "told"    // that was all that has happened so far; the answer to [OpAttach] ends with it
 )
 
 // Event comes from a shim, or from the pod's init to its shim.

@@ -1,5 +1,6 @@
 // Package steps is what steps can ask of the server, each with the token of its attempt and nothing beyond what
-// that token says: releases, commit statuses, comments and artifacts.
+// that token says: releases, commit statuses, comments, artifacts, and what a pod pushes where it shares no disk with the
+// server.
 package steps
 
 import (
@@ -41,6 +42,7 @@ type API struct {
 	Remote    *builtin.Remote
 	Images    *image.Store
 	Artifacts artifact.Store
+	Pushes    Pushes
 	// Server is the address of the screens, without a slash at the end.
 	Server string
 	Log    *slog.Logger
@@ -58,7 +60,7 @@ func (a *API) Routes() []gate.Route {
 	post := func(pattern string, h http.HandlerFunc) gate.Route {
 		return gate.Route{Pattern: "POST " + pattern, Access: gate.Step, Body: jsonBody, Timeout: quick, Handle: h}
 	}
-	return asking([]gate.Route{
+	return asking(append([]gate.Route{
 		{Pattern: "GET /api/v1/step", Access: gate.Step, Timeout: quick, Handle: a.whoami},
 		post("/api/v1/step/releases", a.release),
 		post("/api/v1/step/statuses", a.status),
@@ -66,7 +68,7 @@ func (a *API) Routes() []gate.Route {
 		{Pattern: "GET /api/v1/step/artifacts", Access: gate.Step, Timeout: quick, Handle: a.list},
 		{Pattern: "GET /api/v1/step/artifacts/{key...}", Access: gate.Step, Handle: a.get},
 		{Pattern: "PUT /api/v1/step/artifacts/{key...}", Access: gate.Step, Body: artifactBody, Handle: a.put},
-	})
+	}, a.pushRoutes()...))
 }
 
 // asking puts to the routes what the policy is asked before their handlers run; the handlers ask about the thing itself. A
@@ -81,6 +83,12 @@ func asking(routes []gate.Route) []gate.Route {
 		"GET /api/v1/step/artifacts":          each(access.Get, access.Artifact),
 		"GET /api/v1/step/artifacts/{key...}": each(access.Get, access.Artifact),
 		"PUT /api/v1/step/artifacts/{key...}": each(access.Create, access.Artifact),
+
+		"PUT /api/v1/step/outputs/{name}":        each(access.Create, access.Attempt),
+		"GET /api/v1/step/outputs/{name}":        each(access.Get, access.Attempt),
+		"POST /api/v1/step/logs/{container}":     each(access.Create, access.Attempt),
+		"GET /api/v1/step/logs/{container}":      each(access.Get, access.Attempt),
+		"GET /api/v1/step/logs/{container}/size": each(access.Get, access.Attempt),
 	}
 	for i := range routes {
 		routes[i].Ask = table[routes[i].Pattern]
@@ -307,7 +315,11 @@ func key(c steptoken.Claims, name string) string { return ArtifactPrefix + c.UID
 
 func (a *API) put(w http.ResponseWriter, r *http.Request) {
 	c := claims(r)
-	info, err := a.Artifacts.Put(r.Context(), key(c, r.PathValue("key")), r.Body)
+	body, err := check(r, false)
+	var info artifact.Info
+	if err == nil {
+		info, err = a.Artifacts.Put(r.Context(), key(c, r.PathValue("key")), body)
+	}
 	if err != nil {
 		fail(w, err)
 		return

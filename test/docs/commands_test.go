@@ -19,7 +19,7 @@ var (
 
 // TestCommandsExist asks the command line for every command, and its flags, that the documents show.
 func TestCommandsExist(t *testing.T) {
-	ofSteps := []string{"image", "release", "status", "comment", "artifact", "whoami"} // of tiphys-init, in steps
+	ofSteps := []string{"image", "release", "status", "comment", "artifact", "output", "log", "whoami"} // of tiphys-init, in steps
 	pages, err := filepath.Glob("../../docs/*.md")
 	if err != nil {
 		t.Fatal(err)

@@ -1,11 +1,11 @@
 // Package client is what a step runs as "tiphys": it packs images, records releases, sets statuses, writes comments
-// and moves artifacts, with the step's own token. It imports the standard library only, and not net/http, whose
-// TLS would more than double the small binary that every step carries.
+// and moves artifacts, outputs and logs, with the step's own token. It imports the standard library only, and not net/http,
+// which would double the small binary that every step carries; TLS is in builds with the tag https alone.
 //
 // # The contract with the server
 //
-// The server is at TIPHYS_SERVER, by default unix:///run/tiphys/api.sock: HTTP/1.1 over that socket, or over TCP with
-// http://host:port. Every request has "Authorization: Bearer $TIPHYS_TOKEN" and closes its connection. A request
+// The server is at TIPHYS_SERVER, by default unix:///run/tiphys/api.sock: HTTP/1.1 over that socket, over TLS with
+// https://host:port, or over TCP with http://host:port. Every request has "Authorization: Bearer $TIPHYS_TOKEN" and closes its connection. A request
 // that changes something has an Idempotency-Key of 64 hex digits, which stays the same when the client repeats it
 // because the connection broke or the server answered 502, 503 or 504; the server answers a repeat as it answered
 // the first. The key is made of token, command, arguments, a random number of this process, and the ordinal of the
@@ -17,6 +17,10 @@
 //	PUT  /api/v1/step/artifacts/KEY      the content; answers {"key","digest","size"}
 //	GET  /api/v1/step/artifacts/KEY      the content
 //	GET  /api/v1/step/artifacts?prefix=  {"items":[{"key","digest","size","time"}]}
+//	PUT  /api/v1/step/outputs/NAME       the value, with a Content-Digest (RFC 9530), as artifacts have one; GET gives it
+//	GET  /api/v1/step/logs/CONTAINER/size             {"size"}: where to go on
+//	POST /api/v1/step/logs/CONTAINER?offset=N         a piece of the log, with a Content-Digest; answers {"size"}. What the
+//	                                     server has already is not added again; GET gives the log from an offset
 //	GET  /api/v1/step                    {…}, which whoami prints
 //	     /v2/NAME/…                      the registry, as the OCI distribution specification 1.1 says: HEAD of blobs,
 //	                                     POST of whole blobs (?digest=), PUT of the manifest
@@ -76,9 +80,15 @@ const help = `tiphys: what a step can tell the server, and get from it.
   tiphys artifact get KEY [FILE]   fetch one, to standard output without FILE
   tiphys artifact ls [PREFIX]      list keys, sizes and digests
 
+  tiphys output put NAME FILE      give the server an output parameter (- is standard input)
+  tiphys output get NAME           print one that this step has given
+  tiphys log push CONTAINER FILE   give the server what it does not have of a log
+
   tiphys whoami                    what this step's token is good for
 
-The server is found by TIPHYS_SERVER and TIPHYS_TOKEN, which every step has.
+The server is found by TIPHYS_SERVER and TIPHYS_TOKEN, which every step has;
+over https TIPHYS_CA_FILE says who vouches for it. TIPHYS_TOKEN_FILE is a file
+with the token instead.
 If it is away, for a restart, commands wait for it: 2 minutes, or TIPHYS_TIMEOUT.
 
 Exit code: 0 done, 1 refused or failed, 2 wrong usage.
@@ -143,7 +153,7 @@ func (c *client) dispatch(ctx context.Context, args []string) error {
 		return usagef("a command is missing")
 	}
 	name, rest := args[0], args[1:]
-	if name == "image" || name == "artifact" {
+	if name == "image" || name == "artifact" || name == "output" || name == "log" {
 		if len(rest) > 0 && !strings.HasPrefix(rest[0], "-") {
 			name, rest = name+" "+rest[0], rest[1:]
 		}
@@ -151,6 +161,7 @@ func (c *client) dispatch(ctx context.Context, args []string) error {
 	commands := map[string]func(context.Context, []string) error{
 		"image pack": c.imagePack, "release": c.release, "status": c.status, "comment": c.comment,
 		"artifact put": c.artifactPut, "artifact get": c.artifactGet, "artifact ls": c.artifactList, "whoami": c.whoami,
+		"output put": c.outputPut, "output get": c.outputGet, "log push": c.logPush,
 	}
 	if command := commands[name]; command != nil {
 		return command(ctx, rest)

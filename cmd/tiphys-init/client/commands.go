@@ -237,6 +237,9 @@ func artifactPath(key string) (string, error) {
 	return "/api/v1/step/artifacts/" + strings.Join(segments, "/"), nil
 }
 
+// escape writes one segment of a path.
+func escape(name string) string { return url.PathEscape(name) }
+
 func (c *client) artifactPut(ctx context.Context, args []string) error {
 	rest, err := parse(flag.NewFlagSet("artifact put", flag.ContinueOnError), args, 2, 2, "KEY and FILE, or KEY and -")
 	if err != nil {
@@ -251,7 +254,7 @@ func (c *client) artifactPut(ctx context.Context, args []string) error {
 		return err
 	}
 	defer func() { _ = f.Close() }()
-	_, err = c.do(ctx, request{method: "PUT", path: path, body: f, contentType: "application/octet-stream"})
+	_, err = c.do(ctx, request{method: "PUT", path: path, body: f, contentType: "application/octet-stream", digest: true})
 	return err
 }
 

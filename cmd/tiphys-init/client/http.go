@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/rand"
 	"crypto/sha256"
+	"encoding/base64"
 	"encoding/hex"
 	"encoding/json"
 	"errors"
@@ -31,6 +32,8 @@ type request struct {
 	method, path string
 	contentType  string
 	body         io.ReadSeeker
+	// digest has the server compare what arrives with what is sent.
+	digest bool
 	// into takes the body of a success, from its beginning at each attempt.
 	into *os.File
 	// mayFail makes 404 an answer rather than an error.
@@ -119,47 +122,25 @@ func refusal(a answer) error {
 	return errors.New(text)
 }
 
-// address splits TIPHYS_SERVER.
-func (c *client) address() (network, address, host string, err error) {
-	server := c.sys.getenv("TIPHYS_SERVER")
-	if server == "" {
-		server = defaultServer
-	}
-	if path, ok := strings.CutPrefix(server, "unix://"); ok && path != "" {
-		return "unix", path, "localhost", nil
-	}
-	hostPort, ok := strings.CutPrefix(server, "http://")
-	hostPort = strings.TrimSuffix(hostPort, "/")
-	if !ok || hostPort == "" || strings.ContainsAny(hostPort, "/@?#") {
-		return "", "", "", usagef("TIPHYS_SERVER is %q; expected unix:///path or http://host:port", server)
-	}
-	address = hostPort
-	if _, _, err := net.SplitHostPort(hostPort); err != nil {
-		address = net.JoinHostPort(strings.Trim(hostPort, "[]"), "80")
-	}
-	return "tcp", address, hostPort, nil
-}
-
 // once makes one attempt. A connection that is idle for longer than limit is given up.
 func (c *client) once(ctx context.Context, r request, key string, limit time.Duration) (answer, error) {
-	network, address, host, err := c.address()
+	way, err := c.transport()
 	if err != nil {
 		return answer{}, err
 	}
-	token := c.sys.getenv("TIPHYS_TOKEN")
-	if strings.ContainsAny(token, "\r\n") {
-		return answer{}, usagef("TIPHYS_TOKEN has line breaks")
-	}
-	dialer := net.Dialer{Timeout: min(limit, 10*time.Second)}
-	raw, err := dialer.DialContext(ctx, network, address)
+	token, err := c.token()
 	if err != nil {
-		return answer{}, fmt.Errorf("%w: %w", errAway, err)
+		return answer{}, err
+	}
+	raw, err := way.dial(ctx, limit, c.sys.getenv("TIPHYS_CA_FILE"))
+	if err != nil {
+		return answer{}, err
 	}
 	defer func() { _ = raw.Close() }()
 	stop := context.AfterFunc(ctx, func() { _ = raw.Close() })
 	defer stop()
 	conn := impatient{raw, limit}
-	sendErr := send(conn, r, host, token, key)
+	sendErr := send(conn, r, way.host, token, key)
 	if errors.Is(sendErr, errInput) {
 		return answer{}, sendErr
 	}
@@ -218,6 +199,13 @@ func send(w io.Writer, r request, host, token, key string) error {
 	if r.method != "GET" && r.method != "HEAD" {
 		head += "Idempotency-Key: " + key + "\r\nContent-Length: " + strconv.FormatInt(size, 10) + "\r\n"
 	}
+	if r.digest && r.body != nil {
+		sum, err := digestOf(r.body)
+		if err != nil {
+			return fmt.Errorf("%w: %w", errInput, err)
+		}
+		head += "Content-Digest: " + sum + "\r\n"
+	}
 	if r.contentType != "" {
 		head += "Content-Type: " + r.contentType + "\r\n"
 	}
@@ -232,6 +220,16 @@ func send(w io.Writer, r request, host, token, key string) error {
 		return fmt.Errorf("%w: it was shortened while it was sent", errInput)
 	}
 	return err
+}
+
+// digestOf is the digest of a body as RFC 9530 writes it; the body is then at its beginning.
+func digestOf(body io.ReadSeeker) (string, error) {
+	h := sha256.New()
+	if _, err := io.Copy(h, body); err != nil {
+		return "", err
+	}
+	_, err := body.Seek(0, io.SeekStart)
+	return "sha-256=:" + base64.StdEncoding.EncodeToString(h.Sum(nil)) + ":", err
 }
 
 // receive reads the answer, past any interim ones.
