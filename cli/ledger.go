@@ -11,13 +11,14 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/tiphys/tiphys/control/audit"
 	"github.com/tiphys/tiphys/ledger"
 	"github.com/tiphys/tiphys/ledger/sqlite"
 )
 
 func newLedger(std IO) *cobra.Command {
 	c := &cobra.Command{Use: "ledger", Short: "Prove that the record is whole"}
-	c.AddCommand(newLedgerVerify(std), newLedgerHead(std), newLedgerBackup(std))
+	c.AddCommand(newLedgerVerify(std), newLedgerHead(std), newLedgerBackup(std), newLedgerRepair(std))
 	return c
 }
 
@@ -36,40 +37,53 @@ func newLedgerHead(std IO) *cobra.Command {
 
 func newLedgerVerify(std IO) *cobra.Command {
 	var since, file string
+	var request audit.Request
 	c := &cobra.Command{
 		Use: "verify", Short: "Check every entry's hash and place", Args: cobra.NoArgs,
 		Long: `Verify walks the ledger and checks that no entry is missing and that every hash follows from the one before.
 With --since and a head that "tiphys ledger head" printed before, the entry of that head is compared with it and what
 came after is walked: rewriting of the whole chain and a cut tail are found, which no ledger shows by itself. Bodies of
 entries before that head are not read again: leave --since out for that.
+With --new only what came since the last verification without faults is walked, which the server remembers; a change of older
+entries is not found then. --storage has the pages and indexes of the file checked as well, which takes longest.
+The server verifies beside its work. This command shows how far it is, and may be ended and called again.
 It asks a server, or reads a ledger file (--file), which must not be in use.
 
 Exit status: 0 whole, 1 faults were found.`,
 	}
 	server := clientFlags(c, std)
 	c.Flags().StringVar(&since, "since", "", "file with a head taken earlier")
+	c.Flags().BoolVar(&request.Fresh, "new", false, "only what came since the last verification")
+	c.Flags().BoolVar(&request.Storage, "storage", false, "check the pages and indexes of the file too")
 	c.Flags().StringVar(&file, "file", "", "ledger file to read instead of asking a server")
 	c.RunE = func(c *cobra.Command, _ []string) error {
 		head, err := readHead(std.In, since)
 		if err != nil {
 			return usage(err)
 		}
-		var rep ledger.Report
+		request.Since = head
+		if request.Fresh && (file != "" || since != "") {
+			return usage(errors.New("--new goes on from what the server remembers: leave out --file and --since"))
+		}
+		rep, from := ledger.Report{}, head
 		if file == "" {
-			err = server().call(c.Context(), http.MethodPost, "/api/v1/ledger/verify", map[string]any{"since": head}, &rep)
+			rep, from, err = verifyServer(c.Context(), server(), request, std.Err)
 		} else {
-			rep, err = verifyFile(c.Context(), file, head)
+			rep, err = verifyFile(c.Context(), file, request, std.Err)
 		}
 		if err != nil {
 			return err
 		}
+		for _, d := range rep.Damage {
+			fmt.Fprintf(std.Out, "storage: %s\n", d)
+		}
 		for _, f := range rep.Faults {
 			fmt.Fprintf(std.Out, "entry %d: %s\n", f.Seq, f.What)
 		}
-		if len(rep.Faults) > 0 {
+		if !rep.Whole() {
 			return fmt.Errorf("the ledger is not whole: %s", faults(rep))
 		}
-		fmt.Fprintln(std.Out, whole(rep, head))
+		fmt.Fprintln(std.Out, whole(rep, from))
 		return nil
 	}
 	return c
@@ -77,7 +91,7 @@ Exit status: 0 whole, 1 faults were found.`,
 
 func faults(rep ledger.Report) string {
 	text := "1 fault"
-	if n := len(rep.Faults); n > 1 {
+	if n := len(rep.Faults) + len(rep.Damage); n > 1 {
 		text = fmt.Sprintf("%d faults", n)
 	}
 	if rep.Entries > 0 {
@@ -117,7 +131,43 @@ func readHead(in io.Reader, file string) (ledger.Head, error) {
 	return h, nil
 }
 
-func verifyFile(ctx context.Context, file string, since ledger.Head) (ledger.Report, error) {
+// verifyServer has the server verify its ledger and waits for the end. It gives the head that was begun at, too.
+func verifyServer(ctx context.Context, c *client, request audit.Request, progress io.Writer) (ledger.Report, ledger.Head, error) {
+	var state audit.State
+	if err := c.call(ctx, http.MethodPost, "/api/v1/ledger/verify", request, &state); err != nil {
+		return ledger.Report{}, ledger.Head{}, err
+	}
+	for state.Running {
+		showProgress(progress, state.Progress)
+		state = audit.State{}
+		// The server answers after a moment, or at the end.
+		if err := c.call(ctx, http.MethodGet, "/api/v1/ledger/verify", nil, &state); err != nil {
+			return ledger.Report{}, ledger.Head{}, err
+		}
+	}
+	switch {
+	case state.Error != "":
+		return ledger.Report{}, ledger.Head{}, errors.New(state.Error)
+	case state.Report == nil:
+		return ledger.Report{}, ledger.Head{}, errors.New("the server was started again meanwhile: ask once more")
+	}
+	return *state.Report, state.From, nil
+}
+
+// showProgress prints one line for people who wait.
+func showProgress(w io.Writer, p ledger.Progress) {
+	switch {
+	case p.Storage:
+		fmt.Fprintln(w, "the chain is checked; checking the file's pages and indexes…")
+	case p.Total > 0:
+		fmt.Fprintf(w, "%d of %d entries checked (%d %%)\n", p.Checked.Seq, p.Total, p.Checked.Seq*100/p.Total)
+	}
+}
+
+// progressEvery is how many entries of a file are checked between two lines of progress.
+const progressEvery = 500_000
+
+func verifyFile(ctx context.Context, file string, request audit.Request, progress io.Writer) (ledger.Report, error) {
 	path, err := filepath.Abs(file)
 	if err != nil {
 		return ledger.Report{}, err
@@ -126,8 +176,38 @@ func verifyFile(ctx context.Context, file string, since ledger.Head) (ledger.Rep
 	if err != nil {
 		return ledger.Report{}, err
 	}
-	rep, err := l.Verify(ctx, ledger.Check{Since: since})
+	told := int64(0)
+	rep, err := l.Verify(ctx, ledger.Check{Since: request.Since, Storage: request.Storage, Progress: func(p ledger.Progress) {
+		if p.Checked.Seq >= told+progressEvery {
+			told = p.Checked.Seq
+			showProgress(progress, p)
+		}
+	}})
 	return rep, errors.Join(err, l.Close())
+}
+
+func newLedgerRepair(std IO) *cobra.Command {
+	c := &cobra.Command{
+		Use: "repair FILE DEST", Short: "Write a whole copy of a ledger file whose lists or indexes are damaged", Args: cobra.ExactArgs(2),
+		Long: `Repair copies the entries and what is not derived from them to a new file, and leaves out the lists and all indexes, which are
+made again from the entries when the copy is opened. Stop the server, repair DATA/ledger.db to a new file, and put that in its place.
+If an entry itself cannot be read, it fails: restore a backup then.`,
+	}
+	c.RunE = func(c *cobra.Command, args []string) error {
+		if err := sqlite.Repair(c.Context(), args[0], args[1]); err != nil {
+			return err
+		}
+		rep, err := verifyFile(c.Context(), args[1], audit.Request{Storage: true}, std.Err)
+		if err != nil {
+			return err
+		}
+		if !rep.Whole() {
+			return fmt.Errorf("the copy %s is not whole: %s", args[1], faults(rep))
+		}
+		fmt.Fprintln(std.Out, "written to", args[1]+";", whole(rep, ledger.Head{}))
+		return nil
+	}
+	return c
 }
 
 func newLedgerBackup(std IO) *cobra.Command {

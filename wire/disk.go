@@ -26,14 +26,29 @@ func diskRoom(dir string) (free, size uint64) {
 	return st.Bavail * uint64(st.Bsize), st.Blocks * uint64(st.Bsize)
 }
 
-// trouble says for people what keeps this server from recording anything; empty if nothing does. What runs goes on, and
-// what is there can be read.
+// trouble says for people what keeps this server from recording anything, or what is wrong with its record; empty if nothing is. What runs
+// goes on, and what is there can be read.
 func (s *Server) trouble() string {
 	free, size := s.room(s.o.Data)
 	if free >= min(leastRoom, size/leastRoomPart) {
-		return ""
+		return s.ledgerTrouble()
 	}
 	return fmt.Sprintf("the disk of the data folder is full (%d KiB are free): nothing new is recorded until there is room again", free>>10)
+}
+
+// ledgerTrouble says what is wrong with the record; empty if nothing is.
+func (s *Server) ledgerTrouble() string {
+	if s.audit != nil {
+		if t := s.audit.Trouble(); t != "" {
+			return t
+		}
+	}
+	if s.machine != nil && s.machine.Ledger != nil {
+		if err := s.machine.Ledger.Trouble(); err != nil {
+			return err.Error()
+		}
+	}
+	return ""
 }
 
 // disk is the service that tells of trouble with the disk. It has nothing to do but to be asked.

@@ -4,6 +4,7 @@ package wire
 
 import (
 	"context"
+	"crypto/ed25519"
 	"errors"
 	"fmt"
 	"io"
@@ -34,6 +35,8 @@ import (
 type MachineOptions struct {
 	// Data is the folder that everything is kept in; empty for one that Close removes.
 	Data string
+	// LedgerKey signs what the ledger forgets; nil for a machine that forgets nothing.
+	LedgerKey ed25519.PrivateKey
 	// Locked says that the caller has the folder's lock.
 	Locked bool
 	// Ephemeral ends every step with this process and leaves out what only a crash would need.
@@ -150,6 +153,7 @@ func (m *Machine) Start(ctx context.Context) {
 func (m *Machine) openLedger(ctx context.Context, o MachineOptions) (err error) {
 	opt := sqlite.Options{
 		Path: filepath.Join(m.Data, "ledger.db"), Now: o.Now, Fault: at("ledger", o.Fault),
+		Key:         o.LedgerKey,
 		Projections: append([]ledger.Projection{workflow.Projection{}, lock.Projection{}, runs.Projection{}}, o.Projections...),
 	}
 	if o.Ephemeral {

@@ -20,6 +20,7 @@ import (
 	"github.com/tiphys/tiphys/artifact/image"
 	"github.com/tiphys/tiphys/control"
 	"github.com/tiphys/tiphys/control/apps"
+	"github.com/tiphys/tiphys/control/audit"
 	"github.com/tiphys/tiphys/control/crons"
 	"github.com/tiphys/tiphys/control/definitions"
 	"github.com/tiphys/tiphys/control/events"
@@ -82,6 +83,7 @@ type Server struct {
 	repos    *repo.Store
 	events   *events.Controller
 	crons    *crons.Controller
+	audit    *audit.Auditor
 	target   *targetlocal.Target
 	targets  *deploy.Targets
 	apps     *apps.Controller
@@ -149,7 +151,8 @@ func (s *Server) openMachine(ctx context.Context) (err error) {
 	}
 	s.tokens = steptoken.NewIssuer(stepKey)
 	// The key that signs heads is made now: when the first head is asked for the disk may be full.
-	if _, err := ledger.LoadKey(s.o.Data); err != nil {
+	key, err := ledger.LoadKey(s.o.Data)
+	if err != nil {
 		return err
 	}
 	s.machine, err = OpenMachine(ctx, MachineOptions{
@@ -160,12 +163,16 @@ func (s *Server) openMachine(ctx context.Context) (err error) {
 			return s.defs
 		},
 		ResolveRepo: s.resolveRepo, Authorize: s.authorizeArtifact, Token: s.token, RefuseHost: s.refuseHost, Orphan: s.orphan, Network: s.o.Network,
-		Env: map[string]string{"TIPHYS_URL": s.URL()}, Log: s.o.Log, Now: s.o.Now, Fault: s.o.Fault,
+		Env: map[string]string{"TIPHYS_URL": s.URL()}, LedgerKey: key, Log: s.o.Log, Now: s.o.Now, Fault: s.o.Fault,
 	})
 	if s.machine != nil {
 		s.closers = append(s.closers, s.machine.Close)
 	}
-	return err
+	if err != nil {
+		return err
+	}
+	s.audit = audit.New(audit.Options{Ledger: s.machine.Ledger, Folder: s.o.Data, Key: key, Unclean: s.machine.Ledger.Unclean(), Now: s.o.Now, Log: s.o.Log})
+	return nil
 }
 
 func (s *Server) openGit(ctx context.Context) (err error) {
@@ -258,7 +265,7 @@ func (s *Server) openPort(context.Context) error {
 		Names: s.names(), Gate: s.gate, Steps: s.steps,
 		API: &api.API{
 			Policy: policy(), Ledger: access.NewView(s.machine.Ledger, policy()), Runs: s.machine.Runs, Definitions: s.defs, Logs: s.machine, Events: s.events, Remote: s.remote,
-			Apps: s.apps, Targets: s.targets, Crons: s.crons, Keys: s.o.Data, Version: s.o.Version, Feed: s.feed, Log: s.o.Log, Now: s.o.Now,
+			Apps: s.apps, Targets: s.targets, Crons: s.crons, Audit: s.audit, Keys: s.o.Data, Version: s.o.Version, Feed: s.feed, Log: s.o.Log, Now: s.o.Now,
 		},
 		Webhooks: s.events, Git: s.remote.Handler(), Registry: s.registry, Screens: web.Handler(), Applications: s.carrier.applications,
 		Ledger: s.machine.Ledger, Services: s.services,
@@ -304,6 +311,7 @@ func (s *Server) loops() *control.Group {
 		disk{s},
 		s.events,
 		control.Loop("runs", s.machine.Runs.Run),
+		s.audit,
 		control.Loop("schedules", s.crons.Run),
 		s.apps,
 		s.sweeper,

@@ -92,6 +92,7 @@ type Ledger struct {
 	stopAll     context.CancelFunc
 	own         *holder
 	key         ed25519.PrivateKey
+	unclean     bool
 
 	closeOnce sync.Once
 	closeErr  error
@@ -197,6 +198,10 @@ func (l *Ledger) place() (err error) {
 	if l.lock, err = takeLock(l.path + ".lock"); err != nil {
 		return err
 	}
+	// The last connection to close removes the log.
+	if info, err := os.Stat(l.path + "-wal"); err == nil && info.Size() > 0 {
+		l.unclean = true
+	}
 	f, err := os.OpenFile(l.path, os.O_CREATE|os.O_RDWR, 0o600)
 	if err != nil {
 		return err
@@ -227,6 +232,10 @@ func connect(path string, most int, s Synchronous, cacheKiB, checkpointPages int
 	db.SetMaxIdleConns(most)
 	return db, nil
 }
+
+// Unclean says that the process that had the ledger open before did not close it. Nothing that was acknowledged is lost by that; it is the moment
+// to look whether the disk kept what it was given.
+func (l *Ledger) Unclean() bool { return l.unclean }
 
 // Path is the database file.
 func (l *Ledger) Path() string { return l.path }

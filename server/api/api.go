@@ -15,6 +15,7 @@ import (
 
 	"github.com/tiphys/tiphys/access"
 	"github.com/tiphys/tiphys/control/apps"
+	"github.com/tiphys/tiphys/control/audit"
 	"github.com/tiphys/tiphys/control/crons"
 	"github.com/tiphys/tiphys/control/definitions"
 	"github.com/tiphys/tiphys/control/events"
@@ -54,6 +55,8 @@ type API struct {
 	Apps        *apps.Controller
 	Targets     *deploy.Targets
 	Crons       *crons.Controller
+	// Audit verifies the ledger.
+	Audit *audit.Auditor
 	// Keys is the folder with the key that signs ledger heads.
 	Keys    string
 	Version string
@@ -107,6 +110,7 @@ func (a *API) Routes() []gate.Route {
 		get("/api/v1/trail", a.trail),
 		get("/api/v1/ledger/head", a.ledgerHead),
 		send("POST", "/api/v1/ledger/verify", small, a.ledgerVerify),
+		get("/api/v1/ledger/verify", a.ledgerVerified),
 		stream("/api/v1/stream", gate.Always, a.stream),
 	}...))
 }

@@ -7,7 +7,9 @@ import (
 	"net/http"
 	"strconv"
 	"strings"
+	"time"
 
+	"github.com/tiphys/tiphys/control/audit"
 	"github.com/tiphys/tiphys/deploy"
 	"github.com/tiphys/tiphys/event"
 	"github.com/tiphys/tiphys/ledger"
@@ -142,18 +144,26 @@ func (a *API) ledgerHead(w http.ResponseWriter, r *http.Request) {
 	answer(w, signed, err)
 }
 
+// verifyWait is how long a request for a verification may wait for its end.
+const verifyWait = 5 * time.Second
+
+// ledgerVerify has the ledger verified. It answers with the state after a moment: a short verification has ended by then.
 func (a *API) ledgerVerify(w http.ResponseWriter, r *http.Request) {
-	var body struct {
-		Since ledger.Head `json:"since"`
-	}
+	var body audit.Request
 	if err := decode(r, &body); err != nil {
 		fail(w, err)
 		return
 	}
-	rep, err := a.Ledger.Verify(r.Context(), ledger.Check{Since: body.Since})
-	if err != nil {
+	if err := a.Audit.Ask(body); err != nil {
 		fail(w, err)
 		return
 	}
-	reply(w, rep)
+	a.ledgerVerified(w, r)
+}
+
+// ledgerVerified answers with the state of the verification that runs or ran last, at its end or after a moment.
+func (a *API) ledgerVerified(w http.ResponseWriter, r *http.Request) {
+	ctx, cancel := context.WithTimeout(r.Context(), verifyWait)
+	defer cancel()
+	reply(w, a.Audit.Wait(ctx))
 }

@@ -20,6 +20,7 @@ import (
 	"github.com/tiphys/tiphys/confine"
 	"github.com/tiphys/tiphys/control/actor"
 	"github.com/tiphys/tiphys/control/apps"
+	"github.com/tiphys/tiphys/control/audit"
 	"github.com/tiphys/tiphys/control/definitions"
 	"github.com/tiphys/tiphys/control/runs"
 	"github.com/tiphys/tiphys/deploy"
@@ -57,6 +58,7 @@ func TestErrorsHaveMeaning(t *testing.T) {
 		"confine.ErrTooLarge":               {confine.ErrTooLarge, 413, 1},
 		"control/actor.ErrStopped":          {actor.ErrStopped, 503, 1},
 		"control/apps.ErrNotFound":          {apps.ErrNotFound, 404, 1},
+		"control/audit.ErrBusy":             {audit.ErrBusy, 409, 1},
 		"control/definitions.ErrOrigin":     {definitions.ErrOrigin, 409, 1},
 		"control/runs.ErrNoObject":          {runs.ErrNoObject, 404, 1},
 		"control/runs.ErrNotFound":          {runs.ErrNotFound, 404, 1},

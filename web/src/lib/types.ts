@@ -100,7 +100,8 @@ export interface EventDetail { event: Event; decisions?: Decision[]; firings?: F
 export interface Entry { seq: number; time: string; actor?: string; kind: string; subject: string; cause?: number; body?: unknown; pruned?: boolean }
 export interface Trail { up?: Entry[]; entry?: Entry; down?: { depth: number; entry: Entry }[]; truncated?: boolean }
 export interface Head { seq: number; time?: string; hash?: string; signature?: string; publicKey?: string }
-export interface VerifyReport { entries?: number; pruned?: number; head?: Head; faults?: { seq: number; what: string }[] }
+export interface VerifyState { running: boolean; progress: { checked?: Head; total?: number }; report?: VerifyReport; error?: string }
+export interface VerifyReport { entries?: number; pruned?: number; head?: Head; faults?: { seq: number; what: string }[]; damage?: string[] }
 
 export interface Repo { name: string; defaultBranch?: string; cloneURL?: string; head?: string; updatedAt?: string; createdAt?: string }
 export interface Definition { kind: string; namespace: string; name: string; origin?: string; digest?: string; seq?: number; object?: unknown }

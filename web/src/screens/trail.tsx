@@ -3,7 +3,7 @@ import { call, Failure, get } from "../lib/api";
 import { full } from "../lib/format";
 import { useLoad } from "../lib/load";
 import { appPath, eventPath, go, mrPath, place, runPath, seqPath, trailPath } from "../lib/router";
-import type { Entry, Head as LedgerHead, Trail, VerifyReport } from "../lib/types";
+import type { Entry, Head as LedgerHead, Trail, VerifyReport, VerifyState } from "../lib/types";
 import { Json } from "../ui/json";
 import { Ago, Empty, Head, Problem, Sha, Wait } from "../ui/parts";
 import { Badge, type Tone } from "../ui/status";
@@ -159,14 +159,21 @@ function Verify() {
   const [report, setReport] = useState<VerifyReport>();
   const [error, setError] = useState<Failure>();
   const [busy, setBusy] = useState(false);
+  const [part, setPart] = useState(0);
   const check = async () => {
     setBusy(true);
     setError(undefined);
     try {
       const since = remembered();
-      const r = await call<VerifyReport>("POST", "/ledger/verify", since ? { since } : {});
+      let s = await call<VerifyState>("POST", "/ledger/verify", since ? { since } : {});
+      while (s?.running) {
+        setPart(s.progress.total ? (s.progress.checked?.seq ?? 0) / s.progress.total : 0);
+        s = await get<VerifyState>("/ledger/verify"); // the server answers at the end, or after a moment
+      }
+      if (s?.error) throw new Failure(0, s.error);
+      const r = s?.report;
       setReport(r);
-      if (r && !r.faults?.length) {
+      if (r && !r.faults?.length && !r.damage?.length) {
         const now = await get<LedgerHead>("/ledger/head");
         try { window.localStorage.setItem(kept, JSON.stringify(now)); } catch { /* then the next check has no older head to compare with */ }
       }
@@ -176,9 +183,10 @@ function Verify() {
   return (
     <div class="verify">
       {head.data && <span class="faint">head #{head.data.seq} <Sha of={head.data.hash} /></span>}
-      {report && !report.faults?.length && <Badge tone="good">whole: {report.entries} entries</Badge>}
-      <button type="button" onClick={() => void check()} disabled={busy}>{busy ? "Checking…" : "Verify"}</button>
+      {report && !report.faults?.length && !report.damage?.length && <Badge tone="good">whole: {report.entries} entries</Badge>}
+      <button type="button" onClick={() => void check()} disabled={busy}>{busy ? (part ? `Checking… ${Math.floor(part * 100)} %` : "Checking…") : "Verify"}</button>
       {error && <Problem error={error} />}
+      {report?.damage?.map((d) => <div class="note t-bad" key={d}>the file: {d}</div>)}
       {report?.faults?.map((f) => <div class="note t-bad" key={f.seq + f.what}>entry {f.seq}: {f.what}</div>)}
     </div>
   );
