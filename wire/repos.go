@@ -68,7 +68,7 @@ func (s *Server) openDeploy(ctx context.Context) (err error) {
 	}
 	s.apps = apps.New(apps.Options{
 		Ledger: s.machine.Ledger, Targets: s.targets, Render: render.Child{}.Render,
-		Definitions: declared{s}, Repositories: s.repos, Forges: forges{s}, Front: hosts{s},
+		Definitions: s.defs, Repositories: s.repos, Forges: forges{s}, Front: hosts{s},
 		Now: s.o.Now, Log: s.o.Log,
 	})
 	return nil
@@ -76,9 +76,8 @@ func (s *Server) openDeploy(ctx context.Context) (err error) {
 
 // What applications ask for, from what this server has.
 type (
-	declared struct{ s *Server }
-	forges   struct{ s *Server }
-	hosts    struct{ s *Server }
+	forges struct{ s *Server }
+	hosts  struct{ s *Server }
 )
 
 // URL implements apps.Front.
@@ -87,21 +86,6 @@ func (f hosts) URL(host string) string { return "http://" + host + ":" + f.s.por
 // Wakes implements apps.Forges.
 func (forges) Wakes() []string {
 	return []string{"mr.opened", "mr.updated", "mr.synced", "mr.labeled", "mr.draft", "mr.ready", "mr.closed", "mr.reopened", "mr.merged"}
-}
-
-// List implements apps.Definitions.
-func (d declared) List(ctx context.Context, kind string) ([]apps.Definition, error) {
-	defs, err := d.s.defs.List(ctx, kind, "")
-	if err != nil {
-		return nil, err
-	}
-	out := make([]apps.Definition, 0, len(defs))
-	for _, d := range defs {
-		out = append(out, apps.Definition{
-			Kind: d.Kind, Namespace: d.Namespace, Name: d.Name, Origin: d.Origin, Digest: d.Digest, Object: d.Object, Seq: d.Seq,
-		})
-	}
-	return out, nil
 }
 
 // PullRequests implements apps.Forges.

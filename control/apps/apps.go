@@ -18,6 +18,7 @@ import (
 
 	"github.com/tiphys/tiphys/control"
 	"github.com/tiphys/tiphys/control/actor"
+	"github.com/tiphys/tiphys/control/definitions"
 	"github.com/tiphys/tiphys/deploy"
 	"github.com/tiphys/tiphys/deploy/health"
 	"github.com/tiphys/tiphys/deploy/render"
@@ -35,7 +36,7 @@ type Options struct {
 	Targets *deploy.Targets
 	// Render renders a source: render.Child{}.Render.
 	Render       func(context.Context, render.Source) (render.Result, error)
-	Definitions  Definitions
+	Definitions  definitions.Reader
 	Repositories Repositories
 	Forges       Forges
 	Front        Front

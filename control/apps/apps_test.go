@@ -178,20 +178,6 @@ func (w *world) Resolve(_ context.Context, repo, revision string) (string, error
 	return revision, nil
 }
 
-// List implements apps.Definitions: what is on record, as it was taken.
-func (w *world) List(ctx context.Context, kind string) ([]apps.Definition, error) {
-	rows, err := w.ledger.List(ctx, ledger.Query{Table: "definition", KeyPrefix: kind + "/", Limit: 5000})
-	var found []apps.Definition
-	for _, row := range rows {
-		var d definitions.Definition
-		if err := json.Unmarshal(row.Body, &d); err != nil {
-			return nil, err
-		}
-		found = append(found, apps.Definition{Kind: d.Kind, Namespace: d.Namespace, Name: d.Name, Origin: d.Origin, Digest: d.Digest, Object: d.Object, Seq: row.Seq})
-	}
-	return found, err
-}
-
 // PullRequests implements apps.Forges.
 func (w *world) PullRequests(context.Context, string, string, manifest.PullRequestForge) ([]event.PullRequest, error) {
 	w.mu.Lock()
@@ -214,7 +200,7 @@ func (w *world) start() {
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	w.c = apps.New(apps.Options{Ledger: filling{w.ledger, w}, Targets: targets, Render: render.Render, Definitions: w, Repositories: w, Forges: w, Front: w})
+	w.c = apps.New(apps.Options{Ledger: filling{w.ledger, w}, Targets: targets, Render: render.Render, Definitions: definitions.New(w.ledger, nil, nil), Repositories: w, Forges: w, Front: w})
 	if err := w.c.Start(w.t.Context()); err != nil {
 		w.t.Fatal(err)
 	}

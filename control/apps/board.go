@@ -2,13 +2,14 @@ package apps
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"slices"
 	"strings"
 	"sync"
 
+	"github.com/tiphys/tiphys/control/definitions"
 	"github.com/tiphys/tiphys/deploy"
+	"github.com/tiphys/tiphys/failure"
 	"github.com/tiphys/tiphys/ledger"
 	"github.com/tiphys/tiphys/manifest"
 )
@@ -52,39 +53,40 @@ func (b *board) clear() {
 
 // declare reads what people declare.
 func (c *Controller) declare(ctx context.Context) error {
-	applications, err := c.o.Definitions.List(ctx, "Application")
+	applications, err := definitions.All[manifest.Application](ctx, c.o.Definitions, "")
 	if err != nil {
 		return fmt.Errorf("read Applications: %w", err)
 	}
-	sets, err := c.o.Definitions.List(ctx, "ApplicationSet")
+	sets, err := definitions.All[manifest.ApplicationSet](ctx, c.o.Definitions, "")
 	if err != nil {
 		return fmt.Errorf("read ApplicationSets: %w", err)
 	}
-	own, definitions := map[string]*declared{}, map[string]*defined{}
+	own, known := map[string]*declared{}, map[string]*defined{}
 	for _, d := range applications {
-		a := &declared{origin: d.Origin, digest: d.Digest, seq: d.Seq}
-		if err := json.Unmarshal(d.Object, &a.Application); err != nil {
-			a.Application, a.unreadable = manifest.Application{}, unreadable(err)
-		}
-		a.Namespace, a.Name = d.Namespace, d.Name
-		own[d.Namespace+"/"+d.Name] = a
+		own[d.Namespace+"/"+d.Name] = &declared{Application: d.Value, origin: d.Origin, digest: d.Digest, seq: d.Seq, unreadable: unreadable(d.Problem)}
 	}
 	for _, d := range sets {
-		s := &defined{digest: d.Digest, seq: d.Seq}
-		if err := json.Unmarshal(d.Object, &s.set); err != nil {
-			s.set, s.unreadable = manifest.ApplicationSet{}, unreadable(err)
-		}
-		s.set.Namespace, s.set.Name = d.Namespace, d.Name
-		definitions[d.Namespace+"/"+d.Name] = s
+		known[d.Namespace+"/"+d.Name] = newDefined(d)
 	}
 	c.wanted.mu.Lock()
 	defer c.wanted.mu.Unlock()
-	c.wanted.own, c.wanted.definitions = own, definitions
+	c.wanted.own, c.wanted.definitions = own, known
 	return nil
 }
 
-func unreadable(err error) string {
-	return fmt.Sprintf("the definition cannot be read, and what is there stays as it is: %v; declare it anew without the mistake, or delete it", err)
+func newDefined(d definitions.Seen[manifest.ApplicationSet]) *defined {
+	return &defined{set: d.Value, digest: d.Digest, seq: d.Seq, unreadable: unreadable(d.Problem)}
+}
+
+// unreadable says why a definition cannot be read and what to do; empty if it can be.
+func unreadable(problem error) string {
+	if problem == nil {
+		return ""
+	}
+	if hint := failure.HintOf(problem); hint != "" {
+		return problem.Error() + "; " + hint
+	}
+	return problem.Error()
 }
 
 // applications are the keys of those that are declared, and the given ones.

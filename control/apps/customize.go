@@ -2,10 +2,12 @@ package apps
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"slices"
 
+	corev1 "k8s.io/api/core/v1"
+
+	"github.com/tiphys/tiphys/control/definitions"
 	"github.com/tiphys/tiphys/deploy/health"
 )
 
@@ -27,11 +29,11 @@ func (c *Controller) customProblems() []string {
 
 // customize reads the operator's rules of health again if they were changed. While they cannot be read the earlier ones stay.
 func (c *Controller) customize(ctx context.Context) error {
-	maps, err := c.o.Definitions.List(ctx, "ConfigMap")
+	maps, err := definitions.All[corev1.ConfigMap](ctx, c.o.Definitions, "")
 	if err != nil {
 		return fmt.Errorf("read customizations: %w", err)
 	}
-	i := slices.IndexFunc(maps, func(d Definition) bool { return d.Name == health.ConfigMap })
+	i := slices.IndexFunc(maps, func(d definitions.Seen[corev1.ConfigMap]) bool { return d.Definition.Name == health.ConfigMap })
 	digest := ""
 	if i >= 0 {
 		digest = maps[i].Namespace + "/" + maps[i].Digest
@@ -42,14 +44,11 @@ func (c *Controller) customize(ctx context.Context) error {
 	next := custom{}
 	if i >= 0 {
 		where := "ConfigMap " + maps[i].Namespace + "/" + maps[i].Name
-		var m struct {
-			Data map[string]string `json:"data"`
-		}
-		if err := json.Unmarshal(maps[i].Object, &m); err != nil {
-			next = custom{rules: c.Rules(), problems: []string{fmt.Sprintf("%s cannot be read, and the customizations of before stay: %v", where, err)}}
+		if maps[i].Problem != nil {
+			next = custom{rules: c.Rules(), problems: []string{"the customizations of before stay: " + unreadable(maps[i].Problem)}}
 		} else {
 			var problems []string
-			next.rules, problems = health.NewRules(m.Data)
+			next.rules, problems = health.NewRules(maps[i].Value.Data)
 			for _, p := range problems {
 				next.problems = append(next.problems, where+": a customization has no effect: "+p)
 			}

@@ -74,7 +74,7 @@ func TestOnlyAnEntryDeletes(t *testing.T) {
 	w.commit("c1", map[string]string{"a.yaml": deployment("web", "web:1")})
 	w.define(application(""))
 	w.await("it runs", func() bool { return w.images() == "web:1" && w.app("prod").Sync == plan.Synced })
-	if err := w.ledger.Write(t.Context(), ledger.On("definition/x"), func(tx ledger.Tx) error { return tx.Delete("definition", "Application/default/prod") }); err != nil {
+	if err := w.ledger.Write(t.Context(), ledger.Anyone("definition/Application/default/prod"), func(tx ledger.Tx) error { return tx.Delete("definition", "Application/default/prod") }); err != nil {
 		t.Fatal(err)
 	}
 	w.c.Refresh("")
@@ -185,7 +185,7 @@ func TestUnreadableProjectHoldsItsApplications(t *testing.T) {
 	w.commit("c2", map[string]string{"a.yaml": deployment("web", "web:2")})
 	w.c.Refresh("")
 	w.await("it says why", func() bool {
-		return strings.Contains(w.app("prod").Conditions.Message(deploy.ConditionInvalidSpec), "AppProject team cannot be read")
+		return strings.Contains(w.app("prod").Conditions.Message(deploy.ConditionInvalidSpec), "AppProject/default/team cannot be read")
 	})
 	if got := w.images(); got != "web:1" {
 		t.Errorf("it runs %q", got)

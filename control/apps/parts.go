@@ -2,25 +2,10 @@ package apps
 
 import (
 	"context"
-	"encoding/json"
 
 	"github.com/tiphys/tiphys/event"
 	"github.com/tiphys/tiphys/manifest"
 )
-
-// Definition is a declared object, as far as this package needs it.
-type Definition struct {
-	Kind, Namespace, Name, Origin, Digest string
-	Object                                json.RawMessage
-	// Seq is the entry of its last change.
-	Seq int64
-}
-
-// Definitions are what is declared. Methods are safe for concurrent use.
-type Definitions interface {
-	// List gives what is declared of a kind: Application, ApplicationSet, AppProject, ConfigMap.
-	List(ctx context.Context, kind string) ([]Definition, error)
-}
 
 // Repositories reads any Git repository by its URL. Methods are safe for concurrent use and end with their context.
 type Repositories interface {

@@ -13,6 +13,7 @@ import (
 
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
+	"github.com/tiphys/tiphys/control/definitions"
 	"github.com/tiphys/tiphys/deploy"
 	"github.com/tiphys/tiphys/deploy/plan"
 	"github.com/tiphys/tiphys/deploy/promote"
@@ -315,7 +316,7 @@ func (w *worker) allowed(ctx context.Context) (*manifest.AppProject, error) {
 		return nil, invalid{err}
 	}
 	name := projectOf(w.row.Spec)
-	projects, err := w.c.o.Definitions.List(ctx, "AppProject")
+	projects, err := definitions.All[manifest.AppProject](ctx, w.c.o.Definitions, "")
 	if err != nil {
 		return nil, fmt.Errorf("read projects: %w", err)
 	}
@@ -323,10 +324,10 @@ func (w *worker) allowed(ctx context.Context) (*manifest.AppProject, error) {
 		if definition.Name != name {
 			continue
 		}
-		var p manifest.AppProject
-		if err := json.Unmarshal(definition.Object, &p); err != nil {
-			return nil, invalid{fmt.Errorf("the AppProject %s cannot be read, and what is there stays as it is: %w", definition.Name, err)}
+		if definition.Problem != nil {
+			return nil, invalid{errors.New(unreadable(definition.Problem))}
 		}
+		p := definition.Value
 		err := plan.PermitNamespace(p, definition.Namespace, w.row.Namespace)
 		if err == nil {
 			err = plan.PermitApplication(p, w.row.Spec, cluster.Place)
