@@ -161,6 +161,10 @@ func TestGlob(t *testing.T) {
 // runsOf keeps a row for each entry.
 type runsOf struct{}
 
+func (runsOf) Tables() []string { return []string{"run"} }
+
+func (runsOf) Version() int { return 1 }
+
 func (runsOf) Wants(kind string) bool { return kind == "run.submitted" }
 
 func (runsOf) Apply(e ledger.Entry, rows ledger.Rows) error {
@@ -177,8 +181,9 @@ func TestView(t *testing.T) {
 	t.Cleanup(func() { _ = l.Close() })
 	for i := range 30 {
 		namespace := []string{"hidden", "shop", "hidden"}[i%3]
-		err := l.Write(t.Context(), func(tx ledger.Tx) error {
-			_, err := tx.Append(ledger.Draft{Actor: "user:ada", Kind: "run.submitted", Subject: fmt.Sprintf("run/%s/r%02d", namespace, i), Body: struct{}{}})
+		subject := fmt.Sprintf("run/%s/r%02d", namespace, i)
+		err := l.Write(t.Context(), ledger.Anyone(subject), func(tx ledger.Tx) error {
+			_, err := tx.Append(ledger.Draft{Actor: "user:ada", Kind: "run.submitted", Subject: subject, Body: struct{}{}})
 			return err
 		})
 		if err != nil {
