@@ -32,6 +32,10 @@ GET /api/v1/userinfo adv
 GET /api/v1/runs adv
 GET /api/v1/runs/{namespace}/{name} adv
 GET /api/v1/runs/{namespace}/{name}/manifest adv
+GET /api/v1/runs/{namespace}/{name}/nodes adv
+GET /api/v1/runs/{namespace}/{name}/nodes/{node} adv
+GET /api/v1/runs/{namespace}/{name}/attempts adv
+GET /api/v1/sources adv
 GET /api/v1/runs/{namespace}/{name}/log/{node} adv
 GET /api/v1/workflows/{namespace} adv
 POST /api/v1/workflows/{namespace} ad
