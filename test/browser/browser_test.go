@@ -80,6 +80,7 @@ func TestScreens(t *testing.T) {
 	t.Run("landing", func(t *testing.T) { b.landsOnTheFailure(t, url) })
 	t.Run("retry asks", func(t *testing.T) { b.retryAsks(t, url) })
 	t.Run("resume", func(t *testing.T) { b.resumes(t, url) })
+	t.Run("live", func(t *testing.T) { b.showsALiveRun(t, url) })
 }
 
 func submit(t *testing.T, url, manifest string) {
