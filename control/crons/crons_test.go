@@ -12,6 +12,8 @@ import (
 
 	"github.com/tiphys/tiphys/control/definitions"
 	"github.com/tiphys/tiphys/control/runs"
+	"github.com/tiphys/tiphys/executor"
+	"github.com/tiphys/tiphys/executor/scripted"
 	"github.com/tiphys/tiphys/ledger"
 	"github.com/tiphys/tiphys/ledger/sqlite"
 	"github.com/tiphys/tiphys/manifest"
@@ -50,8 +52,10 @@ func TestSlotsOfAServerThatComesLate(t *testing.T) {
 	if _, err := defs.Apply(t.Context(), "user:ada", "api", objects); err != nil {
 		t.Fatal(err)
 	}
+	executors := executor.NewRegistry(scripted.New(scripted.Options{}).Named())
+	defer executors.Close()
 	c := New(Options{Ledger: l, Definitions: defs, Now: func() time.Time { return now }, Log: slog.New(slog.DiscardHandler),
-		Runs: runs.New(runs.Options{Ledger: l, Objects: defs, Now: func() time.Time { return now }})})
+		Runs: runs.New(runs.Options{Ledger: l, Executors: executors, Objects: defs, Now: func() time.Time { return now }})})
 	look := func(at string) {
 		t.Helper()
 		var err error
