@@ -130,7 +130,7 @@ func (d *dock) submit(text string) {
 // until waits for commits until something holds; pods end as soon as they may.
 func (d *dock) until(what string, holds func() bool) {
 	d.t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	for !holds() {
 		changed := d.ledger.Changed()

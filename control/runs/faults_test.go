@@ -194,7 +194,7 @@ func TestAnAttemptThatNobodyKnowsIsLost(t *testing.T) {
 	d := newDock(t, t.TempDir(), scripted.Options{Steps: map[string][]scripted.Step{"*": {{Duration: time.Hour}}}})
 	defer d.close()
 	d.submit(single)
-	d.until("it runs", func() bool { return d.nodePhase("single", "single") == workflow.Running })
+	await(t, func() bool { return d.nodePhase("single", "single") == workflow.Running })
 	d.crash()
 	if err := d.all.Close(); err != nil {
 		t.Fatal(err)
