@@ -29,6 +29,7 @@ type serveOptions struct {
 	bridge, subnet, serverConfig                                string
 	mirrors, hostRepos                                          []string
 	verbose, keeper                                             bool
+	pods                                                        int
 }
 
 func newServe(std IO) *cobra.Command {
@@ -73,6 +74,7 @@ Exit status: 0 stopped by a signal, 1 a part of the server failed, 2 a bad comma
 	f.StringVar(&o.hostImages, "host-images", "", "YAML file that tells the host executor the commands and programs of images")
 	f.StringVar(&o.bridge, "bridge", "", "name of the bridge of the pods' own network (default what this data folder had, or the first of tiphys0, tiphys1, … that is free)")
 	f.StringVar(&o.subnet, "subnet", "", "IPv4 network of the pods; the first /24 behind it is for Services (default what this data folder had, or the first of 10.88.0.0/16, 10.90.0.0/16, … that is free)")
+	f.IntVar(&o.pods, "pods", 0, "how many pods may be live at the same time; the others wait (default what processors, memory and descriptors bear)")
 	f.StringArrayVar(&o.mirrors, "registry-mirror", nil, "pull images of a registry from elsewhere, HOST=URL (may be repeated)")
 	f.BoolVar(&o.keeper, "keeper", true, "have the port and the requests to applications in a process that outlives the server; with --keeper=false they end with it")
 	f.BoolVarP(&o.verbose, "verbose", "v", false, "log more")
@@ -124,7 +126,7 @@ func leave(ctx context.Context, std IO, data string, carries bool) error {
 func (o serveOptions) server(std IO) (wire.Options, error) {
 	opt := wire.Options{
 		Config: o.config, Listen: o.listen, Executor: o.executor, Name: o.name, Version: Version, Keeper: o.keeper,
-		Network: local.Network{Bridge: o.bridge, Subnet: o.subnet}, Log: logger(std.Err, o.verbose), Fault: std.Fault,
+		Network: local.Network{Bridge: o.bridge, Subnet: o.subnet}, Pods: o.pods, Log: logger(std.Err, o.verbose), Fault: std.Fault,
 	}
 	switch o.executor {
 	case local.NameContainer, local.NameHost:
@@ -132,6 +134,9 @@ func (o serveOptions) server(std IO) (wire.Options, error) {
 		return opt, fmt.Errorf("the %s executor is not part of this version: use --executor container or host", o.executor)
 	default:
 		return opt, fmt.Errorf("executor %q: use container or host", o.executor)
+	}
+	if o.pods < 0 {
+		return opt, fmt.Errorf("--pods %d: at least one pod must have a place", o.pods)
 	}
 	var err error
 	if opt.Data, err = filepath.Abs(o.data); err != nil {

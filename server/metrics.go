@@ -6,6 +6,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/tiphys/tiphys/executor/admission"
 	"github.com/tiphys/tiphys/ledger"
 )
 
@@ -56,4 +57,35 @@ func (c *LedgerMetrics) count(ctx context.Context, ch chan<- prometheus.Metric, 
 	if err == nil {
 		ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, float64(len(rows)), labels...)
 	}
+}
+
+// PodMetrics tells how many pods are live and how many wait for a place. Create it with NewPodMetrics.
+type PodMetrics struct {
+	places               *admission.Gate
+	live, waiting, limit *prometheus.Desc
+}
+
+// NewPodMetrics returns the metrics of a gate.
+func NewPodMetrics(places *admission.Gate) *PodMetrics {
+	return &PodMetrics{
+		places:  places,
+		live:    prometheus.NewDesc("tiphys_pods_live", "Pods that have a place.", nil, nil),
+		waiting: prometheus.NewDesc("tiphys_pods_waiting", "Pods that wait for a place.", nil, nil),
+		limit:   prometheus.NewDesc("tiphys_pods_limit", "How many pods may be live at the same time.", nil, nil),
+	}
+}
+
+// Describe implements prometheus.Collector.
+func (c *PodMetrics) Describe(ch chan<- *prometheus.Desc) {
+	ch <- c.live
+	ch <- c.waiting
+	ch <- c.limit
+}
+
+// Collect implements prometheus.Collector.
+func (c *PodMetrics) Collect(ch chan<- prometheus.Metric) {
+	n := c.places.Count()
+	ch <- prometheus.MustNewConstMetric(c.live, prometheus.GaugeValue, float64(n.Live))
+	ch <- prometheus.MustNewConstMetric(c.waiting, prometheus.GaugeValue, float64(n.Waiting))
+	ch <- prometheus.MustNewConstMetric(c.limit, prometheus.GaugeValue, float64(n.Limit))
 }

@@ -12,6 +12,7 @@ import (
 	"math"
 	"os"
 	"path/filepath"
+	"runtime"
 	"sync"
 	"time"
 
@@ -22,6 +23,7 @@ import (
 	"github.com/tiphys/tiphys/control/runs"
 	"github.com/tiphys/tiphys/datafolder"
 	"github.com/tiphys/tiphys/executor"
+	"github.com/tiphys/tiphys/executor/admission"
 	"github.com/tiphys/tiphys/executor/initbin"
 	"github.com/tiphys/tiphys/executor/local"
 	"github.com/tiphys/tiphys/ledger"
@@ -65,9 +67,11 @@ type MachineOptions struct {
 	RefuseHost func(context.Context, runs.Submission) (reason, hint string)
 	Orphan     func(context.Context, executor.Report)
 	Network    local.Network
-	Env        map[string]string
-	Log        *slog.Logger
-	Now        func() time.Time
+	// Pods is how many pods may be live at the same time; 0 takes what the machine can bear.
+	Pods int
+	Env  map[string]string
+	Log  *slog.Logger
+	Now  func() time.Time
 	// Fault is called at named points in test builds, with ROOM/POINT.
 	Fault func(point string)
 }
@@ -84,6 +88,8 @@ type Machine struct {
 	// Executors are those that runs choose from; both of them are ways of Executor.
 	Executors *executor.Registry
 	Runs      *runs.Controller
+	// Places bounds how many pods are live, of runs and of whatever else has pods started.
+	Places *admission.Gate
 	// Data is the folder; Socket the folder that steps see at /run/tiphys.
 	Data, Socket string
 
@@ -216,9 +222,14 @@ func (m *Machine) prepare(o MachineOptions) {
 	if o.MakeObjects != nil {
 		objects = o.MakeObjects(m)
 	}
+	limit := o.Pods
+	if limit == 0 {
+		limit = admission.ThisMachine(runtime.GOMAXPROCS(0)).Places()
+	}
+	m.Places = admission.New(limit)
 	m.Runs = runs.New(runs.Options{
 		Ledger: m.Ledger, Executors: m.Executors, RefuseHost: o.RefuseHost, Objects: objects, Validate: validator(objects),
-		List:  lister(m.Artifacts, o.Authorize),
+		List: lister(m.Artifacts, o.Authorize), Places: m.Places,
 		Token: o.Token, Env: o.Env, Now: o.Now, Log: m.log, Orphan: o.Orphan, Fault: at("runs", o.Fault),
 	})
 }

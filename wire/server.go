@@ -63,6 +63,8 @@ type Options struct {
 	Mirrors map[string]string
 	Images  HostImages
 	Network local.Network
+	// Pods is how many pods may be live at the same time; 0 takes what the machine can bear.
+	Pods int
 	// Keeper has the port and the requests to applications in a process that outlives this one. A keeper is never used but by
 	// the program itself, since it is started as its hidden command.
 	Keeper  bool
@@ -162,7 +164,7 @@ func (s *Server) openMachine(ctx context.Context) (err error) {
 			s.defs = definitions.New(m.Ledger, s.box, check)
 			return s.defs
 		},
-		ResolveRepo: s.resolveRepo, Authorize: s.authorizeArtifact, Token: s.token, RefuseHost: s.refuseHost, Orphan: s.orphan, Network: s.o.Network,
+		ResolveRepo: s.resolveRepo, Authorize: s.authorizeArtifact, Token: s.token, RefuseHost: s.refuseHost, Orphan: s.orphan, Network: s.o.Network, Pods: s.o.Pods,
 		Env: map[string]string{"TIPHYS_URL": s.URL()}, LedgerKey: key, Log: s.o.Log, Now: s.o.Now, Fault: s.o.Fault,
 	})
 	if s.machine != nil {
@@ -269,7 +271,7 @@ func (s *Server) openPort(context.Context) error {
 		},
 		Webhooks: s.events, Git: s.remote.Handler(), Registry: s.registry, Screens: web.Handler(), Applications: s.carrier.applications,
 		Ledger: s.machine.Ledger, Services: s.services,
-		Collectors: []prometheus.Collector{server.NewLedgerMetrics(s.machine.Ledger), s.sweeper},
+		Collectors: []prometheus.Collector{server.NewLedgerMetrics(s.machine.Ledger), server.NewPodMetrics(s.machine.Places), s.sweeper},
 	})
 	return nil
 }

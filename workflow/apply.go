@@ -308,6 +308,9 @@ func mergeEngine(n *node, b *nodeChange) {
 	if b.Expect != 0 {
 		n.expect = b.Expect
 	}
+	if b.Refused != 0 {
+		n.refused = b.Refused
+	}
 }
 
 // recount keeps the counters that limits and progress are read from.

@@ -128,6 +128,8 @@ type nodeChange struct {
 	Wake       *time.Time        `json:"wake,omitempty"`
 	Stopped    string            `json:"stopped,omitempty"`
 	Expect     int               `json:"expect,omitempty"`
+	// Refused is how many attempts in a row, this one the last, never began.
+	Refused int `json:"refused,omitempty"`
 	// Shown is the whole node when it comes to be shown after it has waited for a place: it had no row until then.
 	Shown *Node `json:"shown,omitempty"`
 	// Ended is what is left of an attempt that is over while its node goes on or goes away.

@@ -203,6 +203,7 @@ func (t *turn) report(r executor.Report) error {
 		t.again(n, r)
 		return nil
 	}
+	t.countRefusal(n, r)
 	t.closeContainers(n, r)
 	phase, message := t.verdict(n, r)
 	var typed manifest.Template

@@ -6,6 +6,7 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/tiphys/tiphys/executor"
 	"github.com/tiphys/tiphys/manifest"
 )
 
@@ -166,17 +167,25 @@ func (t *turn) maxDuration(n *node) (time.Time, error) {
 	return first.StartedAt.Add(d), nil
 }
 
-// backOff begins the next attempt now or after the wait that the strategy asks for. As in Argo there is no wait
-// without a limit (reference 1.6).
+// backOff begins the next attempt now or after the wait that the strategy asks for. As in Argo there is no such wait
+// without a limit (reference 1.6). What is refused at each start waits whatever the strategy says.
 func (t *turn) backOff(n, last *node) {
-	b := n.Strategy.Backoff
-	if b == nil || n.Strategy.Limit == nil {
-		t.newAttempt(n)
-		return
+	wait, why := refusedWait(last.refused), ""
+	if wait > 0 {
+		why = ": " + strconv.Itoa(last.refused) + " starts were refused one after the other"
 	}
-	wait, err := backOffTime(b, len(n.children))
-	if err != nil {
-		t.finish(n, Error, err.Error(), last.Outputs)
+	if b := n.Strategy.Backoff; b != nil && n.Strategy.Limit != nil {
+		asked, err := backOffTime(b, len(n.children))
+		if err != nil {
+			t.finish(n, Error, err.Error(), last.Outputs)
+			return
+		}
+		if asked >= wait {
+			wait, why = asked, ""
+		}
+	}
+	if wait == 0 {
+		t.newAttempt(n)
 		return
 	}
 	from := t.now
@@ -192,9 +201,44 @@ func (t *turn) backOff(n, last *node) {
 		t.newAttempt(n)
 		return
 	}
-	message := "Backoff for " + humanDuration(wait)
+	message := "Backoff for " + humanDuration(wait) + why
 	t.change(kindChanged, n, nodeChange{Message: &message, Why: &message, Wake: &at})
 	t.effect(SetTimer{Key: "retry/" + n.ID, At: at})
+}
+
+// The waits of what is refused at each start: from this many refusals on, doubled with each further one.
+const (
+	refusedOften     = 5
+	refusedFirstWait = time.Second
+	refusedMostWait  = 5 * time.Minute
+)
+
+// refusedWait is how long the next attempt waits at least after so many refusals in a row.
+func refusedWait(refused int) time.Duration {
+	if refused < refusedOften {
+		return 0
+	}
+	return min(refusedFirstWait<<min(refused-refusedOften, 16), refusedMostWait)
+}
+
+// countRefusal notes on an attempt that never began how many before it did not either.
+func (t *turn) countRefusal(n *node, r executor.Report) {
+	p := t.s.nodes[n.Parent]
+	if p == nil || n.Role != roleAttempt || r.Phase != executor.Error || !neverBegan(r.Reason) {
+		return
+	}
+	refused := 1
+	if k := len(p.children); k > 1 {
+		if before := t.s.nodes[p.children[k-2]]; before != nil && p.children[k-1] == n.ID {
+			refused += before.refused
+		}
+	}
+	t.change(kindChanged, n, nodeChange{Refused: refused})
+}
+
+// neverBegan tells the reasons of attempts of which nothing was executed.
+func neverBegan(reason string) bool {
+	return reason == executor.ReasonStart || reason == executor.ReasonImage || reason == executor.ReasonInput
 }
 
 // backOffTime is duration × factor^(attempts-1), at most cap.

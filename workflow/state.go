@@ -70,6 +70,7 @@ type node struct {
 	stopped   string
 	wake      *time.Time // when a retry goes on
 	expect    int        // children that a loop will have
+	refused   int        // attempts in a row, this one the last, that never began
 
 	children []string
 	open     int // children that have not settled

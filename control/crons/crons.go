@@ -44,10 +44,14 @@ func New(o Options) *Controller { return &Controller{o} }
 type Slot struct {
 	Cron string    `json:"cron"` // namespace/name
 	Time time.Time `json:"time"`
-	// Outcome is submitted, skipped, stopped or failed; Reason says why.
+	// Outcome is submitted, skipped, missed, stopped or failed; Reason says why.
 	Outcome string `json:"outcome"`
 	Reason  string `json:"reason,omitempty"`
 	Run     string `json:"run,omitempty"`
+	// LateSeconds is how long after Time its run was submitted, where that is worth a word.
+	LateSeconds int64 `json:"lateSeconds,omitempty"`
+	// Missed counts the slots of one gap, of which Time is the last.
+	Missed int `json:"missed,omitempty"`
 }
 
 const tableCron = "cron"
@@ -180,23 +184,36 @@ func (c *Controller) look(ctx context.Context, s scheduled, now time.Time) error
 	if last.Outcome == "stopped" {
 		return nil
 	}
-	slot := s.schedules.Next(last.Time)
-	for n := slot; !n.IsZero() && !n.After(now); n = s.schedules.Next(n) {
-		slot = n
-	}
-	if slot.IsZero() || slot.After(now) {
+	if next := s.schedules.Next(last.Time); next.IsZero() || next.After(now) {
 		return nil
 	}
-	// A slot that passed while the server was away is taken if startingDeadlineSeconds allows it (Argo).
-	if now.Sub(slot) > 2*time.Second {
-		missed, ok := s.schedules.Missed(last.Time, now, s.def.Spec.StartingDeadlineSeconds)
-		if !ok {
-			return c.record(ctx, s, Slot{Cron: s.key, Time: slot, Outcome: "skipped", Reason: "missed, and startingDeadlineSeconds does not reach back to it"})
-		}
-		slot = missed
+	declared, err := c.o.Ledger.Entry(ctx, s.seq)
+	if err != nil {
+		return fmt.Errorf("read the declaration: %w", err)
 	}
-	return c.take(ctx, s, last, slot, now)
+	due := s.schedules.Due(last.Time, declared.Time, now, s.def.Spec.StartingDeadlineSeconds)
+	if due.Missed > 0 {
+		if err := c.record(ctx, s, missed(s, due)); err != nil {
+			return err
+		}
+	}
+	if due.Slot.IsZero() {
+		return nil
+	}
+	return c.take(ctx, s, last, due, now)
 }
+
+// missed tells of the slots that passed while the server was stopped or busy and that are not made up for.
+func missed(s scheduled, due cron.Due) Slot {
+	reason := "it passed while the server was away or busy"
+	if due.Missed > 1 {
+		reason = fmt.Sprintf("%d times from %s on passed while the server was away or busy", due.Missed, due.First.UTC().Format(time.RFC3339))
+	}
+	return Slot{Cron: s.key, Time: due.Last, Outcome: "missed", Missed: due.Missed, Reason: reason}
+}
+
+// punctual is how late a run is without a word about it.
+const punctual = 2 * time.Second
 
 // last is the latest slot that was decided on; before the first one, the time of the declaration.
 func (c *Controller) last(ctx context.Context, s scheduled) (Slot, error) {
@@ -213,7 +230,8 @@ func (c *Controller) last(ctx context.Context, s scheduled) (Slot, error) {
 	return Slot{Cron: s.key, Time: e.Time}, err
 }
 
-func (c *Controller) take(ctx context.Context, s scheduled, last Slot, slot, now time.Time) error {
+func (c *Controller) take(ctx context.Context, s scheduled, last Slot, due cron.Due, now time.Time) error {
+	slot := due.Slot
 	active, facts, err := c.facts(ctx, s, last)
 	if err != nil {
 		return err
@@ -244,7 +262,7 @@ func (c *Controller) take(ctx context.Context, s scheduled, last Slot, slot, now
 		}
 	case cron.Start:
 	}
-	return c.submit(ctx, s, slot)
+	return c.submit(ctx, s, due)
 }
 
 // historyPage is how many runs of a schedule are looked at.
@@ -295,7 +313,8 @@ func slotKey(s scheduled, at time.Time) string {
 	return "cron/" + s.key + "/" + at.UTC().Format(time.RFC3339)
 }
 
-func (c *Controller) submit(ctx context.Context, s scheduled, slot time.Time) error {
+func (c *Controller) submit(ctx context.Context, s scheduled, due cron.Due) error {
+	slot := due.Slot
 	meta := map[string]any{"namespace": s.def.Namespace}
 	labels := map[string]string{LabelCron: s.def.Name}
 	annotations := map[string]string{"workflows.argoproj.io/scheduled-time": slot.UTC().Format(time.RFC3339)}
@@ -327,7 +346,12 @@ func (c *Controller) submit(ctx context.Context, s scheduled, slot time.Time) er
 	if err != nil {
 		return c.record(ctx, s, Slot{Cron: s.key, Time: slot, Outcome: "failed", Reason: err.Error()})
 	}
-	return c.record(ctx, s, Slot{Cron: s.key, Time: slot, Outcome: "submitted", Run: s.def.Namespace + "/" + run.Name})
+	done := Slot{Cron: s.key, Time: slot, Outcome: "submitted", Run: s.def.Namespace + "/" + run.Name}
+	if due.Late > punctual {
+		done.LateSeconds = int64(due.Late.Seconds())
+		done.Reason = fmt.Sprintf("started %s late: the server was away or busy", due.Late.Round(time.Second))
+	}
+	return c.record(ctx, s, done)
 }
 
 // State is what a screen shows of a CronWorkflow.

@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -29,6 +30,7 @@ type dock struct {
 	t      testing.TB
 	ledger *sqlite.Ledger
 	exec   *scripted.Executor
+	door   *door
 	all    *executor.Registry
 	runs   *runs.Controller
 	crash  func()
@@ -51,10 +53,35 @@ func newDock(t testing.TB, dir string, o scripted.Options) *dock {
 	if err != nil {
 		t.Fatal(err)
 	}
-	d := &dock{t: t, ledger: l, exec: scripted.New(o), crash: func() {}}
-	d.all = executor.NewRegistry(d.exec.Named())
+	d := &dock{t: t, ledger: l, crash: func() {}}
+	d.machine(o)
 	d.open()
 	return d
+}
+
+// machine gives the dock an executor that knows nothing yet.
+func (d *dock) machine(o scripted.Options) {
+	d.exec = scripted.New(o)
+	d.door = &door{Executor: d.exec}
+	d.all = executor.NewRegistry(executor.Named{Name: "scripted", Executor: d.door})
+}
+
+// door is an executor whose starts the test may hold up or refuse.
+type door struct {
+	executor.Executor
+	before atomic.Pointer[func(context.Context) error]
+}
+
+// guard has f called before each start.
+func (e *door) guard(f func(context.Context) error) { e.before.Store(&f) }
+
+func (e *door) Start(ctx context.Context, p executor.Pod) error {
+	if f := e.before.Load(); f != nil {
+		if err := (*f)(ctx); err != nil {
+			return err
+		}
+	}
+	return e.Executor.Start(ctx, p)
 }
 
 func (d *dock) close() {
@@ -103,7 +130,7 @@ func (d *dock) submit(text string) {
 // until waits for commits until something holds; pods end as soon as they may.
 func (d *dock) until(what string, holds func() bool) {
 	d.t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	for !holds() {
 		changed := d.ledger.Changed()

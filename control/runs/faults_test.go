@@ -13,7 +13,6 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/tiphys/tiphys/control/runs"
-	"github.com/tiphys/tiphys/executor"
 	"github.com/tiphys/tiphys/executor/scripted"
 	"github.com/tiphys/tiphys/ledger"
 	"github.com/tiphys/tiphys/workflow"
@@ -130,47 +129,27 @@ func TestARefusedCommandLeavesNoTrace(t *testing.T) {
 	d.until("the run's end", func() bool { return d.phase("gates") == workflow.Succeeded })
 }
 
-// slow is an executor whose Start takes until the test lets it go on.
-type slow struct {
-	executor.Executor
-	entered, open chan struct{}
-}
-
-func (e *slow) Start(ctx context.Context, p executor.Pod) error {
-	e.entered <- struct{}{}
-	select {
-	case <-e.open:
-	case <-ctx.Done():
-		return ctx.Err()
-	}
-	return e.Executor.Start(ctx, p)
-}
-
 // A run that is terminated while its pod is being started ends: the stop does not overtake the start.
 func TestAStopDoesNotOvertakeTheStart(t *testing.T) {
 	t.Parallel()
 	d := newDock(t, t.TempDir(), scripted.Options{Steps: map[string][]scripted.Step{"*": {{Duration: 1000 * time.Hour}}}})
 	defer d.close()
-	e := &slow{Executor: d.exec, entered: make(chan struct{}, 16), open: make(chan struct{})}
-	d.reopen(func(o *runs.Options) {
-		o.Executors = executor.NewRegistry(executor.Named{Name: "slow", Executor: e, Logs: d.exec})
+	entered, open := make(chan struct{}, 16), make(chan struct{})
+	d.door.guard(func(ctx context.Context) error {
+		entered <- struct{}{}
+		select {
+		case <-open:
+			return nil
+		case <-ctx.Done():
+			return ctx.Err()
+		}
 	})
 	d.submit(single)
-	<-e.entered
+	<-entered
 	if err := d.runs.Control(t.Context(), "default", "single", workflow.Control{Verb: workflow.Terminate}); err != nil {
 		t.Fatal(err)
 	}
-	// Whatever stops pods on another path has had its chance when a second run has gone all the way.
-	go func() {
-		for range cap(e.entered) {
-			select {
-			case <-e.entered:
-			case <-t.Context().Done():
-				return
-			}
-		}
-	}()
-	close(e.open)
+	close(open)
 	await(t, func() bool { return d.phase("single").Done() })
 	if d.phase("single") != workflow.Failed {
 		t.Errorf("the run is %s", d.phase("single"))
@@ -215,11 +194,12 @@ func TestAnAttemptThatNobodyKnowsIsLost(t *testing.T) {
 	d := newDock(t, t.TempDir(), scripted.Options{Steps: map[string][]scripted.Step{"*": {{Duration: time.Hour}}}})
 	defer d.close()
 	d.submit(single)
-	d.until("it runs", func() bool { return d.nodePhase("single", "single") == workflow.Running })
+	await(t, func() bool { return d.nodePhase("single", "single") == workflow.Running })
 	d.crash()
-	old := d.exec
-	defer old.Close()
-	d.exec = scripted.New(scripted.Options{Steps: map[string][]scripted.Step{"*": {{Duration: time.Hour}}}})
+	if err := d.all.Close(); err != nil {
+		t.Fatal(err)
+	}
+	d.machine(scripted.Options{Steps: map[string][]scripted.Step{"*": {{Duration: time.Hour}}}})
 	d.open()
 	d.until("the run's end", func() bool { return d.phase("single").Done() })
 	started := d.exec.Started()

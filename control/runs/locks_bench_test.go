@@ -69,9 +69,10 @@ func waiters(b *testing.B, one, locked bool, n int) {
 	}
 	defer l.Close()
 	script := scripted.New(scripted.Options{Auto: true})
-	defer script.Close()
 	exec := &firstHeld{Executor: script, open: make(chan struct{})}
-	c := runs.New(runs.Options{Ledger: l, Executors: executor.NewRegistry(executor.Named{Name: "held", Executor: exec, Logs: script}), Objects: definitions.NewMemory(nil)})
+	all := executor.NewRegistry(executor.Named{Name: "scripted", Executor: exec})
+	defer all.Close()
+	c := runs.New(runs.Options{Ledger: l, Executors: all, Objects: definitions.NewMemory(nil)})
 	ctx, cancel := context.WithCancel(b.Context())
 	var wg sync.WaitGroup
 	wg.Go(func() { _ = c.Run(ctx) })

@@ -138,3 +138,28 @@ func TestNoPlaceIsLost(t *testing.T) {
 		}
 	})
 }
+
+// The limit follows what is scarcest.
+func TestPlacesOfAMachine(t *testing.T) {
+	t.Parallel()
+	const gib = 1 << 30
+	for _, c := range []struct {
+		name string
+		m    admission.Machine
+		want int
+	}{
+		{"processors", admission.Machine{Processors: 2, Memory: 24 * gib, Descriptors: 1 << 20}, 1000},
+		{"memory", admission.Machine{Processors: 64, Memory: gib, Descriptors: 1 << 20}, 128},
+		{"descriptors", admission.Machine{Processors: 64, Memory: 64 * gib, Descriptors: 1024}, 128},
+		{"very few descriptors", admission.Machine{Processors: 64, Memory: 64 * gib, Descriptors: 64}, 8},
+		{"next to nothing", admission.Machine{Memory: 1, Descriptors: 1}, 1},
+		{"nothing is known", admission.Machine{Processors: 1}, 500},
+	} {
+		if got := c.m.Places(); got != c.want {
+			t.Errorf("%s: %d places, want %d", c.name, got, c.want)
+		}
+	}
+	if m := admission.ThisMachine(2); m.Processors != 2 || m.Memory <= 0 || m.Descriptors <= 0 {
+		t.Errorf("this machine is not known: %+v", m)
+	}
+}

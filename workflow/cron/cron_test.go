@@ -48,28 +48,43 @@ func TestNext(t *testing.T) {
 	}
 }
 
-func TestMissed(t *testing.T) {
+// With startingDeadlineSeconds the latest time within it is made up for, as in Argo (workflow/cron/operator.go); without, one that is late
+// by at most half the period and five minutes.
+func TestDue(t *testing.T) {
 	deadline := func(n int64) *int64 { return &n }
+	hours := []string{"0 * * * *", "0 */2 * * *"}
 	for _, c := range []struct {
-		name, last, now string
-		deadline        *int64
-		want            string
+		name, last, since, now string
+		schedules              []string
+		deadline               *int64
+		want                   string
+		missed                 int
+		lastMissed             string
 	}{
-		{"the latest only", "2024-07-15T09:00:00Z", "2024-07-15T12:10:00Z", deadline(3600), "2024-07-15T12:00:00Z"},
-		{"outside the window", "2024-07-15T09:00:00Z", "2024-07-15T12:10:00Z", deadline(300), ""},
-		{"exactly at its start", "2024-07-15T09:00:00Z", "2024-07-15T12:10:00Z", deadline(600), "2024-07-15T12:00:00Z"},
-		{"none missed", "2024-07-15T12:00:00Z", "2024-07-15T12:10:00Z", deadline(3600), ""},
-		{"no deadline", "2024-07-15T09:00:00Z", "2024-07-15T12:10:00Z", nil, ""},
-		{"never ran", "", "2024-07-15T12:10:00Z", deadline(3600), ""},
-		{"now itself", "2024-07-15T11:00:00Z", "2024-07-15T12:00:00Z", deadline(3600), "2024-07-15T12:00:00Z"},
+		{"the latest only", "2024-07-15T09:00:00Z", "", "2024-07-15T12:10:00Z", hours, deadline(3600), "2024-07-15T12:00:00Z", 2, "2024-07-15T11:00:00Z"},
+		{"outside the deadline", "2024-07-15T09:00:00Z", "", "2024-07-15T12:10:00Z", hours, deadline(300), "", 3, "2024-07-15T12:00:00Z"},
+		{"exactly at its start", "2024-07-15T09:00:00Z", "", "2024-07-15T12:10:00Z", hours, deadline(600), "2024-07-15T12:00:00Z", 2, "2024-07-15T11:00:00Z"},
+		{"nothing passed", "2024-07-15T12:00:00Z", "", "2024-07-15T12:10:00Z", hours, deadline(3600), "", 0, ""},
+		{"never declared", "", "", "2024-07-15T12:10:00Z", hours, deadline(3600), "", 0, ""},
+		{"now itself", "2024-07-15T11:00:00Z", "", "2024-07-15T12:00:00Z", hours, nil, "2024-07-15T12:00:00Z", 0, ""},
+		{"a busy server", "2024-07-15T11:00:00Z", "", "2024-07-15T12:05:00Z", hours, nil, "2024-07-15T12:00:00Z", 0, ""},
+		{"too late for five minutes", "2024-07-15T11:00:00Z", "", "2024-07-15T12:05:01Z", hours, nil, "", 1, "2024-07-15T12:00:00Z"},
+		{"half a minute of each", "2024-07-15T12:00:00Z", "", "2024-07-15T12:03:30Z", []string{"* * * * *"}, nil, "2024-07-15T12:03:00Z", 2, "2024-07-15T12:02:00Z"},
+		{"more than half a minute", "2024-07-15T12:00:00Z", "", "2024-07-15T12:03:31Z", []string{"* * * * *"}, nil, "", 3, "2024-07-15T12:03:00Z"},
+		{"a deadline of nothing is none", "2024-07-15T11:00:00Z", "", "2024-07-15T12:00:05Z", hours, deadline(0), "2024-07-15T12:00:00Z", 0, ""},
+		{"suspended until after it", "2024-07-15T11:00:00Z", "2024-07-15T12:01:00Z", "2024-07-15T12:01:05Z", hours, nil, "", 1, "2024-07-15T12:00:00Z"},
+		{"years ago", "2014-07-15T11:00:00Z", "", "2024-07-15T12:00:05Z", []string{"* * * * *"}, nil, "2024-07-15T12:00:00Z", maxSlots + 24*60 - 1, "2024-07-15T11:59:00Z"},
 	} {
-		s, err := ParseAll(manifest.CronWorkflowSpec{Schedule: "0 * * * *", Schedules: []string{"0 */2 * * *"}})
+		s, err := ParseAll(manifest.CronWorkflowSpec{Schedules: c.schedules})
 		if err != nil {
 			t.Fatal(err)
 		}
-		got, ok := s.Missed(at(t, c.last), at(t, c.now), c.deadline)
-		if !got.Equal(at(t, c.want)) || ok != (c.want != "") {
-			t.Errorf("%s: got %s", c.name, got)
+		d := s.Due(at(t, c.last), at(t, c.since), at(t, c.now), c.deadline)
+		if !d.Slot.Equal(at(t, c.want)) || d.Missed != c.missed || !d.Last.Equal(at(t, c.lastMissed)) {
+			t.Errorf("%s: got %+v", c.name, d)
+		}
+		if !d.Slot.IsZero() && d.Late != at(t, c.now).Sub(d.Slot) {
+			t.Errorf("%s: late by %s", c.name, d.Late)
 		}
 	}
 }

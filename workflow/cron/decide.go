@@ -43,28 +43,67 @@ func (s Schedules) Next(t time.Time) time.Time {
 	return first
 }
 
-// Missed is the latest time after the last scheduled one and not after now, if it is not older than
-// startingDeadlineSeconds. It is for the start of a server: of several missed runs only the latest is made up for, and
-// none without a deadline or where nothing was scheduled before, as in Argo.
-func (s Schedules) Missed(last, now time.Time, startingDeadlineSeconds *int64) (time.Time, bool) {
-	if last.IsZero() || startingDeadlineSeconds == nil || *startingDeadlineSeconds <= 0 {
-		return time.Time{}, false
+// maxLate is how late a time is made up for at most where there is no startingDeadlineSeconds: a schedule that is seldom due is not
+// made up for half a period later.
+const maxLate = 5 * time.Minute
+
+// Due says what is to become of the times that have passed since the last one that was decided on.
+type Due struct {
+	// Slot is the time to start a run for, Late how long ago it was. Slot is zero if there is none.
+	Slot time.Time
+	Late time.Duration
+	// Missed counts the times that are not made up for, First and Last are the first and the last of them.
+	Missed      int
+	First, Last time.Time
+}
+
+// Due decides on the times after last and not after now. Of several only the latest is made up for, as in Argo, if it is not older than
+// startingDeadlineSeconds; without that, if it is late by at most the smaller of half the time to the next one and five minutes, and
+// not older than since, the moment from which the schedule is as it is.
+func (s Schedules) Due(last, since, now time.Time, startingDeadlineSeconds *int64) Due {
+	var d Due
+	if last.IsZero() {
+		return d
 	}
-	window := now.Add(-time.Duration(min(*startingDeadlineSeconds, 10*365*24*3600)) * time.Second)
-	from := last
-	if window.After(from) {
-		// What is older than the window does not matter; a slot exactly at its start does.
-		from = window.Add(-time.Nanosecond)
-	}
-	var latest time.Time
-	for range maxSlots {
-		next := s.Next(from)
-		if next.IsZero() || next.After(now) {
-			break
+	slots := 0
+	var latest, before time.Time
+	for next := s.Next(last); !next.IsZero() && !next.After(now); next = s.Next(next) {
+		if slots == 0 {
+			d.First = next
 		}
-		latest, from = next, next
+		slots++
+		before, latest = latest, next
+		if slots == maxSlots { // look at the end only: what lies between is missed whatever it is
+			if near := now.Add(-24 * time.Hour); near.After(next) {
+				next = near
+			}
+		}
 	}
-	return latest, !latest.IsZero()
+	if slots == 0 {
+		return d
+	}
+	late := now.Sub(latest)
+	if late <= s.allowed(latest, startingDeadlineSeconds) && (startingDeadlineSeconds != nil || !latest.Before(since)) {
+		d.Slot, d.Late = latest, late
+		slots--
+		latest = before
+	}
+	if d.Missed, d.Last = slots, latest; slots == 0 {
+		d.First = time.Time{}
+	}
+	return d
+}
+
+// allowed is how late the run of a slot may be started.
+func (s Schedules) allowed(slot time.Time, startingDeadlineSeconds *int64) time.Duration {
+	if n := startingDeadlineSeconds; n != nil && *n > 0 {
+		return time.Duration(min(*n, 10*365*24*3600)) * time.Second
+	}
+	allowed := maxLate
+	if next := s.Next(slot); !next.IsZero() {
+		allowed = min(allowed, next.Sub(slot)/2)
+	}
+	return allowed
 }
 
 // Action is what to do when a run is due.
