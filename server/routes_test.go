@@ -58,6 +58,7 @@ GET /api/v1/entries adv
 GET /api/v1/trail adv
 GET /api/v1/ledger/head adv
 POST /api/v1/ledger/verify adv
+GET /api/v1/ledger/verify adv
 GET /api/v1/stream adv
 GET /api/v1/events adv
 GET /api/v1/events/{id} adv
@@ -66,6 +67,7 @@ GET /api/v1/firings adv
 POST /api/v1/firings/{key}/redrive ad
 GET /api/v1/sensors adv
 GET /api/v1/apps adv
+GET /api/v1/applicationsets adv
 GET /api/v1/apps/{namespace}/{name} adv
 POST /api/v1/apps/{namespace}/{name}/{verb} ad
 GET /api/v1/apps/{namespace}/{name}/logs/{pod} adv
@@ -83,6 +85,11 @@ step POST /api/v1/step/comments sm
 step GET /api/v1/step/artifacts sm
 step GET /api/v1/step/artifacts/{key...} sm
 step PUT /api/v1/step/artifacts/{key...} sm
+step PUT /api/v1/step/outputs/{name} sm
+step GET /api/v1/step/outputs/{name} sm
+step POST /api/v1/step/logs/{container} sm
+step GET /api/v1/step/logs/{container} sm
+step GET /api/v1/step/logs/{container}/size sm
 step /v2/ sm
 `
 
