@@ -138,12 +138,16 @@ func (c *Controller) Run(ctx context.Context) error {
 		return fmt.Errorf("take up unfinished runs: %w", err)
 	}
 	close(c.started)
+	known, ok := c.known(ctx)
+	if !ok {
+		return nil
+	}
 	if err := c.leftovers(ctx); err != nil {
 		return fmt.Errorf("take up unfinished work: %w", err)
 	}
 	var wg sync.WaitGroup
 	wg.Go(func() { c.receive(ctx) })
-	wg.Go(func() { c.compare(ctx) })
+	wg.Go(func() { c.compare(ctx, known) })
 	wg.Go(func() { c.timers(ctx) })
 	wg.Go(func() { c.retries(ctx) })
 	wg.Go(func() { c.wakeLocks(ctx) })

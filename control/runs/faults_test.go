@@ -60,7 +60,7 @@ func TestAReportWhoseWriteFailedComesAgain(t *testing.T) {
 	flaky := &refusing{Ledger: d.ledger}
 	d.reopen(func(o *runs.Options) { o.Ledger = flaky })
 	d.submit(single)
-	d.until("it runs", func() bool {
+	await(t, func() bool {
 		return d.phase("single") == workflow.Running && d.nodePhase("single", "single") == workflow.Running
 	})
 	flaky.left.Store(2)

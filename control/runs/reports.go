@@ -41,23 +41,33 @@ func (c *Controller) know(ctx context.Context) error {
 	}
 }
 
-// compare asks the executor for every attempt that the ledger believes to be running. One that it does not know is lost infrastructure:
-// its machine is another one, or the ledger was restored from a backup.
-func (c *Controller) compare(ctx context.Context) {
-	known := map[executor.ID]bool{}
+// known asks the executor which attempts it has, until it says so; false means that ctx ended first. Those that run have places: this is
+// before any report is taken, so that one that ends meanwhile gives its place back afterwards.
+func (c *Controller) known(ctx context.Context) (map[executor.ID]bool, bool) {
 	for failed := 1; ; failed++ {
 		reports, err := c.o.Executors.List(ctx)
 		if err == nil {
+			known := make(map[executor.ID]bool, len(reports))
 			for _, rep := range reports {
 				known[rep.ID] = true
+				if !rep.Phase.Done() {
+					c.o.Places.Hold(rep.ID)
+				}
 			}
-			break
+			return known, true
 		}
-		c.o.Log.Warn("the executor does not say which attempts it has, it will be asked again", "failed", failed, "error", err)
+		if ctx.Err() == nil {
+			c.o.Log.Warn("the executor does not say which attempts it has, it will be asked again", "failed", failed, "error", err)
+		}
 		if !sleep(ctx, waitAfter(failed)) {
-			return
+			return nil, false
 		}
 	}
+}
+
+// compare looks for every attempt that the ledger believes to be running among those that the executor knew. One that it did not
+// know is lost infrastructure: its machine is another one, or the ledger was restored from a backup.
+func (c *Controller) compare(ctx context.Context, known map[executor.ID]bool) {
 	c.mu.Lock()
 	keys := make([]string, 0, len(c.uids))
 	for _, key := range c.uids {
@@ -91,11 +101,7 @@ func (c *Controller) compareRun(key string, ids []executor.ID, known map[executo
 		c.mu.Lock()
 		ours := c.starts[effect] != nil
 		c.mu.Unlock()
-		switch {
-		case ours:
-		case known[id]:
-			c.o.Places.Hold(id)
-		default:
+		if !ours && !known[id] {
 			c.report(key, executor.Report{ID: id, Phase: executor.Error, Reason: executor.ReasonLost, FinishedAt: c.o.Now().UTC(),
 				Message: "the executor does not know this attempt: it was lost with its machine"}, nil)
 		}
