@@ -25,6 +25,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/tiphys/tiphys/access"
 	"github.com/tiphys/tiphys/access/steptoken"
 	artifactlocal "github.com/tiphys/tiphys/artifact/local"
 	"github.com/tiphys/tiphys/executor"
@@ -68,11 +69,11 @@ func newPier(t *testing.T) *pier {
 	if p.pushes, err = pushed.Open(filepath.Join(dir, "pushed")); err != nil {
 		t.Fatal(err)
 	}
-	g, err := gate.New(gate.Options{Steps: p.issuer, Alive: func(_ context.Context, c steptoken.Claims) bool { return c.Attempt == claims.Attempt }})
+	g, err := gate.New(gate.Options{Policy: access.BuiltIn(), Steps: p.issuer, Alive: func(_ context.Context, c steptoken.Claims) bool { return c.Attempt == claims.Attempt }})
 	if err != nil {
 		t.Fatal(err)
 	}
-	api := &steps.API{Artifacts: p.artifacts, Pushes: p.pushes, Log: slog.New(slog.DiscardHandler)}
+	api := &steps.API{Policy: access.BuiltIn(), Artifacts: p.artifacts, Pushes: p.pushes, Log: slog.New(slog.DiscardHandler)}
 	mux := http.NewServeMux()
 	for _, r := range api.Routes() {
 		mux.Handle(r.Pattern, g.Wrap(r))
