@@ -32,7 +32,7 @@ func TestRoles(t *testing.T) {
 	}{
 		{access.Get, access.Run, "adv"}, {access.Get, "Application", "adv"}, {access.Get, access.Log, "adv"}, {access.Get, "Secret", "ad"},
 		{access.Create, access.Run, "ad"}, {access.Update, access.MergeRequest, "ad"}, {access.Sync, "Application", "ad"}, {access.Delete, "Sensor", "ad"},
-		{access.Create, "Secret", "a"}, {access.Delete, "Secret", "a"}, {access.Create, "AppProject", "a"}, {access.Create, "ClusterWorkflowTemplate", "a"},
+		{access.Create, "Secret", "a"}, {access.Delete, "Secret", "a"}, {access.Create, "AppProject", "a"}, {access.Create, "Forge", "a"}, {access.Create, "ClusterWorkflowTemplate", "a"},
 		{access.Update, access.Server, "a"}, {access.Create, access.Release, "a"}, {"dance", access.Run, "a"},
 	} {
 		got := ""
@@ -191,7 +191,8 @@ func TestView(t *testing.T) {
 		}
 	}
 	view := access.NewView(l, access.NewPolicy(
-		access.Rule{Role: "team", Resource: access.Run, Action: "get", Object: "shop/*"}, access.Rule{Role: "all", Resource: "*", Action: "get", Object: "*/*"},
+		access.Rule{Role: "team", Resource: access.Run, Action: "get", Object: "shop/*"},
+		access.Rule{Role: "forges", Resource: "Forge", Action: "get", Object: "shop/*"}, access.Rule{Role: "all", Resource: "*", Action: "get", Object: "*/*"},
 	))
 	as := func(role access.Role) context.Context { return access.With(t.Context(), person(role)) }
 	seen := func(ctx context.Context, q ledger.Query) (keys []string) {
@@ -242,5 +243,18 @@ func TestView(t *testing.T) {
 	}
 	if _, err := view.Entry(as("team"), 1); !errors.Is(err, ledger.ErrNotFound) {
 		t.Errorf("a hidden entry: %v", err)
+	}
+	// What a forge is told is seen by who may see the forge.
+	for _, subject := range []string{"post/hidden%2Flab/r/mr/1/m", "post/shop%2Flab/r/mr/1/m"} {
+		err := l.Write(t.Context(), ledger.Anyone(subject), func(tx ledger.Tx) error {
+			_, err := tx.Append(ledger.Draft{Actor: "user:ada", Kind: "post.asked", Subject: subject, Body: struct{}{}})
+			return err
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	if entries, err := view.Entries(as("forges"), ledger.EntryQuery{}); err != nil || len(entries) != 1 || !strings.Contains(entries[0].Subject, "shop") {
+		t.Errorf("posts of one's own forge: %v, %v", entries, err)
 	}
 }

@@ -3,6 +3,7 @@ package access
 import (
 	"context"
 	"fmt"
+	"net/url"
 	"strings"
 
 	"github.com/tiphys/tiphys/ledger"
@@ -147,6 +148,8 @@ func ofRow(row ledger.Row) thing {
 		return named(Release, row.Owner)
 	case "cron":
 		return named("CronWorkflow", row.Key)
+	case "post":
+		return named("Forge", row.Owner)
 	case "definition":
 		kind, rest, _ := strings.Cut(row.Key, "/")
 		return named(kind, rest)
@@ -170,6 +173,11 @@ func ofSubject(subject string) thing {
 		return named(Firing, rest)
 	case "cron":
 		return named("CronWorkflow", rest)
+	case "post": // the forge's name is the escaped first part
+		first, _, _ := strings.Cut(rest, "/")
+		if name, err := url.QueryUnescape(first); err == nil {
+			return named("Forge", name)
+		}
 	case "definition":
 		kind, rest, _ := strings.Cut(rest, "/")
 		return named(kind, rest)

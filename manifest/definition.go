@@ -12,7 +12,7 @@ import (
 // Declared are the types of what is declared and kept, one for each kind but ClusterWorkflowTemplate, which has
 // WorkflowTemplate's.
 type Declared interface {
-	WorkflowTemplate | CronWorkflow | EventSource | Sensor | Application | ApplicationSet | AppProject |
+	WorkflowTemplate | CronWorkflow | EventSource | Sensor | Application | ApplicationSet | AppProject | Forge |
 		corev1.ConfigMap | corev1.Secret | corev1.PersistentVolumeClaim
 }
 
@@ -87,6 +87,9 @@ func Check(o Object) (diagnostics []Diagnostic, known bool) {
 	case "AppProject":
 		t, found := Read[AppProject](o)
 		diagnostics = append(found, Locate(o.Tree, t.Value.Validate())...)
+	case "Forge":
+		t, found := Read[Forge](o)
+		diagnostics = append(found, Locate(o.Tree, t.Value.Validate())...)
 	case "ConfigMap":
 		return problems(Read[corev1.ConfigMap](o)), true
 	case "Secret":
@@ -120,6 +123,8 @@ func Readable(o Object) []Diagnostic {
 		diagnostics = problems(Read[ApplicationSet](o))
 	case "AppProject":
 		diagnostics = problems(Read[AppProject](o))
+	case "Forge":
+		diagnostics = problems(Read[Forge](o))
 	case "ConfigMap":
 		diagnostics = problems(Read[corev1.ConfigMap](o))
 	case "Secret":

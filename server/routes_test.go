@@ -53,6 +53,7 @@ POST /api/v1/definitions ad
 DELETE /api/v1/definitions/{kind}/{namespace}/{name} ad
 DELETE /api/v1/definitions/{kind}/{namespace}/{name} kind=Secret a
 DELETE /api/v1/definitions/{kind}/{namespace}/{name} kind=AppProject a
+DELETE /api/v1/definitions/{kind}/{namespace}/{name} kind=Forge a
 GET /api/v1/cron adv
 GET /api/v1/entries adv
 GET /api/v1/trail adv
@@ -72,6 +73,8 @@ GET /api/v1/apps/{namespace}/{name} adv
 POST /api/v1/apps/{namespace}/{name}/{verb} ad
 GET /api/v1/apps/{namespace}/{name}/logs/{pod} adv
 GET /api/v1/releases adv
+GET /api/v1/forges adv
+GET /api/v1/posts adv
 GET /api/v1/repos adv
 POST /api/v1/repos ad
 GET /api/v1/mrs adv

@@ -3,9 +3,9 @@ package wire
 import (
 	"fmt"
 
-	"github.com/tiphys/tiphys/executor/local"
-
+	"github.com/tiphys/tiphys/event/forge"
 	"github.com/tiphys/tiphys/event/sensor"
+	"github.com/tiphys/tiphys/executor/local"
 	"github.com/tiphys/tiphys/manifest"
 	"github.com/tiphys/tiphys/workflow"
 	"github.com/tiphys/tiphys/workflow/validate"
@@ -39,6 +39,8 @@ func check(o manifest.Object) []manifest.Diagnostic {
 		diags = append(diags, kinds.Check(o)...)
 	case "Sensor":
 		diags = append(diags, sensor.CheckDefinition(o)...)
+	case "Forge":
+		diags = append(diags, forge.Check(ForgeTypes(), o)...)
 	}
 	return diags
 }

@@ -50,6 +50,8 @@ func TestRefusedDefinitions(t *testing.T) {
 			"  triggers:\n  - template: {name: t, email: {}}\n", `7:32: trigger type "email" is understood but not run by this version`},
 		"a template": {head + "WorkflowTemplate\nmetadata: {name: w}\nspec:\n  templates:\n  - name: t\n    resource: {action: get, manifest: x}\n",
 			"7:15: needs Kubernetes: a resource template cannot run on this machine"},
+		"a forge": {"apiVersion: tiphys.dev/v1alpha1\nkind: Forge\nmetadata: {name: f}\nspec:\n  type: gitlab\n  url: https://forge.example\n",
+			`5:9: forge type "gitlab" is not run by this version`},
 		"a schedule": {head + "CronWorkflow\nmetadata: {name: c}\nspec:\n  schedules: ['@daily']\n  workflowSpec:\n    entrypoint: t\n" +
 			"    templates: [{name: t, plugin: {x: {}}}]\n", "8:35: needs Kubernetes: a plugin template cannot run on this machine"},
 	} {

@@ -9,8 +9,6 @@ import (
 	"github.com/tiphys/tiphys/deploy"
 	"github.com/tiphys/tiphys/deploy/render"
 	targetlocal "github.com/tiphys/tiphys/deploy/target/local"
-	"github.com/tiphys/tiphys/event"
-	"github.com/tiphys/tiphys/manifest"
 	"github.com/tiphys/tiphys/pipeline"
 	"github.com/tiphys/tiphys/secret"
 )
@@ -86,12 +84,4 @@ func (f hosts) URL(host string) string { return "http://" + host + ":" + f.s.por
 // Wakes implements apps.Forges.
 func (forges) Wakes() []string {
 	return []string{"mr.opened", "mr.updated", "mr.synced", "mr.labeled", "mr.draft", "mr.ready", "mr.closed", "mr.reopened", "mr.merged"}
-}
-
-// PullRequests implements apps.Forges.
-func (f forges) PullRequests(ctx context.Context, kind, repo string, _ manifest.PullRequestForge) ([]event.PullRequest, error) {
-	if kind != "tiphys" {
-		return nil, fmt.Errorf("the pullRequest generator for %s is understood but not run by this version: mirror the repository to the built-in remote and use tiphys", kind)
-	}
-	return f.s.remote.PullRequests(ctx, repo)
 }

@@ -15,6 +15,7 @@ import (
 	"github.com/tiphys/tiphys/control/events"
 	"github.com/tiphys/tiphys/control/runs"
 	"github.com/tiphys/tiphys/event"
+	"github.com/tiphys/tiphys/event/forge"
 	"github.com/tiphys/tiphys/executor"
 	"github.com/tiphys/tiphys/failure"
 	"github.com/tiphys/tiphys/ledger"
@@ -59,9 +60,10 @@ func (s *Server) claims(ctx context.Context, run workflow.Run) (steptoken.Claims
 			return c, err
 		}
 		gitClaims(e.Git, &c)
+		c.Forge = s.forgeOf(ctx, e)
 	}
-	if c.MR == 0 && c.Repo != "" {
-		if repo, err := s.remote.Repository(ctx, c.Repo); err == nil {
+	if c.MR == 0 && c.Repo != "" && forge.NameOf(c.Forge) == forge.Builtin {
+		if repo, err := s.remote.Describe(ctx, c.Repo); err == nil {
 			c.Protected = c.Ref == "refs/heads/"+repo.DefaultBranch
 		}
 	}
@@ -73,6 +75,23 @@ func (s *Server) claims(ctx context.Context, run workflow.Run) (steptoken.Claims
 		c.Protected = !others
 	}
 	return c, nil
+}
+
+// forgeOf names the instance that an event's repository is of, for a token; empty for the built-in remote. An event that nobody proved to come
+// from a forge is of none: whoever sent it would else write to that forge with this server's credentials.
+func (s *Server) forgeOf(ctx context.Context, e event.Event) string {
+	g := e.Git
+	if g == nil || g.Forge == forge.TypeBuiltin {
+		return ""
+	}
+	if e.Verified == "" || e.Verified == forge.VerifiedNone {
+		return "of nobody, for the event was not proved to come from " + g.Forge
+	}
+	in, err := s.forges.Sent(ctx, g.Forge, g.Instance)
+	if err != nil {
+		return g.Forge + " at " + g.Instance
+	}
+	return in.Name
 }
 
 // withMergeRequest tells whether a merge request is among the events that a condition put together for a run. What it says may

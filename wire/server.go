@@ -24,11 +24,13 @@ import (
 	"github.com/tiphys/tiphys/control/crons"
 	"github.com/tiphys/tiphys/control/definitions"
 	"github.com/tiphys/tiphys/control/events"
+	"github.com/tiphys/tiphys/control/posts"
 	"github.com/tiphys/tiphys/control/runs"
 	"github.com/tiphys/tiphys/control/sweep"
 	"github.com/tiphys/tiphys/deploy"
 	targetlocal "github.com/tiphys/tiphys/deploy/target/local"
 	"github.com/tiphys/tiphys/event"
+	"github.com/tiphys/tiphys/event/forge"
 	"github.com/tiphys/tiphys/event/forge/builtin"
 	"github.com/tiphys/tiphys/executor"
 	"github.com/tiphys/tiphys/executor/local"
@@ -83,6 +85,8 @@ type Server struct {
 	defs     *definitions.Store
 	remote   *builtin.Remote
 	repos    *repo.Store
+	forges   *forge.Forges
+	posts    *posts.Controller
 	events   *events.Controller
 	crons    *crons.Controller
 	audit    *audit.Auditor
@@ -114,7 +118,7 @@ func Open(ctx context.Context, o Options) (_ *Server, err error) {
 			err = errors.Join(err, s.Close())
 		}
 	}()
-	for _, open := range []func(context.Context) error{s.lockData, s.openCarrier, s.openNetwork, s.openMachine, s.openGit, s.openEvents, s.openDeploy, s.openGate, s.openPort} {
+	for _, open := range []func(context.Context) error{s.lockData, s.openCarrier, s.openNetwork, s.openMachine, s.openGit, s.openForges, s.openEvents, s.openDeploy, s.openGate, s.openPort} {
 		if err := open(ctx); err != nil {
 			return s, err
 		}
@@ -159,7 +163,7 @@ func (s *Server) openMachine(ctx context.Context) (err error) {
 	}
 	s.machine, err = OpenMachine(ctx, MachineOptions{
 		Data: s.o.Data, Locked: true, Executor: s.o.Executor, Mirrors: s.o.Mirrors, HostFiles: s.o.Images.Files, HostCommand: s.o.Images.Command,
-		Projections: []ledger.Projection{definitions.Projection{}, event.Rows{}, builtin.Projection{}, deploy.Projection(), crons.Projection{}},
+		Projections: []ledger.Projection{definitions.Projection{}, event.Rows{}, builtin.Projection{}, deploy.Projection(), crons.Projection{}, posts.Projection{}},
 		MakeObjects: func(m *Machine) runs.Objects {
 			s.defs = definitions.New(m.Ledger, s.box, check)
 			return s.defs
@@ -235,7 +239,7 @@ func (s *Server) openEvents(context.Context) error {
 	}
 	s.events = events.New(events.Options{
 		Ledger: s.machine.Ledger, Runs: s.machine.Runs, Definitions: s.defs, Sources: kinds, Secrets: s.machine.Runs,
-		File: s.repos.File, Program: s.programs(), Now: s.o.Now, Log: s.o.Log, Fault: at("events", s.o.Fault),
+		Repositories: files{s}, Programs: programs(s.programs()), Now: s.o.Now, Log: s.o.Log, Fault: at("events", s.o.Fault),
 	})
 	s.crons = crons.New(crons.Options{Ledger: s.machine.Ledger, Runs: s.machine.Runs, Definitions: s.defs, Now: s.o.Now, Log: s.o.Log})
 	return nil
@@ -251,7 +255,7 @@ func (s *Server) openGate(ctx context.Context) (err error) {
 	}
 	s.steps = &steps.API{
 		Policy: policy(), Pushes: pushes,
-		Ledger: s.machine.Ledger, Remote: s.remote, Images: s.machine.Images, Artifacts: s.machine.Artifacts, Log: s.o.Log,
+		Ledger: s.machine.Ledger, Posts: s.posts, Merged: mergedAs{s.forges}, Images: s.machine.Images, Artifacts: s.machine.Artifacts, Log: s.o.Log,
 		Server: strings.TrimRight(s.URL(), "/"),
 	}
 	s.registry = image.NewRegistry(image.RegistryOptions{Store: s.machine.Images, Authorize: s.authorizeImage, OnPush: s.imagePushed, Now: s.o.Now})
@@ -266,7 +270,7 @@ func (s *Server) openPort(context.Context) error {
 	s.port = server.New(server.Options{
 		Names: s.names(), Gate: s.gate, Steps: s.steps,
 		API: &api.API{
-			Policy: policy(), Ledger: access.NewView(s.machine.Ledger, policy()), Runs: s.machine.Runs, Definitions: s.defs, Logs: s.machine, Events: s.events, Remote: s.remote,
+			Policy: policy(), Ledger: access.NewView(s.machine.Ledger, policy()), Runs: s.machine.Runs, Definitions: s.defs, Logs: s.machine, Events: s.events, Remote: s.remote, Forges: s.forges,
 			Apps: s.apps, Targets: s.targets, Crons: s.crons, Audit: s.audit, Keys: s.o.Data, Version: s.o.Version, Feed: s.feed, Log: s.o.Log, Now: s.o.Now,
 		},
 		Webhooks: s.events, Git: s.remote.Handler(), Registry: s.registry, Screens: web.Handler(), Applications: s.carrier.applications,
@@ -312,6 +316,7 @@ func (s *Server) loops() *control.Group {
 	services := []control.Service{
 		disk{s},
 		s.events,
+		s.posts,
 		control.Loop("runs", s.machine.Runs.Run),
 		s.audit,
 		control.Loop("schedules", s.crons.Run),

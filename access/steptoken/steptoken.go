@@ -20,6 +20,8 @@ type Claims struct {
 	Run     string `json:"run"` // namespace/name
 	Node    string `json:"node"`
 	Attempt int    `json:"attempt"`
+	// Forge is the instance that Repo is of; empty is the built-in remote. A forge that is not declared has a name that no instance has.
+	Forge string `json:"forge,omitempty"`
 	// Repo, Ref, Commit and MR are what the run was made for; empty for a run by hand.
 	Repo   string `json:"repo,omitempty"`
 	Ref    string `json:"ref,omitempty"`

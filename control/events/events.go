@@ -27,7 +27,19 @@ import (
 	"github.com/tiphys/tiphys/server/gate"
 )
 
-// Options of a Controller; all but Program and Fault are required.
+// Repositories are read at a revision: a branch, a tag, a commit or HEAD.
+type Repositories interface {
+	// File reads one file of the repository at a URL.
+	File(ctx context.Context, url, revision, path string) ([]byte, error)
+}
+
+// Programs are evaluated.
+type Programs interface {
+	// Evaluate evaluates a program of a repository at a revision; what is wrong with the program is a [pipeline.Error].
+	Evaluate(ctx context.Context, url, revision, path string, input map[string]any) ([]byte, error)
+}
+
+// Options of a Controller; all but Programs and Fault are required.
 type Options struct {
 	Ledger      ledger.Ledger
 	Runs        *runs.Controller
@@ -35,13 +47,11 @@ type Options struct {
 	// Sources are the kinds of event sources that there are.
 	Sources source.Kinds
 	Secrets source.Secrets
-	// Program evaluates a program of a repository at a revision, for triggers with a Git source; what is wrong with the program is
-	// a [pipeline.Error].
-	Program func(ctx context.Context, url, revision, path string, input map[string]any) ([]byte, error)
-	// File reads a file of a repository at a revision, for triggers with a Git source.
-	File func(ctx context.Context, url, revision, path string) ([]byte, error)
-	Now  func() time.Time
-	Log  *slog.Logger
+	// Repositories and Programs are for triggers with a Git source. Without Programs programs are refused.
+	Repositories Repositories
+	Programs     Programs
+	Now          func() time.Time
+	Log          *slog.Logger
 	// Fault is called at named points in test builds.
 	Fault func(string)
 }

@@ -1,7 +1,6 @@
 package events
 
 import (
-	"context"
 	"encoding/json"
 	"errors"
 	"net/http"
@@ -26,7 +25,7 @@ func TestFetchedObjectsStayWithinTheirSensor(t *testing.T) {
 	} {
 		t.Run(c.what, func(t *testing.T) {
 			r := newRoom(t, nil)
-			r.o.File = func(context.Context, string, string, string) ([]byte, error) { return []byte(c.text), nil }
+			r.o.Repositories = reading(func(string, string, string) ([]byte, error) { return []byte(c.text), nil })
 			src := &manifest.TriggerSource{Git: &manifest.TriggerGit{URL: "u", FilePath: "ci.yaml"}}
 			_, err := r.workflow(t.Context(), sensor.Firing{Key: "k", Sensor: "ports/s", Trigger: "t", Type: c.kind}, "", src, 0)
 			if !errors.Is(err, errFinal) || !strings.Contains(err.Error(), c.want) {

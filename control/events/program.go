@@ -16,16 +16,16 @@ import (
 // fromGit reads a trigger's object from a repository; of a program there, what it makes of the event.
 func (c *Controller) fromGit(ctx context.Context, f sensor.Firing, g *manifest.TriggerGit) ([]byte, error) {
 	if !pipeline.IsProgram(g.FilePath) {
-		return c.o.File(ctx, g.URL, revision(g), g.FilePath)
+		return c.o.Repositories.File(ctx, g.URL, revision(g), g.FilePath)
 	}
-	if c.o.Program == nil {
+	if c.o.Programs == nil {
 		return nil, fmt.Errorf("%s is a program, and programs are not evaluated here: %w", g.FilePath, errFinal)
 	}
 	input, err := c.programInput(ctx, f)
 	if err != nil {
 		return nil, err
 	}
-	made, err := c.o.Program(ctx, g.URL, revision(g), g.FilePath, input)
+	made, err := c.o.Programs.Evaluate(ctx, g.URL, revision(g), g.FilePath, input)
 	var mistake *pipeline.Error
 	if errors.As(err, &mistake) {
 		return nil, final{err} // the same program makes the same mistake again

@@ -15,6 +15,19 @@ import (
 	"github.com/tiphys/tiphys/pipeline"
 )
 
+type (
+	reading    func(url, revision, path string) ([]byte, error)
+	evaluating func(url, revision, path string, in map[string]any) ([]byte, error)
+)
+
+func (r reading) File(_ context.Context, url, revision, path string) ([]byte, error) {
+	return r(url, revision, path)
+}
+
+func (e evaluating) Evaluate(_ context.Context, url, revision, path string, in map[string]any) ([]byte, error) {
+	return e(url, revision, path, in)
+}
+
 // TestFromGit reads manifests, asks for programs with what they may know, and gives up at once on their mistakes only.
 func TestFromGit(t *testing.T) {
 	r := newRoom(t, nil)
@@ -29,14 +42,14 @@ func TestFromGit(t *testing.T) {
 	var asked []string
 	var input map[string]any
 	made, wrong := []byte("made"), error(nil)
-	r.o.File = func(_ context.Context, url, revision, path string) ([]byte, error) {
+	r.o.Repositories = reading(func(url, revision, path string) ([]byte, error) {
 		asked = append(asked, "file", url, revision, path)
 		return []byte("read"), nil
-	}
-	r.o.Program = func(_ context.Context, url, revision, path string, in map[string]any) ([]byte, error) {
+	})
+	r.o.Programs = evaluating(func(url, revision, path string, in map[string]any) ([]byte, error) {
 		asked, input = append(asked, "program", url, revision, path), in
 		return made, wrong
-	}
+	})
 	f := sensor.Firing{Key: "k", Events: map[string]int64{"push": seq}}
 	for _, file := range []string{"ci/pipeline.yaml", "ci/pipeline.ts"} {
 		if _, err := r.fromGit(t.Context(), f, &manifest.TriggerGit{URL: "u", Ref: "abc", FilePath: file}); err != nil {

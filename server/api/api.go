@@ -21,6 +21,7 @@ import (
 	"github.com/tiphys/tiphys/control/events"
 	"github.com/tiphys/tiphys/control/runs"
 	"github.com/tiphys/tiphys/deploy"
+	"github.com/tiphys/tiphys/event/forge"
 	"github.com/tiphys/tiphys/event/forge/builtin"
 	"github.com/tiphys/tiphys/executor"
 	"github.com/tiphys/tiphys/failure"
@@ -42,6 +43,11 @@ type Logs interface {
 	Log(ctx context.Context, run workflow.Run, n workflow.Node, container string, o executor.LogOptions) (io.ReadCloser, error)
 }
 
+// Forges are all that there are, the built-in remote among them.
+type Forges interface {
+	States(ctx context.Context) ([]forge.State, error)
+}
+
 // API makes the handlers. All fields but Version are required.
 type API struct {
 	// Policy says who may see and do what.
@@ -52,6 +58,7 @@ type API struct {
 	Logs        Logs
 	Events      *events.Controller
 	Remote      *builtin.Remote
+	Forges      Forges
 	Apps        *apps.Controller
 	Targets     *deploy.Targets
 	Crons       *crons.Controller

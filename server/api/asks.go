@@ -54,6 +54,8 @@ func asks() map[string]gate.Ask {
 		"POST /api/v1/apps/{namespace}/{name}/{verb}":          one(access.Sync, "Application"),
 		"GET /api/v1/apps/{namespace}/{name}/logs/{pod}":       one(access.Get, access.Log),
 		"GET /api/v1/releases":                                 each(access.Get, access.Release),
+		"GET /api/v1/forges":                                   each(access.Get, "Forge"),
+		"GET /api/v1/posts":                                    each(access.Get, "Forge"),
 		"GET /api/v1/repos":                                    each(access.Get, access.Repository),
 		"POST /api/v1/repos":                                   each(access.Create, access.Repository),
 		"GET /api/v1/mrs":                                      each(access.Get, access.MergeRequest),

@@ -6,10 +6,13 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
+	"slices"
 	"strconv"
 
 	"github.com/tiphys/tiphys/access"
+	"github.com/tiphys/tiphys/control/posts"
 	"github.com/tiphys/tiphys/deploy"
+	"github.com/tiphys/tiphys/event/forge"
 	"github.com/tiphys/tiphys/event/forge/builtin"
 	"github.com/tiphys/tiphys/ledger"
 	"github.com/tiphys/tiphys/server/gate"
@@ -205,4 +208,21 @@ func (a *API) mrVerb(w http.ResponseWriter, r *http.Request) {
 		err = badRequest("unknown command %q", r.PathValue("verb"))
 	}
 	answer(w, mr(m), err)
+}
+
+func (a *API) listForges(w http.ResponseWriter, r *http.Request) {
+	states, err := a.Forges.States(r.Context())
+	states = slices.DeleteFunc(states, func(s forge.State) bool { return s.Name != forge.Builtin && !a.sees(r, "Forge", s.Name) })
+	answer(w, map[string]any{"items": states}, err)
+}
+
+// listPosts gives what forges were told, or are to be.
+func (a *API) listPosts(w http.ResponseWriter, r *http.Request) {
+	q := ledger.Query{Table: posts.Table, States: r.URL.Query()["state"], Owner: r.URL.Query().Get("forge")}
+	if err := page(r, &q); err != nil {
+		fail(w, err)
+		return
+	}
+	out, err := a.rows(r.Context(), q)
+	answer(w, out, err)
 }

@@ -43,6 +43,8 @@ func (a *API) roomRoutes(packing *packing) []gate.Route {
 		get("/api/v1/applicationsets", a.listSets),
 		get("/api/v1/releases", a.listReleases),
 
+		get("/api/v1/forges", a.listForges),
+		get("/api/v1/posts", a.listPosts),
 		get("/api/v1/repos", a.listRepos),
 		post("/api/v1/repos", a.createRepo),
 		get("/api/v1/mrs", a.listMRs),

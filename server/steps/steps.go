@@ -22,7 +22,6 @@ import (
 	"github.com/tiphys/tiphys/deploy"
 	"github.com/tiphys/tiphys/deploy/promote"
 	"github.com/tiphys/tiphys/event/forge"
-	"github.com/tiphys/tiphys/event/forge/builtin"
 	"github.com/tiphys/tiphys/failure"
 	"github.com/tiphys/tiphys/ledger"
 	"github.com/tiphys/tiphys/server/gate"
@@ -34,12 +33,27 @@ const KindImage = "image.pushed"
 // ArtifactPrefix begins the keys of artifacts that steps put by name; the run's uid follows.
 const ArtifactPrefix = "steps/"
 
+// Posts are written to forges, by the name of the instance. forge.WithBy says in the context for whom.
+type Posts interface {
+	// SetStatus puts a commit status; the same context replaces the earlier one. It returns when that is on record.
+	SetStatus(ctx context.Context, instance, repo, sha string, s forge.Status) error
+	// Comment puts a comment on a merge request, or changes the one with the same marker. It returns when that is on record.
+	Comment(ctx context.Context, instance, repo string, number int, marker, body string) error
+}
+
+// Merged knows which merge request made a commit.
+type Merged interface {
+	// MergedAs gives the number of the merge request whose merge made a commit; 0 for a commit of another kind.
+	MergedAs(ctx context.Context, instance, repo, sha string) (int, error)
+}
+
 // API holds the handlers. All fields are required.
 type API struct {
 	// Policy says what a step may do.
 	Policy    access.Policy
 	Ledger    ledger.Ledger
-	Remote    *builtin.Remote
+	Posts     Posts
+	Merged    Merged
 	Images    *image.Store
 	Artifacts artifact.Store
 	Pushes    Pushes
@@ -164,7 +178,7 @@ func (a *API) release(w http.ResponseWriter, r *http.Request) {
 	}
 	var merged int
 	if err == nil && c.MR == 0 {
-		merged, err = a.Remote.MergedAs(r.Context(), c.Repo, c.Commit)
+		merged, err = a.Merged.MergedAs(r.Context(), forge.NameOf(c.Forge), c.Repo, c.Commit)
 	}
 	if err != nil {
 		fail(w, err)
@@ -270,8 +284,8 @@ func (a *API) status(w http.ResponseWriter, r *http.Request) {
 		cause, err = a.cause(r.Context(), c)
 	}
 	if err == nil {
-		ctx := builtin.As(r.Context(), builtin.Actor{Name: gate.From(r.Context()).Actor, Verified: true}, cause)
-		err = a.Remote.SetStatus(ctx, c.Repo, c.Commit, body.Status)
+		ctx := forge.WithBy(r.Context(), forge.By{Actor: gate.From(r.Context()).Actor, Verified: true, Cause: cause})
+		err = a.Posts.SetStatus(ctx, forge.NameOf(c.Forge), c.Repo, c.Commit, body.Status)
 	}
 	if err != nil {
 		fail(w, err)
@@ -297,11 +311,11 @@ func (a *API) comment(w http.ResponseWriter, r *http.Request) {
 		cause, err = a.cause(r.Context(), c)
 	}
 	if err == nil {
-		ctx := builtin.As(r.Context(), builtin.Actor{Name: gate.From(r.Context()).Actor, Verified: true}, cause)
+		ctx := forge.WithBy(r.Context(), forge.By{Actor: gate.From(r.Context()).Actor, Verified: true, Cause: cause})
 		if body.Marker == "" {
 			body.Marker = "run"
 		}
-		err = a.Remote.Comment(ctx, c.Repo, c.MR, body.Marker, body.Body)
+		err = a.Posts.Comment(ctx, forge.NameOf(c.Forge), c.Repo, c.MR, body.Marker, body.Body)
 	}
 	if err != nil {
 		fail(w, err)

@@ -47,6 +47,15 @@ func (r *Remote) PullRequest(ctx context.Context, repo string, number int) (even
 	return m.pullRequest(), nil
 }
 
+// Describe implements forge.Forge.
+func (r *Remote) Describe(ctx context.Context, repo string) (event.Repo, error) {
+	found, err := r.Repository(ctx, repo)
+	if err != nil {
+		return event.Repo{}, err
+	}
+	return r.repoOf(found), nil
+}
+
 // CommitStatus is a status with the commit it belongs to.
 type CommitStatus = statusSet
 

@@ -272,7 +272,7 @@ func TestCommentEventsAndCauses(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := w.remote.Comment(As(t.Context(), Actor{Name: "sensor:x", Verified: true}, head.Seq), "harbour", 1, "preview", "http://mr-1"); err != nil {
+	if err := w.remote.Comment(forge.WithBy(t.Context(), forge.By{Actor: "sensor:x", Verified: true, Cause: head.Seq}), "harbour", 1, "preview", "http://mr-1"); err != nil {
 		t.Fatal(err)
 	}
 	if len(w.events()) != n {
@@ -360,6 +360,10 @@ func TestForgeConformance(t *testing.T) {
 			Close: func(ctx context.Context) error {
 				_, err := w.remote.CloseMR(ctx, bob, "team/harbour", 1)
 				return err
+			},
+			Merge: func(ctx context.Context) (string, error) {
+				m, err := w.remote.MergeMR(ctx, bob, "team/harbour", 1, MergeOptions{})
+				return m.MergeSHA, err
 			},
 		}
 	})

@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/tiphys/tiphys/event"
+	"github.com/tiphys/tiphys/event/forge"
 	"github.com/tiphys/tiphys/ledger"
 )
 
@@ -228,27 +229,13 @@ func branchMessages(branch string, repo Repository, o mrOptions, open []MergeReq
 	return lines
 }
 
-// actorKey and causeKey are the context keys of As.
-type actorKey struct{}
-type causeKey struct{}
-
-// As says in whose name, and because of which entry (0 if none), the forge.Forge methods of the remote write.
-// Without it they write as "system".
-func As(ctx context.Context, actor Actor, seq int64) context.Context {
-	return context.WithValue(context.WithValue(ctx, actorKey{}, actor), causeKey{}, seq)
-}
-
+// actorOf is on whose behalf the methods of forge.Forge write; see [forge.WithBy].
 func actorOf(ctx context.Context) Actor {
-	if a, ok := ctx.Value(actorKey{}).(Actor); ok {
-		return a
-	}
-	return Actor{Name: "system", Verified: true}
+	by := forge.ByOf(ctx)
+	return Actor{Name: by.Actor, Verified: by.Verified}
 }
 
-func causeOf(ctx context.Context) cause {
-	seq, _ := ctx.Value(causeKey{}).(int64)
-	return cause{seq: seq}
-}
+func causeOf(ctx context.Context) cause { return cause{seq: forge.ByOf(ctx).Cause} }
 
 // commentEvent is the event of a comment that a person wrote.
 func (b *batch) commentEvent(actor Actor, m MergeRequest, c Comment, from cause) {

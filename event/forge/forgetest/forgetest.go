@@ -14,6 +14,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/tiphys/tiphys/event/forge"
+	"github.com/tiphys/tiphys/failure"
 )
 
 // Fixture is a repository that the caller has prepared on the forge.
@@ -31,8 +32,12 @@ type Fixture struct {
 	// Statuses and Comments read back what was written; a forge whose API cannot be read leaves them nil.
 	Statuses func(ctx context.Context, sha string) ([]forge.Status, error)
 	Comments func(ctx context.Context, number int) ([]string, error)
-	// Close closes the merge request, as a person would.
+	// Close closes the merge request, and Merge merges it, as a person would. Merge gives the commit that was made.
 	Close func(ctx context.Context) error
+	Merge func(ctx context.Context) (string, error)
+	// Trouble has the forge be down, limited (for some time), refused (it does not take the credentials) or lost (it does what it is asked, and
+	// the answer does not arrive) until it is set to ""; nil for a forge without a network between.
+	Trouble func(what string, after time.Duration)
 }
 
 // Run runs the suite. open gives a new forge with a fixture for each test.
@@ -49,6 +54,10 @@ func Run(t *testing.T, open func(t *testing.T) (forge.Forge, Fixture)) {
 		{"status", testStatus},
 		{"comment", testComment},
 		{"not found", testNotFound},
+		{"repository", testRepository},
+		{"merged", testMerged},
+		{"troubles have their kinds", testTroubles},
+		{"a lost answer is repeated", testLost},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
@@ -99,7 +108,7 @@ func testClosed(t *testing.T, ctx context.Context, f forge.Forge, x Fixture) {
 }
 
 func testResolve(t *testing.T, ctx context.Context, f forge.Forge, x Fixture) {
-	for revision, want := range map[string]string{"main": x.MainSHA, "feature": x.FeatureSHA, "v1": x.MainSHA, x.FeatureSHA: x.FeatureSHA} {
+	for revision, want := range map[string]string{"HEAD": x.MainSHA, "refs/heads/feature": x.FeatureSHA, "refs/tags/v1": x.MainSHA, "main": x.MainSHA, "feature": x.FeatureSHA, "v1": x.MainSHA, x.FeatureSHA: x.FeatureSHA} {
 		if got, err := f.Resolve(ctx, x.Repo, revision); err != nil || got != want {
 			t.Errorf("Resolve(%q) = %q, %v; want %q", revision, got, err, want)
 		}
@@ -193,5 +202,86 @@ func testNotFound(t *testing.T, ctx context.Context, f forge.Forge, x Fixture) {
 		if !errors.Is(err, forge.ErrNotFound) {
 			t.Errorf("case %d: %v, want ErrNotFound", i+1, err)
 		}
+	}
+}
+
+func testRepository(t *testing.T, ctx context.Context, f forge.Forge, x Fixture) {
+	repo, err := f.Describe(ctx, x.Repo)
+	if err != nil || repo.FullName != x.Repo || repo.DefaultBranch != "main" || repo.CloneHTTP == "" {
+		t.Errorf("Describe = %+v, %v; want the default branch main and where it is cloned from", repo, err)
+	}
+	if _, err := f.Describe(ctx, "no-such-repository"); !errors.Is(err, forge.ErrNotFound) {
+		t.Errorf("a repository that is not there: %v, want ErrNotFound", err)
+	}
+}
+
+func testMerged(t *testing.T, ctx context.Context, f forge.Forge, x Fixture) {
+	if n, err := f.MergedAs(ctx, x.Repo, x.MainSHA); n != 0 || err != nil {
+		t.Errorf("MergedAs of a plain commit = %d, %v", n, err)
+	}
+	sha, err := x.Merge(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n, err := f.MergedAs(ctx, x.Repo, sha); n != x.Number || err != nil {
+		t.Errorf("MergedAs of the merge = %d, %v; want %d", n, err, x.Number)
+	}
+	one, err := f.PullRequest(ctx, x.Repo, x.Number)
+	if err != nil || one.State != "merged" || !one.Merged {
+		t.Errorf("PullRequest = %+v, %v; want it merged", one, err)
+	}
+}
+
+// testTroubles: who repeats what failed must know whether and when.
+func testTroubles(t *testing.T, ctx context.Context, f forge.Forge, x Fixture) {
+	if x.Trouble == nil {
+		t.Skip("there is no network between")
+	}
+	for what, want := range map[string]failure.Kind{"down": failure.Unclassified, "limited": failure.RetryAfter, "refused": failure.Refused} {
+		x.Trouble(what, 90*time.Second)
+		_, err1 := f.PullRequests(ctx, x.Repo)
+		_, err2 := f.File(ctx, x.Repo, "main", "README.md")
+		err3 := f.SetStatus(ctx, x.Repo, x.FeatureSHA, forge.Status{State: "success", Context: "build"})
+		err4 := f.Comment(ctx, x.Repo, x.Number, "m", "text")
+		for i, err := range []error{err1, err2, err3, err4} {
+			if err == nil || failure.KindOf(err) != want {
+				t.Errorf("%s, case %d: %v is %v, want %v", what, i+1, err, failure.KindOf(err), want)
+			}
+			if d, ok := failure.After(err); what == "limited" && (!ok || d != 90*time.Second) {
+				t.Errorf("%s, case %d: come again after %s, want 90s", what, i+1, d)
+			}
+		}
+	}
+	x.Trouble("", 0)
+	if _, err := f.PullRequests(ctx, x.Repo); err != nil {
+		t.Errorf("when the trouble is over: %v", err)
+	}
+}
+
+// testLost: what was done though nobody heard of it is there once after it was repeated.
+func testLost(t *testing.T, ctx context.Context, f forge.Forge, x Fixture) {
+	say := func() error {
+		return errors.Join(f.SetStatus(ctx, x.Repo, x.FeatureSHA, forge.Status{State: "success", Context: "build"}),
+			f.Comment(ctx, x.Repo, x.Number, "m", "text"))
+	}
+	if x.Trouble != nil {
+		x.Trouble("lost", 0)
+		if err := say(); err == nil {
+			t.Error("a lost answer is no error")
+		}
+		x.Trouble("", 0)
+	}
+	for range 2 {
+		if err := say(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if x.Statuses == nil || x.Comments == nil {
+		return
+	}
+	statuses, err1 := x.Statuses(ctx, x.FeatureSHA)
+	comments, err2 := x.Comments(ctx, x.Number)
+	if len(statuses) != 1 || len(comments) != 1 || err1 != nil || err2 != nil {
+		t.Errorf("%d statuses and %d comments, want one of each: %v, %v", len(statuses), len(comments), err1, err2)
 	}
 }
