@@ -65,7 +65,8 @@ Exit status: 0 whole, 1 faults were found.`,
 		if request.Fresh && (file != "" || since != "") {
 			return usage(errors.New("--new goes on from what the server remembers: leave out --file and --since"))
 		}
-		rep, from := ledger.Report{}, head
+		var rep ledger.Report
+		from := head
 		if file == "" {
 			rep, from, err = verifyServer(c.Context(), server(), request, std.Err)
 		} else {

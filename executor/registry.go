@@ -138,7 +138,7 @@ func (r *Registry) Capabilities(ctx context.Context) (Capabilities, error) {
 func (r *Registry) Check(ctx context.Context, p Pod) ([]Problem, error) {
 	i, err := r.index(p.Executor)
 	if err != nil {
-		return []Problem{{Path: "metadata.annotations", Message: err.Error(), Fatal: true}}, nil
+		return []Problem{{Path: "metadata.annotations", Message: err.Error(), Fatal: true}}, nil //nolint:nilerr // it is the problem
 	}
 	return r.list[i].Check(ctx, p)
 }

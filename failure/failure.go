@@ -110,7 +110,7 @@ func Errorf(kind Kind, format string, args ...any) error {
 
 // unwrapped is what %w named: the formatted error itself where that is several.
 func unwrapped(err error) error {
-	if several, ok := err.(interface{ Unwrap() []error }); ok && len(several.Unwrap()) > 0 { //nolint:errorlint // of this very error
+	if several, ok := err.(interface{ Unwrap() []error }); ok && len(several.Unwrap()) > 0 {
 		return err
 	}
 	return errors.Unwrap(err)

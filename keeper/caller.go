@@ -140,14 +140,14 @@ func (k *keeper) acceptCallers(ctx context.Context, l *net.UnixListener) {
 			c.close()
 			c.forget()
 			k.leave(ctx, c)
-			if err != nil && !errors.Is(err, net.ErrClosed) {
+			if !errors.Is(err, net.ErrClosed) {
 				k.log.Info("a caller has gone", "version", c.version, "error", err)
 			}
 		})
 	}
 }
 
-// hear does what a caller asks for until it hangs up.
+// hear does what a caller asks for until it hangs up, and returns why it ended.
 func (k *keeper) hear(ctx context.Context, c *caller) error {
 	if err := sameUser(c.conn); err != nil {
 		return fmt.Errorf("refuse caller: %w", err)

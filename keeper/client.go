@@ -400,7 +400,7 @@ func End(ctx context.Context, data string) (bool, error) {
 			return true, fmt.Errorf("end the keeper: %w", err)
 		}
 		if err != nil {
-			return true, nil //nolint:nilerr // it has hung up: it has ended
+			return true, nil // it has hung up: it has ended
 		}
 	}
 }

@@ -74,7 +74,9 @@ func (k *keeper) sort(ctx context.Context, conn *net.TCPConn) (verdict, []byte) 
 	whose := unknown
 	for whose == unknown {
 		if read == len(buffer) {
-			buffer = append(buffer, make([]byte, len(buffer))...)
+			larger := make([]byte, 2*len(buffer))
+			copy(larger, buffer)
+			buffer = larger
 		}
 		n, err := conn.Read(buffer[read:])
 		read += n

@@ -188,7 +188,8 @@ func (a *Auditor) verify(ctx context.Context) {
 	a.mu.Lock()
 	state := a.state
 	a.mu.Unlock()
-	from, err := state.Request.Since, error(nil)
+	from := state.Request.Since
+	var err error
 	if state.Request.Fresh && from.Seq == 0 {
 		if from, err = a.checkpoint(); err != nil {
 			a.o.Log.Warn("the last checkpoint of the ledger's verification is not used: it is verified from the start", "error", err)

@@ -195,10 +195,10 @@ type memo struct {
 }
 
 // get makes the decoded form, or gives the one that was made; nil makes it each time.
-func (m *memo) get(make func() any) any {
+func (m *memo) get(decode func() any) any {
 	if m == nil {
-		return make()
+		return decode()
 	}
-	m.once.Do(func() { m.made = make() })
+	m.once.Do(func() { m.made = decode() })
 	return m.made
 }

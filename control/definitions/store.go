@@ -345,7 +345,7 @@ func (s *Store) rowless(ctx context.Context, kind, namespace, name string) (Defi
 		d.unread = fmt.Errorf("entry %d declares it, and its row is missing", last[0].Seq)
 	}
 	if d.unread != nil {
-		return d, Unreadable, nil
+		return d, Unreadable, nil //nolint:nilerr // that the row is missing is what was found out
 	}
 	return d, Present, nil
 }

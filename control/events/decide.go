@@ -37,7 +37,7 @@ func (c *Controller) decideAll(ctx context.Context) error {
 		}
 		rest = c.pause(ctx, workDecide, err, rest)
 	}
-	return nil
+	return nil //nolint:nilerr // what fails is tried again until ctx ends, and is shown meanwhile
 }
 
 // decideFrom decides on the events behind one until ctx ends or something fails, and gives the last that it went past.

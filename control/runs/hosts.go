@@ -52,13 +52,13 @@ func (c *Controller) platform(ctx context.Context, s Submission) (executor.Field
 		Spec     hostSpec  `json:"spec"`
 	}
 	if json.Unmarshal(s.Object.Tree.JSON(), &wf) != nil {
-		return executor.Fields{}, nil // what cannot be read is refused for that
+		return executor.Fields{}, nil //nolint:nilerr // what cannot be read is refused for that
 	}
 	name := first(wf.Spec.PodMetadata.Annotations[AnnotationExecutor], s.Annotations[AnnotationExecutor],
 		wf.Spec.WorkflowMetadata.Annotations[AnnotationExecutor], wf.Metadata.Annotations[AnnotationExecutor])
 	named, err := c.o.Executors.Named(name)
 	if err != nil {
-		return executor.Fields{}, nil // a tag, or a name that there is not, which the pods say
+		return executor.Fields{}, nil //nolint:nilerr // a tag, or a name that there is not, which the pods say
 	}
 	can, err := named.Capabilities(ctx)
 	if err != nil {

@@ -130,7 +130,7 @@ func (a *attempt) look() {
 	if !taken {
 		return
 	}
-	gone := false
+	var gone bool
 	select {
 	case <-a.gone:
 		gone = true

@@ -65,8 +65,8 @@ func testEach(t *testing.T, s Suite) {
 		if n != 25 || last != "k99" {
 			return fmt.Errorf("%d rows up to %s", n, last)
 		}
-		for range ledger.EachIn(tx, ledger.Query{Table: "thing", Limit: 3}) {
-			return nil
+		for _, err := range ledger.EachIn(tx, ledger.Query{Table: "thing", Limit: 3}) {
+			return err
 		}
 		return errors.New("nothing was met")
 	}))

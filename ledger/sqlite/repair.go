@@ -55,7 +55,7 @@ func copyTables(ctx context.Context, path, dest string) error {
 	if err != nil {
 		return err
 	}
-	defer db.Close()
+	defer func() { _ = db.Close() }() // what was not written was said before
 	if _, err := db.ExecContext(ctx, "ATTACH DATABASE ? AS damaged", path); err != nil {
 		return err
 	}

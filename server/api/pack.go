@@ -128,7 +128,7 @@ func (w *packer) finish() {
 
 // takesGzip tells whether the client takes gzip (RFC 9110, 12.5.3): named or by "*", and not with a quality of zero.
 func takesGzip(r *http.Request) bool {
-	named, any := -1.0, -1.0
+	named, others := -1.0, -1.0
 	for _, part := range strings.Split(r.Header.Get("Accept-Encoding"), ",") {
 		coding, params, _ := strings.Cut(part, ";")
 		quality := 1.0
@@ -143,11 +143,11 @@ func takesGzip(r *http.Request) bool {
 		case "gzip":
 			named = quality
 		case "*":
-			any = quality
+			others = quality
 		}
 	}
 	if named >= 0 {
 		return named > 0
 	}
-	return any > 0
+	return others > 0
 }

@@ -36,7 +36,7 @@ func live(ctx context.Context, program string) error {
 		return err
 	}
 	defer func() { _ = os.RemoveAll(dir) }()
-	s, _, err := startServer(ctx, program, dir, "")
+	s, err := startServer(ctx, program, dir, "")
 	if err != nil {
 		return err
 	}

@@ -183,13 +183,14 @@ type server struct {
 	log           *bytes.Buffer
 }
 
-// startServer starts a server at a free port and returns when it answers; how long that took, too.
-func startServer(ctx context.Context, program, data, config string) (*server, time.Duration, error) {
+// startServer starts a server at a free port and returns when it answers.
+func startServer(ctx context.Context, program, data, config string) (*server, error) {
 	port, err := freePort()
 	if err != nil {
-		return nil, 0, err
+		return nil, err
 	}
-	return startServerAt(ctx, program, data, config, port)
+	s, _, err := startServerAt(ctx, program, data, config, port)
+	return s, err
 }
 
 func startServerAt(ctx context.Context, program, data, config string, port int) (*server, time.Duration, error) {

@@ -130,7 +130,7 @@ func webhooks(ctx context.Context, program string) error {
 	if err := os.WriteFile(filepath.Join(config, "all.yaml"), []byte(text), 0o600); err != nil {
 		return err
 	}
-	s, _, err := startServer(ctx, program, filepath.Join(dir, "data"), config)
+	s, err := startServer(ctx, program, filepath.Join(dir, "data"), config)
 	if err != nil {
 		return err
 	}

@@ -101,7 +101,7 @@ func (c *calendar) Run(ctx context.Context) error {
 // quiet is nil where the context has ended.
 func quiet(ctx context.Context, err error) error {
 	if ctx.Err() != nil {
-		return nil
+		return nil //nolint:nilerr // the end of the context is no error of the calendar
 	}
 	return err
 }
