@@ -78,7 +78,7 @@ func (c *Controller) Run(ctx context.Context) error {
 		}
 		t.Stop()
 	}
-	return nil
+	return nil //nolint:nilerr // its end was asked for
 }
 
 // due is a post with its item of the outbox.
