@@ -147,23 +147,15 @@ func (s *Server) namedImages(ctx context.Context) ([]string, error) {
 }
 
 func (s *Server) eachRow(ctx context.Context, q ledger.Query, fn func(ledger.Row) error) error {
-	q.Limit = 1000
-	for {
-		rows, err := s.machine.Ledger.List(ctx, q)
+	for row, err := range ledger.Each(ctx, s.machine.Ledger, q) {
 		if err != nil {
 			return err
 		}
-		for _, row := range rows {
-			if err := fn(row); err != nil {
-				return err
-			}
+		if err := fn(row); err != nil {
+			return err
 		}
-		if len(rows) < q.Limit {
-			return nil
-		}
-		last := rows[len(rows)-1]
-		q.After = &ledger.Cursor{Time: last.Time, Key: last.Key}
 	}
+	return nil
 }
 
 // imagesIn collects what stands under "image" anywhere in an object.

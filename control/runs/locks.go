@@ -72,25 +72,18 @@ func (c *Controller) loadLocks(ctx context.Context, _ struct{}) (*lockTable, err
 
 func (c *Controller) readLocks(ctx context.Context, t *lockTable) error {
 	table := lock.NewTable()
-	var after *ledger.Cursor
-	for {
-		rows, err := c.o.Ledger.List(ctx, ledger.Query{Table: lock.TableHolder, After: after, Limit: 1000})
+	for row, err := range ledger.Each(ctx, c.o.Ledger, ledger.Query{Table: lock.TableHolder}) {
 		if err != nil {
 			return fmt.Errorf("read holders of locks: %w", err)
 		}
-		for _, row := range rows {
-			h, err := lock.FromRow(row)
-			if err != nil {
-				return err
-			}
-			table.Restore(h, row.Seq)
+		h, err := lock.FromRow(row)
+		if err != nil {
+			return err
 		}
-		if len(rows) < 1000 {
-			t.Table = table
-			return nil
-		}
-		after = &ledger.Cursor{Time: rows[len(rows)-1].Time, Key: rows[len(rows)-1].Key}
+		table.Restore(h, row.Seq)
 	}
+	t.Table = table
+	return nil
 }
 
 // leftWishes carries out wishes from the outbox that nobody has.

@@ -17,28 +17,21 @@ var unfinished = []string{string(workflow.Pending), string(workflow.Running), ""
 
 // know reads which runs have not ended, so that reports find them.
 func (c *Controller) know(ctx context.Context) error {
-	var after *ledger.Cursor
-	for {
-		rows, err := c.o.Ledger.List(ctx, ledger.Query{Table: tableRun, States: unfinished, After: after, Limit: 1000})
+	for row, err := range ledger.Each(ctx, c.o.Ledger, ledger.Query{Table: tableRun, States: unfinished}) {
 		if err != nil {
 			return fmt.Errorf("list runs: %w", err)
 		}
-		for _, row := range rows {
-			var run struct {
-				UID string `json:"uid"`
-			}
-			if err := json.Unmarshal(row.Body, &run); err != nil {
-				return fmt.Errorf("read row of run %s: %w", row.Key, err)
-			}
-			c.mu.Lock()
-			c.uids[run.UID] = row.Key
-			c.mu.Unlock()
+		var run struct {
+			UID string `json:"uid"`
 		}
-		if len(rows) < 1000 {
-			return nil
+		if err := json.Unmarshal(row.Body, &run); err != nil {
+			return fmt.Errorf("read row of run %s: %w", row.Key, err)
 		}
-		after = &ledger.Cursor{Time: rows[len(rows)-1].Time, Key: rows[len(rows)-1].Key}
+		c.mu.Lock()
+		c.uids[run.UID] = row.Key
+		c.mu.Unlock()
 	}
+	return nil
 }
 
 // known asks the executor which attempts it has, until it says so; false means that ctx ended first. Those that run have places: this is
