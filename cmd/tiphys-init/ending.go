@@ -79,7 +79,7 @@ func (s *shim) closeLogs() {
 func (s *shim) writeRecord() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.record.FinishedAt = time.Now()
+	s.record.FinishedAt, s.record.PID = time.Now(), s.pid
 	oom := s.oomKilled()
 	for i, c := range s.spec.Containers {
 		st := &s.state[i]

@@ -35,8 +35,12 @@ func pause(ctx context.Context, d time.Duration) {
 	}
 }
 
-// settle turns the record of a pod that has ended into its final report.
+// settle turns the record of a pod that has ended into its final report. Several may see the end; one of them does it.
 func (a *attempt) settle() {
+	if !a.settling.TryLock() {
+		return
+	}
+	defer a.settling.Unlock()
 	a.mu.Lock()
 	done := a.final != nil
 	a.mu.Unlock()
@@ -62,7 +66,7 @@ func (a *attempt) settle() {
 		a.conclude(r)
 		return
 	}
-	if err := a.saveArtifacts(a.e.ctx, &r); err != nil {
+	if err := a.saveArtifacts(a.e.ctx, record.PID, &r); err != nil {
 		if a.e.ctx.Err() != nil {
 			return // the next executor on this folder saves them
 		}
@@ -230,11 +234,16 @@ func (a *attempt) image(name string) string {
 	return ""
 }
 
-// saveArtifacts saves the output artifacts from the pod's own view, which the shim holds until told otherwise.
-func (a *attempt) saveArtifacts(ctx context.Context, r *executor.Report) error {
-	a.mu.Lock()
-	pid := a.initPID
-	a.mu.Unlock()
+// saveArtifacts saves the output artifacts from the pod's own view, which the shim holds until told otherwise. The pod's first
+// process is known from the record: after a restart the end may be seen before the shim has been spoken to.
+func (a *attempt) saveArtifacts(ctx context.Context, pid int, r *executor.Report) error {
+	if shim, err := a.shim(); err != nil || !shim.Alive() {
+		pid = 0 // it may be another process's by now
+	} else if pid == 0 { // a shim of version 0.1.0 left the record
+		a.mu.Lock()
+		pid = a.initPID
+		a.mu.Unlock()
+	}
 	root, err := a.mainRoot(pid)
 	if err != nil {
 		return fmt.Errorf("save output artifacts: %w", err)

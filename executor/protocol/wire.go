@@ -189,6 +189,8 @@ type Record struct {
 	TooLarge   []string          `json:"tooLarge,omitempty"`
 	StartedAt  time.Time         `json:"startedAt"`
 	FinishedAt time.Time         `json:"finishedAt"`
+	// PID of the pod's first process, whose file system the shim holds for the output artifacts.
+	PID int `json:"pid,omitempty"`
 }
 
 // ContainerRecord says how a container ended.
