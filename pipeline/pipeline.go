@@ -20,7 +20,7 @@ import (
 
 // Limits of one evaluation.
 const (
-	// MaxTime is how long a program may run.
+	// MaxTime is how long a program may run, in processor time where the processor is scarce.
 	MaxTime = 5 * time.Second
 	// MaxOutput bounds the manifest, in bytes.
 	MaxOutput = 8 << 20
@@ -112,17 +112,13 @@ func evaluate(ctx context.Context, src Source) ([]any, error) {
 	if err != nil {
 		return nil, err
 	}
-	ctx, cancel := context.WithTimeoutCause(ctx, MaxTime, tooLong(MaxTime))
+	ctx, cancel := patience(ctx, MaxTime)
 	defer cancel()
 	out, err := run(ctx, src.File, code, string(input), now)
 	if err != nil {
 		return nil, err
 	}
 	return objectsOf(src.File, out)
-}
-
-func tooLong(limit time.Duration) error {
-	return fmt.Errorf("the program ran longer than %s: look for a loop that does not end", limit)
 }
 
 // clock reads the time that a program sees.

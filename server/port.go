@@ -143,7 +143,8 @@ func (p *Port) ready(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	known := gate.From(r.Context()).Actor != ""
-	code, text := http.StatusOK, "ready\n"
+	code, text := http.StatusOK, ""
+	var unwell []string
 	for _, s := range p.o.Services.Status() {
 		if !s.Health.Well() {
 			code = http.StatusServiceUnavailable
@@ -151,12 +152,16 @@ func (p *Port) ready(w http.ResponseWriter, r *http.Request) {
 		if !known {
 			s.Health.Reason = ""
 		}
+		if !s.Health.Well() {
+			unwell = append(unwell, s.String())
+		}
 		text += s.String() + "\n"
 	}
-	if code != http.StatusOK {
-		text = "not " + text
+	first := "ready\n"
+	if len(unwell) > 0 {
+		first = "not ready: " + strings.Join(unwell, "; ") + "\n"
 	}
 	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
 	w.WriteHeader(code)
-	_, _ = w.Write([]byte(text))
+	_, _ = w.Write([]byte(first + text))
 }

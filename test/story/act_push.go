@@ -18,7 +18,7 @@ func (w *World) opening(ctx context.Context) error {
 	}
 	took := time.Since(began)
 	w.tell(began, w.screen("/"), "the server is ready, on a ledger of its own")
-	if took > StartLimit && !w.o.Rough {
+	if took > StartLimit && w.o.Timed {
 		return fmt.Errorf("the server starts in under %s: it took %s", StartLimit, round(took))
 	}
 	if w.o.Began != nil {

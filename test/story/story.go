@@ -34,6 +34,8 @@ type Options struct {
 	// Rough says that the server is killed while the story is played: what is claimed of times and of
 	// requests without a failure does not hold then, and every call is tried again until its deadline.
 	Rough bool
+	// Timed holds the server's start against [StartLimit]: only where nothing else runs on the machine.
+	Timed bool
 	// Stay is called after the story, with everything still up; nil to stop at once.
 	Stay func(ctx context.Context, w *World) error
 	// Env is added to the server's environment.
