@@ -87,6 +87,8 @@ type Controller struct {
 	uids map[string]string
 	// starts are those that are under way, by the key of their effect.
 	starts map[string]*starting
+	// opened are the data of ConfigMaps and Secrets as they were read.
+	opened map[workflow.Ref]opened
 	// checked says that the attempts on record were compared with those of the executor.
 	checked bool
 
@@ -122,7 +124,7 @@ func New(o Options) *Controller {
 	if o.Places == nil {
 		o.Places = admission.New(0)
 	}
-	c := &Controller{o: o, uids: map[string]string{}, starts: map[string]*starting{}, started: make(chan struct{}), stopped: make(chan struct{})}
+	c := &Controller{o: o, uids: map[string]string{}, starts: map[string]*starting{}, opened: map[workflow.Ref]opened{}, started: make(chan struct{}), stopped: make(chan struct{})}
 	c.runs = actor.New(actor.Options[string, *live, *message]{Load: c.find, Handle: c.handle, Refused: refused, Ended: (*live).ended})
 	c.pods = errands[nodeKey](c, starters, podTimeout)
 	c.asks = errands[string](c, askers, askTimeout)

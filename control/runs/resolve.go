@@ -1,8 +1,10 @@
 package runs
 
 import (
+	"bytes"
 	"context"
 	"crypto/tls"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
@@ -109,12 +111,45 @@ func volumeReferences(v corev1.Volume, add func(kind, name string, optional *boo
 	}
 }
 
-// data reads a ConfigMap's or Secret's data.
+// opened is an object's data as it was last read.
+type opened struct {
+	raw  []byte
+	data map[string]secret.Value
+}
+
+// Bounds of the data that are kept: how many objects, and the bytes of one.
+const (
+	maxOpened    = 256
+	maxOpenedOne = 64 << 10
+)
+
+// data reads a ConfigMap's or Secret's data, which callers do not change. What was read before is read again only if the object
+// is another: the token of a webhook is asked for with each delivery.
 func (c *Controller) data(ctx context.Context, ref workflow.Ref) (map[string]secret.Value, error) {
 	raw, err := c.o.Objects.Object(ctx, ref)
 	if err != nil {
 		return nil, err
 	}
+	c.mu.Lock()
+	known := c.opened[ref]
+	c.mu.Unlock()
+	if known.data != nil && bytes.Equal(known.raw, raw) {
+		return known.data, nil
+	}
+	data, err := dataOf(ref, raw)
+	if err != nil || len(raw) > maxOpenedOne {
+		return data, err
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if len(c.opened) >= maxOpened {
+		clear(c.opened)
+	}
+	c.opened[ref] = opened{raw, data}
+	return data, nil
+}
+
+func dataOf(ref workflow.Ref, raw json.RawMessage) (map[string]secret.Value, error) {
 	out := map[string]secret.Value{}
 	if ref.Kind == "Secret" {
 		s, err := manifest.ReadJSON[corev1.Secret]("Secret "+ref.Name, raw)
