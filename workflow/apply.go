@@ -3,8 +3,10 @@ package workflow
 import (
 	"encoding/json"
 	"fmt"
+	"strings"
 
 	"github.com/tiphys/tiphys/manifest"
+	"github.com/tiphys/tiphys/workflow/expression"
 )
 
 // Apply changes the state by one entry. It decides nothing: what is derived here (counters, lists of children)
@@ -44,7 +46,7 @@ func (s *State) applySubmitted(b *submitted) error {
 
 // loadSpec gives the typed view of the merged manifest.
 func (s *State) loadSpec() error {
-	tree, err := decodeTree(s.start.Workflow)
+	tree, err := decodeGiven(s.start.Workflow, s.start.Given)
 	if err != nil {
 		return fmt.Errorf("read manifest of run %s: %w", s.start.Name, err)
 	}
@@ -448,6 +450,23 @@ func putArtifact(list []manifest.Artifact, a manifest.Artifact) []manifest.Artif
 		}
 	}
 	return append(list, a)
+}
+
+// decodeGiven is decodeTree with what was given in its own type.
+func decodeGiven(raw json.RawMessage, given []manifest.Given) (map[string]any, error) {
+	tree, err := decodeTree(raw)
+	if err != nil {
+		return nil, err
+	}
+	for _, g := range given {
+		switch key := g.Path[len(g.Path)-1]; key {
+		case "when", "expression", "depends", "from", "fromExpression", "successCondition", "jqFilter":
+			if g.Path[0] == "spec" {
+				return nil, fmt.Errorf("a value that holds {{ was put into %s: give it to a parameter, and name that in the expression", strings.Join(g.Path, "."))
+			}
+		}
+	}
+	return tree, expression.Mark(tree, given)
 }
 
 func decodeTree(raw json.RawMessage) (map[string]any, error) {

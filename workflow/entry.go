@@ -37,11 +37,13 @@ type submitted struct {
 	Namespace string `json:"namespace"`
 	Name      string `json:"name"`
 	// Workflow is the manifest after merging references and defaults.
-	Workflow    json.RawMessage              `json:"workflow"`
-	Positions   map[string]manifest.Position `json:"positions,omitempty"`
-	Entrypoint  string                       `json:"entrypoint"`
-	Labels      map[string]string            `json:"labels,omitempty"`
-	Annotations map[string]string            `json:"annotations,omitempty"`
+	Workflow  json.RawMessage              `json:"workflow"`
+	Positions map[string]manifest.Position `json:"positions,omitempty"`
+	// Given marks what in the manifest is not the author's.
+	Given       []manifest.Given  `json:"given,omitempty"`
+	Entrypoint  string            `json:"entrypoint"`
+	Labels      map[string]string `json:"labels,omitempty"`
+	Annotations map[string]string `json:"annotations,omitempty"`
 	// Parameters and Artifacts are workflow.parameters and workflow.artifacts, resolved.
 	Parameters    []manifest.Parameter `json:"parameters,omitempty"`
 	Artifacts     []manifest.Artifact  `json:"artifacts,omitempty"`

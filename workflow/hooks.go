@@ -18,7 +18,7 @@ func hooksOf(tree map[string]any) []hook {
 	if h, _ := m["exit"].(map[string]any); h != nil {
 		return append(out, hook{"exit", h})
 	}
-	if name, _ := tree["onExit"].(string); name != "" {
+	if name := text(tree["onExit"]); name != "" {
 		out = append(out, hook{"exit", map[string]any{"template": name}})
 	}
 	return out

@@ -30,12 +30,23 @@ func isAbsent(err error) bool {
 }
 
 func (v *scope) options() expression.Options {
-	o := expression.Options{Now: v.now, Seed: v.s.start.Time.UnixNano()}
+	o := expression.Options{Now: v.now, Seed: v.s.start.Time.UnixNano(), Code: evaluated}
 	if v.chance != nil {
 		*v.chance++
 		o.Seed = *v.chance
 	}
 	return o
+}
+
+// evaluated says which texts of templates, arguments and parameters are evaluated after their tags are replaced.
+func evaluated(path string) expression.Language {
+	switch path {
+	case "http.successCondition", "data.transformation.expression", "outputs.parameters.valueFrom.expression", "valueFrom.expression":
+		return expression.Expr
+	case "outputs.parameters.valueFrom.jqFilter":
+		return expression.JQ
+	}
+	return expression.Plain
 }
 
 // substitute replaces the tags of a tree; a tag that nothing resolves is an error.
@@ -53,6 +64,18 @@ func substituteText(text string, sc *scope) (string, error) {
 		return text, nil
 	}
 	done, unresolved, err := sc.s.cache.evaluator.SubstituteText(text, sc, sc.options())
+	if err != nil {
+		return "", err
+	}
+	return done, sc.complain(unresolved)
+}
+
+// substituteCode is substituteText for an expression, in which values are literals.
+func substituteCode(code string, lang expression.Language, sc *scope) (string, error) {
+	if !strings.Contains(code, "{{") {
+		return code, nil
+	}
+	done, unresolved, err := sc.s.cache.evaluator.SubstituteCode(code, lang, sc, sc.options())
 	if err != nil {
 		return "", err
 	}
@@ -145,7 +168,7 @@ func (v *scope) calleeKey(step string) string {
 }
 
 func evalBool(code string, sc *scope) (bool, error) {
-	code, err := substituteText(code, sc)
+	code, err := substituteCode(code, expression.Expr, sc)
 	if err != nil {
 		return false, err
 	}
@@ -156,7 +179,18 @@ func evalAny(code string, sc *scope) (any, error) {
 	return sc.s.cache.evaluator.Eval(code, sc, sc.options())
 }
 
-func evalWhen(when string) (bool, error) { return expression.EvalWhen(when) }
+// evalWhen decides a step's when. If it is false, shown is what Argo would have evaluated, for people.
+func evalWhen(when string, sc *scope) (result bool, shown string, err error) {
+	code, err := substituteCode(when, expression.When, sc)
+	if err != nil {
+		return false, "", fmt.Errorf("invalid 'when' expression '%s': %w", when, err)
+	}
+	if result, err = expression.EvalWhen(code); err != nil || result {
+		return result, "", err
+	}
+	shown, err = substituteText(when, sc)
+	return false, shown, err
+}
 
 func parseDuration(text string) (time.Duration, error) { return expression.Duration(text) }
 

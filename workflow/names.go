@@ -116,7 +116,7 @@ func (c *cache) index(scope string, list []any) map[string]int {
 	m := make(map[string]int, len(list))
 	for i, x := range list {
 		tree, _ := x.(map[string]any)
-		if name, _ := tree["name"].(string); name != "" {
+		if name := text(tree["name"]); name != "" {
 			if _, ok := m[name]; !ok {
 				m[name] = i
 			}

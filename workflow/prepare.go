@@ -64,11 +64,7 @@ func (t *turn) siteScope(b *node, st *site) *scope {
 func (t *turn) prepareOne(tm *template, st *site, sc *scope) (prepared, error) {
 	p := prepared{site: st}
 	if when, _ := st.tree["when"].(string); when != "" {
-		text, err := substituteText(when, sc)
-		if err != nil {
-			return p, err
-		}
-		ok, err := evalWhen(text)
+		ok, text, err := evalWhen(when, sc)
 		if err != nil {
 			return p, err
 		}

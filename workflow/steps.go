@@ -196,7 +196,7 @@ func (t *turn) compositeParameter(v any, sc *scope) (manifest.Parameter, error) 
 			return manifest.Parameter{}, derr
 		}
 		param := manifest.Parameter{Name: text(tree["name"]), Value: manifest.NewAnyString(text(d))}
-		param.GlobalName, _ = tree["globalName"].(string)
+		param.GlobalName = text(tree["globalName"])
 		return param, nil
 	}
 	var param manifest.Parameter

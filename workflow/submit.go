@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/tiphys/tiphys/manifest"
+	"github.com/tiphys/tiphys/workflow/expression"
 )
 
 // submit begins a run.
@@ -28,7 +29,7 @@ func (t *turn) submit(c Submit) error {
 		Actor: c.Actor, Time: t.now, Template: m.from, Conditions: conditions(m.limits), Labels: m.labels, Annotations: m.annotations,
 	}
 	spec, _ := tree["spec"].(map[string]any)
-	b.Entrypoint, _ = spec["entrypoint"].(string)
+	b.Entrypoint = text(spec["entrypoint"])
 	if suspended, _ := spec["suspend"].(bool); suspended {
 		b.Suspended = true
 	}
@@ -38,6 +39,7 @@ func (t *turn) submit(c Submit) error {
 	if b.Workflow, err = json.Marshal(tree); err != nil {
 		return fmt.Errorf("record manifest: %w", err)
 	}
+	b.Given = expression.Marks(tree)
 	for _, ref := range sortedRefs(c.Objects) {
 		b.Objects = append(b.Objects, pinned{ref, c.Objects[ref]})
 	}
@@ -116,7 +118,7 @@ type merger struct {
 
 // merge gives the manifest that is run: the Workflow over the template it refers to, over the defaults.
 func (m *merger) merge() (map[string]any, error) {
-	tree, err := decodeTree(m.c.Workflow)
+	tree, err := decodeGiven(m.c.Workflow, m.c.Given)
 	if err != nil {
 		return nil, &InvalidError{[]manifest.Diagnostic{{Severity: manifest.SeverityError, Message: "read manifest: " + err.Error()}}}
 	}
@@ -155,7 +157,7 @@ func (m *merger) merge() (map[string]any, error) {
 
 // fromTemplate merges the referenced template under the spec. Arguments are merged by name, templates are not.
 func (m *merger) fromTemplate(tree, spec, r map[string]any) (map[string]any, error) {
-	name, _ := r["name"].(string)
+	name := text(r["name"])
 	cluster, _ := r["clusterScope"].(bool)
 	ref := Ref{Kind: "WorkflowTemplate", Namespace: m.c.Namespace, Name: name}
 	if cluster {
@@ -237,7 +239,7 @@ func (m *merger) apply(spec map[string]any) map[string]any {
 	}
 	var given []any
 	for _, k := range sortedKeys(m.c.Parameters) {
-		given = append(given, map[string]any{"name": k, "value": m.c.Parameters[k]})
+		given = append(given, map[string]any{"name": k, "value": expression.Opaque(m.c.Parameters[k])})
 	}
 	spec["arguments"] = mergeArguments(map[string]any{"parameters": given}, spec["arguments"])
 	return spec
@@ -289,7 +291,7 @@ func (m *merger) check(spec map[string]any) error {
 	if refused := m.c.refused(m.limits); len(refused) > 0 {
 		return &InvalidError{refused}
 	}
-	if name, _ := spec["entrypoint"].(string); name == "" {
+	if text(spec["entrypoint"]) == "" {
 		return &InvalidError{[]manifest.Diagnostic{{
 			Severity: manifest.SeverityError, Path: "spec.entrypoint", Message: "entrypoint is required",
 			Hint: "name the template to begin with",
@@ -351,7 +353,7 @@ func (w *walker) hooks(tree map[string]any) {
 // reference notes an object, and looks through it if it is there. Names with tags are asked for during the run.
 func (w *walker) reference(v any) {
 	tree := asMap(v)
-	name, _ := tree["name"].(string)
+	name := text(tree["name"])
 	if name == "" || strings.Contains(name, "{{") {
 		return
 	}
@@ -378,7 +380,7 @@ func (w *walker) values(v any) {
 	params, _ := asMap(v)["parameters"].([]any)
 	for _, p := range params {
 		cm := asMap(asMap(asMap(p)["valueFrom"])["configMapKeyRef"])
-		name, _ := cm["name"].(string)
+		name := text(cm["name"])
 		if name == "" || strings.Contains(name, "{{") {
 			continue
 		}
@@ -454,8 +456,7 @@ func (t *turn) computeLabels(spec map[string]any) {
 	from := asMap(asMap(spec["workflowMetadata"])["labelsFrom"])
 	labels := map[string]string{}
 	for _, k := range sortedKeys(from) {
-		expression, _ := asMap(from[k])["expression"].(string)
-		if v, err := evalAny(expression, &scope{s: t.s, now: t.now, chance: &t.chance}); err == nil && v != nil {
+		if v, err := evalAny(text(asMap(from[k])["expression"]), &scope{s: t.s, now: t.now, chance: &t.chance}); err == nil && v != nil {
 			labels[k] = text(v)
 		}
 	}

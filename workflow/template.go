@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/tiphys/tiphys/manifest"
+	"github.com/tiphys/tiphys/workflow/expression"
 )
 
 // template is one template as it stands in a manifest, before substitution.
@@ -152,7 +153,7 @@ func (s *State) newTemplate(key, scope, path string, tree map[string]any) (*temp
 		}
 	}
 	t := &template{key: key, scope: scope, path: path, kind: kind, tree: tree, byName: map[string]*site{}}
-	t.name, _ = tree["name"].(string)
+	t.name = text(tree["name"])
 	if kind == "" {
 		return nil, fmt.Errorf("templates.%s: template type unspecified", t.name)
 	}
@@ -194,7 +195,7 @@ func (tm *template) readSites() {
 			st := newSite(tree)
 			st.key, st.index = strconv.Itoa(i), i
 			st.path = fmt.Sprintf("%s.dag.tasks[%d]", tm.path, i)
-			st.depends, _ = tree["depends"].(string)
+			st.depends = text(tree["depends"])
 			if deps, ok := tree["dependencies"].([]any); ok {
 				for _, d := range deps {
 					st.dependencies = append(st.dependencies, text(d))
@@ -348,6 +349,8 @@ func text(v any) string {
 		return ""
 	case string:
 		return v
+	case expression.Data:
+		return v.String()
 	}
 	b, err := json.Marshal(v)
 	if err != nil {

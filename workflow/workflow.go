@@ -44,6 +44,8 @@ type Submit struct {
 	// Workflow is the manifest as JSON, with Positions of its fields by path where known.
 	Workflow  json.RawMessage
 	Positions map[string]manifest.Position
+	// Given marks what in it is not the author's: no tag is looked for there.
+	Given []manifest.Given
 	// Parameters override spec.arguments; Entrypoint, Labels and Annotations add to the manifest.
 	Parameters  map[string]string
 	Entrypoint  string

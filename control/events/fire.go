@@ -12,6 +12,7 @@ import (
 	"math/rand/v2"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/tiphys/tiphys/control/runs"
@@ -374,10 +375,10 @@ func (c *Controller) carryOut(ctx context.Context, f sensor.Firing, cause int64)
 
 // workflow makes a run of the trigger's object, once however often it is tried.
 func (c *Controller) workflow(ctx context.Context, f sensor.Firing, operation string, src *manifest.TriggerSource, cause int64) (string, error) {
-	raw, source := f.Resource, ""
+	raw, given, source := f.Resource, f.Given, ""
 	if raw == nil {
 		var err error
-		if raw, err = c.fetch(ctx, f, src); err != nil {
+		if raw, given, err = c.fetch(ctx, f, src); err != nil {
 			return "", err
 		}
 		source = sourceURL(src)
@@ -395,10 +396,14 @@ func (c *Controller) workflow(ctx context.Context, f sensor.Firing, operation st
 			ns, namespaceOf(f), errFinal)
 	}
 	if objects[0].Kind == "Workflow" {
-		return c.submit(ctx, f, objects[0], src, source, cause)
+		return c.submit(ctx, f, objects[0], given, src, source, cause)
 	}
 	if f.Type == "argoWorkflow" {
 		return "", fmt.Errorf("an argoWorkflow trigger submits a Workflow, and its object is a %s (a k8s trigger declares one): %w", objects[0].Kind, errFinal)
+	}
+	if len(given) > 0 {
+		return "", fmt.Errorf("the event gives a text with {{ for %s of the trigger's object, and what is declared is read as a template later: %w",
+			strings.Join(given[0].Path, "."), errFinal)
 	}
 	return c.define(ctx, f, objects)
 }
@@ -418,7 +423,7 @@ func (c *Controller) define(ctx context.Context, f sensor.Firing, objects []mani
 	return fmt.Sprint(append(ch.Set, ch.Unchanged...)), nil
 }
 
-func (c *Controller) submit(ctx context.Context, f sensor.Firing, obj manifest.Object, src *manifest.TriggerSource, source string, cause int64) (string, error) {
+func (c *Controller) submit(ctx context.Context, f sensor.Firing, obj manifest.Object, given []manifest.Given, src *manifest.TriggerSource, source string, cause int64) (string, error) {
 	sum := sha256.Sum256([]byte(f.Key))
 	mark := hex.EncodeToString(sum[:8])
 	labels, seq, err := c.labels(ctx, f)
@@ -431,7 +436,7 @@ func (c *Controller) submit(ctx context.Context, f sensor.Firing, obj manifest.O
 		return "", err
 	}
 	run, err := c.o.Runs.Submit(ctx, runs.Submission{
-		Object: obj, Namespace: namespaceOf(f), Labels: labels, Actor: "sensor:" + f.Sensor, Cause: cause, Event: seq,
+		Object: obj, Given: given, Namespace: namespaceOf(f), Labels: labels, Actor: "sensor:" + f.Sensor, Cause: cause, Event: seq,
 		Events: slices.Sorted(maps.Values(f.Events)), Source: source, Origin: origin, Unique: "run-of/" + f.Key,
 	})
 	if errors.Is(err, ledger.ErrExists) {

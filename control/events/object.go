@@ -51,9 +51,9 @@ func (c *Controller) origin(ctx context.Context, f sensor.Firing, src *manifest.
 }
 
 // fetch reads the trigger's object from where its source says, and puts the parameters in.
-func (c *Controller) fetch(ctx context.Context, f sensor.Firing, src *manifest.TriggerSource) ([]byte, error) {
+func (c *Controller) fetch(ctx context.Context, f sensor.Firing, src *manifest.TriggerSource) ([]byte, []manifest.Given, error) {
 	if src == nil {
-		return nil, fmt.Errorf("the trigger has no source: %w", errFinal)
+		return nil, nil, fmt.Errorf("the trigger has no source: %w", errFinal)
 	}
 	var raw []byte
 	var err error
@@ -65,14 +65,14 @@ func (c *Controller) fetch(ctx context.Context, f sensor.Firing, src *manifest.T
 	case src.URL != nil:
 		raw, err = get(ctx, src.URL.Path)
 	default:
-		return nil, fmt.Errorf("this source of a trigger's object is understood but not run by this version (use resource, inline, git, configmap or url): %w", errFinal)
+		return nil, nil, fmt.Errorf("this source of a trigger's object is understood but not run by this version (use resource, inline, git, configmap or url): %w", errFinal)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("read the trigger's object: %w", err)
+		return nil, nil, fmt.Errorf("read the trigger's object: %w", err)
 	}
 	objects, diags := manifest.Decode("trigger "+f.Trigger, raw)
 	if err := manifest.FirstError(diags); err != nil || len(objects) != 1 {
-		return nil, fmt.Errorf("the trigger's object: %w: %w", errOr(err, "it is not one object"), errFinal)
+		return nil, nil, fmt.Errorf("the trigger's object: %w: %w", errOr(err, "it is not one object"), errFinal)
 	}
 	return sensor.Apply(objects[0].Tree.JSON(), f.Parameters)
 }

@@ -26,6 +26,8 @@ const (
 type Submission struct {
 	// Object is the Workflow's manifest.
 	Object manifest.Object
+	// Given marks what in it is not the manifest author's.
+	Given []manifest.Given
 	// Namespace is used where the manifest has none; empty means "default".
 	Namespace   string
 	Parameters  map[string]string
@@ -108,7 +110,11 @@ func (c *Controller) validate(ctx context.Context, s Submission, namespace strin
 	if c.o.Validate == nil {
 		return nil
 	}
-	diags := c.o.Validate(ctx, s.Object, namespace, len(s.Parameters) > 0)
+	object, err := manifest.Masked(s.Object, s.Given)
+	if err != nil {
+		return err
+	}
+	diags := c.o.Validate(ctx, object, namespace, len(s.Parameters) > 0)
 	if manifest.Failed(diags) {
 		return &workflow.InvalidError{Diagnostics: diags}
 	}
@@ -134,7 +140,7 @@ func (c *Controller) submitCommand(ctx context.Context, s Submission) (workflow.
 	return workflow.Submit{
 		Platform: platform,
 		Meta:     c.meta(first(s.Actor, system)), UID: newUID(), Namespace: ns, Name: name,
-		Workflow: s.Object.Tree.JSON(), Positions: workflow.Positions(s.Object.Tree), Parameters: s.Parameters, Entrypoint: s.Entrypoint,
+		Workflow: s.Object.Tree.JSON(), Positions: workflow.Positions(s.Object.Tree), Given: s.Given, Parameters: s.Parameters, Entrypoint: s.Entrypoint,
 		Labels: s.Labels, Annotations: s.Annotations, Objects: map[workflow.Ref]json.RawMessage{},
 		Defaults: c.o.Defaults, Event: s.Event, ScheduledTime: s.ScheduledTime,
 	}, nil

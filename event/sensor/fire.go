@@ -3,6 +3,7 @@ package sensor
 import (
 	"encoding/json"
 	"fmt"
+	"slices"
 
 	"github.com/tiphys/tiphys/event"
 	"github.com/tiphys/tiphys/manifest"
@@ -30,12 +31,13 @@ func (s *Sensor) fire(def *manifest.Trigger, number int64, last event.Event, eve
 // fill applies the parameters.
 func (f *Firing) fill(def *manifest.Trigger, events map[string]event.Event) error {
 	template := *def.Template
+	var given []manifest.Given
 	if len(def.Parameters) > 0 {
 		raw, err := json.Marshal(def.Template)
 		if err != nil {
 			return fmt.Errorf("read trigger template: %w", err)
 		}
-		if raw, err = ApplyParameters(raw, def.Parameters, events); err != nil {
+		if raw, given, err = ApplyParameters(raw, def.Parameters, events); err != nil {
 			return fmt.Errorf("apply parameters to the trigger's template: %w", err)
 		}
 		template = manifest.TriggerTemplate{}
@@ -46,28 +48,35 @@ func (f *Firing) fill(def *manifest.Trigger, events map[string]event.Event) erro
 	f.Template = &template
 	switch {
 	case template.K8S != nil:
-		return f.object(template.K8S.Source, template.K8S.Parameters, events)
+		return f.object(template.K8S.Source, template.K8S.Parameters, events, given)
 	case template.ArgoWorkflow != nil:
-		return f.object(template.ArgoWorkflow.Source, template.ArgoWorkflow.Parameters, events)
+		return f.object(template.ArgoWorkflow.Source, template.ArgoWorkflow.Parameters, events, given)
 	case template.HTTP != nil:
 		return f.request(template.HTTP, events)
 	}
 	return f.message(&template, events)
 }
 
-// object resolves the parameters of an object, and applies them where the object is at hand.
-func (f *Firing) object(source *manifest.TriggerSource, parameters []manifest.TriggerParameter, events map[string]event.Event) error {
+// object resolves the parameters of an object, and applies them where the object is at hand. Given marks what of the trigger's
+// template came from events already.
+func (f *Firing) object(source *manifest.TriggerSource, parameters []manifest.TriggerParameter, events map[string]event.Event, given []manifest.Given) error {
 	values, err := ResolveAll(parameters, events)
 	if err != nil {
 		return err
 	}
 	f.Parameters = values
+	marks := givens{}
 	var resource json.RawMessage
 	switch {
 	case source == nil:
 		return fmt.Errorf("the trigger has no source")
 	case len(source.Resource) > 0:
 		resource = source.Resource
+		for _, m := range given {
+			if len(m.Path) > 3 && m.Path[1] == "source" && m.Path[2] == "resource" {
+				marks.list = append(marks.list, manifest.Given{Path: m.Path[3:], From: m.From, To: m.To})
+			}
+		}
 	case source.Inline != "":
 		objects, diagnostics := manifest.Decode("inline", []byte(source.Inline))
 		if err := manifest.FirstError(diagnostics); err != nil {
@@ -77,10 +86,16 @@ func (f *Firing) object(source *manifest.TriggerSource, parameters []manifest.Tr
 			return fmt.Errorf("the inline source has %d objects, want one", len(objects))
 		}
 		resource = objects[0].Tree.JSON()
+		if slices.ContainsFunc(given, func(m manifest.Given) bool { return len(m.Path) > 2 && m.Path[1] == "source" }) {
+			// What of it the event gave cannot be told from the rest any more.
+			if err := marks.whole(resource); err != nil {
+				return err
+			}
+		}
 	default:
 		return nil // to be fetched
 	}
-	f.Resource, err = Apply(append([]byte(nil), resource...), values)
+	f.Resource, f.Given, err = marks.apply(append([]byte(nil), resource...), values)
 	return err
 }
 
@@ -89,7 +104,7 @@ func (f *Firing) request(h *manifest.HTTPTrigger, events map[string]event.Event)
 	if err != nil {
 		return fmt.Errorf("read http trigger: %w", err)
 	}
-	if raw, err = ApplyParameters(raw, h.Parameters, events); err != nil {
+	if raw, _, err = ApplyParameters(raw, h.Parameters, events); err != nil {
 		return fmt.Errorf("apply parameters to the http trigger: %w", err)
 	}
 	var applied manifest.HTTPTrigger
@@ -143,7 +158,7 @@ func (f *Firing) message(template *manifest.TriggerTemplate, events map[string]e
 	if err := json.Unmarshal(whole[kind], &own); err != nil {
 		return fmt.Errorf("read %s trigger: %w", kind, err)
 	}
-	applied, err := ApplyParameters(whole[kind], own.Parameters, events)
+	applied, _, err := ApplyParameters(whole[kind], own.Parameters, events)
 	if err != nil {
 		return fmt.Errorf("apply parameters to the %s trigger: %w", kind, err)
 	}

@@ -21,6 +21,8 @@ type Value struct {
 	Text      string `json:"text"`
 	// Raw says that Text is JSON to be put in as it is; otherwise it is a string.
 	Raw bool `json:"raw,omitempty"`
+	// Own says that Text is the sensor's own, and not of an event.
+	Own bool `json:"own,omitempty"`
 }
 
 // envelope is the context of an event as parameters see it.
@@ -37,13 +39,13 @@ func envelope(e event.Event) map[string]any {
 // template before a key, a template that fails or gives nothing falls back to the key, then to the value; with
 // nothing selected the whole event. ok is false where the dependency has no event here and there is no value: the
 // parameter is then left out.
-func Resolve(src manifest.ParameterSource, events map[string]event.Event) (text string, raw, ok bool, err error) {
+func Resolve(src manifest.ParameterSource, events map[string]event.Event) (v Value, ok bool, err error) {
 	e, have := events[src.DependencyName]
 	if !have {
 		if src.Value == nil {
-			return "", false, false, nil
+			return Value{}, false, nil
 		}
-		return *src.Value, false, true, nil
+		return Value{Text: *src.Value, Own: true}, true, nil
 	}
 	var why error
 	for _, from := range []struct {
@@ -66,21 +68,21 @@ func Resolve(src manifest.ParameterSource, events map[string]event.Event) (text 
 		}
 		text, raw, err := lookup(from.template, from.key, tree, src.UseRawData, e.Time)
 		if err == nil {
-			return text, raw, true, nil
+			return Value{Text: text, Raw: raw}, true, nil
 		}
 		why = err
 	}
 	switch {
 	case src.Value != nil:
-		return *src.Value, false, true, nil
+		return Value{Text: *src.Value, Own: true}, true, nil
 	case why != nil:
-		return "", false, false, fmt.Errorf("parameter from dependency %q: %w", src.DependencyName, why)
+		return Value{}, false, fmt.Errorf("parameter from dependency %q: %w", src.DependencyName, why)
 	}
 	whole, err := json.Marshal(map[string]any{"context": envelope(e), "data": base64.StdEncoding.EncodeToString(e.Data)})
 	if err != nil {
-		return "", false, false, fmt.Errorf("parameter from dependency %q: %w", src.DependencyName, err)
+		return Value{}, false, fmt.Errorf("parameter from dependency %q: %w", src.DependencyName, err)
 	}
-	return string(whole), src.UseRawData, true, nil
+	return Value{Text: string(whole), Raw: src.UseRawData}, true, nil
 }
 
 func lookup(template, key string, tree json.RawMessage, wantRaw bool, now time.Time) (text string, raw bool, err error) {
@@ -113,55 +115,60 @@ func ResolveAll(parameters []manifest.TriggerParameter, events map[string]event.
 		if p.Src == nil {
 			return nil, fmt.Errorf("parameter for %q has no source", p.Dest)
 		}
-		text, raw, ok, err := Resolve(*p.Src, events)
+		v, ok, err := Resolve(*p.Src, events)
 		if err != nil {
 			return nil, err
 		}
 		if ok {
-			values = append(values, Value{Dest: p.Dest, Operation: p.Operation, Text: text, Raw: raw})
+			v.Dest, v.Operation = p.Dest, p.Operation
+			values = append(values, v)
 		}
 	}
 	return values, nil
 }
 
-// Apply puts values into a JSON document at their sjson paths.
-func Apply(target []byte, values []Value) ([]byte, error) {
-	for _, v := range values {
-		current := gjson.GetBytes(target, v.Dest)
-		raw := v.Raw
-		text := v.Text
-		switch {
-		case v.Dest == "":
-			return nil, errors.New("apply parameter: it has no destination")
-		case !current.Exists() || v.Operation == "" || v.Operation == "overwrite":
-		case v.Operation == "append":
-			text, raw = current.String()+text, false
-		case v.Operation == "prepend":
-			text, raw = text+current.String(), false
-		default:
-			return nil, fmt.Errorf("apply parameter to %s: unknown operation %q", v.Dest, v.Operation)
-		}
-		var err error
-		if raw {
-			target, err = sjson.SetRawBytes(target, v.Dest, []byte(text))
-		} else {
-			target, err = sjson.SetBytes(target, v.Dest, text)
-		}
-		if err != nil {
-			return nil, fmt.Errorf("apply parameter to %s: %w", v.Dest, err)
-		}
-		if len(target) > 16*maxOutput {
-			return nil, fmt.Errorf("apply parameter to %s: %w", v.Dest, errTooLarge)
-		}
+// Apply puts values into a JSON document at their sjson paths. Given marks what in it came from events, in the texts that hold
+// something like a tag: that must stay a text.
+func Apply(target []byte, values []Value) (result []byte, given []manifest.Given, err error) {
+	return new(givens).apply(target, values)
+}
+
+// apply puts one value in; kept is what it was appended to or put before, nil for nothing.
+func apply(target []byte, v Value) (result []byte, kept *string, err error) {
+	current := gjson.GetBytes(target, v.Dest)
+	raw, text := v.Raw, v.Text
+	switch {
+	case v.Dest == "":
+		return nil, nil, errors.New("apply parameter: it has no destination")
+	case !current.Exists() || v.Operation == "" || v.Operation == "overwrite":
+	case v.Operation == "append":
+		old := current.String()
+		kept, text, raw = &old, old+text, false
+	case v.Operation == "prepend":
+		old := current.String()
+		kept, text, raw = &old, text+old, false
+	default:
+		return nil, nil, fmt.Errorf("apply parameter to %s: unknown operation %q", v.Dest, v.Operation)
 	}
-	return target, nil
+	if raw {
+		target, err = sjson.SetRawBytes(target, v.Dest, []byte(text))
+	} else {
+		target, err = sjson.SetBytes(target, v.Dest, text)
+	}
+	if err == nil && len(target) > 16*maxOutput {
+		err = errTooLarge
+	}
+	if err != nil {
+		return nil, nil, fmt.Errorf("apply parameter to %s: %w", v.Dest, err)
+	}
+	return target, kept, nil
 }
 
 // ApplyParameters is [ResolveAll] and [Apply].
-func ApplyParameters(target []byte, parameters []manifest.TriggerParameter, events map[string]event.Event) ([]byte, error) {
+func ApplyParameters(target []byte, parameters []manifest.TriggerParameter, events map[string]event.Event) ([]byte, []manifest.Given, error) {
 	values, err := ResolveAll(parameters, events)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	return Apply(target, values)
 }
@@ -178,7 +185,7 @@ func Payload(parameters []manifest.TriggerParameter, events map[string]event.Eve
 			body = []byte(v.Text)
 			continue
 		}
-		if body, err = Apply(body, []Value{v}); err != nil {
+		if body, _, err = apply(body, v); err != nil {
 			return nil, fmt.Errorf("build payload: %w", err)
 		}
 	}

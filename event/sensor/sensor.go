@@ -65,8 +65,10 @@ type Firing struct {
 	Template *manifest.TriggerTemplate `json:"template,omitempty"`
 	// Resource is the object of a k8s or argoWorkflow trigger with its parameters applied, where the source is
 	// resource or inline. Any other source must be fetched; then put Parameters in with [Apply].
-	Resource   json.RawMessage `json:"resource,omitempty"`
-	Parameters []Value         `json:"parameters,omitempty"`
+	Resource json.RawMessage `json:"resource,omitempty"`
+	// Given marks what in Resource came from events.
+	Given      []manifest.Given `json:"given,omitempty"`
+	Parameters []Value          `json:"parameters,omitempty"`
 	// Payload is the body of types that send one.
 	Payload json.RawMessage `json:"payload,omitempty"`
 	// PlainPayload says that the body is a text that is not JSON; Payload holds it as a JSON string.

@@ -3,6 +3,7 @@ package expression
 import (
 	"encoding/json"
 	"fmt"
+	"regexp"
 	"strings"
 	"time"
 
@@ -24,6 +25,9 @@ type Options struct {
 	Keep func(name string) bool
 	// Roots are first segments of tags beside the usual ones: "status" and "duration" of metrics.
 	Roots []string
+	// Code says in which language the text of a tree is evaluated next, by its path without positions in lists
+	// ("data.transformation.expression"); nil says that none is. See [Evaluator.SubstituteCode].
+	Code func(path string) Language
 	// MaxBytes of all replaced text together; 0 means 16 MiB.
 	MaxBytes int
 }
@@ -88,13 +92,35 @@ func (e *Evaluator) SubstituteText(text string, scope Scope, o Options) (string,
 func (s *substitution) tree(node any, path string) (any, error) {
 	switch v := node.(type) {
 	case string:
+		if !strings.Contains(v, "{{") {
+			return v, nil
+		}
+		if lang := s.language(path); lang != Plain {
+			return s.code(Data{[]part{{v, false}}}, path, lang)
+		}
 		return s.text(v, path)
+	case Data:
+		if lang := s.language(path); lang != Plain {
+			return s.code(v, path, lang)
+		}
+		return s.data(v, path)
 	case []any:
 		return s.list(v, path)
 	case map[string]any:
 		return s.mapping(v, path)
 	}
 	return node, nil
+}
+
+// language is the one in which the text at a path is evaluated next.
+func (s *substitution) language(path string) Language {
+	if s.options.Code == nil {
+		return Plain
+	}
+	if strings.Contains(path, "[") {
+		path = positions.ReplaceAllString(path, "")
+	}
+	return s.options.Code(path)
 }
 
 func (s *substitution) list(list []any, path string) (any, error) {
@@ -133,11 +159,16 @@ func (s *substitution) mapping(m map[string]any, path string) (any, error) {
 	return fresh, nil
 }
 
+// positions are those in lists in a path.
+var positions = regexp.MustCompile(`\[[0-9]+\]`)
+
 // holdsTag spares copying the parts of a tree that stay as they are.
 func holdsTag(node any) bool {
 	switch v := node.(type) {
 	case string:
 		return strings.Contains(v, "{{")
+	case Data:
+		return true // to become a text
 	case []any:
 		for _, item := range v {
 			if holdsTag(item) {
