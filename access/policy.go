@@ -9,10 +9,15 @@ import (
 
 // Policy is a set of rules. What no rule allows is refused, and a rule that denies beats every one that allows. The zero
 // value refuses everything.
-type Policy struct{ rules []Rule }
+type Policy struct {
+	rules  []Rule
+	sights *sights
+}
 
 // NewPolicy returns a policy of rules.
-func NewPolicy(rules ...Rule) Policy { return Policy{rules: slices.Clone(rules)} }
+func NewPolicy(rules ...Rule) Policy {
+	return Policy{rules: slices.Clone(rules), sights: &sights{byRole: map[Role]*Sight{}}}
+}
 
 // BuiltIn is the policy of the built-in roles.
 func BuiltIn() Policy {
@@ -41,14 +46,14 @@ func BuiltIn() Policy {
 		allow(role, []Verb{Create}, Release, Status, Comment)
 		allow(role, []Verb{Get, Create}, Attempt)
 	}
-	return Policy{rules: rules}
+	return NewPolicy(rules...)
 }
 
 // Can says whether an identity may do something with an object: nil, or an error of kind failure.Refused that says which roles
 // may. Namespace is empty for what has none; name is empty where it is not known yet.
 func (p Policy) Can(id Identity, verb Verb, kind, namespace, name string) error {
 	if !p.allows(id.role(), verb, kind, namespace, name) {
-		return p.refusal(id, verb, kind, object(namespace, name))
+		return p.refusal(id, verb, kind, objectOf(namespace, name))
 	}
 	if id.Step != nil {
 		return within(*id.Step, verb, kind, name)
@@ -85,7 +90,8 @@ func (p Policy) allows(role Role, verb Verb, kind, namespace, name string) bool 
 	return allowed
 }
 
-func object(namespace, name string) string {
+// objectOf names an object in a refusal.
+func objectOf(namespace, name string) string {
 	switch {
 	case namespace == "":
 		return name

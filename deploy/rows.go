@@ -24,7 +24,7 @@ const (
 )
 
 // The kinds of entries of this room. The body of application.set, application.changed, sync.*, health.changed is an
-// [ApplicationEntry], of applicationset.changed a [SetRow], of applicationset.deleted nothing, of release.recorded a [Release], of object.deleted nothing, of the other object kinds an
+// [ApplicationEntry], of applicationset.changed a [SetRow], of applicationset.deleted nothing, of release.recorded a [Release], of object.deleted an [ObjectGone], of the other object kinds an
 // [ObjectRecord].
 const (
 	KindApplicationSet     = "application.set"
@@ -185,6 +185,12 @@ type ObjectRecord struct {
 	Crashes int `json:"crashes,omitempty"`
 	// Ended says that the pod's attempt has ended for good.
 	Ended bool `json:"ended,omitempty"`
+}
+
+// ObjectGone is the body of object.deleted. Older entries have none.
+type ObjectGone struct {
+	// Application is whose it was.
+	Application string `json:"application,omitempty"`
 }
 
 // RowKey is the key of its row and, behind "object/", the subject of its entries: group/kind:namespace/name, with the cluster and "|" in

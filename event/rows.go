@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/tiphys/tiphys/ledger"
@@ -23,8 +24,8 @@ const (
 
 // Tables of the rows that are derived from them.
 const (
-	TableEvent       = "event"        // key: event id; state: fired, or none
-	TableDecision    = "decision"     // key: event id
+	TableEvent       = "event"        // key: event id; owner: the source, namespace/name; state: fired, or none
+	TableDecision    = "decision"     // key: event id; owner: the event's source
 	TableSensorState = "sensor-state" // key: sensor namespace/name/trigger; owner: sensor
 	TableFiring      = "firing"       // key: the firing's key; owner: event id; states pending, done, dead
 )
@@ -168,7 +169,7 @@ func (Rows) Tables() []string {
 }
 
 // Version implements ledger.Projection.
-func (Rows) Version() int { return 1 }
+func (Rows) Version() int { return 2 }
 
 // Wants implements ledger.Projection.
 func (Rows) Wants(kind string) bool {
@@ -231,7 +232,18 @@ func applyReceived(e ledger.Entry, rows ledger.Rows) error {
 		ev.Git = &short
 	}
 	row.Event = ev
-	return put(rows, ledger.Row{Table: TableEvent, Key: ev.ID, Time: e.Time, Labels: labels, Stamp: ledger.Stamp{Field: "seq"}}, row)
+	return put(rows, ledger.Row{Table: TableEvent, Key: ev.ID, Owner: sourceKey(ev.Namespace, ev.Source), Time: e.Time, Labels: labels, Stamp: ledger.Stamp{Field: "seq"}}, row)
+}
+
+func sourceKey(namespace, name string) string { return namespace + "/" + name }
+
+// sourceOf is the source in the subject of an event's entries; see [Subject].
+func sourceOf(subject string) string {
+	parts := strings.SplitN(subject, "/", 4)
+	if len(parts) < 3 || parts[0] != "event" {
+		return ""
+	}
+	return sourceKey(parts[1], parts[2])
 }
 
 func applyDecided(e ledger.Entry, rows ledger.Rows) error {
@@ -246,7 +258,7 @@ func applyDecided(e ledger.Entry, rows ledger.Rows) error {
 	for i, d := range body.Decisions {
 		short.Decisions[i] = Outcome{Sensor: d.Sensor, Trigger: d.Trigger, Outcome: d.Outcome}
 	}
-	if err := put(rows, ledger.Row{Table: TableDecision, Key: body.EventID, Time: e.Time}, short); err != nil {
+	if err := put(rows, ledger.Row{Table: TableDecision, Key: body.EventID, Owner: sourceOf(e.Subject), Time: e.Time}, short); err != nil {
 		return err
 	}
 	for _, state := range body.States {

@@ -156,11 +156,16 @@ func (m *Machine) Start(ctx context.Context) {
 	})
 }
 
+// machineProjections make the rows of runs.
+func machineProjections() []ledger.Projection {
+	return []ledger.Projection{workflow.Projection{}, lock.Projection{}, runs.Projection{}}
+}
+
 func (m *Machine) openLedger(ctx context.Context, o MachineOptions) (err error) {
 	opt := sqlite.Options{
 		Path: filepath.Join(m.Data, "ledger.db"), Now: o.Now, Fault: at("ledger", o.Fault),
 		Key:         o.LedgerKey,
-		Projections: append([]ledger.Projection{workflow.Projection{}, lock.Projection{}, runs.Projection{}}, o.Projections...),
+		Projections: append(machineProjections(), o.Projections...),
 	}
 	if o.Ephemeral {
 		opt.Synchronous = sqlite.Off

@@ -94,6 +94,7 @@ type Server struct {
 	targets  *deploy.Targets
 	apps     *apps.Controller
 	steps    *steps.API
+	api      *api.API
 	gate     *gate.Gate
 	tokens   *steptoken.Issuer
 	box      *secret.Box
@@ -143,6 +144,11 @@ func (s *Server) portNumber() string {
 // keySize is the size of the keys of step tokens and of digests of secret values, in bytes.
 const keySize = 32
 
+// serverProjections make the rows of the rooms beside runs.
+func serverProjections() []ledger.Projection {
+	return []ledger.Projection{definitions.Projection{}, event.Rows{}, builtin.Projection{}, deploy.Projection(), crons.Projection{}, posts.Projection{}}
+}
+
 func (s *Server) openMachine(ctx context.Context) (err error) {
 	keys := filepath.Join(s.o.Data, "keys")
 	if err := os.MkdirAll(keys, 0o700); err != nil {
@@ -163,7 +169,7 @@ func (s *Server) openMachine(ctx context.Context) (err error) {
 	}
 	s.machine, err = OpenMachine(ctx, MachineOptions{
 		Data: s.o.Data, Locked: true, Executor: s.o.Executor, Mirrors: s.o.Mirrors, HostFiles: s.o.Images.Files, HostCommand: s.o.Images.Command,
-		Projections: []ledger.Projection{definitions.Projection{}, event.Rows{}, builtin.Projection{}, deploy.Projection(), crons.Projection{}, posts.Projection{}},
+		Projections: serverProjections(),
 		MakeObjects: func(m *Machine) runs.Objects {
 			s.defs = definitions.New(m.Ledger, s.box, check)
 			return s.defs
@@ -267,12 +273,12 @@ func (s *Server) openGate(ctx context.Context) (err error) {
 // openPort puts what was opened behind the routes of the one port.
 func (s *Server) openPort(context.Context) error {
 	s.services = s.loops()
+	s.api = &api.API{
+		Policy: policy(), Ledger: access.NewView(s.machine.Ledger, policy()), Runs: s.machine.Runs, Definitions: s.defs, Logs: s.machine, Events: s.events, Remote: s.remote, Forges: s.forges,
+		Apps: s.apps, Targets: s.targets, Crons: s.crons, Audit: s.audit, Keys: s.o.Data, Version: s.o.Version, Feed: s.feed, Log: s.o.Log, Now: s.o.Now,
+	}
 	s.port = server.New(server.Options{
-		Names: s.names(), Gate: s.gate, Steps: s.steps,
-		API: &api.API{
-			Policy: policy(), Ledger: access.NewView(s.machine.Ledger, policy()), Runs: s.machine.Runs, Definitions: s.defs, Logs: s.machine, Events: s.events, Remote: s.remote, Forges: s.forges,
-			Apps: s.apps, Targets: s.targets, Crons: s.crons, Audit: s.audit, Keys: s.o.Data, Version: s.o.Version, Feed: s.feed, Log: s.o.Log, Now: s.o.Now,
-		},
+		Names: s.names(), Gate: s.gate, Steps: s.steps, API: s.api,
 		Webhooks: s.events, Git: s.remote.Handler(), Registry: s.registry, Screens: web.Handler(), Applications: s.carrier.applications,
 		Ledger: s.machine.Ledger, Services: s.services,
 		Collectors: []prometheus.Collector{server.NewLedgerMetrics(s.machine.Ledger), server.NewPodMetrics(s.machine.Places), s.sweeper},
@@ -322,6 +328,7 @@ func (s *Server) loops() *control.Group {
 		control.Loop("schedules", s.crons.Run),
 		s.apps,
 		s.sweeper,
+		control.Loop("streams", s.gate.Run),
 		control.Loop("git", func(ctx context.Context) error { return s.remote.Run(ctx, reconcileEvery) }),
 	}
 	if s.carrier.keeper != nil {

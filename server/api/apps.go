@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 	"time"
 
@@ -203,6 +204,7 @@ func (a *API) getApp(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	resources, err := a.resources(r.Context(), ar)
+	resources = slices.DeleteFunc(resources, func(o resource) bool { return o.Kind == "Secret" && !a.sees(r, o.Kind, o.Namespace+"/"+o.Name) })
 	answer(w, map[string]any{"app": one, "spec": ar.Spec, "resources": resources, "history": history, "problems": ar.Problems, "operation": ar.Operation, "seq": row.Seq}, err)
 }
 

@@ -1,7 +1,7 @@
 package api
 
 import (
-	"context"
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"math"
@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/tiphys/tiphys/access"
 	"github.com/tiphys/tiphys/control/runs"
 	"github.com/tiphys/tiphys/executor"
 	"github.com/tiphys/tiphys/ledger"
@@ -139,8 +140,10 @@ func (a *API) argoCreate(w http.ResponseWriter, r *http.Request) {
 
 func (a *API) submit(w http.ResponseWriter, r *http.Request, s runs.Submission) {
 	s.Actor = gate.From(r.Context()).String()
-	if s.Object.Namespace == "" {
-		s.Namespace = r.PathValue("namespace")
+	s.Namespace = r.PathValue("namespace")
+	if err := a.can(r, access.Create, access.Run, namespaceOf(s), s.Name); err != nil {
+		fail(w, err)
+		return
 	}
 	run, err := a.Runs.Submit(r.Context(), s)
 	if err != nil {
@@ -150,7 +153,15 @@ func (a *API) submit(w http.ResponseWriter, r *http.Request, s runs.Submission) 
 	a.answerRun(w, r, run.Namespace, run.Name)
 }
 
+// namespaceOf is where a submission's run would be: what its manifest says counts more than the path.
+func namespaceOf(s runs.Submission) string { return cmp.Or(s.Object.Namespace, s.Namespace, "default") }
+
+// answerRun answers with a run, to who may get it: others are not told what they have done.
 func (a *API) answerRun(w http.ResponseWriter, r *http.Request, ns, name string) {
+	if a.can(r, access.Get, access.Run, ns, name) != nil {
+		reply(w, map[string]any{"metadata": map[string]string{"namespace": ns, "name": name}})
+		return
+	}
 	raw, err := a.Runs.Status(r.Context(), ns, name)
 	if err != nil {
 		fail(w, err)
@@ -195,7 +206,7 @@ func (a *API) argoSubmit(w http.ResponseWriter, r *http.Request) {
 		fail(w, err)
 		return
 	}
-	s, err := a.FromTemplate(r.Context(), body.ResourceKind, r.PathValue("namespace"), body.ResourceName)
+	s, err := a.fromTemplate(r, body.ResourceKind, r.PathValue("namespace"), body.ResourceName)
 	if err != nil {
 		fail(w, err)
 		return
@@ -207,8 +218,8 @@ func (a *API) argoSubmit(w http.ResponseWriter, r *http.Request) {
 	a.submit(w, r, s)
 }
 
-// FromTemplate makes a submission of a WorkflowTemplate, ClusterWorkflowTemplate or CronWorkflow.
-func (a *API) FromTemplate(ctx context.Context, kind, namespace, name string) (runs.Submission, error) {
+// fromTemplate makes a submission of a WorkflowTemplate, ClusterWorkflowTemplate or CronWorkflow that the caller may get.
+func (a *API) fromTemplate(r *http.Request, kind, namespace, name string) (runs.Submission, error) {
 	kinds := map[string]string{
 		"workflowtemplate": "WorkflowTemplate", "workflowtemplates": "WorkflowTemplate", "wftmpl": "WorkflowTemplate",
 		"clusterworkflowtemplate": "ClusterWorkflowTemplate", "cwft": "ClusterWorkflowTemplate",
@@ -218,7 +229,10 @@ func (a *API) FromTemplate(ctx context.Context, kind, namespace, name string) (r
 	if !ok {
 		return runs.Submission{}, badRequest("a run cannot be made from a %s: use WorkflowTemplate, ClusterWorkflowTemplate or CronWorkflow", kind)
 	}
-	d, err := a.Definitions.Get(ctx, known, namespace, name)
+	if err := a.can(r, access.Get, known, namespace, name); err != nil {
+		return runs.Submission{}, err
+	}
+	d, err := a.Definitions.Get(r.Context(), known, namespace, name)
 	if err != nil {
 		return runs.Submission{}, err
 	}
@@ -269,6 +283,10 @@ func (a *API) argoLint(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	s.Namespace = r.PathValue("namespace")
+	if err := a.can(r, access.Get, access.Run, namespaceOf(s), ""); err != nil {
+		fail(w, err)
+		return
+	}
 	if err := a.Runs.Lint(r.Context(), s); err != nil {
 		fail(w, err)
 		return

@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/tiphys/tiphys/server/feed"
+	"github.com/tiphys/tiphys/server/gate"
 	"github.com/tiphys/tiphys/workflow"
 )
 
@@ -39,7 +40,7 @@ func (a *API) argoWatch(w http.ResponseWriter, r *http.Request) {
 		fail(w, err)
 		return
 	}
-	s, err := a.Feed.Subscribe(r.Context(), since, false, feed.Interest{Table: "run"})
+	s, err := a.Feed.Subscribe(r.Context(), a.Policy.Sight(gate.From(r.Context())), since, false, feed.Interest{Table: "run"})
 	if err != nil {
 		fail(w, err)
 		return

@@ -58,5 +58,13 @@ func deletedRows(e ledger.Entry) ([]ledger.Row, error) {
 	}
 	// The others name the row in their subject: definition/KEY, application/KEY, applicationset/KEY, object/KEY.
 	table, key, _ := strings.Cut(e.Subject, "/")
-	return []ledger.Row{{Table: table, Key: key}}, nil
+	row := ledger.Row{Table: table, Key: key}
+	if e.Kind == deploy.KindObjectDeleted && len(e.Body) > 0 { // older entries have no body
+		gone, err := ledger.Read[deploy.ObjectGone](e)
+		if err != nil {
+			return nil, err
+		}
+		row.Owner = gone.Application
+	}
+	return []ledger.Row{row}, nil
 }

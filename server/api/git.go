@@ -5,7 +5,6 @@ import (
 	"context"
 	"fmt"
 	"net/http"
-	"net/url"
 	"slices"
 	"strconv"
 
@@ -39,7 +38,7 @@ func (a *API) listRepos(w http.ResponseWriter, r *http.Request) {
 	}
 	items := []map[string]any{}
 	for _, repo := range repos {
-		if a.Policy.Can(gate.From(r.Context()), access.Get, access.Repository, "", repo.Name) != nil {
+		if a.can(r, access.Get, access.Repository, "", repo.Name) != nil {
 			continue
 		}
 		item := map[string]any{"name": repo.Name, "description": repo.Description, "defaultBranch": repo.DefaultBranch, "cloneURL": a.Remote.URL(repo.Name), "createdAt": repo.Created}
@@ -58,6 +57,10 @@ func (a *API) createRepo(w http.ResponseWriter, r *http.Request) {
 		DefaultBranch string `json:"defaultBranch"`
 	}
 	if err := decode(r, &body); err != nil {
+		fail(w, err)
+		return
+	}
+	if err := a.can(r, access.Create, access.Repository, "", body.Name); err != nil {
 		fail(w, err)
 		return
 	}
@@ -82,7 +85,7 @@ func (a *API) listMRs(w http.ResponseWriter, r *http.Request) {
 	list, err := a.Remote.ListMRs(r.Context(), r.URL.Query().Get("repo"), r.URL.Query().Get("state"))
 	items := []map[string]any{}
 	for _, m := range list {
-		if a.Policy.Can(gate.From(r.Context()), access.Get, access.MergeRequest, "", access.MergeRequestName(m.Repo, m.Number)) != nil {
+		if a.can(r, access.Get, access.MergeRequest, "", access.MergeRequestName(m.Repo, m.Number)) != nil {
 			continue
 		}
 		item := mr(m)
@@ -95,15 +98,11 @@ func (a *API) listMRs(w http.ResponseWriter, r *http.Request) {
 }
 
 func (a *API) mrOf(r *http.Request) (string, int, error) {
-	repo, err := url.PathUnescape(r.PathValue("repo"))
-	if err != nil {
-		return "", 0, badRequest("repository %q: %w", r.PathValue("repo"), err)
-	}
 	n, err := strconv.Atoi(r.PathValue("number"))
 	if err != nil {
 		return "", 0, badRequest("%q is not the number of a merge request", r.PathValue("number"))
 	}
-	return repo, n, nil
+	return r.PathValue("repo"), n, nil
 }
 
 func (a *API) getMR(w http.ResponseWriter, r *http.Request) {

@@ -114,12 +114,9 @@ func (a *API) listed(ctx context.Context, row ledger.Row) (listedEvent, error) {
 }
 
 func (a *API) getEvent(w http.ResponseWriter, r *http.Request) {
-	e, err := a.Events.Event(r.Context(), a.eventID(r))
-	if err == nil {
-		err = a.Policy.Can(gate.From(r.Context()), access.Get, access.Event, e.Namespace, e.Source)
-	}
+	e, err := a.event(r, access.Get)
 	if err != nil {
-		fail(w, noEvent(r, err))
+		fail(w, err)
 		return
 	}
 	decided, err := a.decided(r.Context(), e.ID)
@@ -128,8 +125,34 @@ func (a *API) getEvent(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	firings, _, err := a.firings(r.Context(), ledger.Query{Table: event.TableFiring, Owner: e.ID, Oldest: true, Limit: 1000})
-	answer(w, map[string]any{"event": e, "decisions": decided, "unheard": a.Events.Unheard(e), "firings": firings,
-		"conditions": a.Events.Conditions()}, err)
+	answer(w, map[string]any{"event": e, "decisions": decided, "unheard": a.ofSensors(r, a.Events.Unheard(e)), "firings": firings,
+		"conditions": a.ofDefinitions(r, a.Events.Conditions())}, err)
+}
+
+// event reads the event that a request names, if the caller may see it and do something with it.
+func (a *API) event(r *http.Request, verb access.Verb) (event.Event, error) {
+	id := a.eventID(r)
+	if _, err := a.Ledger.Row(r.Context(), event.TableEvent, id); err != nil {
+		return event.Event{}, noEvent(r, err)
+	}
+	e, err := a.Events.Event(r.Context(), id)
+	if err == nil {
+		err = a.can(r, verb, access.Event, e.Namespace, e.Source)
+	}
+	return e, noEvent(r, err)
+}
+
+// ofSensors leaves out the decisions of sensors that the caller may not get.
+func (a *API) ofSensors(r *http.Request, all []event.Decision) []event.Decision {
+	return slices.DeleteFunc(all, func(d event.Decision) bool { return !a.sees(r, "Sensor", d.Sensor) })
+}
+
+// ofDefinitions leaves out what is wrong with definitions that the caller may not get.
+func (a *API) ofDefinitions(r *http.Request, all []events.Condition) []events.Condition {
+	return slices.DeleteFunc(all, func(c events.Condition) bool {
+		kind, key, _ := strings.Cut(c.Definition, "/")
+		return !a.sees(r, kind, key)
+	})
 }
 
 // outcomes is what the sensors made of an event, in short, and the entry that says it in full; nothing yet is no error.
@@ -160,13 +183,17 @@ func (a *API) decided(ctx context.Context, id string) ([]event.Decision, error) 
 }
 
 func (a *API) replayEvent(w http.ResponseWriter, r *http.Request) {
-	id := a.eventID(r)
-	if r.URL.Query().Get("dryRun") != "" {
-		ds, err := a.Events.DryRun(r.Context(), id)
-		answer(w, map[string]any{"decisions": ds}, noEvent(r, err))
+	e, err := a.event(r, access.Create)
+	if err != nil {
+		fail(w, err)
 		return
 	}
-	e, err := a.Events.Replay(r.Context(), id, gate.From(r.Context()).String())
+	if r.URL.Query().Get("dryRun") != "" {
+		ds, err := a.Events.DryRun(r.Context(), e.ID)
+		answer(w, map[string]any{"decisions": a.ofSensors(r, ds)}, noEvent(r, err))
+		return
+	}
+	e, err = a.Events.Replay(r.Context(), e.ID, gate.From(r.Context()).String())
 	answer(w, e, noEvent(r, err))
 }
 
@@ -223,7 +250,16 @@ func (a *API) firings(ctx context.Context, q ledger.Query) ([]firing, string, er
 }
 
 func (a *API) redrive(w http.ResponseWriter, r *http.Request) {
-	err := a.Events.Redrive(r.Context(), r.PathValue("key"), gate.From(r.Context()).String())
+	row, err := a.Ledger.Row(r.Context(), event.TableFiring, r.PathValue("key"))
+	if err == nil {
+		namespace, sensor, _ := strings.Cut(row.Labels["sensor"], "/")
+		err = a.can(r, access.Update, access.Firing, namespace, sensor)
+	}
+	if err != nil {
+		fail(w, missing(err, "tiphys events shows what was fired", "firing %s", r.PathValue("key")))
+		return
+	}
+	err = a.Events.Redrive(r.Context(), r.PathValue("key"), gate.From(r.Context()).String())
 	answer(w, struct{}{}, err)
 }
 
@@ -233,8 +269,9 @@ func (a *API) sensors(w http.ResponseWriter, r *http.Request) {
 	answer(w, map[string]any{"items": out}, err)
 }
 
-func (a *API) sources(w http.ResponseWriter, _ *http.Request) {
-	reply(w, map[string]any{"items": a.Events.Sources()})
+func (a *API) sources(w http.ResponseWriter, r *http.Request) {
+	list := slices.DeleteFunc(a.Events.Sources(), func(s events.SourceState) bool { return !a.sees(r, "EventSource", s.Source) })
+	reply(w, map[string]any{"items": list})
 }
 
 func (a *API) listCrons(w http.ResponseWriter, r *http.Request) {
@@ -243,8 +280,13 @@ func (a *API) listCrons(w http.ResponseWriter, r *http.Request) {
 	answer(w, map[string]any{"items": list}, err)
 }
 
+// can asks the policy about the caller.
+func (a *API) can(r *http.Request, verb access.Verb, kind, namespace, name string) error {
+	return a.Policy.Can(gate.From(r.Context()), verb, kind, namespace, name)
+}
+
 // sees says whether the caller may get an object that is named by namespace and name.
 func (a *API) sees(r *http.Request, kind, key string) bool {
 	namespace, name, _ := strings.Cut(key, "/")
-	return a.Policy.Can(gate.From(r.Context()), access.Get, kind, namespace, name) == nil
+	return a.can(r, access.Get, kind, namespace, name) == nil
 }

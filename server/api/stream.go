@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/tiphys/tiphys/server/feed"
+	"github.com/tiphys/tiphys/server/gate"
 )
 
 // slowest is how long one write to a stream may take: whoever takes nothing for longer has gone.
@@ -29,7 +30,7 @@ func (a *API) stream(w http.ResponseWriter, r *http.Request) {
 		fail(w, err)
 		return
 	}
-	s, err := a.Feed.Subscribe(r.Context(), since, q.Get("brief") == "1", interests...)
+	s, err := a.Feed.Subscribe(r.Context(), a.Policy.Sight(gate.From(r.Context())), since, q.Get("brief") == "1", interests...)
 	if err != nil {
 		fail(w, err)
 		return

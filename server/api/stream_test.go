@@ -16,6 +16,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/tiphys/tiphys/access"
 	"github.com/tiphys/tiphys/control/definitions"
 	"github.com/tiphys/tiphys/control/runs"
 	"github.com/tiphys/tiphys/deploy"
@@ -61,12 +62,12 @@ func openStream(t *testing.T, l ledger.Ledger, query string) reader {
 	t.Helper()
 	hub := NewFeed(feed.Options{Ledger: l})
 	t.Cleanup(hub.Close)
-	a := &API{Ledger: l, Feed: hub}
+	a := &API{Policy: access.BuiltIn(), Ledger: l, Feed: hub}
 	handle := a.stream
 	if strings.HasPrefix(query, "argo&") {
 		handle = a.argoWatch
 	}
-	s := httptest.NewServer(http.HandlerFunc(handle))
+	s := httptest.NewServer(as(access.Admin, handle))
 	t.Cleanup(s.Close)
 	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
 	t.Cleanup(cancel)
@@ -80,6 +81,13 @@ func openStream(t *testing.T, l ledger.Ledger, query string) reader {
 	}
 	t.Cleanup(func() { _ = resp.Body.Close() })
 	return reader{t, bufio.NewScanner(resp.Body)}
+}
+
+// as has somebody of a role ask.
+func as(role access.Role, handle http.HandlerFunc) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		handle(w, r.WithContext(access.With(r.Context(), access.Identity{Actor: "user:ada", Verified: true, Role: role})))
+	})
 }
 
 // untilAt gives what comes up to the next place.
@@ -194,7 +202,7 @@ func TestStreamTellsOfTrouble(t *testing.T) {
 	var trouble atomic.Value
 	trouble.Store("the disk is full (3 KiB are free)")
 	hub := NewFeed(feed.Options{Ledger: l, Trouble: func() string { return trouble.Load().(string) }})
-	s := httptest.NewServer(http.HandlerFunc((&API{Ledger: l, Feed: hub}).stream))
+	s := httptest.NewServer(as(access.Admin, (&API{Policy: access.BuiltIn(), Ledger: l, Feed: hub}).stream))
 	t.Cleanup(s.Close)
 	t.Cleanup(hub.Close)
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)

@@ -10,10 +10,10 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/tiphys/tiphys/executor"
-
+	"github.com/tiphys/tiphys/access"
 	"github.com/tiphys/tiphys/control/definitions"
 	"github.com/tiphys/tiphys/control/runs"
+	"github.com/tiphys/tiphys/executor"
 	"github.com/tiphys/tiphys/executor/scripted"
 	"github.com/tiphys/tiphys/ledger"
 	"github.com/tiphys/tiphys/ledger/sqlite"
@@ -41,7 +41,7 @@ func testAPI(t *testing.T) *API {
 			return validate.Object(o, validate.Options{})
 		},
 	})
-	return &API{Ledger: l, Runs: c}
+	return &API{Policy: access.BuiltIn(), Ledger: l, Runs: c}
 }
 
 func post(t *testing.T, handle http.HandlerFunc, body any) (int, string) {
@@ -53,7 +53,7 @@ func post(t *testing.T, handle http.HandlerFunc, body any) (int, string) {
 	r := httptest.NewRequest(http.MethodPost, "/", bytes.NewReader(raw))
 	r.SetPathValue("namespace", "default")
 	w := httptest.NewRecorder()
-	handle(w, r)
+	as(access.Developer, handle).ServeHTTP(w, r)
 	return w.Code, w.Body.String()
 }
 

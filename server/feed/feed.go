@@ -20,6 +20,13 @@ var (
 	ErrTooMany = failure.New(failure.RetryAfter, "too many live streams are open: close some, or try again later")
 )
 
+// Viewer is what somebody may see. Values are compared: those who may see the same should be the same Viewer, since each row is
+// judged once for each of them.
+type Viewer interface {
+	// Sees says whether a row may be seen. Of a deleted row it has table, key, owner where it is known, and sequence.
+	Sees(row ledger.Row) bool
+}
+
 // Interest selects rows of a table.
 type Interest struct {
 	Table string

@@ -73,9 +73,10 @@ func or[T comparable](v, otherwise T) T {
 const Now int64 = -1
 
 // Subscribe begins to tell of rows. Since is the sequence up to which the subscriber knows everything: 0 for nothing, so
-// that it is told every row there is, or Now. The error is ErrClosed, ErrTooMany or that of ctx.
-func (h *Hub) Subscribe(ctx context.Context, since int64, brief bool, interests ...Interest) (*Subscription, error) {
-	s := &Subscription{hub: h, since: since, interests: interests, signal: make(chan struct{}, 1), joined: make(chan struct{}), ended: make(chan struct{})}
+// that it is told every row there is, or Now. It is told what the viewer sees: the rest is neither told nor counted. The error is
+// ErrClosed, ErrTooMany or that of ctx.
+func (h *Hub) Subscribe(ctx context.Context, viewer Viewer, since int64, brief bool, interests ...Interest) (*Subscription, error) {
+	s := &Subscription{hub: h, viewer: viewer, since: since, interests: interests, signal: make(chan struct{}, 1), joined: make(chan struct{}), ended: make(chan struct{})}
 	if brief && h.o.Brief != nil {
 		s.short = h.o.Brief
 	}
@@ -194,12 +195,22 @@ func (h *Hub) look(ctx context.Context, r *reader) error {
 	subs := make([]*Subscription, 0, len(h.subs))
 	var wanted []Interest
 	for s := range h.subs {
-		s.join(r.at)
+		s.begin(r.at)
 		subs = append(subs, s)
 		wanted = append(wanted, s.interests...)
 	}
 	h.mu.Unlock()
-	rows, lost, err := r.read(ctx, tables(wanted))
+	err := r.read(ctx, tables(wanted), func(rows []*Row) {
+		seen := map[Viewer][]*Row{}
+		for _, s := range subs {
+			mine, known := seen[s.viewer]
+			if !known {
+				mine = visible(s.viewer, rows)
+				seen[s.viewer] = mine
+			}
+			s.tell(mine)
+		}
+	})
 	if err != nil {
 		return err
 	}
@@ -208,13 +219,20 @@ func (h *Hub) look(ctx context.Context, r *reader) error {
 		trouble = h.o.Trouble()
 	}
 	for _, s := range subs {
-		if lost {
-			s.lose(r.at)
-			continue
-		}
-		s.tell(rows, r.at, trouble)
+		s.reach(r.at, trouble)
 	}
 	return nil
+}
+
+// visible gives the rows that a viewer sees.
+func visible(viewer Viewer, rows []*Row) []*Row {
+	out := make([]*Row, 0, len(rows))
+	for _, row := range rows {
+		if viewer.Sees(row.Row) {
+			out = append(out, row)
+		}
+	}
+	return out
 }
 
 // wait waits for the next look: not before the pace allows, then for a change. It reports whether anybody is left.

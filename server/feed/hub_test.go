@@ -114,12 +114,17 @@ func subscribe(t fatal, h *Hub, since int64, of ...Interest) *Subscription {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
-	s, err := h.Subscribe(ctx, since, false, of...)
+	s, err := h.Subscribe(ctx, all{}, since, false, of...)
 	if err != nil {
 		t.Fatal(err)
 	}
 	return s
 }
+
+// all is a viewer who sees everything.
+type all struct{}
+
+func (all) Sees(ledger.Row) bool { return true }
 
 // patience bounds every wait of these tests.
 const patience = 20 * time.Second
@@ -382,6 +387,72 @@ func TestLateOnes(t *testing.T) {
 	}
 }
 
+// only sees rows whose key begins with it, and counts what it was asked.
+type only struct {
+	prefix string
+	asked  *atomic.Int64
+}
+
+func (o only) Sees(row ledger.Row) bool {
+	o.asked.Add(1)
+	return strings.HasPrefix(row.Key, o.prefix)
+}
+
+// Of what a viewer may not see it is told nothing: no row, no deletion, no place, and not that it was too much, be it live or late.
+// Each row is judged once for all who may see the same.
+func TestViewersAreToldOfTheirs(t *testing.T) {
+	l, closed := open(t)
+	defer closed()
+	first := write(t, l, change{Set: map[string]string{"a0": "", "b0": ""}})
+	const kept = 5000
+	h := New(Options{Ledger: l, Deletions: deletionsOf(), Pace: time.Microsecond, Kept: kept, Behind: 20})
+	defer h.Close()
+	a, b := only{"a", new(atomic.Int64)}, only{"b", new(atomic.Int64)}
+	sub := func(v Viewer, since int64) *Subscription {
+		s, err := h.Subscribe(t.Context(), v, since, false, Interest{Table: "thing"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return s
+	}
+	one, two, other := sub(a, Now), sub(a, Now), sub(b, Now)
+	asked := a.asked.Load()
+	many := map[string]string{}
+	for i := range 2 * page {
+		many[fmt.Sprint("b", i)] = ""
+	}
+	write(t, l, change{Set: many, Fill: 100})
+	write(t, l, change{Gone: []string{"b3"}})
+	if got := next(t, other); !got.Resync {
+		t.Errorf("who sees more than is kept is told %d rows, want to read anew", len(got.Rows))
+	}
+	write(t, l, change{Gone: []string{"a0"}})
+	last := write(t, l, change{Set: map[string]string{"a1": ""}})
+	late := sub(a, first)
+	for name, s := range map[string]*Subscription{"one": one, "two": two, "late": late} {
+		var told []string
+		for at := int64(0); at < last; {
+			got := next(t, s)
+			if got.Resync {
+				t.Errorf("%s: is to read anew because of what it may not see", name)
+			}
+			for _, row := range got.Rows {
+				told = append(told, fmt.Sprint(row.Key, row.Deleted))
+			}
+			if at = got.At; at == 0 && len(got.Rows) == 0 && name != "late" {
+				t.Errorf("%s: woken for nothing", name)
+			}
+		}
+		if want := []string{"a0true", "a1false"}; !slices.Equal(told, want) {
+			t.Errorf("%s: told %v, want %v", name, told, want)
+		}
+	}
+	// Once for the two who look on, once for the late one; a row that changes while it is read may come again.
+	if n, most := a.asked.Load()-asked, int64(2*(2*page+4)+8); n > most {
+		t.Errorf("asked %d times about %d rows", n, 2*page+4)
+	}
+}
+
 // The end of the server ends every stream, whether somebody waits or not, and no other begins.
 func TestCloseEndsAll(t *testing.T) {
 	l, closed := open(t)
@@ -400,7 +471,7 @@ func TestCloseEndsAll(t *testing.T) {
 			}
 		}()
 	}
-	if _, err := h.Subscribe(t.Context(), Now, false, Interest{Table: "thing"}); !errors.Is(err, ErrTooMany) {
+	if _, err := h.Subscribe(t.Context(), all{}, Now, false, Interest{Table: "thing"}); !errors.Is(err, ErrTooMany) {
 		t.Errorf("a fourth: %v", err)
 	}
 	write(t, l, change{Set: map[string]string{"b": ""}}) // the hub now waits an hour for its next look
@@ -415,7 +486,7 @@ func TestCloseEndsAll(t *testing.T) {
 			t.Fatal("a subscription goes on")
 		}
 	}
-	if _, err := h.Subscribe(t.Context(), Now, false, Interest{Table: "thing"}); !errors.Is(err, ErrClosed) {
+	if _, err := h.Subscribe(t.Context(), all{}, Now, false, Interest{Table: "thing"}); !errors.Is(err, ErrClosed) {
 		t.Errorf("after the end: %v", err)
 	}
 }
@@ -434,7 +505,7 @@ func TestBrief(t *testing.T) {
 	var texts []string
 	var subs []*Subscription
 	for _, brief := range []bool{true, false, true} {
-		s, err := h.Subscribe(t.Context(), Now, brief, Interest{Table: "thing", Of: "b"})
+		s, err := h.Subscribe(t.Context(), all{}, Now, brief, Interest{Table: "thing", Of: "b"})
 		if err != nil {
 			t.Fatal(err)
 		}

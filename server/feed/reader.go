@@ -1,7 +1,6 @@
 package feed
 
 import (
-	"cmp"
 	"context"
 	"fmt"
 	"slices"
@@ -34,34 +33,28 @@ func (r *reader) begin(ctx context.Context) error {
 	return nil
 }
 
-// mostAtOnce is how many times what is kept for one subscriber a look may read.
-const mostAtOnce = 8
-
-// read gives the rows of these tables that changed or went away after at, up to the head that begin found, in order of
-// sequence, and moves at there. A row that changed again meanwhile comes at the next look. Lost says that they are too
-// many to hold.
-func (r *reader) read(ctx context.Context, tables []string) (rows []*Row, lost bool, err error) {
+// read hands on, page by page, the rows of these tables that went away or changed after at, up to the head that begin found, and moves
+// at there. A row that changed again meanwhile comes at the next look. However many they are, only a page is held here: what is
+// kept for a subscriber, and so what he must read anew, depends on what he himself is told.
+func (r *reader) read(ctx context.Context, tables []string, tell func([]*Row)) error {
 	r.found = r.head != r.at
 	if !r.found {
-		return nil, false, nil
+		return nil
 	}
-	if rows, err = deletions(ctx, r.o, tables, r.at, r.head); err != nil {
-		return nil, false, err
+	gone, err := deletions(ctx, r.o, tables, r.at, r.head)
+	if err != nil {
+		return err
 	}
-	bytes := 0
-	for w := (&walk{after: r.at, until: r.head, tables: tables}); !w.done() && !lost; {
-		some, err := w.next(ctx, r.o.Ledger)
+	tell(gone)
+	for w := (&walk{after: r.at, until: r.head, tables: tables}); !w.done(); {
+		rows, err := w.next(ctx, r.o.Ledger)
 		if err != nil {
-			return nil, false, err
+			return err
 		}
-		for _, row := range some {
-			bytes += size(row)
-		}
-		rows, lost = append(rows, some...), bytes > mostAtOnce*r.o.Kept
+		tell(rows)
 	}
-	slices.SortStableFunc(rows, func(a, b *Row) int { return cmp.Compare(a.Seq, b.Seq) })
 	r.at = r.head
-	return rows, lost, nil
+	return nil
 }
 
 // deletions gives the rows of these tables that went away after one sequence and up to another.

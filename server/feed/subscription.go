@@ -1,6 +1,7 @@
 package feed
 
 import (
+	"cmp"
 	"context"
 	"slices"
 	"sync"
@@ -9,6 +10,7 @@ import (
 // Subscription is one who looks on. Take what comes with Next, from one goroutine; Close it.
 type Subscription struct {
 	hub       *Hub
+	viewer    Viewer
 	interests []Interest
 	short     shorten
 	since     int64
@@ -26,6 +28,7 @@ type Subscription struct {
 	bytes   int
 	at      int64
 	pinged  bool
+	looking bool // rows come and at is behind them
 	resync  bool
 	told    bool // that there is trouble
 	trouble *string
@@ -67,10 +70,12 @@ func (s *Subscription) finish(err error) {
 	}
 }
 
-// join notes from where on the hub tells of changes; the hub calls it before each look.
-func (s *Subscription) join(at int64) {
+// begin is the beginning of a look, which reach ends: until then nothing is taken. The first one notes from where on the hub tells of
+// changes.
+func (s *Subscription) begin(at int64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.looking = true
 	select {
 	case <-s.joined:
 		return
@@ -87,23 +92,34 @@ func (s *Subscription) join(at int64) {
 	close(s.joined)
 }
 
-// tell puts rows that are of interest behind what waits. If too much waits all of it is left out.
-func (s *Subscription) tell(rows []*Row, at int64, trouble string) {
+// tell puts rows that are of interest behind what waits; the viewer sees them. If too much waits all of it is left out.
+func (s *Subscription) tell(rows []*Row) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.at = at
+	for _, row := range rows {
+		if !s.resync && s.wants(row) {
+			s.keep(row)
+		}
+	}
+}
+
+// reach is the end of a look: everything up to a sequence was told.
+func (s *Subscription) reach(at int64, trouble string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.at, s.looking = at, false
 	// How much is free changes all the time; that is told once.
 	if told := trouble != ""; told != s.told {
 		s.told, s.trouble = told, &trouble
+	}
+	if s.any() {
 		s.wake()
 	}
-	for _, row := range rows {
-		if s.resync || !s.wants(row) {
-			continue
-		}
-		s.keep(row)
-		s.wake()
-	}
+}
+
+// any says whether there is something to take.
+func (s *Subscription) any() bool {
+	return len(s.rows) > 0 || s.resync || s.pinged || s.trouble != nil
 }
 
 func (s *Subscription) wants(row *Row) bool {
@@ -126,15 +142,6 @@ func (s *Subscription) keep(row *Row) {
 	if s.bytes > s.hub.o.Kept {
 		s.drop()
 	}
-}
-
-// lose leaves out what changed up to a sequence.
-func (s *Subscription) lose(at int64) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.at = at
-	s.drop()
-	s.wake()
 }
 
 func (s *Subscription) drop() { s.rows, s.places, s.bytes, s.resync = nil, nil, 0, true }
@@ -182,10 +189,12 @@ func (s *Subscription) Next(ctx context.Context) (Batch, error) {
 func (s *Subscription) take() (Batch, bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.err != nil || len(s.rows) == 0 && !s.resync && !s.pinged && s.trouble == nil {
+	if s.err != nil || s.looking || !s.any() {
 		return Batch{}, false
 	}
-	b := Batch{Rows: slices.DeleteFunc(s.rows, func(r *Row) bool { return r == nil }), At: s.at, Resync: s.resync, Trouble: s.trouble}
+	rows := slices.DeleteFunc(s.rows, func(r *Row) bool { return r == nil })
+	slices.SortStableFunc(rows, func(a, b *Row) int { return cmp.Compare(a.Seq, b.Seq) })
+	b := Batch{Rows: rows, At: s.at, Resync: s.resync, Trouble: s.trouble}
 	s.rows, s.places, s.bytes, s.resync, s.pinged, s.trouble = nil, nil, 0, false, false, nil
 	return b, true
 }
@@ -194,7 +203,7 @@ func (s *Subscription) take() (Batch, bool) {
 type late struct {
 	walk
 	begun bool
-	left  int // how many rows may still be read for it
+	left  int // how many rows that he sees may still be read for it
 }
 
 // missed gives a page of what the subscriber missed.
@@ -215,6 +224,7 @@ func (s *Subscription) missed(ctx context.Context) (Batch, error) {
 		rows, err = l.next(ctx, o.Ledger)
 	}
 	l.begun = true
+	rows = visible(s.viewer, rows)
 	if l.after > 0 { // who knows nothing is told everything
 		l.left -= len(rows)
 	}

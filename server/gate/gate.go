@@ -106,6 +106,7 @@ type Gate struct {
 	// streams ends the requests of which Route.Endless is true.
 	streams    context.Context
 	endStreams context.CancelFunc
+	watched    watched
 }
 
 // Options of a Gate.
@@ -158,10 +159,7 @@ func (g *Gate) Wrap(r Route) http.Handler {
 			Fail(w, failure.Errorf(failure.TooLarge, "the body has %d bytes and at most %d are taken", req.ContentLength, r.Body))
 			return
 		}
-		id, err := g.admit(req, r.Access)
-		if err == nil && r.Access != Public {
-			err = r.Ask.Of(g.policy, id, req)
-		}
+		id, err := g.ask(req, r)
 		if err != nil {
 			if failure.Is(err, failure.Unauthenticated) {
 				challenge(w, req)
@@ -181,6 +179,7 @@ func (g *Gate) Wrap(r Route) http.Handler {
 			ctx, cancel = context.WithCancelCause(ctx)
 			defer cancel(nil)
 			defer context.AfterFunc(g.streams, func() { cancel(errStopping) })()
+			defer g.watched.add(&stream{req: req, route: r, id: id, end: cancel})()
 		}
 		h.ServeHTTP(w, req.WithContext(ctx))
 	})
@@ -198,6 +197,15 @@ func Following(parameter string) func(*http.Request) bool {
 		v := r.URL.Query().Get(parameter)
 		return v == "1" || v == "true"
 	}
+}
+
+// ask tells who asks, if they may do what a route is for.
+func (g *Gate) ask(req *http.Request, r Route) (Identity, error) {
+	id, err := g.admit(req, r.Access)
+	if err == nil && r.Access != Public {
+		err = r.Ask.Of(g.policy, id, req)
+	}
+	return id, err
 }
 
 func (g *Gate) admit(req *http.Request, level Access) (Identity, error) {

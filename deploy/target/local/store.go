@@ -172,6 +172,8 @@ func (t *Target) record(ctx context.Context, changes []change) error {
 			}
 			if c.kind != deploy.KindObjectDeleted {
 				draft.Body = c.o.ObjectRecord
+			} else {
+				draft.Body = deploy.ObjectGone{Application: c.o.Application}
 			}
 			var err error
 			if made[i], err = tx.Append(draft); err != nil {
