@@ -12,6 +12,7 @@ import (
 
 	"github.com/tiphys/tiphys/control"
 	targetlocal "github.com/tiphys/tiphys/deploy/target/local"
+	"github.com/tiphys/tiphys/executor/local"
 	"github.com/tiphys/tiphys/keeper"
 	"github.com/tiphys/tiphys/keeper/front"
 	"github.com/tiphys/tiphys/server"
@@ -77,6 +78,26 @@ func (k keeperService) Health() control.Health {
 		return control.Health{State: control.Failing, Reason: t}
 	}
 	return control.Health{}
+}
+
+// podsService tells how this machine's executor is, which looks after its pods by itself.
+type podsService struct{ executor *local.Executor }
+
+func (podsService) Name() string                { return "pods" }
+func (podsService) Start(context.Context) error { return nil }
+func (podsService) Run(ctx context.Context) error {
+	<-ctx.Done()
+	return nil
+}
+
+// Health says what was set aside until somebody has looked at it and removed it. It keeps no other pod from running.
+func (p podsService) Health() control.Health {
+	aside := p.executor.SetAside()
+	if len(aside) == 0 {
+		return control.Health{}
+	}
+	return control.Health{State: control.Waiting, Reason: fmt.Sprintf("%d attempts at pods could not be read and were set aside (look at %s and remove it): %s",
+		len(aside), aside[0].Folder, aside[0].Why)}
 }
 
 // Carries reports whether applications can be reached while no server runs.

@@ -62,6 +62,8 @@ type Options struct {
 	// NewSeed feeds the engine's chance; nil uses the clock.
 	NewSeed func() int64
 	Log     *slog.Logger
+	// Patience is how long Run waits for the executor to say which attempts it has, before it goes on without; 10 s if 0.
+	Patience time.Duration
 	// Orphan is given reports of pods that belong to no run that goes on; nil acknowledges them.
 	Orphan func(ctx context.Context, rep executor.Report)
 	// Fault is called at named points in test builds.
@@ -82,6 +84,9 @@ type Controller struct {
 	asks  *actor.System[string, struct{}, *errand]
 	locks *actor.System[struct{}, *lockTable, lockWish]
 
+	// troubles are what does not succeed at the moment.
+	troubles troubles
+
 	mu sync.Mutex
 	// uids has the runs that have not ended: uid to key.
 	uids map[string]string
@@ -89,6 +94,9 @@ type Controller struct {
 	starts map[string]*starting
 	// opened are the data of ConfigMaps and Secrets as they were read.
 	opened map[workflow.Ref]opened
+	// listed says that the executor told which attempts it has; ended are those that ended before.
+	listed bool
+	ended  map[executor.ID]bool
 	// checked says that the attempts on record were compared with those of the executor.
 	checked bool
 
@@ -121,10 +129,13 @@ func New(o Options) *Controller {
 		now := o.Now
 		o.NewSeed = func() int64 { return now().UnixNano() }
 	}
+	if o.Patience == 0 {
+		o.Patience = defaultPatience
+	}
 	if o.Places == nil {
 		o.Places = admission.New(0)
 	}
-	c := &Controller{o: o, uids: map[string]string{}, starts: map[string]*starting{}, opened: map[workflow.Ref]opened{}, started: make(chan struct{}), stopped: make(chan struct{})}
+	c := &Controller{o: o, uids: map[string]string{}, ended: map[executor.ID]bool{}, starts: map[string]*starting{}, opened: map[workflow.Ref]opened{}, started: make(chan struct{}), stopped: make(chan struct{})}
 	c.runs = actor.New(actor.Options[string, *live, *message]{Load: c.find, Handle: c.handle, Refused: refused, Ended: (*live).ended})
 	c.pods = errands[nodeKey](c, starters, podTimeout)
 	c.asks = errands[string](c, askers, askTimeout)
@@ -133,23 +144,29 @@ func New(o Options) *Controller {
 	return c
 }
 
-// Run takes up what was under way and drives runs until ctx ends. It is called once.
+// Run takes up what was under way and drives runs until ctx ends. It is called once, and never gives up: what does not succeed is
+// tried again, and Health shows it.
 func (c *Controller) Run(ctx context.Context) error {
 	defer c.stop()
-	if err := c.know(ctx); err != nil {
-		return fmt.Errorf("take up unfinished runs: %w", err)
-	}
-	close(c.started)
-	known, ok := c.known(ctx)
-	if !ok {
+	if !c.try(ctx, "take up unfinished runs", c.know) {
 		return nil
 	}
-	if err := c.leftovers(ctx); err != nil {
-		return fmt.Errorf("take up unfinished work: %w", err)
-	}
+	close(c.started)
 	var wg sync.WaitGroup
+	listed := make(chan struct{})
+	wg.Go(func() {
+		known, ok := c.known(ctx)
+		close(listed)
+		if ok {
+			c.compare(ctx, known)
+		}
+	})
+	c.await(ctx, listed)
+	if !c.try(ctx, "take up unfinished work", c.leftovers) {
+		wg.Wait()
+		return nil
+	}
 	wg.Go(func() { c.receive(ctx) })
-	wg.Go(func() { c.compare(ctx, known) })
 	wg.Go(func() { c.timers(ctx) })
 	wg.Go(func() { c.retries(ctx) })
 	wg.Go(func() { c.wakeLocks(ctx) })
@@ -158,6 +175,38 @@ func (c *Controller) Run(ctx context.Context) error {
 	<-ctx.Done()
 	wg.Wait()
 	return nil
+}
+
+// defaultPatience is Options.Patience if that is 0.
+const defaultPatience = 10 * time.Second
+
+// await waits until the executor has told which attempts it has, but not for ever: one that is away keeps no run of another from going
+// on.
+func (c *Controller) await(ctx context.Context, listed <-chan struct{}) {
+	t := time.NewTimer(c.o.Patience)
+	defer t.Stop()
+	select {
+	case <-listed:
+	case <-t.C:
+	case <-ctx.Done():
+	}
+}
+
+// try does what all runs need until it succeeds; false means that ctx ended first.
+func (c *Controller) try(ctx context.Context, what string, do func(context.Context) error) bool {
+	for failed := 1; ; failed++ {
+		err := do(ctx)
+		if err == nil {
+			c.troubles.over(what)
+			return true
+		}
+		if ctx.Err() == nil {
+			c.troubles.note(what, fmt.Sprintf("%s, tried %d times: %s", what, failed, err), c.o.Now(), true)
+		}
+		if !sleep(ctx, waitAfter(failed)) {
+			return false
+		}
+	}
 }
 
 // stop ends the actors. What they have not done is in the outbox, or is reported again.

@@ -70,6 +70,15 @@ func (d *dock) machine(o scripted.Options) {
 type door struct {
 	executor.Executor
 	before atomic.Pointer[func(context.Context) error]
+	// silent says that it does not tell which attempts it has.
+	silent atomic.Bool
+}
+
+func (e *door) List(ctx context.Context) ([]executor.Report, error) {
+	if e.silent.Load() {
+		return nil, errors.New("the machine is away")
+	}
+	return e.Executor.List(ctx)
 }
 
 // guard has f called before each start.

@@ -146,5 +146,5 @@ func (c *Controller) perform(r place, e workflow.Effect) {
 // ask has a question or request carried out beside all others.
 func (c *Controller) ask(run string, e workflow.Effect, do func(context.Context) error) {
 	key := effectKey(run, e)
-	send(c.asks, key, &errand{what: key, do: do}, c.o.Log)
+	send(c, c.asks, key, &errand{what: key, do: do})
 }

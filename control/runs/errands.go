@@ -3,7 +3,7 @@ package runs
 import (
 	"context"
 	"errors"
-	"log/slog"
+	"fmt"
 	"time"
 
 	"github.com/tiphys/tiphys/control/actor"
@@ -29,6 +29,9 @@ const (
 	firstWait = 100 * time.Millisecond
 	mostWait  = 30 * time.Second
 )
+
+// fewFailures are not worth telling anybody of: most of what fails succeeds soon.
+const fewFailures = 2
 
 // waitAfter is how long to wait after so many failures, from 1.
 func waitAfter(failures int) time.Duration {
@@ -57,15 +60,24 @@ func errands[K comparable](c *Controller, workers int, timeout time.Duration) *a
 }
 
 // send has an errand done, again and again until it succeeds or the system stops.
-func send[K comparable](to *actor.System[K, struct{}, *errand], key K, e *errand, log *slog.Logger) {
+func send[K comparable](c *Controller, to *actor.System[K, struct{}, *errand], key K, e *errand) {
 	// The mailbox has room for all, and a stop ends everything: there is nothing to wait for.
 	_ = to.Send(context.Background(), key, e, func(err error) {
-		if err == nil || stopping(err) {
+		if stopping(err) {
 			return
 		}
-		e.failed++
-		log.Warn("this will be tried again", "what", e.what, "failed", e.failed, "error", err)
-		time.AfterFunc(waitAfter(e.failed), func() { send(to, key, e, log) })
+		trouble := "errand/" + e.what
+		if err == nil {
+			if e.failed > 0 {
+				c.troubles.over(trouble)
+			}
+			return
+		}
+		if e.failed++; e.failed > fewFailures {
+			c.troubles.note(trouble, fmt.Sprintf("%s, tried %d times: %s", e.what, e.failed, err), c.o.Now(), false)
+		}
+		c.o.Log.Warn("this will be tried again", "what", e.what, "failed", e.failed, "error", err)
+		time.AfterFunc(waitAfter(e.failed), func() { send(c, to, key, e) })
 	})
 }
 

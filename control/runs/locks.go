@@ -46,7 +46,8 @@ const (
 func (c *Controller) wish(w lockWish) {
 	_ = c.locks.Send(context.Background(), struct{}{}, w, func(err error) {
 		if err != nil && !stopping(err) {
-			c.o.Log.Error("locks cannot be taken or given back", "run", w.from.run, "error", err)
+			// It stays in the outbox, and is taken up when its lease has ended.
+			c.troubles.note(lockTrouble(holderOf(w.effect)), fmt.Sprintf("locks cannot be taken or given back for %s: %s", w.from.run, err), c.o.Now(), false)
 		}
 	})
 }
@@ -78,12 +79,44 @@ func (c *Controller) readLocks(ctx context.Context, t *lockTable) error {
 		}
 		h, err := lock.FromRow(row)
 		if err != nil {
-			return err
+			// Which locks it holds is in its entries, too. Without knowing that none can be given to anybody.
+			if h, err = c.recordedHolder(ctx, row); err != nil {
+				return err
+			}
 		}
 		table.Restore(h, row.Seq)
 	}
 	t.Table = table
 	return nil
+}
+
+// troubleLocks concerns all locks, lockTrouble those of one holder.
+const troubleLocks = "locks"
+
+func lockTrouble(holder string) string { return "lock/" + holder }
+
+func holderOf(e workflow.Effect) string {
+	switch e := e.(type) {
+	case workflow.Acquire:
+		return e.Holder
+	case workflow.Release:
+		return e.Holder
+	}
+	return ""
+}
+
+// recordedHolder reads from its entries what the row of a holder does not tell.
+func (c *Controller) recordedHolder(ctx context.Context, row ledger.Row) (lock.Holder, error) {
+	es, err := c.o.Ledger.Entries(ctx, ledger.EntryQuery{Subject: lock.Subject(row.Key), Kinds: []string{lock.KindRequested}, Newest: true, Limit: 1})
+	if err != nil {
+		return lock.Holder{}, err
+	}
+	if len(es) == 0 {
+		return lock.Holder{}, fmt.Errorf("the row of %s, which has or wants locks, cannot be read, and its request is not in the ledger", row.Key)
+	}
+	h, err := lock.FromRow(ledger.Row{Key: row.Key, Body: es[0].Body})
+	h.Held = h.Held || row.State == "held"
+	return h, err
 }
 
 // leftWishes carries out wishes from the outbox that nobody has.
@@ -102,7 +135,7 @@ func (c *Controller) leftWishes(ctx context.Context, t *lockTable) error {
 				e, err = decodeEffect(b)
 			}
 			if err != nil {
-				c.o.Log.Error("a wish for locks cannot be read", "holder", w.Key, "error", err)
+				c.setAside(w, fmt.Errorf("a wish for locks cannot be read: %w", err))
 				continue
 			}
 			wishes = append(wishes, lockWish{from: place{run: b.Run, uid: b.UID}, effect: e})
@@ -118,13 +151,17 @@ func (c *Controller) handleLocks(ctx context.Context, _ struct{}, t *lockTable, 
 	for failed := 1; ; failed++ {
 		err := c.takeWishes(ctx, t, batch)
 		if err == nil {
+			if failed > 1 {
+				c.troubles.over(troubleLocks)
+			}
 			return nil
 		}
 		// Several are tried one by one first: the fault may be one's own.
 		if len(batch) > 1 || ctx.Err() != nil || failed >= lockTries && !errors.Is(err, ledger.ErrNoSpace) {
+			c.troubles.over(troubleLocks)
 			return all(err, len(batch))
 		}
-		c.o.Log.Warn("locks wait for the ledger", "failed", failed, "error", err)
+		c.troubles.note(troubleLocks, fmt.Sprintf("locks wait for the ledger, tried %d times: %s", failed, err), c.o.Now(), true)
 		if !sleep(ctx, waitAfter(failed)) {
 			return all(context.Cause(ctx), 1)
 		}
@@ -194,6 +231,9 @@ func (c *Controller) decideLocks(ctx context.Context, t *lockTable, wishes []loc
 	}
 	if err := c.o.Ledger.Write(ctx, ledger.On(lockSubject), func(tx ledger.Tx) error { return d.write(tx) }); err != nil {
 		return err
+	}
+	for _, s := range d.settles {
+		c.troubles.over(lockTrouble(s.key))
 	}
 	for _, a := range d.told {
 		c.deliver(runOf(a.Holder), answerOf(a.Answer).got(c.meta(system)), nil, workKey{queueEffects, a.key})

@@ -44,7 +44,7 @@ func (c *Controller) begin(run string, id executor.ID, e workflow.StartPod) {
 
 func (c *Controller) dispatch(run string, id executor.ID, e workflow.StartPod) {
 	failed := 0
-	send(c.pods, nodeKey{run, e.Node}, &errand{what: "start " + effectKey(run, e), do: func(ctx context.Context) error {
+	send(c, c.pods, nodeKey{run, e.Node}, &errand{what: "start " + effectKey(run, e), do: func(ctx context.Context) error {
 		err := c.start(ctx, run, id, e)
 		if err != nil {
 			if failed++; failed > 1 {
@@ -52,7 +52,7 @@ func (c *Controller) dispatch(run string, id executor.ID, e workflow.StartPod) {
 			}
 		}
 		return err
-	}}, c.o.Log)
+	}})
 }
 
 // begun notes that a start is no longer under way.
@@ -186,7 +186,7 @@ func (c *Controller) halt(run string, id executor.ID, e workflow.StopPod) {
 		c.report(run, c.stoppedReport(id), nil, workKey{queueEffects, effectKey(run, start)}, workKey{queueEffects, stop})
 		return
 	}
-	send(c.pods, nodeKey{run, e.Node}, &errand{what: "stop " + stop, do: func(ctx context.Context) error {
+	send(c, c.pods, nodeKey{run, e.Node}, &errand{what: "stop " + stop, do: func(ctx context.Context) error {
 		if err := c.o.Executors.Stop(ctx, id, e.Grace); err != nil {
 			return err
 		}
@@ -195,7 +195,7 @@ func (c *Controller) halt(run string, id executor.ID, e workflow.StopPod) {
 		}
 		c.settle(run, workKey{queueEffects, stop})
 		return nil
-	}}, c.o.Log)
+	}})
 }
 
 // report tells a run what became of a pod.

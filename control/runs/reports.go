@@ -25,7 +25,14 @@ func (c *Controller) know(ctx context.Context) error {
 			UID string `json:"uid"`
 		}
 		if err := json.Unmarshal(row.Body, &run); err != nil {
-			return fmt.Errorf("read row of run %s: %w", row.Key, err)
+			// Its entries are what counts, and they have its uid: without it what its pods report would be nobody's.
+			if run.UID, err = c.recordedUID(ctx, row.Key); err != nil {
+				c.stalled(row.Key, err)
+				continue
+			}
+		}
+		if reason, ok := stalledReason(row); ok {
+			c.troubles.note(runTrouble(row.Key), "run "+row.Key+": "+reason, c.o.Now(), false)
 		}
 		c.mu.Lock()
 		c.uids[run.UID] = row.Key
@@ -34,28 +41,61 @@ func (c *Controller) know(ctx context.Context) error {
 	return nil
 }
 
-// known asks the executor which attempts it has, until it says so; false means that ctx ended first. Those that run have places: this is
-// before any report is taken, so that one that ends meanwhile gives its place back afterwards.
+// recordedUID reads a run's uid from its first entry.
+func (c *Controller) recordedUID(ctx context.Context, key string) (string, error) {
+	es, err := c.o.Ledger.Entries(ctx, ledger.EntryQuery{Subject: subject(key), Kinds: []string{workflow.KindSubmitted}, Newest: true, Limit: 1})
+	if err != nil {
+		return "", err
+	}
+	var run struct {
+		UID string `json:"uid"`
+	}
+	if len(es) > 0 {
+		err = json.Unmarshal(es[0].Body, &run)
+	}
+	if err == nil && run.UID == "" {
+		err = errors.New("its row cannot be read, and its first entry has no uid")
+	}
+	return run.UID, err
+}
+
+// listTimeout is how long the executor may take to say which attempts it has, each time that it is asked.
+const listTimeout = 30 * time.Second
+
+// known asks the executor which attempts it has, until it says so; false means that ctx ended first. Those that run have places.
 func (c *Controller) known(ctx context.Context) (map[executor.ID]bool, bool) {
 	for failed := 1; ; failed++ {
-		reports, err := c.o.Executors.List(ctx)
+		asked, cancel := context.WithTimeout(ctx, listTimeout)
+		reports, err := c.o.Executors.List(asked)
+		cancel()
 		if err == nil {
-			known := make(map[executor.ID]bool, len(reports))
-			for _, rep := range reports {
-				known[rep.ID] = true
-				if !rep.Phase.Done() {
-					c.o.Places.Hold(rep.ID)
-				}
-			}
-			return known, true
+			c.troubles.over(troubleList)
+			return c.hold(reports), true
 		}
 		if ctx.Err() == nil {
-			c.o.Log.Warn("the executor does not say which attempts it has, it will be asked again", "failed", failed, "error", err)
+			c.troubles.note(troubleList, fmt.Sprintf("the executor does not say which attempts it has, asked %d times: %s", failed, err), c.o.Now(), true)
 		}
 		if !sleep(ctx, waitAfter(failed)) {
 			return nil, false
 		}
 	}
+}
+
+const troubleList = "the executor's list"
+
+// hold gives those that run their places. One that has ended meanwhile has given its place back before it had one.
+func (c *Controller) hold(reports []executor.Report) map[executor.ID]bool {
+	known := make(map[executor.ID]bool, len(reports))
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, rep := range reports {
+		known[rep.ID] = true
+		if !rep.Phase.Done() && !c.ended[rep.ID] {
+			c.o.Places.Hold(rep.ID)
+		}
+	}
+	c.listed, c.ended = true, nil
+	return known
 }
 
 // compare looks for every attempt that the ledger believes to be running among those that the executor knew. One that it did not
@@ -67,17 +107,41 @@ func (c *Controller) compare(ctx context.Context, known map[executor.ID]bool) {
 		keys = append(keys, key)
 	}
 	c.mu.Unlock()
+	c.compareRuns(ctx, keys, known, 0)
+}
+
+const troubleCompare = "compare with the executor"
+
+// compareLater compares runs that could not be read, after a wait.
+func (c *Controller) compareLater(ctx context.Context, keys []string, known map[executor.ID]bool, failed int) {
+	failed++
+	c.troubles.note(troubleCompare, fmt.Sprintf("%d runs cannot be read from the ledger, tried %d times, %s among them", len(keys), failed, keys[0]), c.o.Now(), true)
+	if sleep(ctx, waitAfter(failed)) {
+		c.compareRuns(ctx, keys, known, failed)
+	}
+}
+
+func (c *Controller) compareRuns(ctx context.Context, keys []string, known map[executor.ID]bool, failed int) {
+	var again []string
 	for _, key := range keys {
 		ids, err := view(ctx, c, key, func(r *live) []executor.ID { return r.state.Attempts() })
 		if err != nil {
 			if ctx.Err() != nil {
 				return
 			}
-			c.o.Log.Error("a run cannot be taken up", "run", key, "error", err)
+			if errors.Is(err, ErrNotFound) || errors.As(err, new(*stalledError)) {
+				continue // it was shown when it was read
+			}
+			again = append(again, key)
 			continue
 		}
 		c.compareRun(key, ids, known)
 	}
+	if len(again) > 0 {
+		c.compareLater(ctx, again, known, failed)
+		return
+	}
+	c.troubles.over(troubleCompare)
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.checked = true
@@ -123,7 +187,7 @@ func (c *Controller) received(ctx context.Context, rep executor.Report) {
 	key, ok := c.uids[rep.ID.Owner]
 	c.mu.Unlock()
 	if rep.Phase.Done() {
-		c.o.Places.Leave(rep.ID)
+		c.leave(rep.ID)
 	}
 	if !ok {
 		// An application's pod, or one of a run that has ended.
@@ -151,11 +215,21 @@ func (c *Controller) received(ctx context.Context, rep executor.Report) {
 	c.report(key, rep, then)
 }
 
+// leave gives the place of a pod that has ended back.
+func (c *Controller) leave(id executor.ID) {
+	c.mu.Lock()
+	if !c.listed {
+		c.ended[id] = true
+	}
+	c.mu.Unlock()
+	c.o.Places.Leave(id)
+}
+
 // acknowledge tells the executor that the end of an attempt is on record.
 func (c *Controller) acknowledge(run string, id executor.ID) {
-	send(c.pods, nodeKey{run, id.Node}, &errand{what: "acknowledge " + run + " " + id.Node, do: func(ctx context.Context) error {
+	send(c, c.pods, nodeKey{run, id.Node}, &errand{what: "acknowledge " + run + " " + id.Node, do: func(ctx context.Context) error {
 		return c.o.Executors.Acknowledge(ctx, id)
-	}}, c.o.Log)
+	}})
 }
 
 // idle is how long the loops wait when nothing is due; a commit wakes them earlier.
@@ -188,7 +262,7 @@ func (c *Controller) again(w ledger.Work, b effectBody) {
 	if b.Type == typeGot {
 		var a lockAnswer
 		if err := json.Unmarshal(b.Effect, &a); err != nil {
-			c.o.Log.Error("decode answer", "key", w.Key, "error", err)
+			c.setAside(w, fmt.Errorf("decode answer: %w", err))
 			return
 		}
 		c.deliver(b.Run, a.got(c.meta(system)), nil, item)
@@ -196,7 +270,7 @@ func (c *Controller) again(w ledger.Work, b effectBody) {
 	}
 	e, err := decodeEffect(b)
 	if err != nil {
-		c.o.Log.Error("decode effect", "key", w.Key, "error", err)
+		c.setAside(w, err)
 		return
 	}
 	if uid := first(b.UID, c.uidOf(b.Run)); uid != "" {
@@ -204,7 +278,7 @@ func (c *Controller) again(w ledger.Work, b effectBody) {
 		return
 	}
 	// An older ledger did not keep the uid: the run has it.
-	send(c.asks, "again/"+w.Key, &errand{what: "take up " + w.Key, do: func(ctx context.Context) error {
+	send(c, c.asks, "again/"+w.Key, &errand{what: "take up " + w.Key, do: func(ctx context.Context) error {
 		from, err := view(ctx, c, b.Run, (*live).place)
 		if errors.Is(err, ErrNotFound) {
 			c.settle(b.Run, item)
@@ -214,7 +288,7 @@ func (c *Controller) again(w ledger.Work, b effectBody) {
 			c.perform(from, e)
 		}
 		return err
-	}}, c.o.Log)
+	}})
 }
 
 // uidOf finds the uid of a run that has not ended; empty if it has.
@@ -232,17 +306,23 @@ func (c *Controller) uidOf(run string) string {
 // drainQueue claims what is due in a queue until ctx ends, waking at each commit that may have brought work and
 // at the time the next item falls due.
 func (c *Controller) drainQueue(ctx context.Context, queue string, f func(ledger.Work, effectBody)) {
+	failed := 0
 	for ctx.Err() == nil {
 		changed := c.o.Ledger.Changed()
 		n, err := c.claim(ctx, queue, f)
 		if err != nil {
+			failed++
 			if ctx.Err() == nil {
-				c.o.Log.Error("claim work", "queue", queue, "error", err)
+				c.troubles.note("claim/"+queue, fmt.Sprintf("work cannot be taken from the ledger (queue %s), tried %d times: %s", queue, failed, err), c.o.Now(), true)
 			}
-			if !sleep(ctx, time.Second) {
+			if !sleep(ctx, waitAfter(failed)) {
 				return
 			}
 			continue
+		}
+		if failed > 0 {
+			failed = 0
+			c.troubles.over("claim/" + queue)
 		}
 		if n > 0 {
 			continue
@@ -270,7 +350,7 @@ func (c *Controller) claim(ctx context.Context, queue string, f func(ledger.Work
 	for _, w := range works {
 		var b effectBody
 		if err := json.Unmarshal(w.Body, &b); err != nil {
-			c.o.Log.Error("decode work", "queue", queue, "key", w.Key, "error", err)
+			c.setAside(w, fmt.Errorf("decode work: %w", err))
 			continue
 		}
 		f(w, b)

@@ -10,7 +10,7 @@ import (
 // kindMemo is the kind of entries that store a memoised result.
 const kindMemo = "memo.stored"
 
-// Projection keeps the "memo" table, and takes deleted runs out of the engine's tables.
+// Projection keeps the "memo" table, takes deleted runs out of the engine's tables, and shows on a run what of it cannot go on.
 type Projection struct{}
 
 // Tables implements ledger.Projection.
@@ -20,12 +20,21 @@ func (Projection) Tables() []string { return []string{tableMemo, tableRun, table
 func (Projection) Version() int { return 1 }
 
 // Wants implements ledger.Projection.
-func (Projection) Wants(kind string) bool { return kind == kindMemo || kind == KindDeleted }
+func (Projection) Wants(kind string) bool {
+	switch kind {
+	case kindMemo, KindDeleted, KindSetAside, KindStalled, KindResumed:
+		return true
+	}
+	return false
+}
 
 // Apply implements ledger.Projection.
 func (Projection) Apply(e ledger.Entry, rows ledger.Rows) error {
-	if e.Kind == KindDeleted {
+	switch e.Kind {
+	case KindDeleted:
 		return applyDeleted(e, rows)
+	case KindSetAside, KindStalled, KindResumed:
+		return applyAside(e, rows)
 	}
 	var m memoEntry
 	if err := json.Unmarshal(e.Body, &m); err != nil {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 
 	"github.com/tiphys/tiphys/ledger"
 	"github.com/tiphys/tiphys/workflow"
@@ -203,6 +204,11 @@ func (c *Controller) writeStep(tx ledger.Tx, t *turn, s *step, root *ledger.Ref)
 // remember keeps which run a uid belongs to, for reports, as long as the run goes on.
 func (c *Controller) remember(r *live) {
 	if !r.exists {
+		if c.troubles.over(runTrouble(r.key)) { // a stalled one was deleted
+			c.mu.Lock()
+			defer c.mu.Unlock()
+			maps.DeleteFunc(c.uids, func(_, key string) bool { return key == r.key })
+		}
 		return
 	}
 	run := r.state.Run()
@@ -221,8 +227,13 @@ func (c *Controller) load(ctx context.Context, r *live) error {
 		return nil
 	}
 	state, root, err := c.replay(ctx, r.key)
-	if err == nil {
+	var stalled *stalledError
+	switch {
+	case err == nil:
 		r.state, r.exists, r.root = state, root != 0, root
+		c.replayed(r.key)
+	case errors.As(err, &stalled):
+		c.stalled(r.key, err)
 	}
 	return err
 }
@@ -245,17 +256,17 @@ func (c *Controller) replay(ctx context.Context, key string) (*workflow.State, i
 			case KindDeleted:
 				state, root = workflow.NewState(), 0
 				continue
-			case kindMemo:
+			case kindMemo, KindSetAside, KindStalled, KindResumed:
 				continue
 			case workflow.KindSubmitted:
 				state, root = workflow.NewState(), e.Seq
 			}
 			entry, err := workflow.DecodeEntry(e.Kind, "", e.Body)
 			if err != nil {
-				return nil, 0, fmt.Errorf("read run %s, entry %d: %w", key, e.Seq, err)
+				return nil, 0, &stalledError{fmt.Errorf("read run %s, entry %d: %w", key, e.Seq, err)}
 			}
 			if err := workflow.Apply(state, entry); err != nil {
-				return nil, 0, fmt.Errorf("replay run %s, entry %d: %w", key, e.Seq, err)
+				return nil, 0, &stalledError{fmt.Errorf("replay run %s, entry %d: %w", key, e.Seq, err)}
 			}
 		}
 		if len(es) < replayPage {

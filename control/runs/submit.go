@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/tiphys/tiphys/executor"
 	"github.com/tiphys/tiphys/failure"
 	"github.com/tiphys/tiphys/ledger"
 	"github.com/tiphys/tiphys/manifest"
@@ -267,9 +268,36 @@ type deletedRows struct {
 	Tables map[string][]string `json:"tables"`
 }
 
-// Delete takes a finished run out of lists. One that still runs is refused.
+// Delete takes a finished run out of lists. One that still runs is refused, unless it is stalled: what it has running is then stopped.
 func (c *Controller) Delete(ctx context.Context, namespace, name, actor string) error {
+	if err := c.abandon(ctx, Key(namespace, name)); err != nil {
+		return fmt.Errorf("delete run %s/%s: %w", namespace, name, err)
+	}
 	return c.runs.Ask(ctx, Key(namespace, name), &message{eraser: first(actor, system)})
+}
+
+// abandon stops what a run has running whose entries cannot be replayed, before it is deleted: nobody else will.
+func (c *Controller) abandon(ctx context.Context, key string) error {
+	row, err := c.o.Ledger.Row(ctx, tableRun, key)
+	if errors.Is(err, ledger.ErrNotFound) || err == nil && !isStalled(row) {
+		return nil
+	}
+	var live []executor.Report
+	if err == nil {
+		live, err = c.o.Executors.List(ctx)
+	}
+	if err != nil {
+		return err
+	}
+	for _, rep := range live {
+		if rep.ID.Owner != c.uidOf(key) || rep.Phase.Done() {
+			continue
+		}
+		if err := c.o.Executors.Stop(ctx, rep.ID, 0); err != nil {
+			return fmt.Errorf("stop %s: %w", rep.ID.Node, err)
+		}
+	}
+	return nil
 }
 
 // deletePage is how many rows one entry deletes at most.
@@ -280,7 +308,7 @@ func deleteRun(tx ledger.Tx, key, actor string) error {
 	if err != nil {
 		return fmt.Errorf("delete run %s: %w", key, err)
 	}
-	if !workflow.Phase(row.State).Done() {
+	if !workflow.Phase(row.State).Done() && !isStalled(row) {
 		return fmt.Errorf("delete run %s: it is %s, stop or terminate it first: %w", key, row.State, ErrRunning)
 	}
 	hide := func(body deletedRows) error {

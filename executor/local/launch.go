@@ -377,19 +377,18 @@ func (e *Executor) scan() error {
 	for _, entry := range entries {
 		dir := filepath.Join(e.o.Dir, "live", entry.Name())
 		pod, host, err := readPod(dir)
-		if errors.Is(err, fs.ErrNotExist) {
-			_ = os.RemoveAll(dir) // the start was not on record yet, so it was not confirmed and nothing ran
+		if executor.Scarce(err) {
+			return fmt.Errorf("scan attempts: %s: %w", entry.Name(), err) // nothing is wrong with it
+		}
+		if why := unreadable(entry.Name(), dir, pod.ID, err); why != nil {
+			e.setAside(entry.Name(), pod, host, why)
 			continue
 		}
 		if err != nil {
-			e.o.Log.Error("attempt cannot be read", "folder", dir, "error", err)
+			_ = os.RemoveAll(dir) // the start was not on record yet, so it was not confirmed and nothing ran
 			continue
 		}
 		a := newAttempt(e, pod.ID, pod, host)
-		if a.name != entry.Name() {
-			e.o.Log.Error("attempt is in the wrong folder", "folder", dir)
-			continue
-		}
 		e.attempts[pod.ID], e.names[a.name] = a, a
 		e.resume(a)
 	}

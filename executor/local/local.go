@@ -8,6 +8,7 @@
 //	done/NAME   the record and logs of an acknowledged attempt
 //	stopped/NAME an attempt that was stopped before it was started
 //	trash/NAME  working files on their way out
+//	set-aside/NAME an attempt that could not be read
 //	root        a mount point: what pods mount there only they see
 //	volumes/    what PersistentVolumeClaims stand for
 package local
