@@ -244,3 +244,38 @@ func dump(r *workflowtest.Run) string {
 	}
 	return s
 }
+
+// A run that is retried and ends before a pod of it begins has no progress, whatever it had before (found by TestEveryRunEnds with rapid's
+// seed 8430414153656233001).
+func TestProgressOfARetryThatEndsAtOnce(t *testing.T) {
+	w := &workflowtest.World{Outcome: func(workflow.Node, executor.Pod) workflowtest.Outcome { return workflowtest.Outcome{Exit: 1} }}
+	r, err := w.Submit(json.RawMessage(`{"metadata": {"name": "random"}, "spec": {"entrypoint": "m", "synchronization": {"mutexes": [{"name": "quay"}]},
+		"templates": [{"name": "m", "container": {"image": "busybox", "command": ["sail"]}}]}}`), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	progress := func() (state, row string) {
+		var run workflow.Run
+		if err := json.Unmarshal(r.Rows[[2]string{"run", "default/random"}].Body, &run); err != nil {
+			t.Fatal(err)
+		}
+		return r.State.Run().Progress, run.Progress
+	}
+	if err := r.Finish(); err != nil {
+		t.Fatal(err)
+	}
+	if state, row := progress(); state != "0/1" || row != "0/1" {
+		t.Errorf("after the first end: %q, row %q", state, row)
+	}
+	for _, verb := range []string{workflow.Retry, workflow.Terminate} {
+		if err := r.Control(workflow.Control{Verb: verb}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := r.Finish(); err != nil {
+		t.Fatal(err)
+	}
+	if state, row := progress(); state != "" || row != "" {
+		t.Errorf("after the retry: %q, row %q", state, row)
+	}
+}

@@ -21,7 +21,7 @@ type Projection struct{}
 func (Projection) Tables() []string { return []string{"run", "node", "attempt"} }
 
 // Version implements ledger.Projection.
-func (Projection) Version() int { return 1 }
+func (Projection) Version() int { return 2 }
 
 // Wants implements ledger.Projection.
 func (Projection) Wants(kind string) bool {
@@ -93,7 +93,8 @@ func (p projector) run(kind string, b *runChange) error {
 	}
 	s.applyRun(kind, b)
 	r := s.run
-	if b.Progress != "" {
+	if kind == kindRunEnd || b.Progress != "" {
+		// None is progress, too: a manual retry may have taken all pods away that an earlier end had counted.
 		r.Progress = b.Progress
 	}
 	if len(s.outputs.Parameters)+len(s.outputs.Artifacts) > 0 {
