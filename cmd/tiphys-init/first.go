@@ -14,24 +14,35 @@ type first struct {
 	outputs [][2]*os.File // standard output and standard error of each container, to be read
 }
 
-// podSpaces are the namespaces that every pod has of its own.
+// podSpaces are the namespaces that every pod has of its own. Its network, if it has one of its own, is the server's to make.
 const podSpaces = syscall.CLONE_NEWPID | syscall.CLONE_NEWNS | syscall.CLONE_NEWUTS | syscall.CLONE_NEWIPC
 
 // takeFirst starts the pod's first process, or takes one that waits for a pod.
 func (s *shim) takeFirst() (*first, error) {
-	if s.spec.Network {
-		return startFirst(podSpaces|syscall.CLONE_NEWNET, len(s.spec.Containers))
+	network, err := s.openNetwork()
+	if err != nil {
+		return nil, err
+	}
+	if network >= 0 {
+		defer func() { _ = syscall.Close(network) }()
 	}
 	if s.spares != nil && len(s.spec.Containers) == 1 {
 		if f := s.spares.take(); f != nil {
-			return f, nil
+			if err := f.admit(network); err == nil {
+				return f, nil
+			}
+			f.end() // somebody ended it while it waited
 		}
 	}
-	return startFirst(podSpaces, len(s.spec.Containers))
+	f, err := startFirst(len(s.spec.Containers))
+	if err == nil {
+		err = f.admit(network)
+	}
+	return f, err
 }
 
 // startFirst makes the namespaces and the process.
-func startFirst(flags uintptr, containers int) (_ *first, err error) {
+func startFirst(containers int) (_ *first, err error) {
 	var theirs []int
 	f := &first{}
 	defer func() {
@@ -70,7 +81,7 @@ func startFirst(flags uintptr, containers int) (_ *first, err error) {
 	f.pid, err = syscall.ForkExec("/proc/self/exe", []string{"tiphys-init", "init"}, &syscall.ProcAttr{
 		Env: []string{"GOMAXPROCS=1"}, Files: files,
 		// The pod never outlives its shim: without the one that keeps its record it would be nobody's.
-		Sys: &syscall.SysProcAttr{Cloneflags: flags, Pdeathsig: syscall.SIGKILL, Setsid: true},
+		Sys: &syscall.SysProcAttr{Cloneflags: podSpaces, Pdeathsig: syscall.SIGKILL, Setsid: true},
 	})
 	if err != nil {
 		return nil, fmt.Errorf("make namespaces: %w", err)
@@ -112,7 +123,7 @@ func (s *spares) fill() {
 		return
 	}
 	// Without it the next pod starts its own, and says why if that fails, too.
-	s.ready, _ = startFirst(podSpaces, 1)
+	s.ready, _ = startFirst(1)
 }
 
 // close ends the process that waits.
@@ -123,9 +134,14 @@ func (s *spares) close() {
 	if s.ready == nil {
 		return
 	}
-	s.ready.close()
+	s.ready.end()
+}
+
+// end lets a process that has no order end, and takes it in.
+func (f *first) end() {
+	f.close()
 	for {
-		if _, err := syscall.Wait4(s.ready.pid, nil, 0, nil); err != syscall.EINTR {
+		if _, err := syscall.Wait4(f.pid, nil, 0, nil); err != syscall.EINTR {
 			return
 		}
 	}

@@ -2,6 +2,7 @@ package main
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"os/signal"
@@ -26,6 +27,7 @@ const (
 // stays in the namespaces so that commands can be run in them.
 type pod struct {
 	spec    protocol.Spec
+	network int // a descriptor of the pod's network until that is entered; -1 for none
 	out     *json.Encoder
 	outMu   sync.Mutex
 	base    string // a small file system in memory that holds the roots
@@ -52,10 +54,14 @@ type process struct {
 }
 
 func initMain() int {
+	network, err := receive(controlFD)
+	if err != nil {
+		return 1
+	}
 	control := pollable(controlFD, "control")
 	syscall.CloseOnExec(controlFD)
 	in := json.NewDecoder(control)
-	p := &pod{out: json.NewEncoder(control), running: map[int]*process{}, halted: make(chan struct{})}
+	p := &pod{network: network, out: json.NewEncoder(control), running: map[int]*process{}, halted: make(chan struct{})}
 	var order protocol.Request
 	if err := in.Decode(&order); err != nil || order.Op != protocol.OpSpec || order.Spec == nil {
 		return 1
@@ -69,12 +75,6 @@ func initMain() int {
 	if err := p.prepare(); err != nil {
 		p.send(protocol.Event{Event: protocol.EventFailed, Reason: protocol.ReasonStart, Message: err.Error()})
 		return 1
-	}
-	if p.spec.AwaitGo {
-		var r protocol.Request
-		if err := in.Decode(&r); err != nil || r.Op != protocol.OpGo {
-			return 1
-		}
 	}
 	p.reap()
 	quit := make(chan struct{})
@@ -181,7 +181,7 @@ func (p *pod) prepare() error {
 		return fmt.Errorf("set host name: %w", err)
 	}
 	if p.spec.Network {
-		if err := loopbackUp(); err != nil {
+		if err := p.enterNetwork(); err != nil {
 			return err
 		}
 	}
@@ -213,6 +213,17 @@ func (p *pod) prepare() error {
 		}
 	}
 	return p.enter()
+}
+
+// enterNetwork has this process, and all that it starts, in the network that came with the order.
+func (p *pod) enterNetwork() error {
+	if p.network < 0 {
+		return errors.New("the pod's network did not come with its order")
+	}
+	if err := joinNetwork(p.network); err != nil {
+		return err
+	}
+	return loopbackUp()
 }
 
 func (p *pod) rootOf(i int) string { return filepath.Join(p.base, "c"+strconv.Itoa(i)) }

@@ -16,7 +16,7 @@ func keeperMain() int {
 	var pods sync.WaitGroup
 	for {
 		fd, err := receive(0)
-		if err != nil {
+		if err != nil || fd < 0 {
 			break
 		}
 		orderer := newPeer(pollable(fd, "orderer"))
@@ -30,7 +30,7 @@ func keeperMain() int {
 	return 0
 }
 
-// receive waits for a descriptor.
+// receive waits for a message, and gives the descriptor that comes with it; -1 if there is none.
 func receive(socket int) (int, error) {
 	var b [1]byte
 	oob := make([]byte, syscall.CmsgSpace(4))
@@ -44,6 +44,9 @@ func receive(socket int) (int, error) {
 		}
 		if n == 0 {
 			return -1, errors.New("the server is gone")
+		}
+		if oobn == 0 {
+			return -1, nil
 		}
 		messages, err := syscall.ParseSocketControlMessage(oob[:oobn])
 		if err != nil || len(messages) != 1 {

@@ -73,9 +73,6 @@ func (s *shim) serve(p *peer, bound bool) {
 		s.mu.Lock()
 		delete(s.subscribers, p)
 		s.mu.Unlock()
-		if p == s.orderer {
-			s.giveBack()
-		}
 		_ = p.file.Close()
 		if bound {
 			s.stop(protocol.ReasonStopped, 0)
@@ -88,8 +85,6 @@ func (s *shim) serve(p *peer, bound bool) {
 			return
 		}
 		switch r.Op {
-		case protocol.OpGo:
-			s.goOn()
 		case protocol.OpAttach:
 			s.attach(p)
 		case protocol.OpStop:

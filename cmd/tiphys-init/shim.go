@@ -38,8 +38,7 @@ type shim struct {
 	ended       bool // the record is on disk
 	ending      bool // nothing more is waited for
 	stopping    bool
-	awaiting    bool // nothing runs before the server says so
-	gaveBack    bool // it went away instead
+	gaveBack    bool // nothing of the pod has run, and whoever starts the attempt next has it
 	nextExec    int
 	execs       map[int]func(protocol.Event)
 	notices     *notices // nil where the orderer hears of everything
@@ -107,7 +106,7 @@ func runShim(orderer *peer, spares *spares) int {
 		s.state = append(s.state, containerState{ContainerRecord: protocol.ContainerRecord{Name: c.Name}})
 	}
 	if err := s.launch(orderer); err != nil {
-		if scarce(err) {
+		if scarce(err) || errors.Is(err, errNoNetwork) {
 			s.gaveBack = true // nothing of it has run, and it will be ordered again
 			orderer.send(protocol.Event{Event: protocol.EventFailed, Reason: protocol.ReasonScarce, Message: err.Error()})
 		}
@@ -150,7 +149,7 @@ func (s *shim) claim() error {
 }
 
 func (s *shim) launch(orderer *peer) error {
-	s.record.StartedAt, s.awaiting = time.Now(), s.spec.AwaitGo
+	s.record.StartedAt = time.Now()
 	if s.spares == nil {
 		// A pod that ends with its orderer is nobody else's to speak to.
 		if err := s.listen(); err != nil {
@@ -163,7 +162,7 @@ func (s *shim) launch(orderer *peer) error {
 	if err := s.order(protocol.Request{Op: protocol.OpSpec, Spec: &s.spec}); err != nil {
 		return fmt.Errorf("order pod: %w", err)
 	}
-	if s.spec.AwaitGo || s.spec.Hold {
+	if s.spec.Network || s.spec.Hold {
 		orderer.send(protocol.Event{Event: protocol.EventPID, PID: s.pid})
 	}
 	if !s.spec.Deadline.IsZero() {
@@ -180,28 +179,6 @@ func (s *shim) launch(orderer *peer) error {
 		s.signal(syscall.SIGTERM)
 	}
 	return nil
-}
-
-// goOn lets a pod run whose network is there. A first process that has ended says why to who follows it.
-func (s *shim) goOn() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.awaiting && s.toInit != nil {
-		s.awaiting = false
-		_ = s.order(protocol.Request{Op: protocol.OpGo})
-	}
-}
-
-// giveBack ends a pod that its orderer left before anything of it ran: whoever starts the attempt next has it.
-func (s *shim) giveBack() {
-	s.mu.Lock()
-	s.gaveBack = s.awaiting && s.pid > 0 && !s.ending && s.record.Reason == "" && s.record.Message == ""
-	gaveBack := s.gaveBack
-	s.mu.Unlock()
-	if gaveBack {
-		_ = syscall.Kill(s.pid, syscall.SIGKILL)
-		s.fail("", "the server went away before the pod ran")
-	}
 }
 
 // startInit gives the pod its first process, in namespaces of its own.

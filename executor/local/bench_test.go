@@ -43,7 +43,7 @@ func BenchmarkTenSteps(b *testing.B) {
 
 func runTrivial(b testing.TB, e executor.Executor, n int) {
 	p := executor.Pod{ID: executor.ID{Owner: "bench", Node: "n", Attempt: n}, Main: "main"}
-	p.Pod.Spec.Containers = []corev1.Container{{Name: "main", Command: []string{"true"}}}
+	p.Pod.Spec.Containers = []corev1.Container{{Name: "main", Image: "any", Command: []string{"true"}}}
 	p.Outputs.Result = true
 	if err := e.Start(context.Background(), p); err != nil {
 		b.Fatal(err)

@@ -29,17 +29,25 @@ const (
 // says what happens, and dies by its own hand at the fault point that it is told.
 func serverMain(args []string) int {
 	dir, init, point := args[0], args[1], args[2]
-	machine, err := local.New(local.Options{Dir: dir, Init: init, Fault: func(p string) {
+	o := local.Options{Dir: dir, Init: init, Fault: func(p string) {
 		if p == point {
 			_ = syscall.Kill(os.Getpid(), syscall.SIGKILL)
 			select {}
 		}
-	}})
+	}}
+	containers := len(args) > 3
+	if containers {
+		o.Images, o.Network = rootImages{}, local.Network{Bridge: args[3], Subnet: args[4]}
+	}
+	machine, err := local.New(o)
 	if err != nil {
 		fmt.Println(err)
 		return 1
 	}
 	e := machine.Host()
+	if containers {
+		e = machine.Container()
+	}
 	var p executor.Pod
 	if err := json.NewDecoder(os.Stdin).Decode(&p); err != nil {
 		fmt.Println(err)
@@ -60,13 +68,13 @@ func serverMain(args []string) int {
 }
 
 // server starts such a process in a process group of its own and waits for a line of its output.
-func server(t *testing.T, dir, point string, p executor.Pod, until string) *exec.Cmd {
+func server(t *testing.T, dir, point string, p executor.Pod, until string, network ...string) *exec.Cmd {
 	t.Helper()
 	data, err := json.Marshal(p)
 	if err != nil {
 		t.Fatal(err)
 	}
-	cmd := exec.Command(os.Args[0], serverArg, dir, initBinary, point)
+	cmd := exec.Command(os.Args[0], append([]string{serverArg, dir, initBinary, point}, network...)...)
 	cmd.Stdin = strings.NewReader(string(data))
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	out, err := cmd.StdoutPipe()

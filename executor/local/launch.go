@@ -20,12 +20,8 @@ import (
 	"github.com/tiphys/tiphys/executor/protocol"
 )
 
-const (
-	// launches is how often a pod is ordered whose keeper went away before it took the order.
-	launches = 3
-	// launchWait is how long a shim may take to start a pod's first process.
-	launchWait = time.Minute
-)
+// launches is how often a pod is ordered whose keeper went away before it took the order.
+const launches = 3
 
 // launch has the pod run, and follows it until it goes on by itself.
 func (a *attempt) launch(ctx context.Context, spec *protocol.Spec) error {
@@ -56,7 +52,7 @@ func (a *attempt) order(ctx context.Context, spec *protocol.Spec) (again bool, e
 	}
 	a.e.o.Fault("shim-order")
 	in := json.NewDecoder(conn)
-	if err := a.begun(conn, in, spec); err != nil {
+	if err := a.begun(conn, spec); err != nil {
 		again = a.untaken()
 		a.withdraw(conn)
 		if _, unread := a.record(); unread == nil {
@@ -89,18 +85,11 @@ func (e *Executor) turn(ctx context.Context) (done func(), err error) {
 }
 
 // begun sends the order and sees the pod off.
-func (a *attempt) begun(conn net.Conn, in *json.Decoder, spec *protocol.Spec) error {
+func (a *attempt) begun(conn net.Conn, spec *protocol.Spec) error {
 	if err := a.speakOver(conn, protocol.Request{Op: protocol.OpSpec, Spec: spec}); err != nil {
 		return fmt.Errorf("order pod: %w", err)
 	}
 	a.e.o.Fault("shim-launch")
-	if spec.AwaitGo {
-		_ = conn.SetReadDeadline(time.Now().Add(launchWait))
-		if err := a.connectNetwork(in); err != nil {
-			return err
-		}
-		_ = conn.SetReadDeadline(time.Time{})
-	}
 	a.mu.Lock()
 	stopped := a.stopped
 	a.mu.Unlock()
@@ -198,29 +187,6 @@ func (a *attempt) shimEnded(pid int) {
 	}
 }
 
-// connectNetwork waits for the pod's first process, joins its network to the bridge, and lets it run.
-func (a *attempt) connectNetwork(in *json.Decoder) error {
-	var e protocol.Event
-	if err := in.Decode(&e); err != nil {
-		return fmt.Errorf("start pod: the shim went away: %w", err)
-	}
-	switch e.Event {
-	case protocol.EventPID:
-	case protocol.EventEnded:
-		a.settle()
-		return nil
-	default:
-		return fmt.Errorf("start pod: %s", e.Message)
-	}
-	if err := a.e.network.join(a.name, e.PID); err != nil {
-		return fmt.Errorf("connect pod to the network: %w", err)
-	}
-	a.mu.Lock()
-	a.initPID = e.PID
-	a.mu.Unlock()
-	return a.send(protocol.Request{Op: protocol.OpGo})
-}
-
 // follow takes in what the shim says until it hangs up, and concludes the attempt, or until the pod goes on by itself: from
 // then on its shim sends notices. An error says that the shim gave the attempt back for want of something.
 func (a *attempt) follow(in *json.Decoder) error {
@@ -233,6 +199,7 @@ func (a *attempt) follow(in *json.Decoder) error {
 		}
 		switch e.Event {
 		case protocol.EventPID:
+			a.e.network.handedOver(a.name)
 			a.mu.Lock()
 			a.initPID = e.PID
 			a.mu.Unlock()

@@ -12,12 +12,12 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netns"
 	"golang.org/x/sys/unix"
 
-	"github.com/tiphys/tiphys/executor"
 	"github.com/tiphys/tiphys/executor/protocol"
 )
 
@@ -48,10 +48,21 @@ type network struct {
 	subnet  netip.Prefix
 	invalid error
 
-	mu     sync.Mutex
-	ready  bool
-	last   netip.Addr
-	leases map[string]lease // by attempt
+	ready pool
+
+	mu   sync.Mutex
+	isUp bool
+	// recalled says that pods of an earlier executor have a network here, and so that there is a bridge.
+	recalled bool
+	last     netip.Addr
+	leases   map[string]lease          // by attempt
+	handed   map[string]netns.NsHandle // of attempts that have not opened theirs yet
+	// leaving are links of pods that have ended, which the kernel removes with their network.
+	leaving  []lease
+	sweeping *time.Timer
+	// closed says that nothing more is made or removed in the background, work is what is.
+	closed bool
+	work   sync.WaitGroup
 }
 
 type lease struct {
@@ -66,7 +77,7 @@ func newNetwork(o Network, log *slog.Logger, fault func(string)) *network {
 	if o.Subnet == "" {
 		o.Subnet = defaultSubnet
 	}
-	n := &network{o: o, log: log, fault: fault, leases: map[string]lease{}}
+	n := &network{o: o, log: log, fault: fault, leases: map[string]lease{}, handed: map[string]netns.NsHandle{}}
 	prefix, err := netip.ParsePrefix(o.Subnet)
 	switch {
 	case o.Disabled:
@@ -79,6 +90,7 @@ func newNetwork(o Network, log *slog.Logger, fault func(string)) *network {
 		n.invalid = fmt.Errorf("bridge %s: the name is longer than 15 characters", o.Bridge)
 	default:
 		n.subnet = prefix.Masked()
+		n.ready.size = min(poolSize, 1<<(32-prefix.Bits())/16)
 	}
 	return n
 }
@@ -98,7 +110,7 @@ func (n *network) gateway() string {
 
 // up makes the bridge.
 func (n *network) up() error {
-	if n.ready {
+	if n.isUp {
 		return nil
 	}
 	if n.invalid != nil {
@@ -133,7 +145,7 @@ func (n *network) up() error {
 	if err := switchOn(n.o.Bridge, "proxy_arp"); err != nil {
 		return err
 	}
-	n.ready = true
+	n.isUp = true
 	if err := masquerade(n.table(), n.subnet); err != nil {
 		n.log.Warn("pods cannot reach beyond this machine", "error", err)
 	}
@@ -168,99 +180,49 @@ func hardware(a netip.Addr) net.HardwareAddr {
 	return net.HardwareAddr{0x0a, 0x58, b[0], b[1], b[2], b[3]}
 }
 
-// mark is the hardware address of this machine's side of an attempt's pair of interfaces, by which it is known as the
-// attempt's own.
+// mark is the hardware address of this machine's side of an attempt's pair of interfaces, by which servers until 0.1.0 knew it as the
+// attempt's own before its index was on record.
 func mark(dir string) net.HardwareAddr {
 	sum := sha256.Sum256([]byte(dir))
 	return append(net.HardwareAddr{0x0a}, sum[:5]...)
 }
 
-// lease takes a free address for an attempt: whoever makes the pair of interfaces that is named after an
-// address has it. What is about to be made is on record before, so that a later executor knows it for its own.
-func (n *network) lease(name, dir string) (string, error) {
+// lease gives an attempt a network: one that is ready, or one that is made for it. That it is the attempt's is on record before the
+// attempt has it.
+func (n *network) lease(name, dir string) (addr, path string, err error) {
+	r, ok := n.ready.take(n)
+	if !ok {
+		if r, err = n.prepare(); err != nil {
+			return "", "", err
+		}
+	}
+	n.fault("network-lease")
+	if err := writeLease(dir, r.lease); err != nil {
+		n.abandon(r)
+		return "", "", err
+	}
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	if err := n.up(); err != nil {
-		return "", err
+	n.leases[name], n.handed[name] = r.lease, r.space
+	return r.addr.String(), fmt.Sprintf("/proc/%d/fd/%d", os.Getpid(), int(r.space)), nil
+}
+
+// handedOver closes this process's own handle of a network that its pod has.
+func (n *network) handedOver(name string) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.closeHandle(name)
+}
+
+func (n *network) closeHandle(name string) {
+	if space, ok := n.handed[name]; ok {
+		_ = space.Close()
+		delete(n.handed, name)
 	}
-	if _, err := netlink.LinkByName(n.o.Bridge); err != nil {
-		// Somebody removed it: another executor that used it, too, and is closed, or the machine's owner.
-		n.ready = false
-		if err := n.up(); err != nil {
-			return "", err
-		}
-	}
-	size := 1 << (32 - n.subnet.Bits())
-	addr := n.last
-	for range size {
-		if addr = addr.Next(); !addr.IsValid() || !n.subnet.Contains(addr) {
-			addr = n.gatewayAddr().Next()
-		}
-		if !n.subnet.Contains(addr.Next()) {
-			continue // the broadcast address
-		}
-		if err := writeLease(dir, lease{addr: addr}); err != nil {
-			return "", err
-		}
-		attrs := netlink.NewLinkAttrs()
-		attrs.Name, attrs.HardwareAddr = interfaceName("tv", addr), mark(dir)
-		err := netlink.LinkAdd(&netlink.Veth{LinkAttrs: attrs, PeerName: interfaceName("tp", addr), PeerHardwareAddr: hardware(addr)})
-		if errors.Is(err, unix.EEXIST) {
-			continue
-		}
-		if err != nil {
-			return "", fmt.Errorf("make interface: %w", err)
-		}
-		n.fault("network-lease")
-		link, err := netlink.LinkByName(attrs.Name)
-		if err != nil {
-			return "", fmt.Errorf("find interface: %w", err)
-		}
-		n.last = addr
-		l := lease{addr, link.Attrs().Index}
-		n.leases[name] = l
-		return addr.String(), writeLease(dir, l)
-	}
-	return "", &executor.TransientError{Err: fmt.Errorf("no address is free in %s", n.subnet)}
 }
 
 func writeLease(dir string, l lease) error {
 	return os.WriteFile(filepath.Join(dir, addressFile), fmt.Appendf(nil, "%s %d\n", l.addr, l.index), 0o600)
-}
-
-// join moves a leased interface into the network of a pod's first process.
-func (n *network) join(name string, pid int) error {
-	n.mu.Lock()
-	l, ok := n.leases[name]
-	n.mu.Unlock()
-	if !ok {
-		return errors.New("the pod has no address")
-	}
-	ns, err := netns.GetFromPid(pid)
-	if err != nil {
-		return err
-	}
-	defer func() { _ = ns.Close() }()
-	peer, err := netlink.LinkByName(interfaceName("tp", l.addr))
-	if err != nil {
-		return err
-	}
-	if err := netlink.LinkSetNsFd(peer, int(ns)); err != nil {
-		return err
-	}
-	inside, err := netlink.NewHandleAt(ns, unix.NETLINK_ROUTE)
-	if err != nil {
-		return err
-	}
-	defer inside.Close()
-	outside, err := netlink.LinkByIndex(l.index)
-	if err != nil {
-		return err
-	}
-	if err := n.configure(inside, l, outside.Attrs().HardwareAddr); err != nil {
-		return err
-	}
-	return n.route(l, outside)
 }
 
 // route leads to the pod, and to nobody else behind that interface: what comes from there under another address is dropped.
@@ -290,32 +252,6 @@ func neighbour(link netlink.Link, a netip.Addr, at net.HardwareAddr) *netlink.Ne
 // host is the network of one address.
 func host(a netip.Addr) *net.IPNet { return &net.IPNet{IP: a.AsSlice(), Mask: net.CIDRMask(32, 32)} }
 
-// configure gives the pod its address, and this machine as its one neighbour.
-func (n *network) configure(h *netlink.Handle, l lease, outside net.HardwareAddr) error {
-	link, err := h.LinkByName(interfaceName("tp", l.addr))
-	if err != nil {
-		return err
-	}
-	if err := h.LinkSetName(link, "eth0"); err != nil {
-		return err
-	}
-	if err := h.AddrAdd(link, &netlink.Addr{IPNet: host(l.addr)}); err != nil {
-		return err
-	}
-	if err := h.LinkSetUp(link); err != nil {
-		return err
-	}
-	gateway := n.gatewayAddr()
-	if err := h.NeighSet(neighbour(link, gateway, outside)); err != nil {
-		return err
-	}
-	index := link.Attrs().Index
-	if err := h.RouteAdd(&netlink.Route{LinkIndex: index, Dst: host(gateway), Scope: netlink.SCOPE_LINK}); err != nil {
-		return err
-	}
-	return h.RouteAdd(&netlink.Route{LinkIndex: index, Gw: gateway.AsSlice()})
-}
-
 // recall finds the lease of an attempt that an earlier executor started.
 func (n *network) recall(name, dir string) string {
 	data, err := os.ReadFile(filepath.Join(dir, addressFile))
@@ -339,23 +275,8 @@ func (n *network) recall(name, dir string) string {
 	}
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	n.leases[name] = l
+	n.leases[name], n.recalled = l, true
 	return l.addr.String()
-}
-
-// release gives an address back. The index tells this lease's interface from a later one of the same name.
-func (n *network) release(name string) {
-	n.mu.Lock()
-	l, ok := n.leases[name]
-	delete(n.leases, name)
-	n.mu.Unlock()
-	if !ok {
-		return
-	}
-	// The name keeps the address from others until the kernel is through, so the lock need not.
-	if link, err := netlink.LinkByIndex(l.index); err == nil && link.Attrs().Name == interfaceName("tv", l.addr) {
-		_ = netlink.LinkDel(link)
-	}
 }
 
 // leadsToPod reports whether an interface leads to a pod of this network, of another executor maybe.
@@ -365,31 +286,6 @@ func (n *network) leadsToPod(name string) bool {
 		return false
 	}
 	return n.subnet.Contains(netip.AddrFrom4(b))
-}
-
-// down removes the bridge if there is no pod that reaches this machine by its address.
-func (n *network) down() {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	if !n.ready || len(n.leases) > 0 {
-		return
-	}
-	n.ready = false
-	bridge, err := netlink.LinkByName(n.o.Bridge)
-	if err != nil {
-		return
-	}
-	links, err := netlink.LinkList()
-	if err != nil {
-		return
-	}
-	for _, l := range links {
-		if l.Attrs().MasterIndex == bridge.Attrs().Index || n.leadsToPod(l.Attrs().Name) {
-			return
-		}
-	}
-	_ = netlink.LinkDel(bridge)
-	_ = unmasquerade(n.table())
 }
 
 // NetworkInfo tells where pods are.
@@ -413,14 +309,14 @@ func (b *builder) network(order *protocol.Spec) error {
 	}
 	if !b.spec.HostNetwork {
 		b.e.network.release(b.a.name) // of an earlier launch that came to nothing
-		ip, err := b.e.network.lease(b.a.name, b.a.dir)
+		ip, path, err := b.e.network.lease(b.a.name, b.a.dir)
 		if err != nil {
 			return fmt.Errorf("network: %w", err)
 		}
 		b.a.mu.Lock()
 		b.a.ip = ip
 		b.a.mu.Unlock()
-		order.Network, order.AwaitGo = true, true
+		order.Network, order.NetworkPath = true, path
 	}
 	if err := b.e.beginHosts(b.a); err != nil {
 		return err

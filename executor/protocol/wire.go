@@ -69,8 +69,8 @@ type Spec struct {
 	Hide []string `json:"hide,omitempty"`
 	// Network gives the pod a network namespace of its own.
 	Network bool `json:"network,omitempty"`
-	// AwaitGo makes the shim announce the pod's first process and wait for [Go] before it runs anything.
-	AwaitGo bool `json:"awaitGo,omitempty"`
+	// NetworkPath is where that namespace can be opened, by the shim and at once: it goes with the server until then.
+	NetworkPath string `json:"networkPath,omitempty"`
 	// Bound ends the pod when the connection that ordered it is closed.
 	Bound bool `json:"bound,omitempty"`
 	// Cgroups are folders that the pod's first process joins; the shim removes them in the end.
@@ -208,7 +208,6 @@ type ContainerRecord struct {
 // Operations of a [Request].
 const (
 	OpSpec    = "spec"    // the order; the first thing that a shim hears
-	OpGo      = "go"      // the network is there: run
 	OpAttach  = "attach"  // tell me what happened and what happens
 	OpStop    = "stop"    // SIGTERM, and SIGKILL after Grace
 	OpExec    = "exec"    // run a command in a container
@@ -231,7 +230,7 @@ type Request struct {
 
 // Names of an [Event].
 const (
-	EventPID     = "pid"     // the pod's first process exists
+	EventPID     = "pid"     // the pod's first process exists, and has its network
 	EventStarted = "started" // a container runs
 	EventExited  = "exited"  // a container ended
 	EventSkipped = "skipped" // a container is left out because one before it failed; between init and shim only

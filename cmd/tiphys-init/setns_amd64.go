@@ -1,0 +1,4 @@
+package main
+
+// sysSetns is the number of setns(2), which package syscall does not know everywhere.
+const sysSetns = 308

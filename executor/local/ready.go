@@ -1,0 +1,375 @@
+package local
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"runtime"
+	"sync"
+	"time"
+
+	"github.com/vishvananda/netlink"
+	"github.com/vishvananda/netns"
+	"golang.org/x/sys/unix"
+
+	"github.com/tiphys/tiphys/executor"
+)
+
+// A pod's network costs the kernel some milliseconds, and more where much is going on, so some are ready before a pod asks for one. A
+// network that is ready belongs to this process alone, by a descriptor: when the process ends, however it does, the kernel removes the
+// network and its interfaces. In use it belongs to the pod's processes in the same way.
+
+const (
+	// poolSize is how many networks are ready at most. They are made once the first pod has asked for one.
+	poolSize = 4
+	// poolIdle is how long they wait for a pod.
+	poolIdle = time.Minute
+	// leaveTime is how long the kernel may take to remove a link with its network, before it is removed by hand.
+	leaveTime = time.Second
+)
+
+// readyNetwork is a network with its address and its route to this machine, and nobody in it.
+type readyNetwork struct {
+	lease
+	space netns.NsHandle
+}
+
+// pool has networks that are ready.
+type pool struct {
+	size int
+
+	mu      sync.Mutex
+	list    []readyNetwork
+	filling bool
+	closed  bool
+	idle    *time.Timer
+}
+
+// take gives a network that is ready, and has others made.
+func (p *pool) take(n *network) (r readyNetwork, ok bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.size == 0 || p.closed {
+		return r, false
+	}
+	if ok = len(p.list) > 0; ok {
+		r, p.list = p.list[0], p.list[1:]
+	}
+	if p.idle == nil {
+		p.idle = time.AfterFunc(poolIdle, func() { p.drain(n) })
+	} else {
+		p.idle.Reset(poolIdle)
+	}
+	if !p.filling {
+		p.filling = true
+		n.work.Go(func() { p.fill(n) })
+	}
+	return r, ok
+}
+
+// fill makes networks until there are enough. If one cannot be had the next pod makes its own, and says why if that fails, too.
+func (p *pool) fill(n *network) {
+	for {
+		p.mu.Lock()
+		if p.closed || len(p.list) >= p.size {
+			p.filling = false
+			p.mu.Unlock()
+			return
+		}
+		p.mu.Unlock()
+		r, err := n.prepare()
+		p.mu.Lock()
+		if err != nil {
+			p.filling = false
+			p.mu.Unlock()
+			return
+		}
+		p.list = append(p.list, r)
+		p.mu.Unlock()
+	}
+}
+
+// drain gives back what is ready.
+func (p *pool) drain(n *network) {
+	p.mu.Lock()
+	list := p.list
+	p.list = nil
+	p.mu.Unlock()
+	for _, r := range list {
+		n.abandon(r)
+	}
+}
+
+// close gives back what is ready, and has nothing made any more.
+func (p *pool) close(n *network) {
+	p.mu.Lock()
+	p.closed = true
+	if p.idle != nil {
+		p.idle.Stop()
+	}
+	p.mu.Unlock()
+	p.drain(n)
+}
+
+// prepare makes a network. Whoever makes the interface that is named after an address has the address, on the whole machine.
+func (n *network) prepare() (r readyNetwork, err error) {
+	if err := n.ensureUp(); err != nil {
+		return r, err
+	}
+	if r.space, err = newSpace(); err != nil {
+		return r, fmt.Errorf("make a network: %w", err)
+	}
+	defer func() {
+		if err != nil {
+			n.abandon(r)
+		}
+	}()
+	size := 1 << (32 - n.subnet.Bits())
+	for range size {
+		r.addr = n.nextAddr()
+		attrs := netlink.NewLinkAttrs()
+		attrs.Name, attrs.HardwareAddr = interfaceName("tv", r.addr), outsideHardware(r.addr)
+		// The other end begins its life in the pod's network: to move it there would take longer than all the rest.
+		err := netlink.LinkAdd(&netlink.Veth{LinkAttrs: attrs, PeerName: "eth0", PeerHardwareAddr: hardware(r.addr), PeerNamespace: netlink.NsFd(int(r.space))})
+		if errors.Is(err, unix.EEXIST) {
+			continue
+		}
+		if err != nil {
+			return r, fmt.Errorf("make interface: %w", err)
+		}
+		link, err := netlink.LinkByName(attrs.Name)
+		if err != nil {
+			return r, fmt.Errorf("find interface: %w", err)
+		}
+		r.index = link.Attrs().Index
+		if err := n.configure(r); err != nil {
+			return r, fmt.Errorf("connect a network: %w", err)
+		}
+		return r, n.route(r.lease, link)
+	}
+	r.lease = lease{}
+	return r, &executor.TransientError{Err: fmt.Errorf("no address is free in %s", n.subnet)}
+}
+
+// ensureUp makes the bridge, again if somebody removed it: another executor that used it, too, and is closed, or the machine's owner.
+func (n *network) ensureUp() error {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if err := n.up(); err != nil {
+		return err
+	}
+	if _, err := netlink.LinkByName(n.o.Bridge); err != nil {
+		n.isUp = false
+		return n.up()
+	}
+	return nil
+}
+
+// nextAddr goes round the addresses of the subnet, without the first, the bridge's and the last.
+func (n *network) nextAddr() netip.Addr {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	for {
+		n.last = n.last.Next()
+		if !n.last.IsValid() || !n.subnet.Contains(n.last) || !n.subnet.Contains(n.last.Next()) {
+			n.last = n.gatewayAddr()
+			continue
+		}
+		return n.last
+	}
+}
+
+// newSpace makes a network namespace with nothing in it.
+func newSpace() (netns.NsHandle, error) {
+	// A thread that cannot come back ends with its goroutine.
+	type made struct {
+		space netns.NsHandle
+		err   error
+	}
+	out := make(chan made, 1)
+	go func() {
+		runtime.LockOSThread()
+		ours, err := netns.Get()
+		if err != nil {
+			runtime.UnlockOSThread()
+			out <- made{-1, err}
+			return
+		}
+		defer func() { _ = ours.Close() }()
+		space, err := netns.New()
+		if back := netns.Set(ours); back == nil {
+			runtime.UnlockOSThread()
+		}
+		out <- made{space, err}
+	}()
+	m := <-out
+	return m.space, m.err
+}
+
+// outsideHardware is the hardware address of this machine's side of a pod's pair of interfaces.
+func outsideHardware(a netip.Addr) net.HardwareAddr {
+	h := hardware(a)
+	h[1]++
+	return h
+}
+
+// configure gives a network its address, and this machine as its one neighbour.
+func (n *network) configure(r readyNetwork) error {
+	h, err := netlink.NewHandleAt(r.space, unix.NETLINK_ROUTE)
+	if err != nil {
+		return err
+	}
+	defer h.Close()
+	link, err := h.LinkByName("eth0")
+	if err != nil {
+		return err
+	}
+	if err := h.AddrAdd(link, &netlink.Addr{IPNet: host(r.addr)}); err != nil {
+		return err
+	}
+	if err := h.LinkSetUp(link); err != nil {
+		return err
+	}
+	gateway := n.gatewayAddr()
+	if err := h.NeighSet(neighbour(link, gateway, outsideHardware(r.addr))); err != nil {
+		return err
+	}
+	index := link.Attrs().Index
+	if err := h.RouteAdd(&netlink.Route{LinkIndex: index, Dst: host(gateway), Scope: netlink.SCOPE_LINK}); err != nil {
+		return err
+	}
+	return h.RouteAdd(&netlink.Route{LinkIndex: index, Gw: gateway.AsSlice()})
+}
+
+// abandon gives back a network that no pod has.
+func (n *network) abandon(r readyNetwork) {
+	if r.space > 0 {
+		_ = r.space.Close()
+	}
+	if r.index != 0 {
+		n.leaves(r.lease)
+	}
+}
+
+// release gives the network of an attempt back, if it has one. The kernel removes it with the last process in it.
+func (n *network) release(name string) {
+	n.mu.Lock()
+	l, ok := n.leases[name]
+	delete(n.leases, name)
+	n.closeHandle(name)
+	n.mu.Unlock()
+	if ok {
+		n.leaves(l)
+	}
+}
+
+// leaves has a link looked at a little later, in case the kernel does not remove it by itself. The link keeps the address from others
+// until then.
+func (n *network) leaves(l lease) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.leaving = append(n.leaving, l)
+	if n.sweeping == nil {
+		n.sweeping = time.AfterFunc(leaveTime, n.sweepLater)
+	}
+}
+
+// sweepLater is sweep, unless the executor is being closed, which does it itself.
+func (n *network) sweepLater() {
+	n.mu.Lock()
+	if n.closed {
+		n.mu.Unlock()
+		return
+	}
+	n.work.Add(1)
+	n.mu.Unlock()
+	defer n.work.Done()
+	n.sweep()
+}
+
+// sweep removes the links of networks that should be gone.
+func (n *network) sweep() {
+	n.mu.Lock()
+	list := n.leaving
+	n.leaving, n.sweeping = nil, nil
+	n.mu.Unlock()
+	for _, l := range list {
+		if link := l.link(); link != nil {
+			_ = netlink.LinkDel(link) // it may have gone meanwhile
+		}
+	}
+}
+
+// link is the interface of a lease; nil if it is gone. The index tells it from a later one of the same name.
+func (l lease) link() netlink.Link {
+	link, err := netlink.LinkByIndex(l.index)
+	if err != nil || link.Attrs().Name != interfaceName("tv", l.addr) {
+		return nil
+	}
+	return link
+}
+
+// downWait is how long the kernel may take to remove the last links with their networks when the executor is closed.
+const downWait = 200 * time.Millisecond
+
+// down gives back all that no pod has, and removes the bridge if there is no pod that reaches this machine by its address.
+func (n *network) down() {
+	n.ready.close(n)
+	n.mu.Lock()
+	n.closed = true
+	n.mu.Unlock()
+	n.work.Wait()
+	n.ready.drain(n) // what was made in the meantime
+	n.mu.Lock()
+	for name := range n.handed {
+		n.closeHandle(name)
+	}
+	list := n.leaving
+	n.mu.Unlock()
+	for limit := time.Now().Add(downWait); len(list) > 0 && time.Now().Before(limit); {
+		if list[0].link() == nil {
+			list = list[1:]
+			continue
+		}
+		<-time.After(2 * time.Millisecond)
+	}
+	n.sweep()
+	n.removeBridge()
+}
+
+func (n *network) removeBridge() {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if !n.isUp && !n.recalled || len(n.leases) > 0 {
+		return
+	}
+	n.isUp, n.recalled = false, false
+	bridge, err := netlink.LinkByName(n.o.Bridge)
+	if err != nil {
+		return
+	}
+	links, err := allLinks()
+	if err != nil {
+		return
+	}
+	for _, l := range links {
+		if l.Attrs().MasterIndex == bridge.Attrs().Index || n.leadsToPod(l.Attrs().Name) {
+			return
+		}
+	}
+	_ = netlink.LinkDel(bridge)
+	_ = unmasquerade(n.table())
+}
+
+// listTries is how often interfaces are listed while others come and go.
+const listTries = 100
+
+// allLinks lists the interfaces of this machine. The kernel breaks a list off when one comes or goes meanwhile.
+func allLinks() ([]netlink.Link, error) {
+	links, err := netlink.LinkList()
+	for tries := 1; errors.Is(err, netlink.ErrDumpInterrupted) && tries < listTries; tries++ {
+		links, err = netlink.LinkList()
+	}
+	return links, err
+}

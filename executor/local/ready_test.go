@@ -1,0 +1,127 @@
+package local_test
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/vishvananda/netlink"
+	corev1 "k8s.io/api/core/v1"
+
+	"github.com/tiphys/tiphys/executor"
+	"github.com/tiphys/tiphys/executor/local"
+)
+
+// podLinks are this machine's sides of the networks of pods in a subnet of 256 addresses.
+func podLinks(t *testing.T, subnet string) []string {
+	t.Helper()
+	links, err := netlink.LinkList()
+	for errors.Is(err, netlink.ErrDumpInterrupted) {
+		links, err = netlink.LinkList()
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	a := netip.MustParsePrefix(subnet).Addr().As4()
+	var names []string
+	for _, l := range links {
+		if strings.HasPrefix(l.Attrs().Name, fmt.Sprintf("tv%02x%02x%02x", a[0], a[1], a[2])) {
+			names = append(names, l.Attrs().Name)
+		}
+	}
+	return names
+}
+
+func eventually(t *testing.T, what string, holds func() bool) {
+	t.Helper()
+	for limit := time.Now().Add(patience); !holds(); {
+		if time.Now().After(limit) {
+			t.Fatalf("%s: not within %s", what, patience)
+		}
+		<-time.After(2 * time.Millisecond)
+	}
+}
+
+// A server that is killed leaves nothing of the networks that it had ready, and at each moment of a start the pod's own is there for
+// whoever starts it next, or gone.
+func TestNothingIsLeftOfNetworksOfAKilledServer(t *testing.T) {
+	needRoot(t)
+	for n, point := range []string{"", "network-lease", "shim-start", "shim-order", "shim-launch"} {
+		t.Run(point, func(t *testing.T) {
+			dir, shared := t.TempDir(), t.TempDir()
+			network := local.Network{Bridge: fmt.Sprintf("tyk%d-%d", n, os.Getpid()%100000), Subnet: fmt.Sprintf("100.127.%d.0/25", 10+n)}
+			p := oncePod(t, shared)
+			p.Pod.Spec.Containers[0].Image = "any"
+			p.Pod.Spec.Containers[0].VolumeMounts[0].MountPath = "/shared"
+			until := ""
+			if point == "" {
+				until = "Running"
+			}
+			cmd := server(t, dir, point, p, until, network.Bridge, network.Subnet)
+			if point == "" {
+				eventually(t, "networks are ready", func() bool { return len(podLinks(t, network.Subnet)) > 1 })
+				if err := syscall.Kill(cmd.Process.Pid, syscall.SIGKILL); err != nil {
+					t.Fatal(err)
+				}
+				_ = cmd.Wait()
+			}
+			eventually(t, "the kernel removes what is ready", func() bool { return len(podLinks(t, network.Subnet)) <= 1 })
+			write(t, filepath.Join(shared, "go"))
+			e := open(t, dir, withImages, func(o *local.Options) { o.Network = network })
+			if err := e.Start(t.Context(), p); err != nil {
+				t.Fatal(err)
+			}
+			if r := report(t, e, done); r.Phase != executor.Succeeded {
+				t.Errorf("%+v", r)
+			}
+			settleAndCheck(t, e, dir, p.ID)
+			if left := podLinks(t, network.Subnet); len(left) > 0 {
+				t.Errorf("left: %v", left)
+			}
+			if _, err := netlink.LinkByName(network.Bridge); err == nil {
+				t.Errorf("bridge %s is left", network.Bridge)
+			}
+		})
+	}
+}
+
+// However many pods come and go, no more networks are ready than the pool takes, and in a small subnet none: they would take
+// addresses from pods.
+func TestReadyNetworksAreBounded(t *testing.T) {
+	needRoot(t)
+	for n, c := range []struct {
+		bits, most int
+	}{{25, 4}, {29, 0}} {
+		network := local.Network{Bridge: fmt.Sprintf("tyb%d-%d", n, os.Getpid()%100000), Subnet: fmt.Sprintf("100.127.%d.0/%d", 30+n, c.bits)}
+		e := open(t, t.TempDir(), withImages, func(o *local.Options) { o.Network = network })
+		for i := range 12 {
+			p := executor.Pod{ID: executor.ID{Owner: "ready", Node: "n", Attempt: i}, Main: "main"}
+			p.Pod.Spec.Containers = []corev1.Container{{Name: "main", Image: "any", Command: []string{"true"}}}
+			if err := e.Start(t.Context(), p); err != nil {
+				t.Fatal(err)
+			}
+			if r := report(t, e, done); r.Phase != executor.Succeeded {
+				t.Fatalf("%+v", r)
+			}
+			if err := e.Acknowledge(t.Context(), p.ID); err != nil {
+				t.Fatal(err)
+			}
+		}
+		eventually(t, "pods' networks are gone", func() bool { return len(podLinks(t, network.Subnet)) <= c.most })
+		if err := e.Close(); err != nil {
+			t.Fatal(err)
+		}
+		if left := podLinks(t, network.Subnet); len(left) > 0 {
+			t.Errorf("/%d: left: %v", c.bits, left)
+		}
+		if _, err := netlink.LinkByName(network.Bridge); err == nil {
+			t.Errorf("bridge %s is left", network.Bridge)
+		}
+	}
+}
