@@ -1,20 +1,22 @@
 package preview
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"maps"
 	"regexp"
 	"strings"
-	"text/template"
 
-	"github.com/Masterminds/sprig/v3"
 	"sigs.k8s.io/yaml"
+
+	"github.com/tiphys/tiphys/budget"
 )
 
 // maxRendered is the most that one template string may become.
 const maxRendered = 1 << 20
+
+// maxRead is the most YAML that a template may read at once, in bytes.
+const maxRead = 256 << 10
 
 // slugLength is Argo CD's for branch_slug.
 const slugLength = 50
@@ -23,59 +25,51 @@ const slugLength = 50
 type engine struct {
 	goTemplate bool
 	options    []string
-	functions  template.FuncMap
+	sprigs     budget.Sprigs
+	functions  map[string]any
+	// budget is for all that one engine renders: the strings of one template.
+	budget *budget.Budget
 }
 
 func newEngine(goTemplate bool, options []string) *engine {
-	e := &engine{goTemplate: goTemplate, options: options}
+	e := &engine{goTemplate: goTemplate, options: options, budget: budget.New()}
 	if goTemplate {
-		e.functions = functions()
+		e.sprigs, e.functions = budget.NewSprigs(), functions()
 	}
 	return e
 }
 
-// functions are sprig's without those that reach the machine, and Argo CD's own.
-func functions() template.FuncMap {
-	f := sprig.TxtFuncMap()
-	for _, name := range []string{"env", "expandenv", "getHostByName"} {
-		delete(f, name)
+// functions are Argo CD's own.
+func functions() map[string]any {
+	return map[string]any{
+		"normalize": normalize,
+		"slugify":   slugify,
+		"toYaml": func(value any) (string, error) {
+			if budget.Size(value, maxRendered) > maxRendered {
+				return "", fmt.Errorf("toYaml: %w: more than %d bytes", budget.ErrExceeded, maxRendered)
+			}
+			b, err := yaml.Marshal(value)
+			return strings.TrimSuffix(string(b), "\n"), err
+		},
+		"fromYaml": func(text string) (map[string]any, error) {
+			var value map[string]any
+			err := fromYAML(text, &value)
+			return value, err
+		},
+		"fromYamlArray": func(text string) ([]any, error) {
+			var value []any
+			err := fromYAML(text, &value)
+			return value, err
+		},
 	}
-	f["repeat"] = func(n int, text string) (string, error) {
-		if n < 0 || n*len(text) > maxRendered {
-			return "", errors.New("repeat: too long")
-		}
-		return strings.Repeat(text, n), nil
-	}
-	for _, name := range []string{"until", "untilStep", "seq"} {
-		delete(f, name) // A list of any length from three characters.
-	}
-	f["normalize"] = normalize
-	f["slugify"] = slugify
-	f["toYaml"] = func(value any) (string, error) {
-		b, err := yaml.Marshal(value)
-		return strings.TrimSuffix(string(b), "\n"), err
-	}
-	f["fromYaml"] = func(text string) (map[string]any, error) {
-		var value map[string]any
-		err := yaml.Unmarshal([]byte(text), &value)
-		return value, err
-	}
-	f["fromYamlArray"] = func(text string) ([]any, error) {
-		var value []any
-		err := yaml.Unmarshal([]byte(text), &value)
-		return value, err
-	}
-	return f
 }
 
-// limited stops a template that writes too much.
-type limited struct{ bytes.Buffer }
-
-func (l *limited) Write(p []byte) (int, error) {
-	if l.Len()+len(p) > maxRendered {
-		return 0, fmt.Errorf("the result is longer than %d bytes", maxRendered)
+// fromYAML reads YAML of a bounded size; the library refuses anchors that make too much of it.
+func fromYAML(text string, into any) error {
+	if len(text) > maxRead {
+		return fmt.Errorf("fromYaml: %w: more than %d bytes", budget.ErrExceeded, maxRead)
 	}
-	return l.Buffer.Write(p)
+	return yaml.Unmarshal([]byte(text), into)
 }
 
 var tag = regexp.MustCompile(`\{\{\s*([^{}]*?)\s*\}\}`)
@@ -86,22 +80,26 @@ func (e *engine) text(text string, params map[string]any) (string, error) {
 		return text, nil
 	}
 	if !e.goTemplate {
-		return tag.ReplaceAllStringFunc(text, func(found string) string {
-			if value, ok := params[tag.FindStringSubmatch(found)[1]].(string); ok {
-				return value
+		var failed error
+		out := tag.ReplaceAllStringFunc(text, func(found string) string {
+			value, ok := params[tag.FindStringSubmatch(found)[1]].(string)
+			if !ok || failed != nil {
+				return found
 			}
-			return found
-		}), nil
+			failed = e.budget.TakeText(int64(len(value)))
+			return value
+		})
+		return out, failed
 	}
-	t, err := template.New("template").Funcs(e.functions).Option(e.options...).Parse(text)
+	t, err := budget.ParseTemplate(text, e.sprigs, e.functions, e.options...)
 	if err != nil {
 		return "", fmt.Errorf("%q: %w", text, err)
 	}
-	var out limited
-	if err := t.Execute(&out, params); err != nil {
+	out, err := t.Execute(e.budget, maxRendered, params, nil)
+	if err != nil {
 		return "", fmt.Errorf("%q: %w", text, err)
 	}
-	return out.String(), nil
+	return out, nil
 }
 
 // tree renders every string of a tree, keys too.
@@ -136,6 +134,7 @@ func (e *engine) tree(node any, params map[string]any) (any, error) {
 // values renders a generator's values over its parameters, once: a value does not see the others, so nothing grows
 // by naming itself.
 func (e *engine) values(values map[string]string, params map[string]any) error {
+	e.budget = budget.New()
 	if len(values) == 0 {
 		return nil
 	}

@@ -228,7 +228,7 @@ func TestReasonsShowTheValues(t *testing.T) {
 		"lua table": {`filters: {script: "local t = {} t[6e7] = 1 return true"}`, "filtered", "index"},
 		"lua match": {`filters: {script: "return (('a'):rep(5000)):match('.-.-.-.-b') ~= nil"}`, "filtered", "too long"},
 		"lua world": {`filters: {script: "return os == nil and io == nil and load == nil and require == nil and math.random == nil"}`, "fired", "all filters pass"},
-		"template":  {`filters: {data: [{path: n, type: string, value: [x], template: "{{ repeat 999999999 .Input }}"}]}`, "filtered", "larger than"},
+		"template":  {`filters: {data: [{path: n, type: string, value: [x], template: "{{ repeat 999999999 .Input }}"}]}`, "filtered", "a text of more than"},
 		"no env":    {`filters: {data: [{path: n, type: string, value: [x], template: "{{ env \"HOME\" }}"}]}`, "filtered", "not defined"},
 	} {
 		t.Run(name, func(t *testing.T) {

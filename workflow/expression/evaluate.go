@@ -9,18 +9,19 @@ import (
 
 	"github.com/expr-lang/expr"
 	"github.com/expr-lang/expr/ast"
+	"github.com/expr-lang/expr/builtin"
 	"github.com/expr-lang/expr/parser"
 	"github.com/expr-lang/expr/vm"
 	"github.com/expr-lang/expr/vm/runtime"
+
+	"github.com/tiphys/tiphys/budget"
 )
 
 // Bounds of one expression. expr-lang itself limits the memory of lists that an evaluation makes.
 const (
-	maxSource = 64 << 10  // bytes of an expression
-	maxNodes  = 5000      // nodes of its syntax tree
-	maxTicks  = 1_000_000 // passes through the bodies of its loops, taken together
-	maxText   = 4 << 20   // bytes of a text that it makes
-	maxCached = 2000      // compiled expressions that are kept
+	maxSource = 64 << 10 // bytes of an expression
+	maxNodes  = 5000     // nodes of its syntax tree
+	maxCached = 2000     // compiled expressions that are kept
 )
 
 // Evaluator evaluates expressions and replaces tags. It keeps compiled expressions, and belongs to one goroutine at
@@ -39,8 +40,12 @@ func New() *Evaluator {
 type program struct {
 	run    *vm.Program
 	chains []chain
-	sprig  bool
-	err    error
+	// builtins are the functions of expr-lang that it calls and that take from the budget.
+	builtins map[string]*builtin.Function
+	// sprigs are the functions of sprig that it calls; anySprig says that a name is computed.
+	sprigs   []string
+	anySprig bool
+	err      error
 }
 
 // chain is a name that an expression reads: segments known before evaluation.
@@ -76,7 +81,12 @@ func compile(code string) *program {
 	}
 	options := []expr.Option{
 		expr.Optimize(false), expr.MaxNodes(maxNodes), expr.Patch(&bounds{seen: map[ast.Node]bool{}}),
-		expr.DisableBuiltin("now"), expr.DisableBuiltin("replace"), expr.DisableBuiltin("join"),
+		expr.DisableBuiltin("now"), expr.DisableBuiltin("replace"), expr.DisableBuiltin("join"), expr.DisableBuiltin("repeat"),
+	}
+	for _, f := range builtin.Builtins {
+		if weighed(f.Name) {
+			options = append(options, expr.DisableBuiltin(f.Name))
+		}
 	}
 	run, err := expr.Compile(code, options...)
 	if err != nil {
@@ -85,7 +95,22 @@ func compile(code string) *program {
 	reader := &reader{chains: map[ast.Node]chain{}, local: map[string]bool{}}
 	root := run.Node()
 	ast.Walk(&root, reader)
-	return &program{run: run, chains: reader.found(), sprig: strings.Contains(code, "sprig")}
+	p := &program{run: run, chains: reader.found(), builtins: map[string]*builtin.Function{}}
+	for _, c := range reader.chains {
+		switch {
+		case c.path[0] == "sprig" && len(c.path) > 1:
+			p.sprigs = append(p.sprigs, c.path[1])
+		case c.path[0] == "sprig":
+			p.anySprig = true
+		case weighed(c.path[0]):
+			for _, f := range builtin.Builtins {
+				if f.Name == c.path[0] {
+					p.builtins[f.Name] = f
+				}
+			}
+		}
+	}
+	return p
 }
 
 // bounds puts a counter into each loop's body and a limit into each addition of texts, so that no expression
@@ -101,7 +126,21 @@ func (b *bounds) Visit(node *ast.Node) {
 			n.Node = &ast.CallNode{Callee: &ast.IdentifierNode{Value: tickName}, Arguments: []ast.Node{n.Node}}
 		}
 	case *ast.BinaryNode:
-		if n.Operator == "+" {
+		if b.seen[n] {
+			return
+		}
+		switch n.Operator {
+		case "==", "!=", "<", ">", "<=", ">=", "in", "contains", "startsWith", "endsWith", "matches":
+			b.seen[n] = true
+			arguments := []ast.Node{n.Left}
+			if n.Operator == "matches" {
+				arguments = append(arguments, &ast.IntegerNode{Value: patternCost})
+			}
+			n.Left = &ast.CallNode{Callee: &ast.IdentifierNode{Value: weighName}, Arguments: arguments}
+			if n.Operator == "in" {
+				n.Right = &ast.CallNode{Callee: &ast.IdentifierNode{Value: weighName}, Arguments: []ast.Node{n.Right}}
+			}
+		case "+":
 			ast.Patch(node, &ast.CallNode{Callee: &ast.IdentifierNode{Value: addName}, Arguments: []ast.Node{n.Left, n.Right}})
 		}
 	}
@@ -110,6 +149,10 @@ func (b *bounds) Visit(node *ast.Node) {
 const (
 	tickName = "tiphys_tick"
 	addName  = "tiphys_add"
+	// weighName weighs what is compared.
+	weighName = "tiphys_weigh"
+	// patternCost is how many times longer a pattern takes than a comparison.
+	patternCost = 8
 )
 
 // reader collects the names that an expression reads. A node is visited after its children.
@@ -181,16 +224,23 @@ func (e *Evaluator) evaluate(code string, scope Scope, o Options) (value any, mi
 	if p.err != nil {
 		return nil, nil, p.err
 	}
-	if p.sprig && e.base.sprig == nil {
+	if (len(p.sprigs) > 0 || p.anySprig) && e.base.sprigs.Names() == nil {
 		e.base = newFunctions()
 	}
-	env := e.base.environment(o, p.sprig)
+	b := o.Budget
+	if b == nil {
+		b = budget.New()
+	}
+	env := e.base.environment(o, p, b)
 	for _, c := range p.chains {
 		if !fill(env, c, scope) {
 			missing = append(missing, strings.Join(c.path, "."))
 		}
 	}
 	value, err = expr.Run(p.run, env)
+	if err == nil && isCollection(value) {
+		err = b.Take(budget.Repeated(budget.Size(value, budget.Bytes), 6)) // as a text
+	}
 	if err != nil {
 		return nil, missing, firstLine(err)
 	}
@@ -279,11 +329,13 @@ func firstLine(err error) error {
 	return errors.New(line)
 }
 
-func add(a, b any) (any, error) {
+func add(left *budget.Budget, a, b any) (any, error) {
 	x, ok := a.(string)
 	y, both := b.(string)
-	if ok && both && len(x)+len(y) > maxText {
-		return nil, fmt.Errorf("text of more than %d bytes", maxText)
+	if ok && both {
+		if err := left.TakeText(int64(len(x) + len(y))); err != nil {
+			return nil, err
+		}
 	}
 	return safeAdd(a, b)
 }

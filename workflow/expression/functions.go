@@ -4,109 +4,174 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"maps"
 	"math/rand/v2"
 	"reflect"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
 
 	"bytes"
 
-	"github.com/Masterminds/sprig/v3"
+	"github.com/expr-lang/expr/builtin"
+
+	"github.com/tiphys/tiphys/budget"
 )
 
 // functions are what expressions may call: Argo's (asInt, asFloat, string, jsonpath, toJson, sprig), and
 // expr-lang's own.
-type functions struct{ sprig map[string]any }
+type functions struct {
+	sprigs budget.Sprigs
+}
 
 func isFunction(name string) bool {
 	switch name {
-	case "asInt", "asFloat", "jsonpath", "toJson", "sprig", "now", "replace", "join", tickName, addName:
+	case "asInt", "asFloat", "jsonpath", "toJson", "sprig", "now", "replace", "join", "repeat", tickName, addName, weighName:
+		return true
+	}
+	return weighed(name)
+}
+
+// weighed tells which of expr-lang's functions are called within the budget. The others look at one number or item.
+func weighed(name string) bool {
+	switch name {
+	case "string", "trim", "trimPrefix", "trimSuffix", "upper", "lower", "split", "splitAfter", "indexOf", "lastIndexOf", "hasPrefix",
+		"hasSuffix", "max", "min", "mean", "median", "toJSON", "fromJSON", "toBase64", "fromBase64", "keys", "values", "toPairs",
+		"fromPairs", "reverse", "uniq", "concat", "flatten", "sort", "duration", "date", "int", "float":
 		return true
 	}
 	return false
 }
 
-// newFunctions takes from sprig what reads the environment and the network (env and expandenv are missing in Argo
-// too), and what makes keys; what can make much out of little gets a limit.
+// grown is how many times larger than its arguments a function's result can be.
+func grown(name string) int64 {
+	switch name {
+	case "split", "splitAfter", "fromJSON":
+		return 16
+	case "toJSON", "string", "toBase64":
+		return 6
+	}
+	return 1
+}
+
 func newFunctions() functions {
-	f := sprig.GenericFuncMap()
-	for _, name := range []string{
-		"env", "expandenv", "getHostByName", "genPrivateKey", "genCA", "genCAWithKey", "genSelfSignedCert",
-		"genSelfSignedCertWithKey", "genSignedCert", "genSignedCertWithKey", "bcrypt", "htpasswd", "derivePassword",
-	} {
-		delete(f, name)
-	}
-	f["repeat"] = func(count int, s string) (string, error) {
-		if count < 0 || count > 0 && len(s) > maxText/count {
-			return "", fmt.Errorf("repeat: more than %d bytes", maxText)
-		}
-		return strings.Repeat(s, count), nil
-	}
-	f["indent"] = indent
-	f["nindent"] = func(spaces int, s string) (string, error) {
-		text, err := indent(spaces, s)
-		return "\n" + text, err
-	}
-	f["replace"] = func(old, by, s string) (string, error) { return replaceAll(s, old, by) }
-	f["join"] = func(separator string, list any) (string, error) { return joinAll(list, separator) }
-	f["until"] = func(n int) ([]int, error) { return steps(0, n, 1) }
-	f["untilStep"] = steps
-	delete(f, "seq")
-	return functions{sprig: f}
+	return functions{sprigs: budget.NewSprigs()}
 }
 
-func indent(spaces int, s string) (string, error) {
-	if spaces < 0 || spaces > 1000 || spaces*(1+strings.Count(s, "\n")) > maxText {
-		return "", errors.New("indent: more than 1000 spaces")
-	}
-	pad := strings.Repeat(" ", spaces)
-	return pad + strings.ReplaceAll(s, "\n", "\n"+pad), nil
-}
-
-func steps(start, stop, step int) ([]int, error) {
-	if step == 0 || step > 0 && stop < start || step < 0 && stop > start {
-		return []int{}, nil
-	}
-	if (stop-start)/step > 100_000 {
-		return nil, errors.New("until: more than 100000 numbers")
-	}
-	list := []int{}
-	for i := start; step > 0 && i < stop || step < 0 && i > stop; i += step {
-		list = append(list, i)
-	}
-	return list, nil
-}
-
-// environment is what an evaluation sees beside its names.
-func (f functions) environment(o Options, withSprig bool) map[string]any {
-	ticks := 0
+// environment is what an evaluation sees beside its names. Whatever makes a text or a list takes it from the budget first.
+func (f functions) environment(o Options, p *program, b *budget.Budget) map[string]any {
 	env := map[string]any{
-		"asInt":    asInt,
-		"asFloat":  asFloat,
-		"toJson":   toJSON,
-		"jsonpath": jsonPath,
-		"now":      func() time.Time { return o.Now },
-		"replace":  replaceBuiltin,
-		"join":     joinBuiltin,
+		"asInt":   asInt,
+		"asFloat": asFloat,
+		"toJson": func(value any) (string, error) {
+			if err := b.Take(budget.Repeated(budget.Size(value, budget.Bytes), 6)); err != nil {
+				return "", fmt.Errorf("toJson: %w", err)
+			}
+			return toJSON(value), nil
+		},
+		"jsonpath": func(document any, path string) (any, error) {
+			if err := b.Call(document, path); err != nil {
+				return nil, fmt.Errorf("jsonpath: %w", err)
+			}
+			return jsonPath(document, path)
+		},
+		"now":     func() time.Time { return o.Now },
+		"replace": func(args ...any) (any, error) { return replaceBuiltin(b, args) },
+		"join":    func(args ...any) (any, error) { return joinBuiltin(b, args) },
+		"repeat":  func(args ...any) (any, error) { return repeatBuiltin(b, args) },
 		tickName: func(args ...any) (any, error) {
-			if ticks++; ticks > maxTicks {
-				return nil, fmt.Errorf("expression takes more than %d steps", maxTicks)
+			if err := b.Step(0); err != nil {
+				return nil, err
 			}
 			return args[0], nil
 		},
-		addName: func(args ...any) (any, error) { return add(args[0], args[1]) },
+		weighName: func(args ...any) (any, error) {
+			size := budget.Size(args[0], budget.Bytes)
+			if len(args) > 1 {
+				size *= patternCost
+			}
+			if err := b.Step(size); err != nil {
+				return nil, err
+			}
+			return args[0], nil
+		},
+		addName: func(args ...any) (any, error) { return add(b, args[0], args[1]) },
 	}
-	if withSprig {
-		env["sprig"] = f.timed(o)
+	for name, call := range p.builtins {
+		env[name] = func(args ...any) (any, error) { return callBuiltin(b, name, call, args) }
+	}
+	if len(p.sprigs) > 0 || p.anySprig {
+		env["sprig"] = f.within(o, p, b)
 	}
 	return env
 }
 
-// timed gives sprig with a clock and a chance that the caller decides.
-func (f functions) timed(o Options) map[string]any {
-	m := maps.Clone(f.sprig)
+// callBuiltin calls one of expr-lang's own functions.
+func callBuiltin(b *budget.Budget, name string, call *builtin.Function, args []any) (result any, err error) {
+	defer func() {
+		// They panic on arguments of the wrong kind; the library's machine turns that into an error.
+		if r := recover(); r != nil {
+			err = fmt.Errorf("%s: %v", name, r)
+		}
+	}()
+	var size int64
+	for _, a := range args {
+		size += budget.Size(a, budget.Bytes)
+	}
+	looked := size
+	if name == "uniq" { // which compares each with each
+		looked = budget.Repeated(size/16, size)
+	}
+	if looked < 0 {
+		return nil, fmt.Errorf("%s: %w", name, budget.ErrExceeded)
+	}
+	if err := b.Step(looked); err != nil {
+		return nil, fmt.Errorf("%s: %w", name, err)
+	}
+	if err := b.Take(budget.Repeated(size, grown(name))); err != nil {
+		return nil, fmt.Errorf("%s: %w", name, err)
+	}
+	switch {
+	case call.Fast != nil && len(args) == 1:
+		result = call.Fast(args[0])
+	case call.Func != nil:
+		result, err = call.Func(args...)
+	case call.Safe != nil:
+		result, _, err = call.Safe(args...)
+	default:
+		err = errors.New("wrong number of arguments")
+	}
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", name, err)
+	}
+	return result, nil
+}
+
+// within gives the functions of sprig that an expression calls.
+func (f functions) within(o Options, p *program, b *budget.Budget) map[string]any {
+	names := p.sprigs
+	if p.anySprig {
+		names = append(slices.Clone(f.sprigs.Names()), chances()...)
+	}
+	m := map[string]any{}
+	seeded := f.seeded(o)
+	for _, name := range names {
+		if g, ok := seeded[name]; ok {
+			m[name] = g
+		} else if g := f.sprigs.Within(b, name); g != nil {
+			m[name] = g
+		}
+	}
+	return m
+}
+
+func chances() []string {
+	return []string{"now", "ago", "randAlpha", "randNumeric", "randAlphaNum", "randAscii", "randInt", "uuidv4"}
+}
+
+// seeded gives what in sprig needs a clock or chance, which the caller decides.
+func (f functions) seeded(o Options) map[string]any {
+	m := map[string]any{}
 	random := rand.New(rand.NewPCG(uint64(o.Seed), 0x7469706879735f31)) //nolint:gosec // reproducible on purpose, and not for secrets
 	draw := func(alphabet string) func(int) (string, error) {
 		return func(n int) (string, error) {
@@ -134,9 +199,6 @@ func (f functions) timed(o Options) map[string]any {
 	m["uuidv4"] = func() string {
 		high, low := random.Uint64(), random.Uint64()
 		return fmt.Sprintf("%08x-%04x-4%03x-%04x-%012x", high>>32, high>>16&0xffff, high&0xfff, low>>48&0x3fff|0x8000, low&0xffffffffffff)
-	}
-	for _, name := range []string{"randBytes", "shuffle"} {
-		delete(m, name)
 	}
 	return m
 }
@@ -212,52 +274,47 @@ func isCollection(value any) bool {
 	return false
 }
 
-func replaceAll(s, old, by string) (string, error) {
-	if n := strings.Count(s, old); n > 0 && len(by) > maxText/n {
-		return "", fmt.Errorf("replace: more than %d bytes", maxText)
-	}
-	return strings.ReplaceAll(s, old, by), nil
-}
-
-// replaceBuiltin is expr-lang's replace(text, old, new[, count]) with a limit.
-func replaceBuiltin(args ...any) (any, error) {
+// replaceBuiltin is expr-lang's replace(text, old, new[, count]).
+func replaceBuiltin(b *budget.Budget, args []any) (any, error) {
 	if len(args) != 3 && len(args) != 4 {
 		return nil, errors.New("replace: want text, old and new")
 	}
+	if err := b.Call(args...); err != nil {
+		return nil, fmt.Errorf("replace: %w", err)
+	}
 	s, old, by := Text(args[0]), Text(args[1]), Text(args[2])
-	if len(args) == 3 {
-		return replaceAll(s, old, by)
+	times := -1
+	if len(args) == 4 {
+		n, err := asInt(args[3])
+		if err != nil {
+			return nil, err
+		}
+		times = n
 	}
-	n, err := asInt(args[3])
-	if err != nil {
-		return nil, err
+	if err := b.Replace(s, old, by, times); err != nil {
+		return nil, fmt.Errorf("replace: %w", err)
 	}
-	if count := min(strings.Count(s, old), n); count > 0 && len(by) > maxText/count {
-		return nil, fmt.Errorf("replace: more than %d bytes", maxText)
-	}
-	return strings.Replace(s, old, by, n), nil
+	return strings.Replace(s, old, by, times), nil
 }
 
-func joinAll(list any, separator string) (string, error) {
-	v := reflect.ValueOf(list)
-	if v.Kind() != reflect.Slice && v.Kind() != reflect.Array {
-		return Text(list), nil
+// repeatBuiltin is expr-lang's repeat(text, times).
+func repeatBuiltin(b *budget.Budget, args []any) (any, error) {
+	if len(args) != 2 {
+		return nil, errors.New("repeat: want a text and how many times")
 	}
-	var b strings.Builder
-	for i := range v.Len() {
-		if i > 0 {
-			b.WriteString(separator)
-		}
-		b.WriteString(Text(v.Index(i).Interface()))
-		if b.Len() > maxText {
-			return "", fmt.Errorf("join: more than %d bytes", maxText)
-		}
+	s, ok := args[0].(string)
+	n, err := asInt(args[1])
+	if !ok || err != nil || n < 0 {
+		return nil, errors.New("repeat: want a text and how many times")
 	}
-	return b.String(), nil
+	if err := b.TakeText(budget.Repeated(int64(len(s)), int64(n))); err != nil {
+		return nil, fmt.Errorf("repeat: %w", err)
+	}
+	return strings.Repeat(s, n), nil
 }
 
-// joinBuiltin is expr-lang's join(list[, separator]) with a limit.
-func joinBuiltin(args ...any) (any, error) {
+// joinBuiltin is expr-lang's join(list[, separator]).
+func joinBuiltin(b *budget.Budget, args []any) (any, error) {
 	if len(args) != 1 && len(args) != 2 {
 		return nil, errors.New("join: want a list and a separator")
 	}
@@ -265,5 +322,20 @@ func joinBuiltin(args ...any) (any, error) {
 	if len(args) == 2 {
 		separator = Text(args[1])
 	}
-	return joinAll(args[0], separator)
+	v := reflect.ValueOf(args[0])
+	if v.Kind() != reflect.Slice && v.Kind() != reflect.Array {
+		return Text(args[0]), nil
+	}
+	size := budget.Size(args[0], budget.Bytes) + max(0, budget.Repeated(int64(v.Len()), int64(len(separator))))
+	if err := b.TakeText(size); err != nil {
+		return nil, fmt.Errorf("join: %w", err)
+	}
+	var text strings.Builder
+	for i := range v.Len() {
+		if i > 0 {
+			text.WriteString(separator)
+		}
+		text.WriteString(Text(v.Index(i).Interface()))
+	}
+	return text.String(), nil
 }

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/tiphys/tiphys/budget"
 	"github.com/tiphys/tiphys/failure"
 	"github.com/tiphys/tiphys/manifest"
 )
@@ -28,6 +29,8 @@ type Options struct {
 	// Code says in which language the text of a tree is evaluated next, by its path without positions in lists
 	// ("data.transformation.expression"); nil says that none is. See [Evaluator.SubstituteCode].
 	Code func(path string) Language
+	// Budget is what expressions may use together; nil for the usual budget for each pass.
+	Budget *budget.Budget
 	// MaxBytes of all replaced text together; 0 means 16 MiB.
 	MaxBytes int
 }
@@ -68,6 +71,9 @@ type substitution struct {
 func (e *Evaluator) pass(scope Scope, o Options) *substitution {
 	if o.MaxBytes == 0 {
 		o.MaxBytes = 16 << 20
+	}
+	if o.Budget == nil {
+		o.Budget = budget.New()
 	}
 	return &substitution{Evaluator: e, scope: scope, options: o, left: o.MaxBytes}
 }
