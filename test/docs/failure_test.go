@@ -17,6 +17,7 @@ import (
 	"github.com/tiphys/tiphys/artifact/blob"
 	"github.com/tiphys/tiphys/artifact/image"
 	"github.com/tiphys/tiphys/artifact/mover"
+	"github.com/tiphys/tiphys/budget"
 	"github.com/tiphys/tiphys/confine"
 	"github.com/tiphys/tiphys/control/actor"
 	"github.com/tiphys/tiphys/control/apps"
@@ -55,6 +56,7 @@ func TestErrorsHaveMeaning(t *testing.T) {
 		"artifact/blob.ErrMismatch":         {blob.ErrMismatch, 400, 2},
 		"artifact/mover.ErrUnsupported":     {mover.ErrUnsupported, 400, 2},
 		"artifact/image.ErrUnauthenticated": {image.ErrUnauthenticated, 401, 1},
+		"budget.ErrExceeded":                {budget.ErrExceeded, 413, 1},
 		"confine.ErrTooLarge":               {confine.ErrTooLarge, 413, 1},
 		"control/actor.ErrStopped":          {actor.ErrStopped, 503, 1},
 		"control/apps.ErrNotFound":          {apps.ErrNotFound, 404, 1},
