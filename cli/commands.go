@@ -13,6 +13,8 @@ func commands(std IO) []*cobra.Command {
 		newRun(std),
 		newServe(std),
 		newDown(std),
+		newBackup(std),
+		newRestore(std),
 		newLint(std),
 		newRenderProgram(std),
 		newSubmit(std),

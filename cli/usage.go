@@ -17,7 +17,7 @@ var sections = []struct{ id, title, commands string }{
 	{"runs", "Runs:", "submit list watch logs retry stop terminate suspend resume cron"},
 	{"events", "Events and merge requests:", "events why replay mr"},
 	{"apps", "Applications:", "apps app"},
-	{"record", "The record:", "trail ledger"},
+	{"record", "The record:", "trail ledger backup restore"},
 }
 
 // arrange puts the commands under the headings of the help.

@@ -32,6 +32,10 @@ type ID struct {
 	Node string `json:"node"`
 	// Attempt counts from 0. An attempt is never reused: its evidence is kept.
 	Attempt int `json:"attempt"`
+	// Epoch is the server's epoch, which each restore of a backup raises; 0 before the first. A restored server may come to the same attempt
+	// of the same node again, and that is another pod. [InEpoch] sets it on the way to an executor and takes it off on the way back, so that
+	// nobody above an executor sees it.
+	Epoch int64 `json:"epoch,omitempty"`
 }
 
 // Pod is what to execute.

@@ -314,6 +314,8 @@ type Outbox interface {
 	// Next is when the queue next has something to claim: the earliest due time of an unclaimed item or end of
 	// a claimed item's lease; zero time if the queue has nothing for this owner.
 	Next(ctx context.Context, queue string) (time.Time, error)
+	// List gives up to n items of a queue in order of their id, those behind an id, claimed or not and whoever's they are. It changes nothing.
+	List(ctx context.Context, queue string, after int64, n int) ([]Work, error)
 	// Release gives back everything that an owner has claimed: called when no process of that owner can be left.
 	Release(ctx context.Context, owner string) error
 }

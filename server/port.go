@@ -14,6 +14,7 @@ import (
 
 	"github.com/tiphys/tiphys/access"
 	"github.com/tiphys/tiphys/control"
+	"github.com/tiphys/tiphys/control/hold"
 	"github.com/tiphys/tiphys/failure"
 	"github.com/tiphys/tiphys/ledger"
 	"github.com/tiphys/tiphys/server/api"
@@ -46,6 +47,8 @@ type Options struct {
 	// Applications serves every other host name.
 	Applications http.Handler
 	Ledger       ledger.Reader
+	// Hold says whether the server is held after a restore.
+	Hold *hold.Hold
 	// Services are everything that loops.
 	Services *control.Group
 	// Collectors are the rooms' metrics.
@@ -94,9 +97,10 @@ func (p *Port) Handler() http.Handler {
 	for _, r := range p.routes() {
 		mux.Handle(r.Pattern, p.o.Gate.Wrap(r))
 	}
+	ours := p.holding(mux)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if p.o.Names.Ours(r.Host) {
-			mux.ServeHTTP(w, r)
+			ours.ServeHTTP(w, r)
 			return
 		}
 		p.o.Applications.ServeHTTP(w, r)
@@ -109,7 +113,7 @@ func (p *Port) StepHandler() http.Handler {
 	for _, r := range p.stepRoutes() {
 		mux.Handle(r.Pattern, p.o.Gate.Wrap(r))
 	}
-	return mux
+	return p.holding(mux)
 }
 
 // stepRoutes is the table of what steps reach.
@@ -158,6 +162,12 @@ func (p *Port) ready(w http.ResponseWriter, r *http.Request) {
 		text += s.String() + "\n"
 	}
 	first := "ready\n"
+	if p.o.Hold.State().Held {
+		first = "ready, and held after a restore: nothing acts until it is released\n"
+		if known {
+			first = "ready, and " + p.o.Hold.Reason() + "\n"
+		}
+	}
 	if len(unwell) > 0 {
 		first = "not ready: " + strings.Join(unwell, "; ") + "\n"
 	}

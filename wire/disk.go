@@ -51,6 +51,17 @@ func (s *Server) ledgerTrouble() string {
 	return ""
 }
 
+// shown is what the screens show above everything: what is wrong, or that the server is held.
+func (s *Server) shown() string {
+	if t := s.trouble(); t != "" {
+		return t
+	}
+	if reason := s.hold.Reason(); reason != "" {
+		return "This server is " + reason
+	}
+	return ""
+}
+
 // disk is the service that tells of trouble with the disk. It has nothing to do but to be asked.
 type disk struct{ server *Server }
 

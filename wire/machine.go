@@ -20,6 +20,7 @@ import (
 	"github.com/tiphys/tiphys/artifact/image"
 	artifactlocal "github.com/tiphys/tiphys/artifact/local"
 	"github.com/tiphys/tiphys/artifact/mover"
+	"github.com/tiphys/tiphys/control/hold"
 	"github.com/tiphys/tiphys/control/runs"
 	"github.com/tiphys/tiphys/datafolder"
 	"github.com/tiphys/tiphys/executor"
@@ -85,14 +86,19 @@ type Machine struct {
 	Images   *image.Store
 	Library  *image.Library
 	Executor *local.Executor
-	// Executors are those that runs choose from; both of them are ways of Executor.
+	// Executors are those that runs choose from; both of them are ways of Executor, for pods of the server's epoch.
 	Executors *executor.Registry
-	Runs      *runs.Controller
+	// Containers is the one of them that executes pods from images.
+	Containers executor.Named
+	// Restored says whether the ledger was restored from a backup, and with it the server's epoch.
+	Restored hold.State
+	Runs     *runs.Controller
 	// Places bounds how many pods are live, of runs and of whatever else has pods started.
 	Places *admission.Gate
 	// Data is the folder; Socket the folder that steps see at /run/tiphys.
 	Data, Socket string
 
+	hosts   executor.Named
 	cancel  context.CancelFunc
 	running sync.WaitGroup
 	away    *throwaway // nil if Data stays
@@ -173,7 +179,20 @@ func (m *Machine) openLedger(ctx context.Context, o MachineOptions) (err error) 
 	if m.Ledger, err = sqlite.Open(ctx, opt); err != nil {
 		return err
 	}
+	if m.Restored, err = hold.Read(ctx, m.Ledger); err != nil {
+		return err
+	}
+	if m.away == nil {
+		if err := checkEpoch(m.Data, m.Restored); err != nil {
+			return err
+		}
+	}
 	return m.Ledger.Outbox().Release(ctx, m.Ledger.Leases().Owner())
+}
+
+// machineProjections are those of the engine.
+func machineProjections() []ledger.Projection {
+	return []ledger.Projection{workflow.Projection{}, lock.Projection{}, runs.Projection{}}
 }
 
 func (m *Machine) openExecutor(o MachineOptions) (err error) {
@@ -206,13 +225,16 @@ func (m *Machine) openExecutor(o MachineOptions) (err error) {
 	if err != nil {
 		return err
 	}
-	m.Executors, err = executors(m.Executor, o.Executor)
+	m.Containers, m.hosts = m.Executor.Container().Named(), m.Executor.Host().Named()
+	if epoch := m.Restored.Epoch; epoch > 0 {
+		m.Containers, m.hosts = executor.InEpoch(m.Containers, epoch, m.log), executor.InEpoch(m.hosts, epoch, m.log)
+	}
+	m.Executors, err = executors(m.Containers, m.hosts, o.Executor)
 	return err
 }
 
 // executors are the two of this machine, the one of that name first.
-func executors(e *local.Executor, name string) (*executor.Registry, error) {
-	container, host := e.Container().Named(), e.Host().Named()
+func executors(container, host executor.Named, name string) (*executor.Registry, error) {
 	switch name {
 	case "", container.Name:
 		return executor.NewRegistry(container, host), nil

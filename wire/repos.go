@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"path/filepath"
 
+	"github.com/tiphys/tiphys/control"
 	"github.com/tiphys/tiphys/control/apps"
 	"github.com/tiphys/tiphys/deploy"
 	"github.com/tiphys/tiphys/deploy/render"
@@ -51,10 +52,11 @@ func (s *Server) openDeploy(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	containers := s.machine.Executor.Container()
+	containers := s.machine.Containers
 	s.target, err = targetlocal.Open(ctx, targetlocal.Options{
-		Ledger: s.machine.Ledger, Executor: containers, Logs: containers, Commands: containers, Reports: s.reports, Box: s.box, DigestKey: digestKey,
-		Names: s.machine.Executor, Front: s.carrier.front, Addresses: s.addresses(), Now: s.o.Now, Log: s.o.Log, Fault: at("target", s.o.Fault),
+		Ledger: s.machine.Ledger, Executor: containers.Executor, Logs: containers.Logs, Commands: containers.Commands, Reports: s.reports, Box: s.box, DigestKey: digestKey,
+		Names: s.machine.Executor, Front: s.carrier.front, Addresses: s.addresses(), Held: s.hold.State().Held, Now: s.o.Now, Log: s.o.Log,
+		Fault: at("target", s.o.Fault),
 	})
 	if err != nil {
 		return err
@@ -71,6 +73,24 @@ func (s *Server) openDeploy(ctx context.Context) (err error) {
 	})
 	return nil
 }
+
+// targetService has a target that was opened as held begin. The target looks after itself then.
+type targetService struct{ target *targetlocal.Target }
+
+// Name implements control.Service.
+func (targetService) Name() string { return "target" }
+
+// Start implements control.Service.
+func (t targetService) Start(context.Context) error { t.target.Begin(); return nil }
+
+// Run implements control.Service.
+func (targetService) Run(ctx context.Context) error {
+	<-ctx.Done()
+	return nil
+}
+
+// Health implements control.Service.
+func (targetService) Health() control.Health { return control.Health{} }
 
 // What applications ask for, from what this server has.
 type (

@@ -24,6 +24,7 @@ import (
 	"github.com/tiphys/tiphys/control/crons"
 	"github.com/tiphys/tiphys/control/definitions"
 	"github.com/tiphys/tiphys/control/events"
+	"github.com/tiphys/tiphys/control/hold"
 	"github.com/tiphys/tiphys/control/posts"
 	"github.com/tiphys/tiphys/control/runs"
 	"github.com/tiphys/tiphys/control/sweep"
@@ -102,6 +103,7 @@ type Server struct {
 	sweeper  *sweep.Sweeper
 	port     *server.Port
 	services *control.Group
+	hold     *hold.Hold
 	room     func(dir string) (free, size uint64)
 	feed     *feed.Hub
 	reports  chan executor.Report
@@ -161,7 +163,6 @@ func (s *Server) openMachine(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	s.tokens = steptoken.NewIssuer(stepKey)
 	// The key that signs heads is made now: when the first head is asked for the disk may be full.
 	key, err := ledger.LoadKey(s.o.Data)
 	if err != nil {
@@ -183,6 +184,8 @@ func (s *Server) openMachine(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
+	s.tokens = steptoken.NewIssuer(stepKey, s.machine.Restored.Epoch)
+	s.hold = hold.New(s.machine.Ledger, s.machine.Restored)
 	s.audit = audit.New(audit.Options{Ledger: s.machine.Ledger, Folder: s.o.Data, Key: key, Unclean: s.machine.Ledger.Unclean(), Now: s.o.Now, Log: s.o.Log})
 	return nil
 }
@@ -205,6 +208,9 @@ func (s *Server) openGit(ctx context.Context) (err error) {
 	})
 	if err != nil {
 		return err
+	}
+	if s.hold.State().Held {
+		return nil // the refs are those of the ledger, and what was begun is not ended now
 	}
 	return s.remote.Reconcile(ctx)
 }
@@ -253,7 +259,7 @@ func (s *Server) openEvents(context.Context) error {
 
 func (s *Server) openGate(ctx context.Context) (err error) {
 	s.sweeper = s.sweeps()
-	s.feed = api.NewFeed(feed.Options{Ledger: s.machine.Ledger, Trouble: s.trouble})
+	s.feed = api.NewFeed(feed.Options{Ledger: s.machine.Ledger, Trouble: s.shown})
 	s.closers = append(s.closers, func() error { s.feed.Close(); return nil })
 	pushes, err := pushed.Open(filepath.Join(s.o.Data, "pushed"))
 	if err != nil {
@@ -275,12 +281,12 @@ func (s *Server) openPort(context.Context) error {
 	s.services = s.loops()
 	s.api = &api.API{
 		Policy: policy(), Ledger: access.NewView(s.machine.Ledger, policy()), Runs: s.machine.Runs, Definitions: s.defs, Logs: s.machine, Events: s.events, Remote: s.remote, Forges: s.forges,
-		Apps: s.apps, Targets: s.targets, Crons: s.crons, Audit: s.audit, Keys: s.o.Data, Version: s.o.Version, Feed: s.feed, Log: s.o.Log, Now: s.o.Now,
+		Apps: s.apps, Targets: s.targets, Crons: s.crons, Audit: s.audit, Hold: s.hold, Planners: s.planners(), Keys: s.o.Data, Version: s.o.Version, Feed: s.feed, Log: s.o.Log, Now: s.o.Now,
 	}
 	s.port = server.New(server.Options{
 		Names: s.names(), Gate: s.gate, Steps: s.steps, API: s.api,
 		Webhooks: s.events, Git: s.remote.Handler(), Registry: s.registry, Screens: web.Handler(), Applications: s.carrier.applications,
-		Ledger: s.machine.Ledger, Services: s.services,
+		Ledger: s.machine.Ledger, Hold: s.hold, Services: s.services,
 		Collectors: []prometheus.Collector{server.NewLedgerMetrics(s.machine.Ledger), server.NewPodMetrics(s.machine.Places), s.sweeper},
 	})
 	return nil
@@ -292,6 +298,14 @@ func localUser() string {
 	}
 	return "local"
 }
+
+// serverProjections are those of the rooms beside the engine's own.
+func serverProjections() []ledger.Projection {
+	return []ledger.Projection{definitions.Projection{}, event.Rows{}, builtin.Projection{}, deploy.Projection(), crons.Projection{}, posts.Projection{}}
+}
+
+// projections are all that a server's ledger has.
+func projections() []ledger.Projection { return append(machineProjections(), serverProjections()...) }
 
 // orphan hands the reports of applications' pods to the target; those of forgotten runs are acknowledged.
 func (s *Server) orphan(ctx context.Context, rep executor.Report) {
@@ -319,24 +333,27 @@ const (
 
 // loops is everything that loops, in the order of its start.
 func (s *Server) loops() *control.Group {
+	// What acts waits for the release of a restored server.
+	acts := s.hold.Service
 	services := []control.Service{
 		disk{s},
-		s.events,
-		s.posts,
+		acts(s.events),
+		acts(s.posts),
 		podsService{s.machine.Executor},
-		s.machine.Runs,
+		acts(s.machine.Runs),
 		s.audit,
-		control.Loop("schedules", s.crons.Run),
-		s.apps,
-		s.sweeper,
+		acts(control.Loop("schedules", s.crons.Run)),
+		acts(targetService{s.target}),
+		acts(s.apps),
+		acts(s.sweeper),
 		control.Loop("streams", s.gate.Run),
-		control.Loop("git", func(ctx context.Context) error { return s.remote.Run(ctx, reconcileEvery) }),
+		acts(control.Loop("git", func(ctx context.Context) error { return s.remote.Run(ctx, reconcileEvery) })),
 	}
 	if s.carrier.keeper != nil {
 		services = append(services, keeperService{s.carrier.keeper})
 	}
 	if s.o.Config != "" {
-		services = append(services, control.Loop("definitions", definitions.NewFolder(s.o.Config, s.defs, s.o.Log).Run))
+		services = append(services, acts(control.Loop("definitions", definitions.NewFolder(s.o.Config, s.defs, s.o.Log).Run)))
 	}
 	return control.NewGroup(control.GroupOptions{Now: s.o.Now, Log: s.o.Log}, services...)
 }

@@ -3,11 +3,13 @@ package wire
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"strings"
 	"time"
 
 	"github.com/tiphys/tiphys/control/sweep"
+	"github.com/tiphys/tiphys/datafolder"
 	"github.com/tiphys/tiphys/deploy"
 	"github.com/tiphys/tiphys/ledger"
 	"github.com/tiphys/tiphys/workflow"
@@ -45,15 +47,33 @@ func (sweepLayers) Name() string     { return "layers" }
 func (sweepDeliveries) Name() string { return "deliveries" }
 func (sweepCheckouts) Name() string  { return "checkouts" }
 
-// Sweep implements sweep.Kind.
+// copied makes it no failure of a sweep that a backup copies what would be swept: the next one does it.
+func copied(err error) error {
+	if errors.Is(err, datafolder.ErrCopied) {
+		return nil
+	}
+	return err
+}
+
+// Sweep implements sweep.Kind. While a backup is being made nothing is removed, so that it has what its names name.
 func (w sweepArtifacts) Sweep(ctx context.Context, _ time.Time) (sweep.Removed, error) {
+	removing, err := datafolder.Remove(w.s.o.Data)
+	if err != nil {
+		return sweep.Removed{}, copied(err)
+	}
 	got, err := w.s.machine.Artifacts.Sweep(ctx, keepContents)
+	err = errors.Join(err, removing.Unlock())
 	return sweep.Removed{Count: int64(got.Blobs), Bytes: got.Bytes}, err
 }
 
 // Sweep implements sweep.Kind.
 func (w sweepImages) Sweep(ctx context.Context, now time.Time) (sweep.Removed, error) {
+	removing, err := datafolder.Remove(w.s.o.Data)
+	if err != nil {
+		return sweep.Removed{}, copied(err)
+	}
 	got, err := w.s.machine.Images.Sweep(ctx, now.Add(-keepContents))
+	err = errors.Join(err, removing.Unlock())
 	return sweep.Removed{Count: int64(got.Count), Bytes: got.Bytes}, err
 }
 

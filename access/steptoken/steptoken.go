@@ -40,8 +40,16 @@ var errInvalid = errors.New("invalid step token")
 // Issuer makes and checks tokens with one key.
 type Issuer struct{ key []byte }
 
-// NewIssuer returns an issuer; key is 32 random bytes.
-func NewIssuer(key []byte) *Issuer { return &Issuer{key: key} }
+// NewIssuer returns an issuer; key is 32 random bytes. The epoch is the server's: tokens of another one, which steps from before a restore
+// still have, are worth nothing.
+func NewIssuer(key []byte, epoch int64) *Issuer {
+	if epoch == 0 {
+		return &Issuer{key: key}
+	}
+	m := hmac.New(sha256.New, key)
+	fmt.Fprintf(m, "epoch %d", epoch)
+	return &Issuer{key: m.Sum(nil)}
+}
 
 // Is reports whether a string looks like a step's token.
 func Is(token string) bool { return strings.HasPrefix(token, prefix) }

@@ -69,7 +69,11 @@ func newAttempt(e *Executor, id executor.ID, pod executor.Pod, host bool) *attem
 
 // folderName gives an attempt's folder: readable, and unique whatever the names hold.
 func folderName(id executor.ID) string {
-	sum := sha256.Sum256(fmt.Appendf(nil, "%d:%s%d:%s%d", len(id.Owner), id.Owner, len(id.Node), id.Node, id.Attempt))
+	key := fmt.Appendf(nil, "%d:%s%d:%s%d", len(id.Owner), id.Owner, len(id.Node), id.Node, id.Attempt)
+	if id.Epoch > 0 {
+		key = fmt.Appendf(key, "@%d", id.Epoch)
+	}
+	sum := sha256.Sum256(key)
 	var b strings.Builder
 	for _, c := range []byte(id.Node) {
 		if b.Len() == 40 {

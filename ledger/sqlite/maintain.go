@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"net/url"
 	"os"
 	"path/filepath"
 
@@ -102,10 +103,26 @@ func (l *Ledger) Backup(ctx context.Context, dest string) error {
 	return nil
 }
 
-func (l *Ledger) backup(ctx context.Context, dest string) (err error) {
+func (l *Ledger) backup(ctx context.Context, dest string) error {
 	if l.writer.isClosing() {
 		return ledger.ErrClosed
 	}
+	return snapshot(ctx, l.path, dest)
+}
+
+// Snapshot writes a consistent copy of a ledger's file to a new one, whether or not another process has the ledger open: readers and writers
+// go on, and the copy is the ledger as of one commit. Nothing of the ledger is changed, and its log is left to whoever opens it.
+func Snapshot(ctx context.Context, path, dest string) error {
+	if _, err := os.Stat(path); err != nil {
+		return fmt.Errorf("copy ledger: %w", err)
+	}
+	if err := snapshot(ctx, path, dest); err != nil {
+		return fmt.Errorf("copy ledger %s to %s: %w", path, dest, err)
+	}
+	return nil
+}
+
+func snapshot(ctx context.Context, path, dest string) (err error) {
 	if _, err := os.Lstat(dest); !errors.Is(err, fs.ErrNotExist) {
 		return errors.Join(err, errors.New("there is something already: choose a new name"))
 	}
@@ -115,11 +132,13 @@ func (l *Ledger) backup(ctx context.Context, dest string) (err error) {
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
 	part := filepath.Join(dir, "ledger.db")
-	// A connection of its own: the pool's connections may only read, and VACUUM counts as writing.
-	db, err := connect(l.path, 1, Full, readerCacheKiB, autoCheckpointPages, false)
+	// A connection of its own that may not write the ledger: the pool's are query_only, which VACUUM INTO does not do with.
+	v := url.Values{"mode": {"ro"}, "_pragma": {"busy_timeout(10000)", fmt.Sprintf("cache_size(-%d)", readerCacheKiB)}}
+	db, err := sql.Open("sqlite", "file:"+(&url.URL{Path: path}).EscapedPath()+"?"+v.Encode())
 	if err != nil {
 		return err
 	}
+	db.SetMaxOpenConns(1)
 	_, err = db.ExecContext(ctx, "VACUUM INTO ?", part)
 	if err = errors.Join(err, db.Close()); err != nil {
 		return err

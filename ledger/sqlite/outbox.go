@@ -100,6 +100,36 @@ func (o outbox) Next(ctx context.Context, queue string) (time.Time, error) {
 	return next, nil
 }
 
+// List implements [ledger.Outbox].
+func (o outbox) List(ctx context.Context, queue string, after int64, n int) ([]ledger.Work, error) {
+	var list []ledger.Work
+	err := each(ctx, o.l.reads, "SELECT id, queue, key, due, attempt, cause, body, subject FROM outbox WHERE queue = ? AND id > ? ORDER BY id LIMIT ?",
+		[]any{queue, after, n}, func(r *sql.Rows) error {
+			w, err := scanWork(r)
+			list = append(list, w)
+			return err
+		})
+	if err != nil {
+		return nil, fmt.Errorf("list queue %s: %w", queue, o.l.explain(err))
+	}
+	return list, nil
+}
+
+// scanWork reads a row of id, queue, key, due, attempt, cause, body and subject.
+func scanWork(r *sql.Rows) (ledger.Work, error) {
+	var w ledger.Work
+	var due, cause int64
+	var body []byte
+	if err := r.Scan(&w.ID, &w.Queue, &w.Key, &due, &w.Attempt, &cause, &body, &w.Subject); err != nil {
+		return w, err
+	}
+	w.Cause, w.Due = ledger.At(cause), fromMicros(due)
+	if len(body) > 0 {
+		w.Body = body
+	}
+	return w, nil
+}
+
 // mine restricts a query to what this owner may claim; empty where that is everything.
 func (o outbox) mine() string {
 	if o.h.sole {
@@ -173,16 +203,9 @@ func (b *batch) claim(h *holder, queue string, n int, lease time.Duration) ([]le
 	defer rows.Close()
 	var taken []ledger.Work
 	for rows.Next() {
-		var w ledger.Work
-		var due, cause int64
-		var body []byte
-		if err := rows.Scan(&w.ID, &w.Queue, &w.Key, &due, &w.Attempt, &cause, &body, &w.Subject); err != nil {
+		w, err := scanWork(rows)
+		if err != nil {
 			return nil, err
-		}
-		w.Cause = ledger.At(cause)
-		w.Due = fromMicros(due)
-		if len(body) > 0 {
-			w.Body = body
 		}
 		taken = append(taken, w)
 	}

@@ -19,6 +19,7 @@ import (
 	"github.com/tiphys/tiphys/control/crons"
 	"github.com/tiphys/tiphys/control/definitions"
 	"github.com/tiphys/tiphys/control/events"
+	"github.com/tiphys/tiphys/control/hold"
 	"github.com/tiphys/tiphys/control/runs"
 	"github.com/tiphys/tiphys/deploy"
 	"github.com/tiphys/tiphys/event/forge"
@@ -36,6 +37,8 @@ const (
 	quick     = 30 * time.Second // for what reads or writes a few rows
 	small     = 1 << 20          // bytes of a JSON body
 	manifests = 8 << 20          // bytes of manifests
+	// releaseTimeout is for a release that leaves out many things: each is recorded.
+	releaseTimeout = 30 * time.Minute
 )
 
 // Logs reads the log of a run's node.
@@ -64,6 +67,9 @@ type API struct {
 	Crons       *crons.Controller
 	// Audit verifies the ledger.
 	Audit *audit.Auditor
+	// Hold says whether the server is held after a restore, Planners what would happen if it was released.
+	Hold     *hold.Hold
+	Planners hold.Planners
 	// Keys is the folder with the key that signs ledger heads.
 	Keys    string
 	Version string
@@ -118,6 +124,8 @@ func (a *API) Routes() []gate.Route {
 		get("/api/v1/ledger/head", a.ledgerHead),
 		send("POST", "/api/v1/ledger/verify", small, a.ledgerVerify),
 		get("/api/v1/ledger/verify", a.ledgerVerified),
+		get("/api/v1/restore", a.restorePlan),
+		{Pattern: "POST /api/v1/restore", Access: gate.User, Body: small, Timeout: releaseTimeout, Handle: a.restoreRelease},
 		stream("/api/v1/stream", gate.Always, a.stream),
 	}...))
 }

@@ -41,6 +41,8 @@ func asks() map[string]gate.Ask {
 		"GET /api/v1/ledger/head":                              one(access.Get, access.Ledger),
 		"POST /api/v1/ledger/verify":                           one(access.Get, access.Ledger),
 		"GET /api/v1/ledger/verify":                            one(access.Get, access.Ledger),
+		"GET /api/v1/restore":                                  one(access.Update, access.Server),
+		"POST /api/v1/restore":                                 one(access.Update, access.Server),
 		"GET /api/v1/stream":                                   each(access.Get, "*"),
 		"GET /api/v1/events":                                   each(access.Get, access.Event),
 		"GET /api/v1/events/{id}":                              each(access.Get, access.Event),

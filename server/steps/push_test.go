@@ -55,7 +55,7 @@ var claims = steptoken.Claims{UID: "uid-1", Run: "default/sail", Node: "sail-1",
 func newPier(t *testing.T) *pier {
 	t.Helper()
 	dir := t.TempDir()
-	p := &pier{t: t, client: filepath.Join(dir, "tiphys"), tokenFile: filepath.Join(dir, "token"), issuer: steptoken.NewIssuer(bytes.Repeat([]byte("k"), 32))}
+	p := &pier{t: t, client: filepath.Join(dir, "tiphys"), tokenFile: filepath.Join(dir, "token"), issuer: steptoken.NewIssuer(bytes.Repeat([]byte("k"), 32), 0)}
 	build := exec.Command("go", "build", "-trimpath", "-tags", "https", "-o", p.client, "github.com/tiphys/tiphys/cmd/tiphys-init")
 	build.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := build.CombinedOutput(); err != nil {

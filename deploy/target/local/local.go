@@ -84,8 +84,10 @@ type Options struct {
 	IngressAddress string
 	// Main process environment given to every container: TIPHYS_* and the like.
 	Env map[string]string
-	Now func() time.Time
-	Log *slog.Logger
+	// Held opens a target that only shows what there is until Begin.
+	Held bool
+	Now  func() time.Time
+	Log  *slog.Logger
 	// Fault is called at named points, for crash tests: "apply" and "applied" (before and after it is on record), "delete",
 	// "pod-start" and "pod-started" (before and after the executor has it), "pod-end" (it has ended, which is not on record).
 	Fault func(point string)
@@ -108,6 +110,7 @@ type Target struct {
 	wake     time.Time
 	// late are ends of pods that could not be recorded.
 	late   []executor.Report
+	begun  bool
 	closed bool
 }
 
@@ -142,17 +145,29 @@ func Open(ctx context.Context, o Options) (*Target, error) {
 		return nil, fmt.Errorf("open local target: %w", err)
 	}
 	t.ctx, t.cancel = context.WithCancel(context.WithoutCancel(ctx))
+	if !o.Held {
+		t.Begin()
+	}
+	return t, nil
+}
+
+// Begin has a target that was opened as held attach to its pods and go on with what was under way. Where that was done it does nothing.
+func (t *Target) Begin() {
 	t.mu.Lock()
+	if t.begun || t.closed {
+		t.mu.Unlock()
+		return
+	}
+	t.begun = true
 	for _, p := range t.pods {
 		t.adopt(p)
 	}
 	// What was ready is served from the first moment.
 	t.reconcile()
-	t.mu.Unlock()
 	t.work.Go(t.loop)
 	t.work.Go(func() { t.hints.run(t.ctx) })
+	t.mu.Unlock()
 	t.poke()
-	return t, nil
 }
 
 // Close stops looking after the objects. Pods go on, and what carries requests to them.

@@ -1,0 +1,179 @@
+package executor
+
+import (
+	"context"
+	"io"
+	"log/slog"
+	"sync"
+	"time"
+)
+
+// foreignTimeout bounds what is done about a pod of another epoch.
+const foreignTimeout = time.Minute
+
+// InEpoch makes an executor's pods belong to an epoch. What is asked of the executor is about pods of that epoch alone, and so is what it
+// tells: a pod that it still has of another one, from before a restore, is stopped and acknowledged, and the log says so. It is never
+// taken for a pod of this epoch, whatever owner, node and attempt it has. Close closes the executor.
+func InEpoch(n Named, epoch int64, log *slog.Logger) Named {
+	if log == nil {
+		log = slog.New(slog.DiscardHandler)
+	}
+	e := &epochal{inner: n.Executor, epoch: epoch, log: log, out: make(chan Report), ended: make(chan struct{}), stopped: map[ID]bool{}}
+	e.work.Go(e.forward)
+	out := Named{Name: n.Name, Executor: e, Claims: n.Claims}
+	if n.Logs != nil {
+		out.Logs = epochalLogs{e, n.Logs}
+	}
+	if n.Commands != nil {
+		out.Commands = epochalCommands{e, n.Commands}
+	}
+	return out
+}
+
+// epochal is an executor as the pods of one epoch see it.
+type epochal struct {
+	inner Executor
+	epoch int64
+	log   *slog.Logger
+	out   chan Report
+	ended chan struct{}
+	once  sync.Once
+	work  sync.WaitGroup
+
+	mu sync.Mutex
+	// stopped are pods of other epochs that were asked to end.
+	stopped map[ID]bool
+}
+
+// ours puts the epoch to an ID.
+func (e *epochal) ours(id ID) ID { id.Epoch = e.epoch; return id }
+
+// forward passes on what is reported of this epoch's pods, and ends those of others.
+func (e *epochal) forward() {
+	defer close(e.out)
+	for {
+		select {
+		case <-e.ended:
+			return
+		case rep, ok := <-e.inner.Reports():
+			if !ok {
+				return
+			}
+			if rep.ID.Epoch != e.epoch {
+				e.work.Go(func() { e.end(rep) })
+				continue
+			}
+			rep.ID.Epoch = 0
+			select {
+			case e.out <- rep:
+			case <-e.ended:
+				return
+			}
+		}
+	}
+}
+
+// end stops a pod of another epoch, once, and acknowledges its end.
+func (e *epochal) end(rep Report) {
+	ctx, cancel := context.WithTimeout(context.Background(), foreignTimeout)
+	defer cancel()
+	if rep.Phase.Done() {
+		if err := e.inner.Acknowledge(ctx, rep.ID); err != nil {
+			e.log.Error("acknowledge a pod of another epoch", "owner", rep.ID.Owner, "node", rep.ID.Node, "epoch", rep.ID.Epoch, "error", err)
+		}
+		return
+	}
+	e.mu.Lock()
+	again := e.stopped[rep.ID]
+	e.stopped[rep.ID] = true
+	e.mu.Unlock()
+	if again {
+		return
+	}
+	e.log.Warn("a pod is left from before a restore and is stopped", "owner", rep.ID.Owner, "node", rep.ID.Node, "attempt", rep.ID.Attempt,
+		"epoch", rep.ID.Epoch)
+	if err := e.inner.Stop(ctx, rep.ID, 0); err != nil {
+		e.log.Error("stop a pod of another epoch", "owner", rep.ID.Owner, "node", rep.ID.Node, "epoch", rep.ID.Epoch, "error", err)
+	}
+}
+
+// Capabilities implements [Executor].
+func (e *epochal) Capabilities(ctx context.Context) (Capabilities, error) {
+	return e.inner.Capabilities(ctx)
+}
+
+// Check implements [Executor].
+func (e *epochal) Check(ctx context.Context, p Pod) ([]Problem, error) {
+	p.ID = e.ours(p.ID)
+	return e.inner.Check(ctx, p)
+}
+
+// Start implements [Executor].
+func (e *epochal) Start(ctx context.Context, p Pod) error {
+	p.ID = e.ours(p.ID)
+	return e.inner.Start(ctx, p)
+}
+
+// Stop implements [Executor].
+func (e *epochal) Stop(ctx context.Context, id ID, grace time.Duration) error {
+	return e.inner.Stop(ctx, e.ours(id), grace)
+}
+
+// List implements [Executor]. Pods of other epochs are not in the list, and are ended.
+func (e *epochal) List(ctx context.Context) ([]Report, error) {
+	all, err := e.inner.List(ctx)
+	if err != nil {
+		return nil, err
+	}
+	list := make([]Report, 0, len(all))
+	for _, rep := range all {
+		if rep.ID.Epoch != e.epoch {
+			e.end(rep)
+			continue
+		}
+		rep.ID.Epoch = 0
+		list = append(list, rep)
+	}
+	return list, nil
+}
+
+// Reports implements [Executor].
+func (e *epochal) Reports() <-chan Report { return e.out }
+
+// Acknowledge implements [Executor].
+func (e *epochal) Acknowledge(ctx context.Context, id ID) error {
+	return e.inner.Acknowledge(ctx, e.ours(id))
+}
+
+// Close implements [Executor].
+func (e *epochal) Close() error {
+	var err error
+	e.once.Do(func() {
+		close(e.ended)
+		e.work.Wait()
+		err = e.inner.Close()
+	})
+	return err
+}
+
+// epochalLogs are the logs of one epoch's pods.
+type epochalLogs struct {
+	e     *epochal
+	inner Logs
+}
+
+// Logs implements [Logs].
+func (l epochalLogs) Logs(ctx context.Context, id ID, container string, o LogOptions) (io.ReadCloser, error) {
+	return l.inner.Logs(ctx, l.e.ours(id), container, o)
+}
+
+// epochalCommands run in one epoch's pods.
+type epochalCommands struct {
+	e     *epochal
+	inner Commands
+}
+
+// Exec implements [Commands].
+func (c epochalCommands) Exec(ctx context.Context, id ID, container string, command []string) (int, []byte, error) {
+	return c.inner.Exec(ctx, c.e.ours(id), container, command)
+}
