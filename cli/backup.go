@@ -35,7 +35,7 @@ Not in a backup are pods and their logs, volumes of claims, and the folder and f
 
 --verify FILE reads a backup instead of writing one, and checks every digest in it and the chain of its ledger.
 
-Exit status: 0 the backup is whole, 1 it could not be made or is not whole, 2 a bad command line.`,
+Exit status: 0 the backup is whole, 1 it could not be made, 2 a bad command line or a damaged backup.`,
 		RunE: func(c *cobra.Command, _ []string) error { return runBackup(c.Context(), std, o) },
 	}
 	f := c.Flags()

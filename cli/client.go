@@ -16,6 +16,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/tiphys/tiphys/failure"
+	"github.com/tiphys/tiphys/server"
 	"github.com/tiphys/tiphys/server/gate"
 )
 
@@ -24,6 +25,9 @@ type client struct {
 	base  string
 	token string
 	http  *http.Client
+	// notes takes what the server says of itself beside its answer, once.
+	notes io.Writer
+	noted bool
 	// user says who acts, where no token does.
 	user func(context.Context) string
 }
@@ -42,7 +46,7 @@ func clientFlags(c *cobra.Command, std IO) func() *client {
 		if !strings.Contains(b, "://") {
 			b = "http://" + b
 		}
-		return &client{base: strings.TrimRight(b, "/"), token: std.Getenv("TIPHYS_TOKEN"), http: &http.Client{},
+		return &client{base: strings.TrimRight(b, "/"), token: std.Getenv("TIPHYS_TOKEN"), http: &http.Client{}, notes: std.Err,
 			user: func(ctx context.Context) string { return committerName(ctx, std) }}
 	}
 }
@@ -118,6 +122,10 @@ func (c *client) send(ctx context.Context, method, path string, body any) (*http
 			err = wrapped.Err // without the address of the request, which says less than the server's
 		}
 		return nil, fmt.Errorf("reach the server at %s: %w (start one with tiphys serve, or say where it is with --server or TIPHYS_SERVER)", c.base, err)
+	}
+	if held := resp.Header.Get(server.HeldHeader); held != "" && !c.noted && c.notes != nil && !strings.HasPrefix(path, restorePath) {
+		c.noted = true
+		fmt.Fprintf(c.notes, "the server is %s\n", held)
 	}
 	if resp.StatusCode < http.StatusBadRequest {
 		return resp, nil

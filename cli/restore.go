@@ -93,6 +93,9 @@ func runRestore(ctx context.Context, std IO, file string, o restoreOptions) erro
 	return nil
 }
 
+// restorePath is where a server tells of its restore.
+const restorePath = "/api/v1/restore"
+
 // planned is what the server answers about a plan.
 type planned struct {
 	hold.State
@@ -103,7 +106,7 @@ type planned struct {
 
 func runPlan(ctx context.Context, c *client, out io.Writer) error {
 	var now planned
-	if err := c.call(ctx, http.MethodGet, "/api/v1/restore", nil, &now); err != nil {
+	if err := c.call(ctx, http.MethodGet, restorePath, nil, &now); err != nil {
 		return err
 	}
 	if !now.Held {
@@ -116,7 +119,7 @@ func runPlan(ctx context.Context, c *client, out io.Writer) error {
 	for _, kind := range now.Kinds {
 		for after := ""; ; {
 			var page planned
-			if err := c.call(ctx, http.MethodGet, "/api/v1/restore?"+url.Values{"kind": {kind}, "after": {after}}.Encode(), nil, &page); err != nil {
+			if err := c.call(ctx, http.MethodGet, restorePath+"?"+url.Values{"kind": {kind}, "after": {after}}.Encode(), nil, &page); err != nil {
 				return err
 			}
 			for _, item := range page.Items {
@@ -137,7 +140,7 @@ func runPlan(ctx context.Context, c *client, out io.Writer) error {
 
 func runRelease(ctx context.Context, c *client, out io.Writer, skip []string) error {
 	// It takes as long as what is left out takes to be recorded; the server bounds it.
-	resp, err := c.send(ctx, http.MethodPost, "/api/v1/restore", map[string]any{"skip": skip})
+	resp, err := c.send(ctx, http.MethodPost, restorePath, map[string]any{"skip": skip})
 	if err != nil {
 		return err
 	}

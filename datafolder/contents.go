@@ -8,13 +8,15 @@ import (
 	"path/filepath"
 	"syscall"
 	"time"
+
+	"github.com/tiphys/tiphys/failure"
 )
 
 // contentsName is the file that is locked while contents are copied or removed.
 const contentsName = "contents.lock"
 
 // ErrCopied says that somebody copies a folder's contents, so that nothing may be removed from them now.
-var ErrCopied = errors.New("the contents are being copied")
+var ErrCopied = failure.New(failure.Waiting, "the contents are being copied")
 
 // Contents is the right to copy a data folder's artifacts and images without one of them being removed meanwhile, or to remove some. It
 // ends with Unlock or with the process, in whatever way.

@@ -7,6 +7,9 @@ import (
 	"github.com/tiphys/tiphys/server/gate"
 )
 
+// HeldHeader says on every answer of a held server that it is, and since when.
+const HeldHeader = "Tiphys-Held"
+
 // whileHeld are the routes that change something and are open while the server is held after a restore: they release it, log in, or look.
 func whileHeld(r *http.Request) bool {
 	switch r.URL.Path {
@@ -32,6 +35,9 @@ func acts(r *http.Request) bool {
 // it: none of them was taken and is then lost.
 func (p *Port) holding(h http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if reason := p.o.Hold.Reason(); reason != "" {
+			w.Header().Set(HeldHeader, reason)
+		}
 		if acts(r) {
 			if err := p.o.Hold.Refuse(); err != nil {
 				gate.Fail(w, err)

@@ -40,15 +40,22 @@ func TestConformance(t *testing.T) {
 		code, _ := strconv.Atoi(strings.TrimPrefix(script, "exit "))
 		return Step{Code: code}
 	}
-	executortest.Run(t, executortest.Setup{
-		New: func(*testing.T, string) executor.Named {
-			e := New(Options{Do: do})
-			named := e.Named()
-			named.Executor = prompt{e}
-			return named
-		},
-		Image: "any", Only: []string{"capabilities", "list", "stop before start", "stop before it runs"},
-	})
+	for name, epoch := range map[string]int64{"plain": 0, "in an epoch": 7} {
+		t.Run(name, func(t *testing.T) {
+			executortest.Run(t, executortest.Setup{
+				New: func(*testing.T, string) executor.Named {
+					e := New(Options{Do: do})
+					named := e.Named()
+					named.Executor = prompt{e}
+					if epoch > 0 {
+						named = executor.InEpoch(named, epoch, nil)
+					}
+					return named
+				},
+				Image: "any", Only: []string{"capabilities", "list", "stop before start", "stop before it runs"},
+			})
+		})
+	}
 }
 
 func TestEndsInOrderOfTheClock(t *testing.T) {

@@ -30,6 +30,20 @@ func (f *fixture) claim(queue string, n int) []ledger.Work {
 	return work
 }
 
+// listed gives the items of a queue, in pages of n.
+func (f *fixture) listed(queue string, n int) (all []string) {
+	f.Helper()
+	for after := int64(0); ; {
+		work, err := f.Outbox().List(f.ctx, queue, after, n)
+		f.must(err)
+		all = append(all, keys(work)...)
+		if len(work) < n {
+			return all
+		}
+		after = work[len(work)-1].ID
+	}
+}
+
 func keys(work []ledger.Work) (keys []string) {
 	for _, w := range work {
 		keys = append(keys, fmt.Sprintf("%s:%d", w.Key, w.Attempt))
@@ -57,8 +71,12 @@ func testOutbox(t *testing.T, s Suite) {
 		}
 		return nil
 	}))
+	f.same(f.listed("q", 10), []string{"second:0", "later:0", "first:0", "third:0"})
 	first := f.claim("q", 2)
 	f.same(keys(first), []string{"first:1", "second:1"})
+	// A list shows what is claimed too, in pages, and claims nothing.
+	f.same(f.listed("q", 3), []string{"second:1", "later:0", "first:1", "third:0"})
+	f.same(f.listed("nobody", 3), []string(nil))
 	f.same(first[1], ledger.Work{Queue: "q", Key: "second", Due: now.Add(-time.Second), Cause: e, Subject: here.Subject(), Attempt: 1, Body: raw("b")}, cmpopts.IgnoreFields(ledger.Work{}, "ID"))
 	f.same(keys(f.claim("q", 10)), []string{"third:1"})
 	f.same(len(f.claim("q", 10)), 0)

@@ -17,13 +17,16 @@ import (
 	"github.com/tiphys/tiphys/artifact/blob"
 	"github.com/tiphys/tiphys/artifact/image"
 	"github.com/tiphys/tiphys/artifact/mover"
+	"github.com/tiphys/tiphys/backup"
 	"github.com/tiphys/tiphys/budget"
 	"github.com/tiphys/tiphys/confine"
 	"github.com/tiphys/tiphys/control/actor"
 	"github.com/tiphys/tiphys/control/apps"
 	"github.com/tiphys/tiphys/control/audit"
 	"github.com/tiphys/tiphys/control/definitions"
+	"github.com/tiphys/tiphys/control/hold"
 	"github.com/tiphys/tiphys/control/runs"
+	"github.com/tiphys/tiphys/datafolder"
 	"github.com/tiphys/tiphys/deploy"
 	"github.com/tiphys/tiphys/event/forge"
 	"github.com/tiphys/tiphys/event/forge/builtin"
@@ -57,11 +60,15 @@ func TestErrorsHaveMeaning(t *testing.T) {
 		"artifact/mover.ErrUnsupported":     {mover.ErrUnsupported, 400, 2},
 		"artifact/image.ErrUnauthenticated": {image.ErrUnauthenticated, 401, 1},
 		"budget.ErrExceeded":                {budget.ErrExceeded, 413, 1},
+		"backup.ErrDamaged":                 {backup.ErrDamaged, 400, 2},
+		"backup.ErrIdentity":                {backup.ErrIdentity, 400, 2},
 		"confine.ErrTooLarge":               {confine.ErrTooLarge, 413, 1},
 		"control/actor.ErrStopped":          {actor.ErrStopped, 503, 1},
 		"control/apps.ErrNotFound":          {apps.ErrNotFound, 404, 1},
 		"control/audit.ErrBusy":             {audit.ErrBusy, 409, 1},
 		"control/definitions.ErrOrigin":     {definitions.ErrOrigin, 409, 1},
+		"control/hold.ErrHeld":              {hold.ErrHeld, 503, 1},
+		"datafolder.ErrCopied":              {datafolder.ErrCopied, 503, 1},
 		"control/runs.ErrNoObject":          {runs.ErrNoObject, 404, 1},
 		"control/runs.ErrNotFound":          {runs.ErrNotFound, 404, 1},
 		"control/runs.ErrRunning":           {runs.ErrRunning, 409, 1},

@@ -49,7 +49,7 @@ export function App() {
     <>
       <a class="skip" href="#main">Skip to content</a>
       <Top />
-      {trouble.value && <div class="note t-bad trouble" role="alert"><strong>Nothing can be recorded.</strong> {trouble.value}</div>}
+      {trouble.value && <div class="note t-bad trouble" role="alert">{!trouble.value.startsWith("This server is held") && <strong>Nothing can be recorded. </strong>}{trouble.value}</div>}
       <main id="main">{screen(path.value)}</main>
     </>
   );
