@@ -433,4 +433,3 @@ func TestLedgerOfAnotherEpoch(t *testing.T) {
 		}
 	}
 }
-

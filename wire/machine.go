@@ -190,11 +190,6 @@ func (m *Machine) openLedger(ctx context.Context, o MachineOptions) (err error) 
 	return m.Ledger.Outbox().Release(ctx, m.Ledger.Leases().Owner())
 }
 
-// machineProjections are those of the engine.
-func machineProjections() []ledger.Projection {
-	return []ledger.Projection{workflow.Projection{}, lock.Projection{}, runs.Projection{}}
-}
-
 func (m *Machine) openExecutor(o MachineOptions) (err error) {
 	if m.Artifacts, err = artifactlocal.Open(filepath.Join(m.scratch, "artifacts"), artifactlocal.Options{Unsynced: o.Ephemeral, Now: o.Now}); err != nil {
 		return err

@@ -299,11 +299,6 @@ func localUser() string {
 	return "local"
 }
 
-// serverProjections are those of the rooms beside the engine's own.
-func serverProjections() []ledger.Projection {
-	return []ledger.Projection{definitions.Projection{}, event.Rows{}, builtin.Projection{}, deploy.Projection(), crons.Projection{}, posts.Projection{}}
-}
-
 // projections are all that a server's ledger has.
 func projections() []ledger.Projection { return append(machineProjections(), serverProjections()...) }
 

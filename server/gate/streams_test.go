@@ -21,7 +21,7 @@ func TestStreamsEndWithTheRight(t *testing.T) {
 	now := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
 	var ended atomic.Bool
 	const token = "0123456789abcdef"
-	issuer := steptoken.NewIssuer([]byte("a key of thirty-two bytes, or so"))
+	issuer := steptoken.NewIssuer([]byte("a key of thirty-two bytes, or so"), 0)
 	g, err := gate.New(gate.Options{
 		Token: secret.New(token), Policy: access.BuiltIn(), Steps: issuer, Now: func() time.Time { return now },
 		Alive: func(context.Context, steptoken.Claims) bool { return !ended.Load() },
