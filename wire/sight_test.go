@@ -179,7 +179,7 @@ func routesOf(ns string) []string {
 		"/api/v1/trail?of=object//Secret:" + key("live-Secret"), "/api/v1/events", "/api/v1/events/" + e, "/api/v1/firings", "/api/v1/firings?state=dead",
 		"/api/v1/apps", "/api/v1/apps?at=2100-01-01T00:00:00Z", "/api/v1/apps/" + key("app"), "/api/v1/apps/" + key("app") + "/logs/p", "/api/v1/applicationsets", "/api/v1/releases",
 		"/api/v1/releases?namespace=" + ns + "&name=" + ns + "-release", "/api/v1/posts", "/api/v1/posts?forge=" + key("forge"), "/api/v1/forges", "/api/v1/repos", "/api/v1/mrs",
-		"/api/v1/stream?since=0&tables=" + strings.Join(allTables(), ","), "/api/v1/stream?since=1&tables=" + strings.Join(allTables(), ","),
+		"/api/v1/restore", "/api/v1/restore?kind=run", "/api/v1/stream?since=0&tables=" + strings.Join(allTables(), ","), "/api/v1/stream?since=1&tables=" + strings.Join(allTables(), ","),
 	}
 }
 
