@@ -110,13 +110,13 @@ func (c filterCase) parameters() error {
 	}
 	switch {
 	case c.Spec.Src != nil:
-		text, _, _, err := sensor.Resolve(*c.Spec.Src, events)
-		return c.result(text, err)
+		v, _, err := sensor.Resolve(*c.Spec.Src, events)
+		return c.result(v.Text, err)
 	case c.Spec.Payload != nil:
 		body, err := sensor.Payload(c.Spec.Payload, events)
 		return c.result(string(body), err)
 	}
-	out, err := sensor.ApplyParameters(c.Spec.Target, c.Spec.Parameters, events)
+	out, _, err := sensor.ApplyParameters(c.Spec.Target, c.Spec.Parameters, events)
 	if err == nil && c.Expect.Result != nil {
 		return sameJSON(string(out), string(c.Expect.Result))
 	}
