@@ -64,6 +64,9 @@ func TestSteps(t *testing.T) {
 	merge := branch
 	merge.MR, merge.UID = 3, "u3"
 	byHand := steptoken.Claims{Run: "default/h", UID: "u9"}
+	// A repository of the same name on another forge, and one of which nobody proved that it is.
+	lab, nobody, nobodys := branch, steptoken.Claims{Run: "default/n", UID: "u5", Nobody: true}, branch
+	lab.Forge, nobodys.Nobody = "default/Lab", true
 	for _, c := range []struct {
 		claims steptoken.Claims
 		verb   access.Verb
@@ -88,6 +91,17 @@ func TestSteps(t *testing.T) {
 		{branch, access.Update, access.Image, access.ImageName("shopping", "latest"), false},
 		{branch, access.Update, access.Image, access.ImageName("other", "latest"), false},
 		{byHand, access.Update, access.Image, access.ImageName("other", "latest"), true},
+		{lab, access.Update, access.Image, access.ImageName("shop", "latest"), false},
+		{lab, access.Update, access.Image, access.ImageName("forges/default/lab/shop", "latest"), true},
+		{lab, access.Update, access.Image, access.ImageName("forges/default/lab/shop/api", "latest"), true},
+		{lab, access.Update, access.Image, access.ImageName("forges/default/lab/shopping", "latest"), false},
+		{branch, access.Update, access.Image, access.ImageName("forges/default/lab/shop", "latest"), false},
+		{nobody, access.Update, access.Image, access.ImageName("shop", "latest"), false},
+		{nobodys, access.Update, access.Image, access.ImageName("shop", "latest"), false},
+		{nobodys, access.Create, access.Release, access.CommitName("shop", "c1"), false},
+		{nobodys, access.Create, access.Status, access.CommitName("shop", "c1"), false},
+		{nobodys, access.Get, access.Image, access.ImageName("shop", "latest"), true},
+		{nobodys, access.Create, access.Artifact, access.ArtifactName("u1", "a"), true},
 		{merge, access.Update, access.Image, access.ImageName("shop", "latest"), false},
 		{merge, access.Update, access.Image, access.ImageName("shop", "mr-3-a"), true},
 		{merge, access.Update, access.Image, access.ImageName("shop", "mr-33"), false},

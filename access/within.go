@@ -22,8 +22,28 @@ func MergeRequestName(repo string, number int) string { return fmt.Sprintf("%s!%
 // ArtifactName names an artifact by the run that keeps it and its key.
 func ArtifactName(uid, key string) string { return uid + "/" + key }
 
+// forges begins the names of images of repositories that are not of the built-in remote, where no repository has that name.
+const forges = "forges"
+
+// ImagesOf is the name that the images of a step's repository have or begin with, before a slash: that of the repository, and for one of
+// another forge forges/NAMESPACE/FORGE before it, so that two repositories of one name do not write each other's images. It is empty for
+// a run by hand, whose images may have any name.
+func ImagesOf(c steptoken.Claims) string {
+	if c.Repo == "" || c.Forge == "" || c.Forge == builtin {
+		return c.Repo
+	}
+	return strings.ToLower(forges + "/" + c.Forge + "/" + c.Repo)
+}
+
+// builtin names the built-in remote among forges.
+const builtin = "builtin"
+
 // within holds a step to its claims: what it may do with things of its kinds.
 func within(c steptoken.Claims, verb Verb, kind, name string) error {
+	if c.Nobody && (kind == Release || kind == Status || kind == Comment || kind == Image && verb != Get) {
+		return failure.WithHint(failure.Refusedf("a step of %s may not %s %s: nobody proved who sent the event that made the run", c.Run, verb, kind),
+			"give the event source a secret")
+	}
 	switch kind {
 	case Image:
 		if verb == Update {
@@ -66,11 +86,12 @@ func ofCommit(c steptoken.Claims, name, may, none, hint string) error {
 // tag that others use moves. A run by hand acts for the person who made it.
 func pushes(c steptoken.Claims, name string) error {
 	repo, ref, _ := strings.Cut(name, "@")
-	if c.Repo == "" {
+	own := ImagesOf(c)
+	if own == "" {
 		return nil
 	}
-	if repo != "" && repo != c.Repo && !strings.HasPrefix(repo, c.Repo+"/") {
-		return failure.Refusedf("a step of %s may push images named %s or %s/…, not %s", c.Run, c.Repo, c.Repo, repo)
+	if repo != "" && repo != own && !strings.HasPrefix(repo, own+"/") {
+		return failure.Refusedf("a step of %s may push images named %s or %s/…, not %s", c.Run, own, own, repo)
 	}
 	if c.MR != 0 && ref != "" && !strings.HasPrefix(ref, "sha256:") && !strings.HasPrefix(ref, fmt.Sprintf("mr-%d-", c.MR)) {
 		return failure.Refusedf("a step of merge request %d may push by digest or a tag that begins with mr-%d-, not %q", c.MR, c.MR, ref)

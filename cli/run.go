@@ -122,9 +122,9 @@ func runAll(ctx context.Context, std IO, o runOptions, objects []manifest.Object
 	if err != nil {
 		return usage(err)
 	}
-	host := wire.HostImages{}
+	host := local.HostImages{}
 	if o.hostImages != "" {
-		if host, err = wire.ReadHostImages(o.hostImages); err != nil {
+		if host, err = local.ReadHostImages(o.hostImages); err != nil {
 			return usage(err)
 		}
 	}
@@ -134,7 +134,7 @@ func runAll(ctx context.Context, std IO, o runOptions, objects []manifest.Object
 	}
 	m, err := wire.OpenMachine(ctx, wire.MachineOptions{
 		Data: o.data, Mirrors: mirrors, Log: logger(level, true), Ephemeral: o.data == "", Objects: definitions.NewMemory(objects),
-		Executor: o.executor, HostFiles: host.Files, HostCommand: host.Command,
+		Executor: o.executor, HostImages: host,
 	})
 	if err != nil {
 		return err

@@ -14,6 +14,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/tiphys/tiphys/access/grant"
 	"github.com/tiphys/tiphys/executor/local"
 	"github.com/tiphys/tiphys/keeper"
 	"github.com/tiphys/tiphys/manifest"
@@ -145,11 +146,11 @@ func (o serveOptions) server(std IO) (wire.Options, error) {
 	if opt.Mirrors, err = parameters(o.mirrors); err != nil {
 		return opt, err
 	}
-	if opt.HostRepos, err = wire.ParseHostRepos(o.hostRepos); err != nil {
+	if opt.HostRepos, err = grant.ParseHostRepos(o.hostRepos); err != nil {
 		return opt, fmt.Errorf("--host-repos: %w", err)
 	}
 	if o.hostImages != "" {
-		if opt.Images, err = wire.ReadHostImages(o.hostImages); err != nil {
+		if opt.Images, err = local.ReadHostImages(o.hostImages); err != nil {
 			return opt, err
 		}
 	}

@@ -58,6 +58,8 @@ type Release struct {
 	Name      string `json:"name"`
 	// Number counts the releases of one name, from 1.
 	Number int64 `json:"number"`
+	// Forge is the instance that Repo is of; empty is the built-in remote.
+	Forge string `json:"forge,omitempty"`
 	// Repo, Commit and Branch are what it was made from; Commit is also the configuration commit.
 	Repo   string `json:"repo"`
 	Commit string `json:"commit"`

@@ -43,8 +43,8 @@ func (s *Server) ledgerTrouble() string {
 			return t
 		}
 	}
-	if s.machine != nil && s.machine.Ledger != nil {
-		if err := s.machine.Ledger.Trouble(); err != nil {
+	if s.machine != nil && s.ledger != nil {
+		if err := s.ledger.Trouble(); err != nil {
 			return err.Error()
 		}
 	}

@@ -8,6 +8,7 @@ import (
 
 	"github.com/tiphys/tiphys/control/definitions"
 	"github.com/tiphys/tiphys/control/posts"
+	"github.com/tiphys/tiphys/control/runs"
 	"github.com/tiphys/tiphys/event"
 	"github.com/tiphys/tiphys/event/forge"
 	"github.com/tiphys/tiphys/manifest"
@@ -21,10 +22,10 @@ func (s *Server) openForges(context.Context) (err error) {
 	own := forge.Instance{
 		Name: forge.Builtin, Type: forge.TypeBuiltin, URL: strings.TrimRight(s.URL(), "/"), Forge: s.remote, Addresses: s.remote, Local: true,
 	}
-	if s.forges, err = forge.NewForges(own, ForgeTypes(), declaredForges{s.defs}, s.machine.Runs); err != nil {
+	if s.forges, err = forge.NewForges(own, ForgeTypes(), declaredForges{s.defs}, runs.NewSecrets(s.defs)); err != nil {
 		return err
 	}
-	s.posts = posts.New(posts.Options{Ledger: s.machine.Ledger, Forges: s.forges, Now: s.o.Now, Log: s.o.Log})
+	s.posts = posts.New(posts.Options{Ledger: s.ledger, Forges: s.forges, Now: s.o.Now, Log: s.o.Log})
 	return nil
 }
 
@@ -86,6 +87,11 @@ func (f forges) PullRequests(ctx context.Context, kind, repo string, g manifest.
 		return nil, fmt.Errorf("the pullRequest generator: %w", err)
 	}
 	return in.Forge.PullRequests(ctx, repo)
+}
+
+// Is implements apps.Forges.
+func (f forges) Is(ctx context.Context, url, instance, repo string) (bool, error) {
+	return f.s.forges.Is(ctx, url, instance, repo)
 }
 
 // mergedAs tells which merge request of a forge made a commit; see steps.Merged.

@@ -29,7 +29,6 @@ import (
 	"github.com/tiphys/tiphys/executor/local"
 	"github.com/tiphys/tiphys/ledger"
 	"github.com/tiphys/tiphys/ledger/sqlite"
-	"github.com/tiphys/tiphys/secret"
 	"github.com/tiphys/tiphys/workflow"
 	"github.com/tiphys/tiphys/workflow/lock"
 )
@@ -38,8 +37,6 @@ import (
 type MachineOptions struct {
 	// Data is the folder that everything is kept in; empty for one that Close removes.
 	Data string
-	// LedgerKey signs what the ledger forgets; nil for a machine that forgets nothing.
-	LedgerKey ed25519.PrivateKey
 	// Locked says that the caller has the folder's lock.
 	Locked bool
 	// Ephemeral ends every step with this process and leaves out what only a crash would need.
@@ -50,24 +47,23 @@ type MachineOptions struct {
 	Mirrors map[string]string
 	// Layers is where unpacked images are kept; a folder of Data if empty.
 	Layers string
-	// Objects are what runs refer to; MakeObjects makes them of the opened machine instead.
-	Objects     runs.Objects
-	MakeObjects func(*Machine) runs.Objects
-	// Projections are those of the rooms beside the engine's own.
-	Projections []ledger.Projection
-	// HostFiles and HostCommand stand in for images under the host executor; see executor/local.
-	HostFiles   map[string]string
-	HostCommand func(image string) (entrypoint, cmd []string)
-	// ResolveRepo finds a built-in repository's folder; nil for none.
-	ResolveRepo func(ctx context.Context, url string) (string, bool, error)
-	// Authorize is asked before an artifact of the default store is read or written by a step.
-	Authorize func(ctx context.Context, key string, write bool) error
-	// Token makes a step's own token; nil for none.
-	Token func(workflow.Run, executor.ID) secret.Value
-	// RefuseHost says why a run may not use the host executor, and what to do; nil allows it.
-	RefuseHost func(context.Context, runs.Submission) (reason, hint string)
-	Orphan     func(context.Context, executor.Report)
-	Network    local.Network
+	// Record is that of Data, which its opener closes; nil opens it.
+	Record *record
+	// Objects are what runs refer to.
+	Objects runs.Objects
+	// HostImages stands in for images under the host executor.
+	HostImages local.HostImages
+	// Own are repositories of this machine; nil for none.
+	Own mover.Repositories
+	// Guard says which artifacts of the default store a step may read and write; nil for all.
+	Guard artifact.Guard
+	// Tokens makes the steps' own tokens; nil for none.
+	Tokens runs.Tokens
+	// Hosts says which runs may use the host executor; nil for all.
+	Hosts runs.Hosts
+	// Orphans takes the reports of pods that are of no run; nil for nobody.
+	Orphans runs.Orphans
+	Network local.Network
 	// Pods is how many pods may be live at the same time; 0 takes what the machine can bear.
 	Pods int
 	Env  map[string]string
@@ -99,6 +95,8 @@ type Machine struct {
 	Data, Socket string
 
 	hosts   executor.Named
+	secrets *runs.Secrets
+	record  *sqlite.Ledger // the ledger, if it was opened here
 	cancel  context.CancelFunc
 	running sync.WaitGroup
 	away    *throwaway // nil if Data stays
@@ -142,9 +140,15 @@ func OpenMachine(ctx context.Context, o MachineOptions) (_ *Machine, err error) 
 			return m, fmt.Errorf("make data folder: %w", err)
 		}
 	}
-	if err := m.openLedger(ctx, o); err != nil {
-		return m, err
+	if o.Record == nil {
+		o.Record, err = openRecord(ctx, recordOptions{Data: m.Data, Away: m.away != nil, Ephemeral: o.Ephemeral, Now: o.Now, Fault: o.Fault})
+		if err != nil {
+			return m, err
+		}
+		m.record = o.Record.Ledger
 	}
+	m.Ledger, m.Restored = o.Record.Ledger, o.Record.Restored
+	m.secrets = runs.NewSecrets(o.Objects)
 	if err := m.openExecutor(o); err != nil {
 		return m, err
 	}
@@ -167,27 +171,49 @@ func machineProjections() []ledger.Projection {
 	return []ledger.Projection{workflow.Projection{}, lock.Projection{}, runs.Projection{}}
 }
 
-func (m *Machine) openLedger(ctx context.Context, o MachineOptions) (err error) {
+// recordOptions say how a record is opened.
+type recordOptions struct {
+	Data string
+	// Key signs what the ledger forgets; nil for one that forgets nothing.
+	Key ed25519.PrivateKey
+	// Rooms are the projections of the rooms beside runs.
+	Rooms []ledger.Projection
+	// Away says that the folder goes with the process.
+	Away, Ephemeral bool
+	Now             func() time.Time
+	Fault           func(point string)
+}
+
+// record is the ledger of a data folder, and whether it was restored from a backup.
+type record struct {
+	Ledger   *sqlite.Ledger
+	Restored hold.State
+}
+
+// openRecord opens the ledger of a data folder. Nobody else has it: what another process claimed is given back.
+func openRecord(ctx context.Context, o recordOptions) (*record, error) {
 	opt := sqlite.Options{
-		Path: filepath.Join(m.Data, "ledger.db"), Now: o.Now, Fault: at("ledger", o.Fault),
-		Key:         o.LedgerKey,
-		Projections: append(machineProjections(), o.Projections...),
+		Path: filepath.Join(o.Data, "ledger.db"), Now: o.Now, Fault: at("ledger", o.Fault), Key: o.Key,
+		Projections: append(machineProjections(), o.Rooms...),
 	}
 	if o.Ephemeral {
 		opt.Synchronous = sqlite.Off
 	}
-	if m.Ledger, err = sqlite.Open(ctx, opt); err != nil {
-		return err
+	l, err := sqlite.Open(ctx, opt)
+	if err != nil {
+		return nil, err
 	}
-	if m.Restored, err = hold.Read(ctx, m.Ledger); err != nil {
-		return err
+	r := &record{Ledger: l}
+	if r.Restored, err = hold.Read(ctx, l); err == nil && !o.Away {
+		err = checkEpoch(o.Data, r.Restored)
 	}
-	if m.away == nil {
-		if err := checkEpoch(m.Data, m.Restored); err != nil {
-			return err
-		}
+	if err == nil {
+		err = l.Outbox().Release(ctx, l.Leases().Owner())
 	}
-	return m.Ledger.Outbox().Release(ctx, m.Ledger.Leases().Owner())
+	if err != nil {
+		return nil, errors.Join(err, l.Close())
+	}
+	return r, nil
 }
 
 func (m *Machine) openExecutor(o MachineOptions) (err error) {
@@ -212,9 +238,9 @@ func (m *Machine) openExecutor(o MachineOptions) (err error) {
 	m.Executor, err = local.New(local.Options{
 		Dir: filepath.Join(m.Data, "executor"), Scratch: scratch, Volumes: filepath.Join(m.scratch, "executor", "volumes"), Init: init, Images: images{m.Library}, Socket: m.Socket,
 		Mover: mover.New(mover.Options{
-			Store: m.Artifacts, Secrets: m.secret, ResolveRepo: o.ResolveRepo, TempDir: os.TempDir(), Authorize: o.Authorize,
+			Store: m.Artifacts, Secrets: m.secrets, Own: o.Own, TempDir: os.TempDir(), Guard: o.Guard,
 		}),
-		Network: o.Network, Hide: hide, HostFiles: o.HostFiles, HostCommand: o.HostCommand, HostPath: os.Getenv("PATH"),
+		Network: o.Network, Hide: hide, HostFiles: o.HostImages.Files, HostCommand: o.HostImages.Command, HostPath: os.Getenv("PATH"),
 		NoSync: o.Ephemeral, Bound: o.Ephemeral, Now: o.Now, Log: m.log, Fault: at("executor", o.Fault),
 	})
 	if err != nil {
@@ -240,29 +266,16 @@ func executors(container, host executor.Named, name string) (*executor.Registry,
 }
 
 func (m *Machine) prepare(o MachineOptions) {
-	objects := o.Objects
-	if o.MakeObjects != nil {
-		objects = o.MakeObjects(m)
-	}
 	limit := o.Pods
 	if limit == 0 {
 		limit = admission.ThisMachine(runtime.GOMAXPROCS(0)).Places()
 	}
 	m.Places = admission.New(limit)
 	m.Runs = runs.New(runs.Options{
-		Ledger: m.Ledger, Executors: m.Executors, RefuseHost: o.RefuseHost, Objects: objects, Validate: validator(objects),
-		List: lister(m.Artifacts, o.Authorize), Places: m.Places,
-		Token: o.Token, Env: o.Env, Now: o.Now, Log: m.log, Orphan: o.Orphan, Fault: at("runs", o.Fault),
+		Ledger: m.Ledger, Executors: m.Executors, Hosts: o.Hosts, Objects: o.Objects, Secrets: m.secrets, Validate: validator(o.Objects),
+		Folders: artifact.Folders{Store: m.Artifacts, Guard: o.Guard}, Places: m.Places,
+		Tokens: o.Tokens, Env: o.Env, Now: o.Now, Log: m.log, Orphans: o.Orphans, Fault: at("runs", o.Fault),
 	})
-}
-
-// secret gives one key of a Secret to the mover.
-func (m *Machine) secret(ctx context.Context, namespace, name, key string) (secret.Value, error) {
-	v, err := m.Runs.Secret(ctx, namespace, name, key)
-	if errors.Is(err, runs.ErrNoObject) {
-		err = fmt.Errorf("%w: %w", artifact.ErrNotFound, err)
-	}
-	return v, err
 }
 
 // Close stops driving runs. Steps go on, unless the machine is ephemeral.
@@ -282,8 +295,8 @@ func (m *Machine) Close() error {
 	if m.Artifacts != nil {
 		errs = append(errs, m.Artifacts.Close())
 	}
-	if m.Ledger != nil {
-		errs = append(errs, m.Ledger.Close())
+	if m.record != nil {
+		errs = append(errs, m.record.Close())
 	}
 	if m.away != nil {
 		errs = append(errs, m.away.remove())

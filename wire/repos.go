@@ -14,15 +14,6 @@ import (
 	"github.com/tiphys/tiphys/secret"
 )
 
-// resolveRepo gives the folder of a repository of the built-in remote.
-func (s *Server) resolveRepo(_ context.Context, url string) (string, bool, error) {
-	if s.remote == nil {
-		return "", false, nil
-	}
-	dir, ok := s.remote.LocalPath(url)
-	return dir, ok, nil
-}
-
 // programs evaluates programs of repositories, a few at a time: each may use hundreds of megabytes.
 func (s *Server) programs() func(ctx context.Context, url, revision, path string, input map[string]any) ([]byte, error) {
 	const most = 2
@@ -54,7 +45,7 @@ func (s *Server) openDeploy(ctx context.Context) (err error) {
 	}
 	containers := s.machine.Containers
 	s.target, err = targetlocal.Open(ctx, targetlocal.Options{
-		Ledger: s.machine.Ledger, Executor: containers.Executor, Logs: containers.Logs, Commands: containers.Commands, Reports: s.reports, Box: s.box, DigestKey: digestKey,
+		Ledger: s.ledger, Executor: containers.Executor, Logs: containers.Logs, Commands: containers.Commands, Reports: s.reports, Box: s.box, DigestKey: digestKey,
 		Names: s.machine.Executor, Front: s.carrier.front, Addresses: s.addresses(), Held: s.hold.State().Held, Now: s.o.Now, Log: s.o.Log,
 		Fault: at("target", s.o.Fault),
 	})
@@ -67,7 +58,7 @@ func (s *Server) openDeploy(ctx context.Context) (err error) {
 		return err
 	}
 	s.apps = apps.New(apps.Options{
-		Ledger: s.machine.Ledger, Targets: s.targets, Render: render.Child{}.Render,
+		Ledger: s.ledger, Targets: s.targets, Render: render.Child{}.Render,
 		Definitions: s.defs, Repositories: s.repos, Forges: forges{s}, Front: hosts{s},
 		Now: s.o.Now, Log: s.o.Log,
 	})

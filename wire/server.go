@@ -16,6 +16,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/tiphys/tiphys/access"
+	"github.com/tiphys/tiphys/access/grant"
+	"github.com/tiphys/tiphys/access/stepclaims"
 	"github.com/tiphys/tiphys/access/steptoken"
 	"github.com/tiphys/tiphys/artifact/image"
 	"github.com/tiphys/tiphys/control"
@@ -26,21 +28,21 @@ import (
 	"github.com/tiphys/tiphys/control/events"
 	"github.com/tiphys/tiphys/control/hold"
 	"github.com/tiphys/tiphys/control/posts"
-	"github.com/tiphys/tiphys/control/runs"
 	"github.com/tiphys/tiphys/control/sweep"
 	"github.com/tiphys/tiphys/deploy"
 	targetlocal "github.com/tiphys/tiphys/deploy/target/local"
 	"github.com/tiphys/tiphys/event"
 	"github.com/tiphys/tiphys/event/forge"
 	"github.com/tiphys/tiphys/event/forge/builtin"
-	"github.com/tiphys/tiphys/executor"
 	"github.com/tiphys/tiphys/executor/local"
 	"github.com/tiphys/tiphys/executor/pushed"
 	"github.com/tiphys/tiphys/ledger"
+	"github.com/tiphys/tiphys/ledger/sqlite"
 	"github.com/tiphys/tiphys/repo"
 	"github.com/tiphys/tiphys/secret"
 	"github.com/tiphys/tiphys/server"
 	"github.com/tiphys/tiphys/server/api"
+	"github.com/tiphys/tiphys/server/doors"
 	"github.com/tiphys/tiphys/server/feed"
 	"github.com/tiphys/tiphys/server/gate"
 	"github.com/tiphys/tiphys/server/steps"
@@ -58,13 +60,13 @@ type Options struct {
 	// Executor names the default executor; the container executor if empty.
 	Executor string
 	// HostRepos are the repositories whose runs may use it.
-	HostRepos HostRepos
+	HostRepos grant.HostRepos
 	// Name is the host name under which the server is reached, beside loopback and its address.
 	Name string
 	// Token is the admin token; required beyond loopback.
 	Token   secret.Value
 	Mirrors map[string]string
-	Images  HostImages
+	Images  local.HostImages
 	Network local.Network
 	// Pods is how many pods may be live at the same time; 0 takes what the machine can bear.
 	Pods int
@@ -83,6 +85,9 @@ type Server struct {
 	o        Options
 	carrier  carrier
 	machine  *Machine
+	record   *record
+	ledger   *sqlite.Ledger
+	policy   access.Policy
 	defs     *definitions.Store
 	remote   *builtin.Remote
 	repos    *repo.Store
@@ -106,7 +111,7 @@ type Server struct {
 	hold     *hold.Hold
 	room     func(dir string) (free, size uint64)
 	feed     *feed.Hub
-	reports  chan executor.Report
+	reports  targetlocal.Reports
 	closers  []func() error
 }
 
@@ -115,13 +120,13 @@ func Open(ctx context.Context, o Options) (_ *Server, err error) {
 	if o.Now == nil {
 		o.Now = time.Now
 	}
-	s := &Server{room: diskRoom, o: o, reports: make(chan executor.Report, 1024)}
+	s := &Server{room: diskRoom, o: o, reports: targetlocal.NewReports()}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, s.Close())
 		}
 	}()
-	for _, open := range []func(context.Context) error{s.lockData, s.openCarrier, s.openNetwork, s.openMachine, s.openGit, s.openForges, s.openEvents, s.openDeploy, s.openGate, s.openPort} {
+	for _, open := range []func(context.Context) error{s.lockData, s.openCarrier, s.openNetwork, s.openRecord, s.openGit, s.openForges, s.openMachine, s.openEvents, s.openDeploy, s.openSteps, s.openPort} {
 		if err := open(ctx); err != nil {
 			return s, err
 		}
@@ -151,7 +156,8 @@ func serverProjections() []ledger.Projection {
 	return []ledger.Projection{definitions.Projection{}, event.Rows{}, builtin.Projection{}, deploy.Projection(), crons.Projection{}, posts.Projection{}}
 }
 
-func (s *Server) openMachine(ctx context.Context) (err error) {
+// openRecord opens the ledger and what is kept in it for everybody: keys, definitions, and who may do what.
+func (s *Server) openRecord(ctx context.Context) (err error) {
 	keys := filepath.Join(s.o.Data, "keys")
 	if err := os.MkdirAll(keys, 0o700); err != nil {
 		return fmt.Errorf("make data folder: %w", err)
@@ -168,26 +174,35 @@ func (s *Server) openMachine(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
+	if s.record, err = openRecord(ctx, recordOptions{Data: s.o.Data, Key: key, Rooms: serverProjections(), Now: s.o.Now, Fault: s.o.Fault}); err != nil {
+		return err
+	}
+	s.ledger = s.record.Ledger
+	s.closers = append(s.closers, s.ledger.Close)
+	s.tokens = steptoken.NewIssuer(stepKey, s.record.Restored.Epoch)
+	s.hold = hold.New(s.ledger, s.record.Restored)
+	s.audit = audit.New(audit.Options{Ledger: s.ledger, Folder: s.o.Data, Key: key, Unclean: s.ledger.Unclean(), Now: s.o.Now, Log: s.o.Log})
+	s.defs = definitions.New(s.ledger, s.box, check)
+	s.policy = access.BuiltIn()
+	s.gate, err = gate.New(gate.Options{
+		Token: s.o.Token, LocalUser: localUser(), Steps: s.tokens, Attempts: stepclaims.Attempts{Ledger: s.ledger}, Policy: s.policy, Now: s.o.Now,
+	})
+	return err
+}
+
+// openMachine opens what runs need, with what was opened before it.
+func (s *Server) openMachine(ctx context.Context) (err error) {
 	s.machine, err = OpenMachine(ctx, MachineOptions{
-		Data: s.o.Data, Locked: true, Executor: s.o.Executor, Mirrors: s.o.Mirrors, HostFiles: s.o.Images.Files, HostCommand: s.o.Images.Command,
-		Projections: serverProjections(),
-		MakeObjects: func(m *Machine) runs.Objects {
-			s.defs = definitions.New(m.Ledger, s.box, check)
-			return s.defs
-		},
-		ResolveRepo: s.resolveRepo, Authorize: s.authorizeArtifact, Token: s.token, RefuseHost: s.refuseHost, Orphan: s.orphan, Network: s.o.Network, Pods: s.o.Pods,
-		Env: map[string]string{"TIPHYS_URL": s.URL()}, LedgerKey: key, Log: s.o.Log, Now: s.o.Now, Fault: s.o.Fault,
+		Data: s.o.Data, Locked: true, Record: s.record, Objects: s.defs, Executor: s.o.Executor, Mirrors: s.o.Mirrors, HostImages: s.o.Images,
+		Own: s.remote, Guard: stepclaims.Artifacts{Ledger: s.ledger},
+		Tokens: stepclaims.Tokens{Issuer: s.tokens, Claims: stepclaims.Reader{Ledger: s.ledger, Forges: s.forges}},
+		Hosts:  grant.Hosts{Repos: s.o.HostRepos, Own: s.remote, Ledger: s.ledger}, Orphans: s.reports, Network: s.o.Network, Pods: s.o.Pods,
+		Env: map[string]string{"TIPHYS_URL": s.URL()}, Log: s.o.Log, Now: s.o.Now, Fault: s.o.Fault,
 	})
 	if s.machine != nil {
 		s.closers = append(s.closers, s.machine.Close)
 	}
-	if err != nil {
-		return err
-	}
-	s.tokens = steptoken.NewIssuer(stepKey, s.machine.Restored.Epoch)
-	s.hold = hold.New(s.machine.Ledger, s.machine.Restored)
-	s.audit = audit.New(audit.Options{Ledger: s.machine.Ledger, Folder: s.o.Data, Key: key, Unclean: s.machine.Ledger.Unclean(), Now: s.o.Now, Log: s.o.Log})
-	return nil
+	return err
 }
 
 func (s *Server) openGit(ctx context.Context) (err error) {
@@ -196,7 +211,7 @@ func (s *Server) openGit(ctx context.Context) (err error) {
 		return fmt.Errorf("find this program: %w", err)
 	}
 	s.remote, err = builtin.New(builtin.Options{
-		Dir: filepath.Join(s.o.Data, "git"), Ledger: s.machine.Ledger, Hook: self, Identity: s.gitIdentity,
+		Dir: filepath.Join(s.o.Data, "git"), Ledger: s.ledger, Hook: self, Callers: doors.Git{Gate: s.gate, Policy: s.policy, Guarded: !s.o.Token.IsZero()},
 		BaseURL: s.URL(), CreateOnPush: true, Now: s.o.Now, Log: s.o.Log, Fault: at("git", s.o.Fault),
 	})
 	if err != nil {
@@ -215,79 +230,52 @@ func (s *Server) openGit(ctx context.Context) (err error) {
 	return s.remote.Reconcile(ctx)
 }
 
-// gitIdentity says who pushes. Without an admin token nobody proves who they are: the user in the URL, or else the
-// commits, are taken at their word and shown as unverified.
-func (s *Server) gitIdentity(r *http.Request) (string, bool, bool, error) {
-	id, err := s.gate.Identify(r)
-	if err != nil {
-		return "", false, false, err
-	}
-	verb := access.Get
-	if strings.HasSuffix(r.URL.Path, "/git-receive-pack") || r.URL.Query().Get("service") == "git-receive-pack" {
-		verb = access.Update
-	}
-	repo, _, _ := strings.Cut(strings.TrimPrefix(r.URL.Path, "/git/"), ".git/")
-	if err := policy().Can(id, verb, access.Repository, "", repo); err != nil {
-		return "", false, false, err
-	}
-	creates := policy().Can(id, access.Create, access.Repository, "", repo) == nil
-	user, _, _ := r.BasicAuth()
-	if s.o.Token.IsZero() {
-		if user == "" {
-			return "", false, creates, nil
-		}
-		return "user:" + user, false, creates, nil
-	}
-	if user == "" {
-		return id.Actor, true, creates, nil
-	}
-	return "user:" + user, true, creates, nil
-}
-
 func (s *Server) openEvents(context.Context) error {
 	kinds, err := SourceKinds()
 	if err != nil {
 		return err
 	}
 	s.events = events.New(events.Options{
-		Ledger: s.machine.Ledger, Runs: s.machine.Runs, Definitions: s.defs, Sources: kinds, Secrets: s.machine.Runs,
+		Ledger: s.ledger, Runs: s.machine.Runs, Definitions: s.defs, Sources: kinds, Secrets: s.machine.Runs,
 		Repositories: files{s}, Programs: programs(s.programs()), Now: s.o.Now, Log: s.o.Log, Fault: at("events", s.o.Fault),
 	})
-	s.crons = crons.New(crons.Options{Ledger: s.machine.Ledger, Runs: s.machine.Runs, Definitions: s.defs, Now: s.o.Now, Log: s.o.Log})
+	s.crons = crons.New(crons.Options{Ledger: s.ledger, Runs: s.machine.Runs, Definitions: s.defs, Now: s.o.Now, Log: s.o.Log})
 	return nil
 }
 
-func (s *Server) openGate(ctx context.Context) (err error) {
+// openSteps opens what looks on, and what steps reach.
+func (s *Server) openSteps(context.Context) (err error) {
 	s.sweeper = s.sweeps()
-	s.feed = api.NewFeed(feed.Options{Ledger: s.machine.Ledger, Trouble: s.shown})
+	s.feed = api.NewFeed(feed.Options{Ledger: s.ledger, Trouble: s.shown})
 	s.closers = append(s.closers, func() error { s.feed.Close(); return nil })
 	pushes, err := pushed.Open(filepath.Join(s.o.Data, "pushed"))
 	if err != nil {
 		return err
 	}
 	s.steps = &steps.API{
-		Policy: policy(), Pushes: pushes,
-		Ledger: s.machine.Ledger, Posts: s.posts, Merged: mergedAs{s.forges}, Images: s.machine.Images, Artifacts: s.machine.Artifacts, Log: s.o.Log,
+		Policy: s.policy, Pushes: pushes,
+		Ledger: s.ledger, Posts: s.posts, Merged: mergedAs{s.forges}, Images: s.machine.Images, Artifacts: s.machine.Artifacts, Log: s.o.Log,
 		Server: strings.TrimRight(s.URL(), "/"),
 	}
-	s.registry = image.NewRegistry(image.RegistryOptions{Store: s.machine.Images, Authorize: s.authorizeImage, OnPush: s.imagePushed, Now: s.o.Now})
+	s.registry = image.NewRegistry(image.RegistryOptions{
+		Store: s.machine.Images, Now: s.o.Now, Door: doors.Images{Gate: s.gate, Policy: s.policy, Ledger: s.ledger, Fault: at("registry", s.o.Fault)},
+	})
 	s.closers = append(s.closers, func() error { s.registry.Close(); return nil })
-	s.gate, err = gate.New(gate.Options{Token: s.o.Token, LocalUser: localUser(), Steps: s.tokens, Alive: s.alive, Policy: policy(), Now: s.o.Now})
-	return err
+	return nil
 }
 
 // openPort puts what was opened behind the routes of the one port.
 func (s *Server) openPort(context.Context) error {
 	s.services = s.loops()
 	s.api = &api.API{
-		Policy: policy(), Ledger: access.NewView(s.machine.Ledger, policy()), Runs: s.machine.Runs, Definitions: s.defs, Logs: s.machine, Events: s.events, Remote: s.remote, Forges: s.forges,
+		Policy: s.policy, Ledger: access.NewView(s.ledger, s.policy), Runs: s.machine.Runs, Definitions: s.defs, Logs: s.machine, Events: s.events, Remote: s.remote, Forges: s.forges,
 		Apps: s.apps, Targets: s.targets, Crons: s.crons, Audit: s.audit, Hold: s.hold, Planners: s.planners(), Keys: s.o.Data, Version: s.o.Version, Feed: s.feed, Log: s.o.Log, Now: s.o.Now,
 	}
 	s.port = server.New(server.Options{
 		Names: s.names(), Gate: s.gate, Steps: s.steps, API: s.api,
 		Webhooks: s.events, Git: s.remote.Handler(), Registry: s.registry, Screens: web.Handler(), Applications: s.carrier.applications,
-		Ledger: s.machine.Ledger, Hold: s.hold, Services: s.services,
-		Collectors: []prometheus.Collector{server.NewLedgerMetrics(s.machine.Ledger), server.NewPodMetrics(s.machine.Places), s.sweeper},
+		Ledger: s.ledger, Hold: s.hold, Services: s.services,
+		Collectors: []prometheus.Collector{server.NewLedgerMetrics(s.ledger), server.NewPodMetrics(s.machine.Places), s.sweeper},
 	})
 	return nil
 }
@@ -301,22 +289,6 @@ func localUser() string {
 
 // projections are all that a server's ledger has.
 func projections() []ledger.Projection { return append(machineProjections(), serverProjections()...) }
-
-// orphan hands the reports of applications' pods to the target; those of forgotten runs are acknowledged.
-func (s *Server) orphan(ctx context.Context, rep executor.Report) {
-	if strings.HasPrefix(rep.ID.Owner, targetlocal.OwnerPrefix) {
-		select {
-		case s.reports <- rep:
-		case <-ctx.Done():
-		}
-		return
-	}
-	if rep.Phase.Done() {
-		if err := s.machine.Executors.Acknowledge(ctx, rep.ID); err != nil {
-			s.o.Log.Error("acknowledge forgotten pod", "owner", rep.ID.Owner, "node", rep.ID.Node, "error", err)
-		}
-	}
-}
 
 // Times of the server.
 const (

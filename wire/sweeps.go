@@ -100,7 +100,7 @@ func (w sweepLayers) Sweep(ctx context.Context, now time.Time) (sweep.Removed, e
 // Sweep lets ids of deliveries be used again. Keys of firings, of runs and of slots of schedules stay for ever: nobody outside
 // could send those a second time on purpose, and a second one would do something twice.
 func (w sweepDeliveries) Sweep(ctx context.Context, now time.Time) (sweep.Removed, error) {
-	n, err := w.s.machine.Ledger.ExpireKeys(ctx, "delivery/", now.Add(-keepDeliveries), keepDelivery)
+	n, err := w.s.ledger.ExpireKeys(ctx, "delivery/", now.Add(-keepDeliveries), keepDelivery)
 	return sweep.Removed{Count: n}, err
 }
 
@@ -151,7 +151,8 @@ func (s *Server) namedImages(ctx context.Context) ([]string, error) {
 	}
 	live := ledger.Query{Table: "run", States: []string{string(workflow.Pending), string(workflow.Running)}}
 	err = s.eachRow(ctx, live, func(row ledger.Row) error {
-		raw, err := s.machine.Runs.Status(ctx, namespaceOf(row.Key), nameOf(row.Key))
+		namespace, name, _ := strings.Cut(row.Key, "/")
+		raw, err := s.machine.Runs.Status(ctx, namespace, name)
 		var run any
 		if err == nil {
 			err = json.Unmarshal(raw, &run)
@@ -167,7 +168,7 @@ func (s *Server) namedImages(ctx context.Context) ([]string, error) {
 }
 
 func (s *Server) eachRow(ctx context.Context, q ledger.Query, fn func(ledger.Row) error) error {
-	for row, err := range ledger.Each(ctx, s.machine.Ledger, q) {
+	for row, err := range ledger.Each(ctx, s.ledger, q) {
 		if err != nil {
 			return err
 		}

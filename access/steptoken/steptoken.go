@@ -27,6 +27,8 @@ type Claims struct {
 	Ref    string `json:"ref,omitempty"`
 	Commit string `json:"commit,omitempty"`
 	MR     int    `json:"mr,omitempty"`
+	// Nobody says that what is claimed was not proved: such a step may do nothing that others see.
+	Nobody bool `json:"nobody,omitempty"`
 	// Protected says that Ref may be changed only as the forge's rules allow: releases to production need it.
 	Protected bool `json:"protected,omitempty"`
 }

@@ -19,24 +19,30 @@ import (
 	"github.com/tiphys/tiphys/failure"
 )
 
-// ErrUnauthenticated is for Authorize to return when the request does not say who is asking; the client is then
+// ErrUnauthenticated is for a [Door] to return when the request does not say who is asking; the client is then
 // asked for a name and password.
 var ErrUnauthenticated = failure.New(failure.Unauthenticated, "authentication required")
 
 // RegistryOptions of a [Registry].
 type RegistryOptions struct {
 	Store *Store
-	// Authorize says whether the request may read or write a repository; repo is empty for the question whether
-	// the registry may be used at all. nil: everybody may do everything.
-	Authorize func(r *http.Request, repo string, write bool) error
-	// OnPush is called when a manifest has been stored; ref is its tag or digest. An error fails the push.
-	OnPush func(ctx context.Context, repo, ref, digest string) error
+	// Door says who may do what, and is told what was pushed; nil lets everybody do everything.
+	Door Door
 	// MaxUploads is how many uploads may be open at once; 0 for 100.
 	MaxUploads int
 	// UploadIdle is how long an upload may rest; 0 for an hour.
 	UploadIdle time.Duration
 	// Now is the clock; time.Now if nil.
 	Now func() time.Time
+}
+
+// Door is what a [Registry] asks about each request.
+type Door interface {
+	// Enter says whether the request may read or write a repository; repo is empty for the question whether the registry may be used
+	// at all. The error is [ErrUnauthenticated] if it does not say who asks; any other is a refusal.
+	Enter(r *http.Request, repo string, write bool) error
+	// Pushed is told that a manifest has been stored; ref is its tag or digest. An error fails the push.
+	Pushed(ctx context.Context, repo, ref, digest string) error
 }
 
 // Registry serves a [Store] under /v2/, as the OCI distribution specification 1.1 says. Deletion and referrers are not
@@ -157,10 +163,10 @@ func (g *Registry) route(w http.ResponseWriter, r *http.Request) error {
 }
 
 func (g *Registry) authorize(r *http.Request, repo string, write bool) error {
-	if g.o.Authorize == nil {
+	if g.o.Door == nil {
 		return nil
 	}
-	err := g.o.Authorize(r, repo, write)
+	err := g.o.Door.Enter(r, repo, write)
 	if err == nil || errors.Is(err, ErrUnauthenticated) {
 		return err
 	}
@@ -237,8 +243,8 @@ func (g *Registry) putManifest(w http.ResponseWriter, r *http.Request, repo, ref
 	case err != nil:
 		return &problem{http.StatusBadRequest, "MANIFEST_INVALID", err}
 	}
-	if g.o.OnPush != nil {
-		if err := g.o.OnPush(r.Context(), repo, ref, m.Digest); err != nil {
+	if g.o.Door != nil {
+		if err := g.o.Door.Pushed(r.Context(), repo, ref, m.Digest); err != nil {
 			return fmt.Errorf("record push: %w", err)
 		}
 	}

@@ -62,12 +62,12 @@ func TestPushAndPullWithGoContainerregistry(t *testing.T) {
 	var mu sync.Mutex
 	var pushed []string
 	s := openStore(t, image.StoreOptions{})
-	_, host := serve(t, image.RegistryOptions{Store: s, OnPush: func(_ context.Context, repo, ref, digest string) error {
+	_, host := serve(t, image.RegistryOptions{Store: s, Door: door{pushed: func(repo, ref, digest string) error {
 		mu.Lock()
 		defer mu.Unlock()
 		pushed = append(pushed, repo+" "+ref+" "+digest)
 		return nil
-	}})
+	}}})
 	img, err := random.Image(70_000, 3)
 	if err != nil {
 		t.Fatal(err)
@@ -124,7 +124,7 @@ func TestPushAndPullWithGoContainerregistry(t *testing.T) {
 
 func TestAuthorize(t *testing.T) {
 	s := openStore(t, image.StoreOptions{})
-	_, host := serve(t, image.RegistryOptions{Store: s, Authorize: func(r *http.Request, repo string, write bool) error {
+	_, host := serve(t, image.RegistryOptions{Store: s, Door: door{enter: func(r *http.Request, repo string, write bool) error {
 		_, password, ok := r.BasicAuth()
 		switch {
 		case !ok:
@@ -135,7 +135,7 @@ func TestAuthorize(t *testing.T) {
 			return errors.New("this run may not push to " + repo)
 		}
 		return nil
-	}})
+	}}})
 	img, err := random.Image(100, 1)
 	if err != nil {
 		t.Fatal(err)
@@ -362,4 +362,24 @@ func FuzzRegistryPaths(f *testing.F) {
 			t.Errorf("written outside: %v", left)
 		}
 	})
+}
+
+// door does what functions say; without one everything is allowed.
+type door struct {
+	enter  func(r *http.Request, repo string, write bool) error
+	pushed func(repo, ref, digest string) error
+}
+
+func (d door) Enter(r *http.Request, repo string, write bool) error {
+	if d.enter == nil {
+		return nil
+	}
+	return d.enter(r, repo, write)
+}
+
+func (d door) Pushed(_ context.Context, repo, ref, digest string) error {
+	if d.pushed == nil {
+		return nil
+	}
+	return d.pushed(repo, ref, digest)
 }

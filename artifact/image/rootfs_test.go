@@ -443,12 +443,12 @@ func TestPullSecret(t *testing.T) {
 	if _, err := s.Pack(bg, "p/x", "v1", pack.Options{Path: binary(t)}); err != nil {
 		t.Fatal(err)
 	}
-	_, host := serve(t, image.RegistryOptions{Store: s, Authorize: func(r *http.Request, _ string, _ bool) error {
+	_, host := serve(t, image.RegistryOptions{Store: s, Door: door{enter: func(r *http.Request, _ string, _ bool) error {
 		if u, p, ok := r.BasicAuth(); !ok || u != "me" || p != "pass:word" {
 			return image.ErrUnauthenticated
 		}
 		return nil
-	}})
+	}}})
 	l, _ := newLibrary(t, nil)
 	login := func(host string) []secret.Value {
 		b, _ := json.Marshal(map[string]any{"auths": map[string]any{host: map[string]string{"auth": "bWU6cGFzczp3b3Jk"}}})

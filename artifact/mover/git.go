@@ -57,8 +57,8 @@ func (m *Mover) fetchGit(ctx context.Context, a *manifest.GitArtifact, dest stri
 }
 
 func (m *Mover) repo(ctx context.Context, repo string) (from string, local bool, err error) {
-	if m.o.ResolveRepo != nil {
-		dir, ok, err := m.o.ResolveRepo(ctx, repo)
+	if m.o.Own != nil {
+		dir, ok, err := m.o.Own.Folder(ctx, repo)
 		if err != nil {
 			return "", false, fmt.Errorf("clone %s: %w", redactRepo(repo), err)
 		}

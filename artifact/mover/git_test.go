@@ -70,9 +70,9 @@ func repository(t *testing.T) (bare string, commits map[string]string) {
 func TestGit(t *testing.T) {
 	bare, commits := repository(t)
 	m, _ := newMover(t, func(o *mover.Options) {
-		o.ResolveRepo = func(_ context.Context, url string) (string, bool, error) {
+		o.Own = own(func(url string) (string, bool, error) {
 			return bare, url == "http://tiphys.localhost/git/repo", nil
-		}
+		})
 	})
 	for _, c := range []struct{ name, js, commit, content, branch string }{
 		{"default", ``, "main", "two", "main"},
@@ -125,12 +125,12 @@ func TestGit(t *testing.T) {
 func TestGitRefusals(t *testing.T) {
 	bare, _ := repository(t)
 	m, _ := newMover(t, func(o *mover.Options) {
-		o.ResolveRepo = func(_ context.Context, url string) (string, bool, error) {
+		o.Own = own(func(url string) (string, bool, error) {
 			if url == "https://tiphys.localhost/git/private" {
 				return "", false, errors.New("no right to read it")
 			}
 			return bare, url == "https://tiphys.localhost/git/repo", nil
-		}
+		})
 	})
 	marker := filepath.Join(t.TempDir(), "executed")
 	for js, want := range map[string]string{
@@ -223,7 +223,7 @@ func TestGitSubmoduleStaysOffThisMachine(t *testing.T) {
 	git(t, work, "commit", "-q", "-m", "sub")
 	git(t, work, "push", "-q", "origin", "HEAD:refs/heads/with-sub")
 	m, _ := newMover(t, func(o *mover.Options) {
-		o.ResolveRepo = func(context.Context, string) (string, bool, error) { return bare, true, nil }
+		o.Own = own(func(string) (string, bool, error) { return bare, true, nil })
 	})
 	js := `{"git":{"repo":"https://tiphys.localhost/git/repo","revision":"with-sub"`
 	err := m.Fetch(bg, art(t, js+`}}`), filepath.Join(t.TempDir(), "src"))
@@ -234,3 +234,8 @@ func TestGitSubmoduleStaysOffThisMachine(t *testing.T) {
 		t.Errorf("%v", err)
 	}
 }
+
+// own are repositories of this machine.
+type own func(url string) (string, bool, error)
+
+func (o own) Folder(_ context.Context, url string) (string, bool, error) { return o(url) }

@@ -28,17 +28,16 @@ var ErrUnsupported = failure.New(failure.Invalid, "unsupported artifact location
 type Options struct {
 	// Store is the default repository: where artifacts with nothing but a key are.
 	Store artifact.Store
-	// Secrets returns one key of a Secret. The error wraps [artifact.ErrNotFound] if there is none. nil: there are no Secrets.
-	Secrets func(ctx context.Context, namespace, name, key string) (secret.Value, error)
-	// Authorize is asked before a key of the default store is read or written; ctx has the [artifact.Caller].
+	// Secrets are those that locations name; nil for none.
+	Secrets Secrets
+	// Guard is asked before a key of the default store is read or written; ctx has the [artifact.Caller].
 	// nil: every key may be.
-	Authorize func(ctx context.Context, key string, write bool) error
+	Guard artifact.Guard
 	// OtherStore returns the store for an S3 location with an endpoint or bucket of its own. nil: such
 	// locations are refused.
 	OtherStore func(ctx context.Context, s3 manifest.S3Artifact) (artifact.Store, error)
-	// ResolveRepo maps the URL of a built-in repository to its bare folder on this machine, which is then read
-	// without HTTP. It refuses what the caller in ctx may not read. nil, or ok false: the URL is fetched as it is.
-	ResolveRepo func(ctx context.Context, url string) (dir string, ok bool, err error)
+	// Own are the repositories of this machine, which are read without HTTP; nil for none.
+	Own Repositories
 	// GitCommand is the git to run; "git" if empty.
 	GitCommand string
 	// KnownHosts is the file of SSH host keys; the system's own if empty.
@@ -48,6 +47,19 @@ type Options struct {
 	// TempDir is for what is not an artifact yet; the system's own if empty.
 	TempDir string
 	Limits  Limits
+}
+
+// Secrets reads Secrets.
+type Secrets interface {
+	// Secret gives one key of a Secret. The error is of kind failure.NotFound if there is none.
+	Secret(ctx context.Context, namespace, name, key string) (secret.Value, error)
+}
+
+// Repositories are those that have a folder on this machine.
+type Repositories interface {
+	// Folder gives the bare folder of the repository that a URL names; ok is false for one that is elsewhere. It refuses what the
+	// [artifact.Caller] in ctx may not read.
+	Folder(ctx context.Context, url string) (dir string, ok bool, err error)
 }
 
 // Limits of one artifact.
@@ -220,8 +232,8 @@ func (m *Mover) storeOf(ctx context.Context, s3 manifest.S3Artifact, write bool)
 		}
 		return m.o.OtherStore(ctx, s3)
 	}
-	if m.o.Authorize != nil {
-		if err := m.o.Authorize(ctx, s3.Key, write); err != nil {
+	if m.o.Guard != nil {
+		if err := m.o.Guard.May(ctx, s3.Key, write); err != nil {
 			return nil, err
 		}
 	}
@@ -314,8 +326,8 @@ func (m *Mover) secretOf(ctx context.Context, sel *corev1.SecretKeySelector) (se
 	if m.o.Secrets == nil {
 		return secret.Value{}, fmt.Errorf("secret %s/%s: there are no Secrets here", ns, sel.Name)
 	}
-	v, err := m.o.Secrets(ctx, ns, sel.Name, sel.Key)
-	if err != nil && sel.Optional != nil && *sel.Optional && errors.Is(err, artifact.ErrNotFound) {
+	v, err := m.o.Secrets.Secret(ctx, ns, sel.Name, sel.Key)
+	if err != nil && sel.Optional != nil && *sel.Optional && failure.Is(err, failure.NotFound) {
 		return secret.Value{}, nil
 	}
 	if err != nil {

@@ -33,12 +33,7 @@ func newMover(t *testing.T, change func(*mover.Options)) (*mover.Mover, *local.S
 	t.Cleanup(func() { _ = store.Close() })
 	o := mover.Options{
 		Store: store, TempDir: t.TempDir(),
-		Secrets: func(_ context.Context, ns, name, key string) (secret.Value, error) {
-			if ns == "ci" && name == "creds" {
-				return secret.New(key + "-value\n"), nil
-			}
-			return secret.Value{}, artifact.ErrNotFound
-		},
+		Secrets: someSecrets{},
 	}
 	if change != nil {
 		change(&o)
@@ -150,12 +145,7 @@ func TestRawAndModes(t *testing.T) {
 
 func TestRefusals(t *testing.T) {
 	m, _ := newMover(t, func(o *mover.Options) {
-		o.Authorize = func(ctx context.Context, key string, write bool) error {
-			if own := artifact.CallerFrom(ctx).Owner + "/"; !strings.HasPrefix(key, own) && key != "shared" {
-				return errors.New("that key belongs to another run")
-			}
-			return nil
-		}
+		o.Guard = ofOwners{}
 	})
 	root := t.TempDir()
 	write(t, filepath.Join(root, "f"), "x")
@@ -286,4 +276,24 @@ func TestSecretErrorsNameTheSecret(t *testing.T) {
 	if err == nil || !strings.Contains(err.Error(), "secret ci/gone, key p") {
 		t.Errorf("%v", err)
 	}
+}
+
+// ofOwners lets callers at keys below their own name.
+type ofOwners struct{}
+
+func (ofOwners) May(ctx context.Context, key string, _ bool) error {
+	if own := artifact.CallerFrom(ctx).Owner + "/"; !strings.HasPrefix(key, own) && key != "shared" {
+		return errors.New("that key belongs to another run")
+	}
+	return nil
+}
+
+// someSecrets are what the tests' locations name.
+type someSecrets struct{}
+
+func (someSecrets) Secret(_ context.Context, ns, name, key string) (secret.Value, error) {
+	if ns == "ci" && name == "creds" {
+		return secret.New(key + "-value\n"), nil
+	}
+	return secret.Value{}, artifact.ErrNotFound
 }

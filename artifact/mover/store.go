@@ -160,8 +160,8 @@ func (m *Mover) saveTree(ctx context.Context, store artifact.Store, a manifest.A
 		}
 		defer func() { _ = f.Close() }()
 		key := strings.TrimSuffix(a.S3.Key, "/") + "/" + e.Path
-		if m.o.Authorize != nil && store == m.o.Store {
-			if err := m.o.Authorize(ctx, key, true); err != nil {
+		if m.o.Guard != nil && store == m.o.Store {
+			if err := m.o.Guard.May(ctx, key, true); err != nil {
 				return err
 			}
 		}

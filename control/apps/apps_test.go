@@ -188,6 +188,11 @@ func (w *world) PullRequests(context.Context, string, string, manifest.PullReque
 	return w.requests, nil
 }
 
+// Is implements apps.Forges: repositories are named by their URLs.
+func (w *world) Is(_ context.Context, url, instance, repo string) (bool, error) {
+	return instance == "" && repo == url, nil
+}
+
 // Wakes implements apps.Forges.
 func (w *world) Wakes() []string { return nil }
 
@@ -269,6 +274,9 @@ func (w *world) append(d ledger.Draft) {
 
 func (w *world) release(r deploy.Release) ledger.Entry {
 	r.Namespace, r.Name = "default", "harbour"
+	if r.Repo == "" {
+		r.Repo = "harbour"
+	}
 	var e ledger.Ref
 	if err := w.ledger.Write(w.t.Context(), ledger.On("release/default/"+promote.Key(r)), func(tx ledger.Tx) (err error) {
 		e, err = tx.Append(ledger.Draft{Actor: "run", Kind: deploy.KindReleaseRecorded, Subject: "release/default/" + promote.Key(r), Body: r})
@@ -413,6 +421,9 @@ func TestReleasesPreviewsAndRollback(t *testing.T) {
 	w := newWorld(t)
 	files := map[string]string{"a.yaml": deployment("api", "harbour/api"), "b.yaml": deployment("web", "harbour/web")}
 	w.commit("c1", files)
+	// Releases of that name from another repository, and from one of the same name on another forge, are not this Application's.
+	w.release(deploy.Release{Number: 100, Branch: "main", Commit: "c1", Repo: "other", Images: map[string]string{"api": "other/api@sha256:6", "web": "other/web@sha256:6"}})
+	w.release(deploy.Release{Number: 101, Branch: "main", Commit: "c1", Forge: "default/lab", Images: map[string]string{"api": "lab/api@sha256:6", "web": "lab/web@sha256:6"}})
 	w.define(application(", annotations: {tiphys.dev/release: harbour}"))
 	w.await("waiting", func() bool { return strings.Contains(w.app("prod").Message, "no release harbour") })
 	first := w.release(deploy.Release{Number: 1, Branch: "main", Commit: "c1", Images: map[string]string{"api": "harbour/api@sha256:1", "web": "harbour/web@sha256:1"}})

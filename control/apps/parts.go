@@ -23,6 +23,8 @@ type Forges interface {
 	// PullRequests lists the open merge requests of a repository; kind is gitlab, github, gitea or tiphys. An error that
 	// is forge.ErrNotFound means that there is no such repository.
 	PullRequests(ctx context.Context, kind, repo string, f manifest.PullRequestForge) ([]event.PullRequest, error)
+	// Is tells whether a URL names a repository of an instance; the empty instance is the built-in remote.
+	Is(ctx context.Context, url, instance, repo string) (bool, error)
 	// Wakes are the kinds of entries that tell of changed merge requests, beside those of events.
 	Wakes() []string
 }

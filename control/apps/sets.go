@@ -235,10 +235,6 @@ func (c *Controller) base(ctx context.Context, set manifest.ApplicationSet) (str
 	if name == "" || strings.Contains(name, "{{") {
 		return "", nil
 	}
-	releases, err := c.releases(ctx, set.Namespace, name)
-	if err != nil {
-		return "", err
-	}
 	var source struct {
 		Source struct {
 			RepoURL string `json:"repoURL"`
@@ -246,6 +242,10 @@ func (c *Controller) base(ctx context.Context, set manifest.ApplicationSet) (str
 	}
 	if err := json.Unmarshal(set.Spec.Template.Spec, &source); err != nil {
 		source.Source.RepoURL = "" // Expand says what is wrong with the template.
+	}
+	releases, err := c.releases(ctx, set.Namespace, name, source.Source.RepoURL)
+	if err != nil {
+		return "", err
 	}
 	branch := "main"
 	if url := source.Source.RepoURL; url != "" && !strings.Contains(url, "{{") {
@@ -262,7 +262,9 @@ func (c *Controller) base(ctx context.Context, set manifest.ApplicationSet) (str
 	return promote.Key(r), nil
 }
 
-func (c *Controller) releases(ctx context.Context, namespace, name string) ([]deploy.Release, error) {
+// releases are those of a name that were made from the repository that a URL names; of any if it is a template still. A release of another
+// repository, or of one of the same name on another forge, is not there: whoever may push to that would else decide what runs here.
+func (c *Controller) releases(ctx context.Context, namespace, name, url string) ([]deploy.Release, error) {
 	rows, err := all(ctx, c.o.Ledger, ledger.Query{Table: deploy.TableRelease, Owner: namespace + "/" + name})
 	if err != nil {
 		return nil, err
@@ -272,6 +274,15 @@ func (c *Controller) releases(ctx context.Context, namespace, name string) ([]de
 		var r deploy.Release
 		if err := json.Unmarshal(row.Body, &r); err != nil {
 			return nil, fmt.Errorf("read release %s: %w", row.Key, err)
+		}
+		if url != "" && !strings.Contains(url, "{{") {
+			same, err := c.o.Forges.Is(ctx, url, r.Forge, r.Repo)
+			if err != nil {
+				return nil, fmt.Errorf("find out whether release %s is of %s: %w", row.Key, url, err)
+			}
+			if !same {
+				continue
+			}
 		}
 		releases = append(releases, r)
 	}

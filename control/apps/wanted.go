@@ -165,7 +165,7 @@ func (w *worker) chosen(ctx context.Context, repo string) (*wanted, error) {
 		annotations = maps.Clone(annotations)
 		annotations[promote.AnnotationRelease] = w.row.Pinned
 	}
-	releases, err := w.c.releases(ctx, w.row.Namespace, name)
+	releases, err := w.c.releases(ctx, w.row.Namespace, name, repo)
 	if err != nil {
 		return nil, err
 	}

@@ -29,14 +29,8 @@ const (
 	lease = 2 * time.Minute
 )
 
-// The labels that runs from Git carry.
+// The labels that runs of sensors carry, beside those of [event.LabelRepo] and its kin.
 const (
-	LabelRepo   = "tiphys.dev/repo"
-	LabelBranch = "tiphys.dev/branch"
-	LabelTag    = "tiphys.dev/tag"
-	LabelCommit = "tiphys.dev/commit"
-	LabelMR     = "tiphys.dev/mr"
-	LabelEvent  = "tiphys.dev/event"
 	labelFiring = "tiphys.dev/firing"
 	labelSensor = "events.argoproj.io/sensor"
 	labelTrig   = "events.argoproj.io/trigger"
@@ -474,7 +468,7 @@ func (c *Controller) labels(ctx context.Context, f sensor.Firing) (map[string]st
 		}
 		if seq > latest {
 			latest = seq
-			out[LabelEvent] = e.ID
+			out[event.LabelEvent] = e.ID
 		}
 		gitLabels(e.Git, out)
 	}
@@ -490,13 +484,13 @@ func gitLabels(g *event.Git, out map[string]string) {
 			out[k] = v
 		}
 	}
-	set(LabelRepo, g.Repo.FullName)
-	set(LabelBranch, g.Branch)
-	set(LabelTag, g.Tag)
-	set(LabelCommit, g.SHA)
+	set(event.LabelRepo, g.Repo.FullName)
+	set(event.LabelBranch, g.Branch)
+	set(event.LabelTag, g.Tag)
+	set(event.LabelCommit, g.SHA)
 	if g.PR != nil {
-		set(LabelMR, strconv.Itoa(g.PR.Number))
-		set(LabelBranch, g.PR.SourceBranch)
-		set(LabelCommit, g.PR.HeadSHA)
+		set(event.LabelMR, strconv.Itoa(g.PR.Number))
+		set(event.LabelBranch, g.PR.SourceBranch)
+		set(event.LabelCommit, g.PR.HeadSHA)
 	}
 }

@@ -36,19 +36,45 @@ type Objects interface {
 // ErrNoObject says that a referenced object does not exist.
 var ErrNoObject = failure.New(failure.NotFound, "object not found")
 
+// Hosts says which runs may use an executor that shows pods the files of its machine.
+type Hosts interface {
+	// Refuse says why a run may not, and what to do about it; an empty reason allows it. Origin is that of the definition which
+	// submits it, source the URL that its manifest is from, and events are the sequences of those that led to it; each may be empty.
+	Refuse(ctx context.Context, origin, source string, events []int64) (reason, hint string)
+}
+
+// Folders lists folders of the built-in store.
+type Folders interface {
+	// Keys gives the keys below a folder, or refuses it to the caller.
+	Keys(ctx context.Context, caller artifact.Caller, folder string) ([]string, error)
+}
+
+// Tokens makes the tokens by which steps prove what they are.
+type Tokens interface {
+	// Token is that of one attempt. An error means that the start is tried again.
+	Token(ctx context.Context, run workflow.Run, id executor.ID) (secret.Value, error)
+}
+
+// Orphans takes the reports of pods that belong to no run that goes on.
+type Orphans interface {
+	// Take takes one report, and acknowledges it in its time; of what it does not take a final one is acknowledged as nobody's.
+	Take(ctx context.Context, rep executor.Report) (taken bool)
+}
+
 // Options of a Controller. Ledger, Executors and Objects are required.
 type Options struct {
 	Ledger ledger.Ledger
 	// Executors execute pods: the default one, or the one that a run or template names.
 	Executors *executor.Registry
-	// RefuseHost says why a run that is submitted may not use an executor that shows pods the files of its machine, and
-	// what to do about it; an empty reason allows it, and nil allows it to all.
-	RefuseHost func(ctx context.Context, s Submission) (reason, hint string)
-	Objects    Objects
-	// List gives the keys below a folder of the built-in store, on behalf of a run's node, or refuses it; nil has none.
-	List func(ctx context.Context, caller artifact.Caller, folder string) ([]string, error)
-	// Token makes the step's own token for an attempt; nil for none.
-	Token func(run workflow.Run, id executor.ID) secret.Value
+	// Hosts says which runs may use an executor that shows pods the files of its machine; nil allows it to all.
+	Hosts   Hosts
+	Objects Objects
+	// Secrets reads what Objects has; nil makes a reader.
+	Secrets *Secrets
+	// Folders lists folders of the built-in store, on behalf of a run's node; nil for no store.
+	Folders Folders
+	// Tokens makes the steps' own tokens; nil for none.
+	Tokens Tokens
 	// Env is added to every step.
 	Env map[string]string
 	// Validate judges a manifest before it is submitted; lenient lets arguments be missing. nil lets everything
@@ -64,8 +90,8 @@ type Options struct {
 	Log     *slog.Logger
 	// Patience is how long Run waits for the executor to say which attempts it has, before it goes on without; 10 s if 0.
 	Patience time.Duration
-	// Orphan is given reports of pods that belong to no run that goes on; nil acknowledges them.
-	Orphan func(ctx context.Context, rep executor.Report)
+	// Orphans is given reports of pods that belong to no run that goes on; nil acknowledges them.
+	Orphans Orphans
 	// Fault is called at named points in test builds.
 	Fault func(point string)
 }
@@ -92,8 +118,6 @@ type Controller struct {
 	uids map[string]string
 	// starts are those that are under way, by the key of their effect.
 	starts map[string]*starting
-	// opened are the data of ConfigMaps and Secrets as they were read.
-	opened map[workflow.Ref]opened
 	// listed says that the executor told which attempts it has; ended are those that ended before.
 	listed bool
 	ended  map[executor.ID]bool
@@ -132,10 +156,13 @@ func New(o Options) *Controller {
 	if o.Patience == 0 {
 		o.Patience = defaultPatience
 	}
+	if o.Secrets == nil {
+		o.Secrets = NewSecrets(o.Objects)
+	}
 	if o.Places == nil {
 		o.Places = admission.New(0)
 	}
-	c := &Controller{o: o, uids: map[string]string{}, ended: map[executor.ID]bool{}, starts: map[string]*starting{}, opened: map[workflow.Ref]opened{}, started: make(chan struct{}), stopped: make(chan struct{})}
+	c := &Controller{o: o, uids: map[string]string{}, ended: map[executor.ID]bool{}, starts: map[string]*starting{}, started: make(chan struct{}), stopped: make(chan struct{})}
 	c.runs = actor.New(actor.Options[string, *live, *message]{Load: c.find, Handle: c.handle, Refused: refused, Ended: (*live).ended})
 	c.pods = errands[nodeKey](c, starters, podTimeout)
 	c.asks = errands[string](c, askers, askTimeout)

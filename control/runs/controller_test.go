@@ -293,7 +293,7 @@ func TestReportsOfPodsThatNobodyKnows(t *testing.T) {
 	defer exec.Close()
 	orphans := make(chan executor.Report, 8)
 	c := runs.New(runs.Options{Ledger: l, Executors: executor.NewRegistry(exec.Named()), Objects: definitions.NewMemory(nil),
-		Orphan: func(_ context.Context, rep executor.Report) { orphans <- rep }})
+		Orphans: orphanage(orphans)})
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan struct{})
 	go func() { defer close(done); _ = c.Run(ctx) }()
@@ -312,4 +312,12 @@ func TestReportsOfPodsThatNobodyKnows(t *testing.T) {
 			t.Fatal("no report within a minute")
 		}
 	}
+}
+
+// orphanage takes the reports that no run takes.
+type orphanage chan executor.Report
+
+func (o orphanage) Take(_ context.Context, rep executor.Report) bool {
+	o <- rep
+	return true
 }

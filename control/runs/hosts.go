@@ -71,10 +71,14 @@ func (c *Controller) platform(ctx context.Context, s Submission) (executor.Field
 // its templates would use it. A template that only shows while the run goes (a templateRef, an annotation with a tag)
 // is held to the same note when its pod is made.
 func (c *Controller) refuseHost(ctx context.Context, s Submission, cmd *workflow.Submit) error {
-	if c.o.RefuseHost == nil {
+	if c.o.Hosts == nil {
 		return nil
 	}
-	reason, hint := c.o.RefuseHost(ctx, s)
+	events := s.Events
+	if len(events) == 0 && s.Event != 0 {
+		events = []int64{s.Event}
+	}
+	reason, hint := c.o.Hosts.Refuse(ctx, s.Origin, s.Source, events)
 	if reason == "" {
 		return nil
 	}

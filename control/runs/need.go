@@ -55,14 +55,14 @@ const maxListed = 100_000
 
 // list gives the keys below a folder of the store.
 func (c *Controller) list(ctx context.Context, key string, l workflow.List) ([]string, error) {
-	if c.o.List == nil {
+	if c.o.Folders == nil {
 		return nil, errors.New("there is no store of artifacts here")
 	}
 	uid, err := view(ctx, c, key, func(r *live) string { return r.state.Run().UID })
 	if err != nil {
 		return nil, err
 	}
-	keys, err := c.o.List(ctx, artifact.Caller{Namespace: path.Dir(key), Owner: uid, Node: l.Node}, l.Folder)
+	keys, err := c.o.Folders.Keys(ctx, artifact.Caller{Namespace: path.Dir(key), Owner: uid, Node: l.Node}, l.Folder)
 	if err == nil && len(keys) > maxListed {
 		return nil, fmt.Errorf("%s has %d artifacts, and a list takes at most %d: name a folder below it", l.Folder, len(keys), maxListed)
 	}

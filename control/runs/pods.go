@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"time"
 
 	"github.com/tiphys/tiphys/executor"
@@ -78,6 +79,7 @@ func (c *Controller) underway(key string) bool {
 type wanted struct {
 	want workflow.Want
 	pod  executor.Pod
+	run  workflow.Run
 	// refused says why the run may not use an executor that shows pods the files of its machine.
 	refused string
 	err     error
@@ -90,7 +92,9 @@ func (c *Controller) start(ctx context.Context, run string, id executor.ID, e wo
 		w := wanted{want: r.state.Wants(e.Node, e.Attempt)}
 		if w.want == workflow.Wanted {
 			w.pod, w.err = c.pod(r.state, e)
-			w.refused = r.state.Run().Annotations[AnnotationHostRefused]
+			w.run = r.state.Run()
+			w.run.Labels = maps.Clone(w.run.Labels) // it is read when others may change the run
+			w.refused = w.run.Annotations[AnnotationHostRefused]
 		}
 		return w
 	})
@@ -104,6 +108,11 @@ func (c *Controller) start(ctx context.Context, run string, id executor.ID, e wo
 		return c.notStarted(ctx, run, id, e, w.want)
 	}
 	err = w.err
+	if err == nil && c.o.Tokens != nil {
+		if w.pod.Token, err = c.o.Tokens.Token(ctx, w.run, id); err != nil {
+			return err
+		}
+	}
 	if err == nil && w.refused != "" {
 		err = c.refusedHost(ctx, w.pod.Executor, w.refused)
 	}
@@ -254,9 +263,6 @@ func (c *Controller) pod(s *workflow.State, e workflow.StartPod) (executor.Pod, 
 	}
 	for k, v := range c.o.Env {
 		pod.Env[k] = v
-	}
-	if c.o.Token != nil {
-		pod.Token = c.o.Token(run, pod.ID)
 	}
 	pod.Executor, err = c.executorOf(run, pod)
 	return pod, err

@@ -191,9 +191,7 @@ func (c *Controller) received(ctx context.Context, rep executor.Report) {
 	}
 	if !ok {
 		// An application's pod, or one of a run that has ended.
-		if c.o.Orphan != nil {
-			c.o.Orphan(ctx, rep)
-		} else if rep.Phase.Done() {
+		if taken := c.o.Orphans != nil && c.o.Orphans.Take(ctx, rep); !taken && rep.Phase.Done() {
 			c.acknowledge("", rep.ID)
 		}
 		return

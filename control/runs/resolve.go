@@ -1,10 +1,8 @@
 package runs
 
 import (
-	"bytes"
 	"context"
 	"crypto/tls"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
@@ -13,7 +11,6 @@ import (
 	corev1 "k8s.io/api/core/v1"
 
 	"github.com/tiphys/tiphys/executor"
-	"github.com/tiphys/tiphys/manifest"
 	"github.com/tiphys/tiphys/secret"
 	"github.com/tiphys/tiphys/workflow"
 )
@@ -111,83 +108,14 @@ func volumeReferences(v corev1.Volume, add func(kind, name string, optional *boo
 	}
 }
 
-// opened is an object's data as it was last read.
-type opened struct {
-	raw  []byte
-	data map[string]secret.Value
-}
-
-// Bounds of the data that are kept: how many objects, and the bytes of one.
-const (
-	maxOpened    = 256
-	maxOpenedOne = 64 << 10
-)
-
-// data reads a ConfigMap's or Secret's data, which callers do not change. What was read before is read again only if the object
-// is another: the token of a webhook is asked for with each delivery.
+// data reads a ConfigMap's or Secret's data, which callers do not change.
 func (c *Controller) data(ctx context.Context, ref workflow.Ref) (map[string]secret.Value, error) {
-	raw, err := c.o.Objects.Object(ctx, ref)
-	if err != nil {
-		return nil, err
-	}
-	c.mu.Lock()
-	known := c.opened[ref]
-	c.mu.Unlock()
-	if known.data != nil && bytes.Equal(known.raw, raw) {
-		return known.data, nil
-	}
-	data, err := dataOf(ref, raw)
-	if err != nil || len(raw) > maxOpenedOne {
-		return data, err
-	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if len(c.opened) >= maxOpened {
-		clear(c.opened)
-	}
-	c.opened[ref] = opened{raw, data}
-	return data, nil
-}
-
-func dataOf(ref workflow.Ref, raw json.RawMessage) (map[string]secret.Value, error) {
-	out := map[string]secret.Value{}
-	if ref.Kind == "Secret" {
-		s, err := manifest.ReadJSON[corev1.Secret]("Secret "+ref.Name, raw)
-		if err != nil {
-			return nil, fmt.Errorf("decode: %w", err)
-		}
-		for k, v := range s.Value.Data {
-			out[k] = secret.New(string(v))
-		}
-		for k, v := range s.Value.StringData {
-			out[k] = secret.New(v)
-		}
-		return out, nil
-	}
-	cm, err := manifest.ReadJSON[corev1.ConfigMap]("ConfigMap "+ref.Name, raw)
-	if err != nil {
-		return nil, fmt.Errorf("decode: %w", err)
-	}
-	for k, v := range cm.Value.Data {
-		out[k] = secret.New(v)
-	}
-	for k, v := range cm.Value.BinaryData {
-		out[k] = secret.New(string(v))
-	}
-	return out, nil
+	return c.o.Secrets.data(ctx, ref)
 }
 
 // Secret gives one key of a Secret.
 func (c *Controller) Secret(ctx context.Context, namespace, name, key string) (secret.Value, error) {
-	data, err := c.data(ctx, workflow.Ref{Kind: "Secret", Namespace: namespace, Name: name})
-	if err != nil {
-		return secret.Value{}, fmt.Errorf("Secret %s/%s: %w", namespace, name, err)
-	}
-	v, ok := data[key]
-	if !ok {
-		return secret.Value{}, fmt.Errorf("Secret %s/%s has no key %q: %w", namespace, name, key, ErrNoObject)
-	}
-	return v, nil
+	return c.o.Secrets.Secret(ctx, namespace, name, key)
 }
 
 // headers sets the headers of an http template, some of which come from Secrets.

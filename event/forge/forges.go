@@ -183,6 +183,26 @@ func (f *Forges) Of(ctx context.Context, raw string) (Instance, string, error) {
 	return in, repo, err
 }
 
+// Is tells whether a clone URL or web address names a repository of an instance. The instance may be one that is not declared; see [Undeclared].
+func (f *Forges) Is(ctx context.Context, raw, instance, repo string) (bool, error) {
+	in, name, err := f.Of(ctx, raw)
+	if err == nil {
+		return in.Name == NameOf(instance) && (name == repo || !in.Local && strings.EqualFold(name, repo)), nil
+	}
+	if !errors.Is(err, ErrNotFound) {
+		return false, err
+	}
+	_, address, found := strings.Cut(instance, undeclared)
+	if !found {
+		return false, nil
+	}
+	if !strings.Contains(address, "://") {
+		address = "https://" + address
+	}
+	name, ok := Host(address).RepositoryOf(raw)
+	return ok && strings.EqualFold(name, repo), nil
+}
+
 // Sent finds the forge that an event came from, by its type and by the instance that the event names (event.Git's Forge and Instance).
 func (f *Forges) Sent(ctx context.Context, kind, instance string) (Instance, error) {
 	if kind == f.builtin.Type {

@@ -20,6 +20,11 @@ func NameOf(name string) string {
 	return name
 }
 
+// Undeclared names a forge that sent an event and is not declared. No instance has such a name.
+func Undeclared(kind, address string) string { return kind + undeclared + address }
+
+const undeclared = " at "
+
 // Instance is one forge among several.
 type Instance struct {
 	// Name is "builtin", or namespace/name of the declaration.

@@ -98,11 +98,10 @@ type Gate struct {
 	local string
 	steps *steptoken.Issuer
 	// policy says who may do what.
-	policy access.Policy
-	// alive tells whether a step's attempt still runs.
-	alive   func(context.Context, steptoken.Claims) bool
-	session [32]byte
-	now     func() time.Time
+	policy   access.Policy
+	attempts Attempts
+	session  [32]byte
+	now      func() time.Time
 	// streams ends the requests of which Route.Endless is true.
 	streams    context.Context
 	endStreams context.CancelFunc
@@ -117,14 +116,20 @@ type Options struct {
 	Steps     *steptoken.Issuer
 	// Policy says who may do what; it is needed, since the zero value refuses everything.
 	Policy access.Policy
-	// Alive tells whether a step's attempt still runs.
-	Alive func(context.Context, steptoken.Claims) bool
-	Now   func() time.Time
+	// Attempts are needed where Steps is set.
+	Attempts Attempts
+	Now      func() time.Time
+}
+
+// Attempts tells which attempts still run: a step's token ends with its attempt.
+type Attempts interface {
+	// Alive tells whether the attempt of a token still runs. An error is one of the record: it is not known.
+	Alive(ctx context.Context, c steptoken.Claims) (bool, error)
 }
 
 // New returns a gate.
 func New(o Options) (*Gate, error) {
-	g := &Gate{token: o.Token, local: o.LocalUser, steps: o.Steps, policy: o.Policy, alive: o.Alive, now: o.Now}
+	g := &Gate{token: o.Token, local: o.LocalUser, steps: o.Steps, policy: o.Policy, attempts: o.Attempts, now: o.Now}
 	if g.now == nil {
 		g.now = time.Now
 	}
@@ -266,7 +271,11 @@ func (g *Gate) step(ctx context.Context, tok string) (Identity, error) {
 	if err != nil {
 		return Identity{}, errBadToken
 	}
-	if g.alive != nil && !g.alive(ctx, claims) {
+	alive, err := g.attempts.Alive(ctx, claims)
+	if err != nil {
+		return Identity{}, failure.Mark(failure.Waiting, fmt.Errorf("look for the step of this token: %w", err))
+	}
+	if !alive {
 		return Identity{}, failure.New(failure.Unauthenticated, "the step that this token belongs to has ended")
 	}
 	return Identity{Actor: "step:" + claims.Run + "/" + claims.Node, Verified: true, Step: &claims}, nil

@@ -16,6 +16,11 @@ import (
 	"github.com/tiphys/tiphys/server/gate"
 )
 
+// until has every attempt alive until they have ended.
+type until struct{ ended *atomic.Bool }
+
+func (u until) Alive(context.Context, steptoken.Claims) (bool, error) { return !u.ended.Load(), nil }
+
 // A stream ends with the right to it: when the session that opened it is over, or the step has ended. Another's goes on.
 func TestStreamsEndWithTheRight(t *testing.T) {
 	now := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
@@ -24,7 +29,7 @@ func TestStreamsEndWithTheRight(t *testing.T) {
 	issuer := steptoken.NewIssuer([]byte("a key of thirty-two bytes, or so"), 0)
 	g, err := gate.New(gate.Options{
 		Token: secret.New(token), Policy: access.BuiltIn(), Steps: issuer, Now: func() time.Time { return now },
-		Alive: func(context.Context, steptoken.Claims) bool { return !ended.Load() },
+		Attempts: until{&ended},
 	})
 	if err != nil {
 		t.Fatal(err)

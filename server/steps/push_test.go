@@ -69,7 +69,7 @@ func newPier(t *testing.T) *pier {
 	if p.pushes, err = pushed.Open(filepath.Join(dir, "pushed")); err != nil {
 		t.Fatal(err)
 	}
-	g, err := gate.New(gate.Options{Policy: access.BuiltIn(), Steps: p.issuer, Alive: func(_ context.Context, c steptoken.Claims) bool { return c.Attempt == claims.Attempt }})
+	g, err := gate.New(gate.Options{Policy: access.BuiltIn(), Steps: p.issuer, Attempts: only(claims.Attempt)})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -324,4 +324,11 @@ func TestDigests(t *testing.T) {
 			t.Errorf("%s %s with %q, %d bytes: %d, want %d", c.method, c.path, c.digest, len(c.body), got, c.want)
 		}
 	}
+}
+
+// only has one attempt alive.
+type only int
+
+func (o only) Alive(_ context.Context, c steptoken.Claims) (bool, error) {
+	return c.Attempt == int(o), nil
 }

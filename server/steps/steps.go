@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/tiphys/tiphys/access"
+	"github.com/tiphys/tiphys/access/stepclaims"
 	"github.com/tiphys/tiphys/access/steptoken"
 	"github.com/tiphys/tiphys/artifact"
 	"github.com/tiphys/tiphys/artifact/image"
@@ -29,9 +30,6 @@ import (
 
 // KindImage is the kind of the entries that record a pushed image; subject image/NAME@DIGEST.
 const KindImage = "image.pushed"
-
-// ArtifactPrefix begins the keys of artifacts that steps put by name; the run's uid follows.
-const ArtifactPrefix = "steps/"
 
 // Posts are written to forges, by the name of the instance. forge.WithBy says in the context for whom.
 type Posts interface {
@@ -151,12 +149,20 @@ func (a *API) cause(ctx context.Context, c steptoken.Claims) (int64, error) {
 	return row.Seq, nil
 }
 
-// unique makes a request's repetition harmless.
-func unique(r *http.Request) string {
-	if k := r.Header.Get("Idempotency-Key"); k != "" {
-		return "step/" + k
+// maxKey bounds an idempotency key, in bytes.
+const maxKey = 200
+
+// unique makes a request's repetition harmless. The key is the attempt's own: another step that sends the same one means another request.
+func unique(r *http.Request) (string, error) {
+	k := r.Header.Get("Idempotency-Key")
+	if len(k) > maxKey {
+		return "", bad("the Idempotency-Key has %d bytes and may have %d", len(k), maxKey)
 	}
-	return ""
+	if k == "" {
+		return "", nil
+	}
+	c := claims(r)
+	return fmt.Sprintf("step/%s/%s/%d/%s", c.UID, c.Node, c.Attempt, k), nil
 }
 
 // release records a release of the run's own commit. Its branch and merge request are the token's, never the
@@ -176,6 +182,10 @@ func (a *API) release(w http.ResponseWriter, r *http.Request) {
 	if err == nil {
 		cause, err = a.cause(r.Context(), c)
 	}
+	key := ""
+	if err == nil {
+		key, err = unique(r)
+	}
 	var merged int
 	if err == nil && c.MR == 0 {
 		merged, err = a.Merged.MergedAs(r.Context(), forge.NameOf(c.Forge), c.Repo, c.Commit)
@@ -186,10 +196,10 @@ func (a *API) release(w http.ResponseWriter, r *http.Request) {
 	}
 	ns, _, _ := strings.Cut(c.Run, "/")
 	rel := deploy.Release{
-		Namespace: ns, Name: body.Name, Repo: c.Repo, Commit: c.Commit, Branch: strings.TrimPrefix(c.Ref, "refs/heads/"),
+		Namespace: ns, Name: body.Name, Forge: c.Forge, Repo: c.Repo, Commit: c.Commit, Branch: strings.TrimPrefix(c.Ref, "refs/heads/"),
 		MR: c.MR, Merged: merged, Images: body.Images, Run: c.Run, Actor: gate.From(r.Context()).Actor,
 	}
-	err = a.Ledger.Write(r.Context(), ledger.On("release/"+rel.Namespace+"/"+rel.Name+"/0"), func(tx ledger.Tx) error { return record(tx, &rel, cause, unique(r)) })
+	err = a.Ledger.Write(r.Context(), ledger.On("release/"+rel.Namespace+"/"+rel.Name+"/0"), func(tx ledger.Tx) error { return record(tx, &rel, cause, key) })
 	var again *ledger.ExistsError
 	if errors.As(err, &again) {
 		rel, err = a.recorded(r.Context(), again.Seq())
@@ -219,8 +229,8 @@ func (a *API) checkRelease(ctx context.Context, c steptoken.Claims, name, commit
 		if !ok {
 			return bad("image of %s: %q has no digest (use what `tiphys image pack` prints)", service, ref)
 		}
-		if repo != c.Repo && !strings.HasPrefix(repo, c.Repo+"/") {
-			return refused("", "image of %s: a step of repository %s may release images named %s/…, not %s", service, c.Repo, c.Repo, repo)
+		if own := access.ImagesOf(c); repo != own && !strings.HasPrefix(repo, own+"/") {
+			return refused("", "image of %s: a step of repository %s may release images named %s/…, not %s", service, c.Repo, own, repo)
 		}
 		if _, err := a.Images.Resolve(repo, digest); err != nil {
 			return bad("image of %s: %s is not in the built-in registry: %w", service, ref, err)
@@ -325,7 +335,9 @@ func (a *API) comment(w http.ResponseWriter, r *http.Request) {
 }
 
 // key is where a run's own artifact is. A run reads and writes beneath its uid, so that no other run's can be named.
-func key(c steptoken.Claims, name string) string { return ArtifactPrefix + c.UID + "/" + name }
+func key(c steptoken.Claims, name string) string {
+	return stepclaims.ArtifactPrefix + c.UID + "/" + name
+}
 
 func (a *API) put(w http.ResponseWriter, r *http.Request) {
 	c := claims(r)

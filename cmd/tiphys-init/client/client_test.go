@@ -334,7 +334,7 @@ func TestPackAndPushToTheRegistry(t *testing.T) {
 	}
 	defer func() { _ = store.Close() }()
 	uploads := 0
-	g := image.NewRegistry(image.RegistryOptions{Store: store, Authorize: func(r *http.Request, repo string, write bool) error {
+	g := image.NewRegistry(image.RegistryOptions{Store: store, Door: door{enter: func(r *http.Request, repo string, write bool) error {
 		if r.Method == http.MethodPost {
 			uploads++
 		}
@@ -342,7 +342,7 @@ func TestPackAndPushToTheRegistry(t *testing.T) {
 			return fmt.Errorf("this run may not push to %s", repo)
 		}
 		return nil
-	}})
+	}}})
 	s := httptest.NewServer(g)
 	defer s.Close()
 	dir := t.TempDir()
@@ -411,3 +411,12 @@ func FuzzReceive(f *testing.F) {
 		}
 	})
 }
+
+// door lets requests in as a function says.
+type door struct {
+	enter func(r *http.Request, repo string, write bool) error
+}
+
+func (d door) Enter(r *http.Request, repo string, write bool) error { return d.enter(r, repo, write) }
+
+func (door) Pushed(context.Context, string, string, string) error { return nil }

@@ -47,7 +47,7 @@ func serveUntilKilled(dir string) error {
 		return err
 	}
 	r, err := New(Options{
-		Dir: filepath.Join(dir, "git"), Ledger: l, Hook: exe, Identity: basicIdentity, CreateOnPush: true,
+		Dir: filepath.Join(dir, "git"), Ledger: l, Hook: exe, Callers: basicIdentity{}, CreateOnPush: true,
 		BaseURL: "http://" + listener.Addr().String(),
 		Fault: func(point string) {
 			if point == os.Getenv("TIPHYS_TEST_FAULT") {

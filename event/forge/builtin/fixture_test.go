@@ -30,17 +30,19 @@ func TestMain(m *testing.M) {
 
 // basicIdentity lets everybody read, and asks who pushes, for git names nobody unasked: "root" is an admin,
 // "intruder" is refused.
-func basicIdentity(req *http.Request) (string, bool, bool, error) {
+type basicIdentity struct{}
+
+func (basicIdentity) Caller(req *http.Request) (Caller, error) {
 	user, password, ok := req.BasicAuth()
 	switch {
 	case !ok && strings.Contains(req.URL.String(), servicePush):
-		return "", false, false, errors.New("who are you?")
+		return Caller{}, errors.New("who are you?")
 	case !ok:
-		return "", false, false, nil
+		return Caller{}, nil
 	case user == "intruder":
-		return "", false, false, errors.New("bad password")
+		return Caller{}, errors.New("bad password")
 	}
-	return "user:" + user, password != "", user == "root", nil
+	return Caller{Actor{"user:" + user, password != ""}, user == "root"}, nil
 }
 
 type world struct {
@@ -76,7 +78,7 @@ func newWorld(t *testing.T, change ...func(*Options)) *world {
 		t.Fatal(err)
 	}
 	opt := Options{
-		Dir: filepath.Join(t.TempDir(), "git"), Ledger: w.ledger, Hook: exe, Identity: basicIdentity, BaseURL: server.URL, CreateOnPush: true,
+		Dir: filepath.Join(t.TempDir(), "git"), Ledger: w.ledger, Hook: exe, Callers: basicIdentity{}, BaseURL: server.URL, CreateOnPush: true,
 	}
 	for _, c := range change {
 		c(&opt)

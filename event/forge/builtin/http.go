@@ -41,7 +41,7 @@ func (r *Remote) serve(w http.ResponseWriter, req *http.Request) {
 	if !ok {
 		return
 	}
-	actor, verified, admin, err := r.opt.Identity(req)
+	who, err := r.opt.Callers.Caller(req)
 	if failure.Is(err, failure.Refused) {
 		r.fail(w, err)
 		return
@@ -51,8 +51,7 @@ func (r *Remote) serve(w http.ResponseWriter, req *http.Request) {
 		http.Error(w, "authentication is required: use any user name and a token as the password", http.StatusUnauthorized)
 		return
 	}
-	who := Actor{Name: actor, Verified: verified}
-	missing, err := r.findForService(req.Context(), name, service, admin)
+	missing, err := r.findForService(req.Context(), name, service, who.Creates)
 	if err != nil {
 		r.fail(w, err)
 		return
@@ -63,13 +62,13 @@ func (r *Remote) serve(w http.ResponseWriter, req *http.Request) {
 		return
 	}
 	if missing {
-		if _, err := r.CreateRepository(req.Context(), who, Repository{Name: name}); err != nil && !errors.Is(err, ledger.ErrExists) {
+		if _, err := r.CreateRepository(req.Context(), who.Actor, Repository{Name: name}); err != nil && !errors.Is(err, ledger.ErrExists) {
 			r.fail(w, err)
 			return
 		}
 	}
 	if service == servicePush {
-		r.receive(w, req, name, who)
+		r.receive(w, req, name, who.Actor)
 		return
 	}
 	r.transfer(w, req, name, service, nil)

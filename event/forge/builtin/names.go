@@ -1,6 +1,7 @@
 package builtin
 
 import (
+	"context"
 	"fmt"
 	"net/url"
 	"path/filepath"
@@ -25,12 +26,18 @@ var ErrName = failure.New(failure.Invalid, "name is not allowed")
 
 var segmentPattern = regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9._-]{0,99}$`)
 
+// reserved is where images of repositories on other forges are (access.ImagesOf): a repository of that name, or below it, would have the same.
+const reserved = "forges"
+
 // CheckName reports whether a repository may have this name: "name" or "owner/name", each of letters, digits,
 // ".", "_" and "-", not starting with "." or "-", and not ending with "." or with ".git" or ".lock".
 func CheckName(name string) error {
 	parts := strings.Split(name, "/")
 	if len(parts) > 2 {
 		return fmt.Errorf("repository %q: use name or owner/name: %w", name, ErrName)
+	}
+	if strings.EqualFold(parts[0], reserved) {
+		return fmt.Errorf("repository %q: the name %s is for images of other forges' repositories: %w", name, reserved, ErrName)
 	}
 	for _, p := range parts {
 		lower := strings.ToLower(p)
@@ -105,13 +112,13 @@ func (r *Remote) RepositoryOf(raw string) (string, bool) {
 	return name, true
 }
 
-// LocalPath is the folder of the bare repository that a clone URL of this remote names.
-func (r *Remote) LocalPath(raw string) (string, bool) {
+// Folder is that of the bare repository that a clone URL of this remote names; ok is false for one that is elsewhere.
+func (r *Remote) Folder(_ context.Context, raw string) (dir string, ok bool, err error) {
 	name, ok := r.RepositoryOf(raw)
 	if !ok {
-		return "", false
+		return "", false, nil
 	}
-	return r.dir(name), true
+	return r.dir(name), true, nil
 }
 
 func loopback(host string) bool {

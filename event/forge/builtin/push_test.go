@@ -59,7 +59,7 @@ func TestPushBecomesEvent(t *testing.T) {
 }
 
 func TestUnverifiedActor(t *testing.T) {
-	w := newWorld(t, func(o *Options) { o.Identity = nil })
+	w := newWorld(t, func(o *Options) { o.Callers = nil })
 	dir := w.work("eve:x", "harbour")
 	w.git(dir, "push", "-q", "origin", "main")
 	e := w.events()[0]
@@ -218,7 +218,7 @@ func TestDirectChangesOnDisk(t *testing.T) {
 	dir := w.work("ada:x", "harbour")
 	w.git(dir, "push", "-q", "origin", "main")
 	sha := w.commit(dir, "x", "1")
-	path, ok := w.remote.LocalPath(w.url + "/git/harbour.git")
+	path, ok, _ := w.remote.Folder(t.Context(), w.url+"/git/harbour.git")
 	if !ok {
 		t.Fatal("the remote does not know its own URL")
 	}

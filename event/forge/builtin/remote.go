@@ -39,9 +39,8 @@ type Options struct {
 	Ledger ledger.Ledger
 	// Hook is the absolute path of the executable that git runs as pre-receive and post-receive hook; see [HookMain].
 	Hook string
-	// Identity says who sends a request. An error answers 401, one of kind failure.Refused 403. Nil means that nobody is authenticated and
-	// that everybody may create repositories.
-	Identity func(*http.Request) (actor string, verified, admin bool, err error)
+	// Callers says who sends a request; nil means that nobody is authenticated and that everybody may create repositories.
+	Callers Callers
 	// BaseURL is the server's address as users write it, without a trailing slash: "http://localhost:8080".
 	BaseURL string
 	// CreateOnPush lets anybody who may push create a repository by its first push; else only an admin may.
@@ -68,6 +67,26 @@ type Options struct {
 	// Longest is the most time that one transfer may take; 0 means 1 hour.
 	Longest time.Duration
 }
+
+// Callers tells who sends a request to the remote.
+type Callers interface {
+	// Caller says who it is, if he may do what the request is for. An error answers 401, one of kind failure.Refused 403.
+	Caller(r *http.Request) (Caller, error)
+}
+
+// Caller is who sends a request.
+type Caller struct {
+	// Actor is empty where nobody says who he is: then the commits say it.
+	Actor
+	// Creates says that he may make a repository by pushing to it.
+	Creates bool
+}
+
+// anybody takes everybody.
+type anybody struct{}
+
+// Caller implements [Callers].
+func (anybody) Caller(*http.Request) (Caller, error) { return Caller{Creates: true}, nil }
 
 // Remote is the built-in Git remote. It implements forge.Forge. Every method is safe for concurrent use.
 type Remote struct {
@@ -133,8 +152,8 @@ func (o *Options) setDefaults() error {
 	if o.Fault == nil {
 		o.Fault = func(string) {}
 	}
-	if o.Identity == nil {
-		o.Identity = func(*http.Request) (string, bool, bool, error) { return "", false, true, nil }
+	if o.Callers == nil {
+		o.Callers = anybody{}
 	}
 	if o.Record == nil {
 		o.Record = recordEvent

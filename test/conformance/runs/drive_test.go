@@ -50,12 +50,12 @@ func driveCase(t *testing.T, dir, standIns string, c workflowCase) error {
 	if err != nil {
 		return err
 	}
-	host, err := wire.ReadHostImages(standIns)
+	host, err := local.ReadHostImages(standIns)
 	if err != nil {
 		return err
 	}
 	d.machine, err = wire.OpenMachine(ctx, wire.MachineOptions{
-		Ephemeral: true, Executor: local.NameHost, HostFiles: host.Files, HostCommand: host.Command, Objects: definitions.NewMemory(objects),
+		Ephemeral: true, Executor: local.NameHost, HostImages: host, Objects: definitions.NewMemory(objects),
 	})
 	if err != nil {
 		return err

@@ -1,4 +1,5 @@
-package wire
+// Package grant has what the operator of the machine grants on the command line, and nobody who may only declare things.
+package grant
 
 import (
 	"context"
@@ -8,8 +9,6 @@ import (
 	"path"
 	"strings"
 
-	"github.com/tiphys/tiphys/control/definitions"
-	"github.com/tiphys/tiphys/control/runs"
 	"github.com/tiphys/tiphys/event"
 	"github.com/tiphys/tiphys/event/forge"
 	"github.com/tiphys/tiphys/ledger"
@@ -74,31 +73,46 @@ const (
 	hostIs       = "the host executor runs commands with this machine's files, and "
 )
 
-// refuseHost says why a run may not use the host executor. What people submit, and what the operator's definitions start
+// Addresses tells which repository of the built-in remote a URL names.
+type Addresses interface {
+	RepositoryOf(raw string) (repo string, ok bool)
+}
+
+// Hosts decides which runs may use the host executor, and says what would let others.
+type Hosts struct {
+	Repos HostRepos
+	// Own are the addresses of the built-in remote.
+	Own    Addresses
+	Ledger ledger.Reader
+}
+
+// Origins of definitions that the operator made, or somebody who may do anything.
+const (
+	originFolder = "folder"
+	originAPI    = "api"
+)
+
+// Refuse says why a run may not use the host executor. What people submit, and what the operator's definitions start
 // without a repository, may: whoever can do that has this machine anyway.
-func (s *Server) refuseHost(ctx context.Context, sub runs.Submission) (reason, hint string) {
-	if o := sub.Origin; o != "" && o != definitions.OriginFolder && o != definitions.OriginAPI && !s.o.HostRepos.all() {
-		return hostIs + "this definition was made by " + o, "declare it in the folder of definitions, or " + useContainer
+func (h Hosts) Refuse(ctx context.Context, origin, source string, events []int64) (reason, hint string) {
+	if origin != "" && origin != originFolder && origin != originAPI && !h.Repos.all() {
+		return hostIs + "this definition was made by " + origin, "declare it in the folder of definitions, or " + useContainer
 	}
-	if sub.Source != "" {
-		if reason, hint = s.optedIn(s.sourceName(sub.Source)); reason != "" {
+	if source != "" {
+		if reason, hint = h.optedIn(h.sourceName(source)); reason != "" {
 			return reason, hint
 		}
 	}
-	seqs := sub.Events
-	if len(seqs) == 0 && sub.Event != 0 {
-		seqs = []int64{sub.Event}
-	}
-	for _, seq := range seqs {
-		if reason, hint = s.refuseHostForEvent(ctx, seq); reason != "" {
+	for _, seq := range events {
+		if reason, hint = h.refuseEvent(ctx, seq); reason != "" {
 			return reason, hint
 		}
 	}
 	return "", ""
 }
 
-func (s *Server) refuseHostForEvent(ctx context.Context, seq int64) (reason, hint string) {
-	entry, err := s.machine.Ledger.Entry(ctx, seq)
+func (h Hosts) refuseEvent(ctx context.Context, seq int64) (reason, hint string) {
+	entry, err := h.Ledger.Entry(ctx, seq)
 	var e event.Event
 	if err == nil {
 		e, err = event.FromEntry(entry)
@@ -115,15 +129,15 @@ func (s *Server) refuseHostForEvent(ctx context.Context, seq int64) (reason, hin
 	if pr := e.Git.PR; pr != nil && pr.Fork {
 		return hostIs + fmt.Sprintf("merge request %d comes from a fork (%s)", pr.Number, pr.SourceRepo), useContainer
 	}
-	if (e.Verified == "" || e.Verified == forge.VerifiedNone) && e.Type != "git" && !s.o.HostRepos.all() {
+	if (e.Verified == "" || e.Verified == forge.VerifiedNone) && (e.Type != "git" || e.Git.Forge != forge.TypeBuiltin) && !h.Repos.all() {
 		return hostIs + "nobody proved who sent this event",
 			"give the event source " + e.Namespace + "/" + e.Source + " a secret, or " + useContainer
 	}
-	return s.optedIn(eventRepo(e.Git))
+	return h.optedIn(eventRepo(e.Git))
 }
 
-func (s *Server) optedIn(repo string) (reason, hint string) {
-	if s.o.HostRepos.allows(repo) {
+func (h Hosts) optedIn(repo string) (reason, hint string) {
+	if h.Repos.allows(repo) {
 		return "", ""
 	}
 	return hostIs + "repository " + repo + " was not given them", "start the server with --host-repos " + repo + ", or " + useContainer
@@ -131,7 +145,7 @@ func (s *Server) optedIn(repo string) (reason, hint string) {
 
 // eventRepo names an event's repository as --host-repos does.
 func eventRepo(g *event.Git) string {
-	if g.Forge == "tiphys" {
+	if g.Forge == forge.TypeBuiltin {
 		return g.Repo.FullName
 	}
 	host := g.Instance
@@ -142,8 +156,8 @@ func eventRepo(g *event.Git) string {
 }
 
 // sourceName names the repository of a URL as --host-repos does, without a password in it.
-func (s *Server) sourceName(raw string) string {
-	if name, ok := s.remote.RepositoryOf(raw); ok {
+func (h Hosts) sourceName(raw string) string {
+	if name, ok := h.Own.RepositoryOf(raw); ok {
 		return name
 	}
 	host, path := "", raw
@@ -153,8 +167,8 @@ func (s *Server) sourceName(raw string) string {
 			return "?" // the error may show a password, and nothing covers this name
 		}
 		host, path = u.Host, u.Path
-	} else if h, rest, ok := strings.Cut(raw, ":"); ok { // git@host:path
-		host, path = h[strings.LastIndex(h, "@")+1:], rest
+	} else if at, rest, ok := strings.Cut(raw, ":"); ok { // git@host:path
+		host, path = at[strings.LastIndex(at, "@")+1:], rest
 	}
 	return host + "/" + strings.TrimSuffix(strings.Trim(path, "/"), ".git")
 }

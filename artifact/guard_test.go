@@ -1,4 +1,4 @@
-package wire
+package artifact_test
 
 import (
 	"context"
@@ -12,9 +12,9 @@ import (
 	artifactlocal "github.com/tiphys/tiphys/artifact/local"
 )
 
-// TestLister: a folder is listed by its name and not by what begins like it; what belongs to another run is refused
+// TestFolders: a folder is listed by its name and not by what begins like it; what belongs to another run is refused
 // with all that is beside it.
-func TestLister(t *testing.T) {
+func TestFolders(t *testing.T) {
 	store, err := artifactlocal.Open(t.TempDir(), artifactlocal.Options{})
 	if err != nil {
 		t.Fatal(err)
@@ -25,12 +25,7 @@ func TestLister(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	list := lister(store, func(ctx context.Context, key string, write bool) error {
-		if strings.Contains(key, "theirs") && artifact.CallerFrom(ctx).Owner == "me" && !write {
-			return errors.New("belongs to another run")
-		}
-		return nil
-	})
+	list := artifact.Folders{Store: store, Guard: notTheirs{}}.Keys
 	me := artifact.Caller{Owner: "me"}
 	got, err := list(t.Context(), me, "logs")
 	if diff := cmp.Diff([]string{"logs/a", "logs/b/c"}, got); diff != "" || err != nil {
@@ -42,4 +37,14 @@ func TestLister(t *testing.T) {
 	if got, err := list(t.Context(), me, "none"); err != nil || len(got) > 0 {
 		t.Errorf("an empty folder gives %v, %v", got, err)
 	}
+}
+
+// notTheirs keeps me from reading theirs.
+type notTheirs struct{}
+
+func (notTheirs) May(ctx context.Context, key string, write bool) error {
+	if strings.Contains(key, "theirs") && artifact.CallerFrom(ctx).Owner == "me" && !write {
+		return errors.New("belongs to another run")
+	}
+	return nil
 }
