@@ -64,6 +64,8 @@ type MachineOptions struct {
 	// Orphans takes the reports of pods that are of no run; nil for nobody.
 	Orphans runs.Orphans
 	Network local.Network
+	// Pushed has what pods push; nil for none.
+	Pushed runs.Pushed
 	// Pods is how many pods may be live at the same time; 0 takes what the machine can bear.
 	Pods int
 	Env  map[string]string
@@ -273,7 +275,7 @@ func (m *Machine) prepare(o MachineOptions) {
 	m.Places = admission.New(limit)
 	m.Runs = runs.New(runs.Options{
 		Ledger: m.Ledger, Executors: m.Executors, Hosts: o.Hosts, Objects: o.Objects, Secrets: m.secrets, Validate: validator(o.Objects),
-		Folders: artifact.Folders{Store: m.Artifacts, Guard: o.Guard}, Places: m.Places,
+		Folders: artifact.Folders{Store: m.Artifacts, Guard: o.Guard}, Places: m.Places, Pushed: o.Pushed,
 		Tokens: o.Tokens, Env: o.Env, Now: o.Now, Log: m.log, Orphans: o.Orphans, Fault: at("runs", o.Fault),
 	})
 }

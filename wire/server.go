@@ -103,6 +103,7 @@ type Server struct {
 	api      *api.API
 	gate     *gate.Gate
 	tokens   *steptoken.Issuer
+	pushes   *pushed.Store
 	box      *secret.Box
 	registry *image.Registry
 	sweeper  *sweep.Sweeper
@@ -192,11 +193,14 @@ func (s *Server) openRecord(ctx context.Context) (err error) {
 
 // openMachine opens what runs need, with what was opened before it.
 func (s *Server) openMachine(ctx context.Context) (err error) {
+	if s.pushes, err = pushed.Open(filepath.Join(s.o.Data, "pushed")); err != nil {
+		return err
+	}
 	s.machine, err = OpenMachine(ctx, MachineOptions{
 		Data: s.o.Data, Locked: true, Record: s.record, Objects: s.defs, Executor: s.o.Executor, Mirrors: s.o.Mirrors, HostImages: s.o.Images,
 		Own: s.remote, Guard: stepclaims.Artifacts{Ledger: s.ledger},
 		Tokens: stepclaims.Tokens{Issuer: s.tokens, Claims: stepclaims.Reader{Ledger: s.ledger, Forges: s.forges}},
-		Hosts:  grant.Hosts{Repos: s.o.HostRepos, Own: s.remote, Ledger: s.ledger}, Orphans: s.reports, Network: s.o.Network, Pods: s.o.Pods,
+		Hosts:  grant.Hosts{Repos: s.o.HostRepos, Own: s.remote, Ledger: s.ledger}, Orphans: s.reports, Pushed: s.pushes, Network: s.o.Network, Pods: s.o.Pods,
 		Env: map[string]string{"TIPHYS_URL": s.URL()}, Log: s.o.Log, Now: s.o.Now, Fault: s.o.Fault,
 	})
 	if s.machine != nil {
@@ -248,12 +252,8 @@ func (s *Server) openSteps(context.Context) (err error) {
 	s.sweeper = s.sweeps()
 	s.feed = api.NewFeed(feed.Options{Ledger: s.ledger, Trouble: s.shown})
 	s.closers = append(s.closers, func() error { s.feed.Close(); return nil })
-	pushes, err := pushed.Open(filepath.Join(s.o.Data, "pushed"))
-	if err != nil {
-		return err
-	}
 	s.steps = &steps.API{
-		Policy: s.policy, Pushes: pushes,
+		Policy: s.policy, Pushes: s.pushes,
 		Ledger: s.ledger, Posts: s.posts, Merged: mergedAs{s.forges}, Images: s.machine.Images, Artifacts: s.machine.Artifacts, Log: s.o.Log,
 		Server: strings.TrimRight(s.URL(), "/"),
 	}

@@ -218,6 +218,7 @@ func (t *turn) end(root, exit *node) {
 	if t.s.deadline() != nil {
 		t.effect(CancelTimer{Key: "deadline"})
 	}
+	t.collectClaims(phase)
 }
 
 // mainPhase is the phase that the root alone gives the run; Running until it has ended.

@@ -33,7 +33,7 @@ func ownLimits() map[string]manifest.Limit {
 		"CronWorkflowSpec": {NoEffect: []string{"successfulJobsHistoryLimit", "failedJobsHistoryLimit"}},
 		"WorkflowSpec": {
 			NoEffect: []string{
-				"shutdown", "ttlStrategy", "podGC", "volumeClaimGC", "artifactGC", "artifactRepositoryRef", "archiveLogs", "metrics",
+				"shutdown", "ttlStrategy", "podGC", "artifactGC", "artifactRepositoryRef", "archiveLogs", "metrics",
 			},
 		},
 		"Template": {

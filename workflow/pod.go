@@ -211,7 +211,7 @@ func (b podBuilder) volumes(spec *corev1.PodSpec) error {
 		if seen[c.Name] {
 			continue
 		}
-		claim := &corev1.PersistentVolumeClaimVolumeSource{ClaimName: b.s.run.Name + "-" + c.Name}
+		claim := &corev1.PersistentVolumeClaimVolumeSource{ClaimName: claimName(b.s.run.Name, c.Name)}
 		spec.Volumes = append(spec.Volumes, corev1.Volume{Name: c.Name, VolumeSource: corev1.VolumeSource{PersistentVolumeClaim: claim}})
 	}
 	return nil
@@ -226,7 +226,7 @@ func (b podBuilder) claims(volumes []corev1.Volume) []executor.Claim {
 		}
 		name := v.PersistentVolumeClaim.ClaimName
 		for _, c := range b.s.spec.VolumeClaimTemplates {
-			if name == b.s.run.Name+"-"+c.Name {
+			if name == claimName(b.s.run.Name, c.Name) {
 				out = append(out, executor.Claim{Namespace: b.s.run.Namespace, Name: name, Owner: b.s.run.UID, Spec: c.Spec})
 			}
 		}

@@ -231,6 +231,14 @@ type Release struct {
 	Holder string `json:"holder"`
 }
 
+// DeleteClaims asks that claims of a run that has ended are deleted.
+type DeleteClaims struct {
+	// Owner is the run's uid: a claim of that name that is not the run's stays. Empty for claims that belong to nobody in particular.
+	Owner     string   `json:"owner,omitempty"`
+	Namespace string   `json:"namespace"`
+	Names     []string `json:"names"`
+}
+
 // Request asks for one HTTP request of an http template, made in the server's process; it is answered by a Report.
 type Request struct {
 	Node    string                `json:"node"`
@@ -240,6 +248,9 @@ type Request struct {
 
 // EffectKey implements Effect.
 func (e StartPod) EffectKey() string { return podKey("start", e.Node, e.Attempt) }
+
+// EffectKey implements Effect.
+func (e DeleteClaims) EffectKey() string { return "claims" }
 
 // EffectKey implements Effect.
 func (e StopPod) EffectKey() string { return podKey("stop", e.Node, e.Attempt) }

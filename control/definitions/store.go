@@ -233,9 +233,17 @@ func (s *Store) put(tx ledger.Tx, actor string, d Definition) error {
 		sum := sha256.Sum256(sealed)
 		d.Digest = "sha256:" + hex.EncodeToString(sum[:])
 	}
+	if d.Kind == kindClaim {
+		if err := runs.CancelClaim(tx, d.Namespace, d.Name); err != nil {
+			return err
+		}
+	}
 	_, err := tx.Append(ledger.Draft{Actor: actor, Kind: kindSet, Subject: subjectPrefix + d.Key(), Body: d})
 	return err
 }
+
+// kindClaim is the kind whose storage goes with its declaration.
+const kindClaim = "PersistentVolumeClaim"
 
 // listLimit bounds one page of definitions.
 const listLimit = 1000
@@ -258,6 +266,9 @@ func (s *Store) prune(tx ledger.Tx, actor, origin string, defs map[string]Defini
 
 func remove(tx ledger.Tx, actor, key string) error {
 	_, err := tx.Append(ledger.Draft{Actor: actor, Kind: KindDeleted, Subject: subjectPrefix + key, Body: struct{}{}})
+	if parts := strings.Split(key, "/"); err == nil && len(parts) == 3 && parts[0] == kindClaim {
+		err = runs.EnqueueClaim(tx, parts[1], parts[2])
+	}
 	return err
 }
 

@@ -88,6 +88,8 @@ type Options struct {
 	// NewSeed feeds the engine's chance; nil uses the clock.
 	NewSeed func() int64
 	Log     *slog.Logger
+	// Pushed has what pods pushed; nil for none.
+	Pushed Pushed
 	// Patience is how long Run waits for the executor to say which attempts it has, before it goes on without; 10 s if 0.
 	Patience time.Duration
 	// Orphans is given reports of pods that belong to no run that goes on; nil acknowledges them.
@@ -118,11 +120,16 @@ type Controller struct {
 	uids map[string]string
 	// starts are those that are under way, by the key of their effect.
 	starts map[string]*starting
+	// underWay has what is done once, however often it is asked for.
+	underWay map[string]bool
 	// listed says that the executor told which attempts it has; ended are those that ended before.
 	listed bool
 	ended  map[executor.ID]bool
 	// checked says that the attempts on record were compared with those of the executor.
 	checked bool
+
+	// claims is held for writing while claims of runs are deleted, and for reading while a pod is given some.
+	claims sync.RWMutex
 
 	started chan struct{} // closed by Run: nothing is done before
 	stopped chan struct{} // closed when Run ends
@@ -162,7 +169,7 @@ func New(o Options) *Controller {
 	if o.Places == nil {
 		o.Places = admission.New(0)
 	}
-	c := &Controller{o: o, uids: map[string]string{}, ended: map[executor.ID]bool{}, starts: map[string]*starting{}, started: make(chan struct{}), stopped: make(chan struct{})}
+	c := &Controller{o: o, uids: map[string]string{}, ended: map[executor.ID]bool{}, starts: map[string]*starting{}, underWay: map[string]bool{}, started: make(chan struct{}), stopped: make(chan struct{})}
 	c.runs = actor.New(actor.Options[string, *live, *message]{Load: c.find, Handle: c.handle, Refused: refused, Ended: (*live).ended})
 	c.pods = errands[nodeKey](c, starters, podTimeout)
 	c.asks = errands[string](c, askers, askTimeout)
@@ -196,6 +203,7 @@ func (c *Controller) Run(ctx context.Context) error {
 	wg.Go(func() { c.receive(ctx) })
 	wg.Go(func() { c.timers(ctx) })
 	wg.Go(func() { c.retries(ctx) })
+	wg.Go(func() { c.declared(ctx) })
 	wg.Go(func() { c.wakeLocks(ctx) })
 	wg.Go(func() { c.showWaiting(ctx) })
 	wg.Go(func() { c.sweep(ctx) })

@@ -49,7 +49,7 @@ func (d *dock) reopen(change func(*runs.Options)) {
 func newDock(t testing.TB, dir string, o scripted.Options) *dock {
 	t.Helper()
 	l, err := sqlite.Open(context.Background(), sqlite.Options{Path: filepath.Join(dir, "l.db"), Synchronous: sqlite.Off,
-		Projections: []ledger.Projection{workflow.Projection{}, lock.Projection{}, runs.Projection{}}})
+		Projections: []ledger.Projection{workflow.Projection{}, lock.Projection{}, runs.Projection{}, definitions.Projection{}}})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -28,6 +28,8 @@ const (
 	typeNeed    = "need"
 	typeRequest = "request"
 	typeGot     = "got"
+	typeClaims  = "claims"
+	typeForget  = "forget"
 	typeAcquire = "acquire"
 	typeRelease = "release"
 )
@@ -70,6 +72,10 @@ func enqueue(tx ledger.Tx, r place, e workflow.Effect) error {
 		return enqueueEffect(tx, ledger.Work{Queue: queueEffects, Key: key}, r, typeStart, e)
 	case workflow.StopPod:
 		return enqueueEffect(tx, ledger.Work{Queue: queueEffects, Key: key}, r, typeStop, e)
+	case workflow.DeleteClaims:
+		return enqueueEffect(tx, ledger.Work{Queue: queueEffects, Key: key}, r, typeClaims, e)
+	case forget:
+		return enqueueEffect(tx, ledger.Work{Queue: queueEffects, Key: key}, r, typeForget, e)
 	case workflow.Need:
 		return enqueueEffect(tx, ledger.Work{Queue: queueEffects, Key: key}, r, typeNeed, e)
 	case workflow.Request:
@@ -107,6 +113,10 @@ func decodeEffect(b effectBody) (workflow.Effect, error) {
 		return decodeAs[workflow.StartPod](b.Effect)
 	case typeStop:
 		return decodeAs[workflow.StopPod](b.Effect)
+	case typeClaims:
+		return decodeAs[workflow.DeleteClaims](b.Effect)
+	case typeForget:
+		return decodeAs[forget](b.Effect)
 	case typeNeed:
 		return decodeAs[workflow.Need](b.Effect)
 	case typeRequest:
@@ -134,6 +144,10 @@ func (c *Controller) perform(r place, e workflow.Effect) {
 		c.begin(r.run, executor.ID{Owner: r.uid, Node: e.Node, Attempt: e.Attempt}, e)
 	case workflow.StopPod:
 		c.halt(r.run, executor.ID{Owner: r.uid, Node: e.Node, Attempt: e.Attempt}, e)
+	case workflow.DeleteClaims:
+		c.collect(r.run, e)
+	case forget:
+		c.forget(r.run, e)
 	case workflow.Need:
 		c.ask(r.run, e, func(ctx context.Context) error { return c.need(ctx, r.run, e) })
 	case workflow.Request:

@@ -139,8 +139,12 @@ func (c *Controller) launch(ctx context.Context, pod *executor.Pod) error {
 	if err := c.resolve(ctx, pod); err != nil {
 		return err
 	}
-	if err := c.provide(ctx, *pod); err != nil {
-		return err
+	if len(pod.Claims) > 0 {
+		c.claims.RLock()
+		defer c.claims.RUnlock()
+		if err := c.provide(ctx, *pod); err != nil {
+			return err
+		}
 	}
 	c.o.Fault("shim-launch")
 	return c.o.Executors.Start(ctx, *pod)
@@ -148,9 +152,6 @@ func (c *Controller) launch(ctx context.Context, pod *executor.Pod) error {
 
 // provide has the claims made that belong to the run.
 func (c *Controller) provide(ctx context.Context, pod executor.Pod) error {
-	if len(pod.Claims) == 0 {
-		return nil
-	}
 	named, err := c.o.Executors.Named(pod.Executor)
 	if err != nil {
 		return err

@@ -226,6 +226,12 @@ func (c *Controller) leave(id executor.ID) {
 // acknowledge tells the executor that the end of an attempt is on record.
 func (c *Controller) acknowledge(run string, id executor.ID) {
 	send(c, c.pods, nodeKey{run, id.Node}, &errand{what: "acknowledge " + run + " " + id.Node, do: func(ctx context.Context) error {
+		// Before the acknowledgement, which ends the repetition of the report.
+		if c.o.Pushed != nil {
+			if err := c.o.Pushed.Settle(ctx, id); err != nil {
+				return err
+			}
+		}
 		return c.o.Executors.Acknowledge(ctx, id)
 	}})
 }

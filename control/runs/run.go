@@ -31,6 +31,8 @@ type message struct {
 	look func(*live)
 	// eraser is who takes the finished run out of lists.
 	eraser string
+	// forgets is what goes with it.
+	forgets forget
 
 	// cause is the entry that led to the command; 0 takes the run's first.
 	cause int64
@@ -105,7 +107,7 @@ type step struct {
 // take decides what follows from a message.
 func (t *turn) take(ctx context.Context, m *message) error {
 	if m.eraser != "" {
-		t.steps = append(t.steps, step{message: m})
+		t.steps = append(t.steps, step{message: m, decision: workflow.Decision{Effects: []workflow.Effect{m.forgets}}})
 		t.run.state, t.run.exists, t.run.root = workflow.NewState(), false, 0
 		return nil
 	}
@@ -164,7 +166,10 @@ func (c *Controller) writeStep(tx ledger.Tx, t *turn, s *step, root *ledger.Ref)
 	m := s.message
 	if m.eraser != "" {
 		*root = ledger.Ref{}
-		return deleteRun(tx, t.run.key, m.eraser)
+		if err := deleteRun(tx, t.run.key, m.eraser); err != nil {
+			return err
+		}
+		return enqueue(tx, place{run: t.run.key, uid: m.forgets.Owner}, m.forgets)
 	}
 	cause := ledger.At(m.cause)
 	if cause.IsZero() {

@@ -269,11 +269,18 @@ type deletedRows struct {
 }
 
 // Delete takes a finished run out of lists. One that still runs is refused, unless it is stalled: what it has running is then stopped.
+// Its claims, and what its pods pushed, go with it.
 func (c *Controller) Delete(ctx context.Context, namespace, name, actor string) error {
-	if err := c.abandon(ctx, Key(namespace, name)); err != nil {
-		return fmt.Errorf("delete run %s/%s: %w", namespace, name, err)
+	key := Key(namespace, name)
+	err := c.abandon(ctx, key)
+	var forgets forget
+	if err == nil {
+		forgets, err = c.forgetting(ctx, key)
 	}
-	return c.runs.Ask(ctx, Key(namespace, name), &message{eraser: first(actor, system)})
+	if err != nil {
+		return fmt.Errorf("delete run %s: %w", key, err)
+	}
+	return c.runs.Ask(ctx, key, &message{eraser: first(actor, system), forgets: forgets})
 }
 
 // abandon stops what a run has running whose entries cannot be replayed, before it is deleted: nobody else will.

@@ -53,10 +53,15 @@ func Open(dir string) (*Store, error) {
 	return &Store{dir: dir, locks: map[string]*lock{}}, nil
 }
 
-// folder is an attempt's; its name holds nothing of what others chose.
+// folder is an attempt's, below its owner's; their names hold nothing of what others chose.
 func (s *Store) folder(id executor.ID, kind string) string {
-	sum := sha256.Sum256(fmt.Appendf(nil, "%d:%s%d:%s%d", len(id.Owner), id.Owner, len(id.Node), id.Node, id.Attempt))
-	return filepath.Join(s.dir, hex.EncodeToString(sum[:16]), kind)
+	sum := sha256.Sum256(fmt.Appendf(nil, "%d:%s%d", len(id.Node), id.Node, id.Attempt))
+	return filepath.Join(s.ownerFolder(id.Owner), hex.EncodeToString(sum[:16]), kind)
+}
+
+func (s *Store) ownerFolder(owner string) string {
+	sum := sha256.Sum256([]byte(owner))
+	return filepath.Join(s.dir, "owner-"+hex.EncodeToString(sum[:16]))
 }
 
 // checkName refuses what Kubernetes would not take for the name of a container and Argo not for a parameter's.
@@ -118,7 +123,8 @@ func (s *Store) makeFolder(dir string) error {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return err
 	}
-	return errors.Join(protocol.SyncFolder(filepath.Dir(dir)), protocol.SyncFolder(s.dir))
+	attempt := filepath.Dir(dir)
+	return errors.Join(protocol.SyncFolder(attempt), protocol.SyncFolder(filepath.Dir(attempt)), protocol.SyncFolder(s.dir))
 }
 
 // Output gives an output parameter.
@@ -255,13 +261,22 @@ func (s *Store) Log(ctx context.Context, id executor.ID, container string, offse
 	return f, nil
 }
 
-// Forget removes what an attempt pushed; one that pushed nothing is no error.
-func (s *Store) Forget(ctx context.Context, id executor.ID) error {
+// Settle removes the outputs that an attempt pushed; its logs stay. One that pushed nothing is no error.
+func (s *Store) Settle(ctx context.Context, id executor.ID) error {
+	return s.remove(ctx, s.folder(id, "outputs"))
+}
+
+// Forget removes all that the attempts of an owner pushed; nothing is no error.
+func (s *Store) Forget(ctx context.Context, owner string) error {
+	return s.remove(ctx, s.ownerFolder(owner))
+}
+
+func (s *Store) remove(ctx context.Context, dir string) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	if err := os.RemoveAll(filepath.Dir(s.folder(id, "x"))); err != nil {
-		return fmt.Errorf("forget what %s pushed: %w", id.Node, err)
+	if err := os.RemoveAll(dir); err != nil {
+		return fmt.Errorf("forget what was pushed: %w", err)
 	}
 	return nil
 }

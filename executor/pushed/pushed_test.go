@@ -109,10 +109,29 @@ func TestOutputs(t *testing.T) {
 	if _, err := s.Output(t.Context(), other, "tag"); err == nil {
 		t.Error("another attempt has it, too")
 	}
-	if err := errors.Join(s.Forget(t.Context(), attempt), s.Forget(t.Context(), attempt)); err != nil {
+	if _, err := s.AppendLog(t.Context(), attempt, "main", 0, []byte("log")); err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(s.Settle(t.Context(), attempt), s.Settle(t.Context(), attempt)); err != nil {
 		t.Error(err)
 	}
 	if _, err := s.Output(t.Context(), attempt, "tag"); !failure.Is(err, failure.NotFound) {
-		t.Errorf("after it was forgotten: %v", err)
+		t.Errorf("after it was settled: %v", err)
+	}
+	if n, err := s.LogSize(t.Context(), attempt, "main"); n != 3 || err != nil {
+		t.Errorf("of its log %d bytes are left, %v", n, err)
+	}
+	another := executor.ID{Owner: "another run", Node: attempt.Node, Attempt: attempt.Attempt}
+	if err := s.PutOutput(t.Context(), another, "tag", []byte("v2")); err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(s.Forget(t.Context(), attempt.Owner), s.Forget(t.Context(), attempt.Owner)); err != nil {
+		t.Error(err)
+	}
+	if n, err := s.LogSize(t.Context(), attempt, "main"); n != 0 || err != nil {
+		t.Errorf("after it was forgotten its log has %d bytes, %v", n, err)
+	}
+	if value, err := s.Output(t.Context(), another, "tag"); string(value) != "v2" || err != nil {
+		t.Errorf("another owner has %q, %v", value, err)
 	}
 }

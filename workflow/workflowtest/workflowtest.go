@@ -64,6 +64,8 @@ type World struct {
 	Defaults json.RawMessage
 	// Memoised counts how often a result was stored, by key.
 	Memoised map[string]int
+	// Deleted are the claims that runs asked to have deleted.
+	Deleted []string
 	// Keys are the artifacts that exist in the built-in store.
 	Keys []string
 	// Stuck is how many commands a run may take before it counts as stuck; 0 means a million.
@@ -283,6 +285,8 @@ func (r *Run) effect(e workflow.Effect) error {
 		}
 	case workflow.Need:
 		r.need(e)
+	case workflow.DeleteClaims:
+		r.World.Deleted = append(r.World.Deleted, e.Names...)
 	case workflow.PutMemo:
 		r.World.memos[e.Cache+"/"+e.Key] = e.Outputs
 		r.World.Memoised[e.Key]++
