@@ -66,6 +66,8 @@ type MachineOptions struct {
 	Network local.Network
 	// Pushed has what pods push; nil for none.
 	Pushed runs.Pushed
+	// Applications begins the names of the owners of applications' pods, for which a share of the places is kept; empty if there are none.
+	Applications string
 	// Pods is how many pods may be live at the same time; 0 takes what the machine can bear.
 	Pods int
 	Env  map[string]string
@@ -273,6 +275,9 @@ func (m *Machine) prepare(o MachineOptions) {
 		limit = admission.ThisMachine(runtime.GOMAXPROCS(0)).Places()
 	}
 	m.Places = admission.New(limit)
+	if o.Applications != "" {
+		m.Places = admission.Shared(limit, o.Applications)
+	}
 	m.Runs = runs.New(runs.Options{
 		Ledger: m.Ledger, Executors: m.Executors, Hosts: o.Hosts, Objects: o.Objects, Secrets: m.secrets, Validate: validator(o.Objects),
 		Folders: artifact.Folders{Store: m.Artifacts, Guard: o.Guard}, Places: m.Places, Pushed: o.Pushed,

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"path/filepath"
+	"time"
 
 	"github.com/tiphys/tiphys/control"
 	"github.com/tiphys/tiphys/control/apps"
@@ -44,8 +45,9 @@ func (s *Server) openDeploy(ctx context.Context) (err error) {
 		return err
 	}
 	containers := s.machine.Containers
+	s.holdPlaces(ctx)
 	s.target, err = targetlocal.Open(ctx, targetlocal.Options{
-		Ledger: s.ledger, Executor: containers.Executor, Logs: containers.Logs, Commands: containers.Commands, Reports: s.reports, Box: s.box, DigestKey: digestKey,
+		Ledger: s.ledger, Executor: containers.Executor, Logs: containers.Logs, Commands: containers.Commands, Reports: s.reports, Places: s.machine.Places, Box: s.box, DigestKey: digestKey,
 		Names: s.machine.Executor, Front: s.carrier.front, Addresses: s.addresses(), Held: s.hold.State().Held, Now: s.o.Now, Log: s.o.Log,
 		Fault: at("target", s.o.Fault),
 	})
@@ -96,3 +98,22 @@ func (f hosts) URL(host string) string { return "http://" + host + ":" + f.s.por
 func (forges) Wakes() []string {
 	return []string{"mr.opened", "mr.updated", "mr.synced", "mr.labeled", "mr.draft", "mr.ready", "mr.closed", "mr.reopened", "mr.merged"}
 }
+
+// holdPlaces has the pods that run already counted before an application asks for a place. If the executor does not say which those are,
+// the controller of runs asks it again and shows it.
+func (s *Server) holdPlaces(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, listPatience)
+	defer cancel()
+	reports, err := s.machine.Executors.List(ctx)
+	if err != nil {
+		return
+	}
+	for _, rep := range reports {
+		if !rep.Phase.Done() {
+			s.machine.Places.Hold(rep.ID)
+		}
+	}
+}
+
+// listPatience is how long a start of the server waits for the list of what runs.
+const listPatience = 5 * time.Second

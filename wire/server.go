@@ -200,7 +200,7 @@ func (s *Server) openMachine(ctx context.Context) (err error) {
 		Data: s.o.Data, Locked: true, Record: s.record, Objects: s.defs, Executor: s.o.Executor, Mirrors: s.o.Mirrors, HostImages: s.o.Images,
 		Own: s.remote, Guard: stepclaims.Artifacts{Ledger: s.ledger},
 		Tokens: stepclaims.Tokens{Issuer: s.tokens, Claims: stepclaims.Reader{Ledger: s.ledger, Forges: s.forges}},
-		Hosts:  grant.Hosts{Repos: s.o.HostRepos, Own: s.remote, Ledger: s.ledger}, Orphans: s.reports, Pushed: s.pushes, Network: s.o.Network, Pods: s.o.Pods,
+		Hosts:  grant.Hosts{Repos: s.o.HostRepos, Own: s.remote, Ledger: s.ledger}, Orphans: s.reports, Pushed: s.pushes, Applications: targetlocal.OwnerPrefix, Network: s.o.Network, Pods: s.o.Pods,
 		Env: map[string]string{"TIPHYS_URL": s.URL()}, Log: s.o.Log, Now: s.o.Now, Fault: s.o.Fault,
 	})
 	if s.machine != nil {

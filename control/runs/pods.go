@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/tiphys/tiphys/executor"
+	"github.com/tiphys/tiphys/executor/admission"
 	"github.com/tiphys/tiphys/workflow"
 )
 
@@ -229,9 +230,17 @@ func (c *Controller) showWaiting(ctx context.Context) {
 			continue
 		}
 		for _, s := range c.waiting() {
-			c.show(s.run, s.id, fmt.Sprintf("Waiting for a place: %d pods are live, which is the limit of this server", places.Limit))
+			c.show(s.run, s.id, placeMessage(places))
 		}
 	}
+}
+
+// placeMessage says why a step's pod has no place.
+func placeMessage(c admission.Count) string {
+	if c.Most < c.Limit && c.Live < c.Limit {
+		return fmt.Sprintf("Waiting for a place: pods of steps have %d of %d, the others are kept for applications", c.Live-c.Applications, c.Limit)
+	}
+	return fmt.Sprintf("Waiting for a place: %d pods are live, which is the limit of this server", c.Limit)
 }
 
 // waiting gives those that have waited for a while and are not shown, which they are then.

@@ -3,6 +3,7 @@ package admission
 
 import (
 	"container/heap"
+	"strings"
 	"sync"
 
 	"github.com/tiphys/tiphys/executor"
@@ -10,17 +11,39 @@ import (
 
 // Gate has a number of places for pods. A place that becomes free goes to the owner that has the fewest live pods, and among
 // those to the one whose pod has waited longest, so that a run with thousands of steps does not keep another from its first.
+//
+// A gate that knows applications from runs keeps a share of its places for either, which the other cannot have ([Shared]): a flood of
+// runs does not keep production from a restart, and applications that come and go without end do not keep runs from going on.
 // Methods are safe for concurrent use.
 type Gate struct {
 	limit int
+	// share is how many places are kept for either side.
+	share int
+	// applications begins the names of the owners of applications' pods; empty if there is one side only.
+	applications string
 
 	mu      sync.Mutex
 	live    map[executor.ID]bool
 	waiting map[executor.ID]*waiter
 	owners  map[string]*owner
-	line    line
+	sides   [2]side
 	arrived int
 }
+
+// side is what runs, or applications, have and want.
+type side struct {
+	live int
+	line line
+}
+
+// The sides.
+const (
+	runs = iota
+	applications
+)
+
+// A share is one of so many parts of all places, and at least one place.
+const shareOf = 10
 
 // waiter is a pod that waits for a place.
 type waiter struct {
@@ -32,7 +55,7 @@ type waiter struct {
 
 // owner is what a run, or an application, has and wants.
 type owner struct {
-	live int
+	live, side int
 	// queue has the owner's waiters in order; those that are gone are passed over.
 	queue []*waiter
 	// at is its index in the line, -1 while it does not wait.
@@ -42,6 +65,33 @@ type owner struct {
 // New returns a gate with so many places; 0 or less is no bound.
 func New(limit int) *Gate {
 	return &Gate{limit: limit, live: map[executor.ID]bool{}, waiting: map[executor.ID]*waiter{}, owners: map[string]*owner{}}
+}
+
+// Shared returns a gate with so many places of which a tenth, at least one, is kept for applications, and as much for runs. With a
+// single place nothing is kept. prefix begins the names of the owners of applications' pods.
+func Shared(limit int, prefix string) *Gate {
+	g := New(limit)
+	g.applications = prefix
+	if limit > 1 {
+		g.share = max(limit/shareOf, 1)
+	}
+	return g
+}
+
+// sideOf tells on which side a pod is.
+func (g *Gate) sideOf(id executor.ID) int {
+	if g.applications != "" && strings.HasPrefix(id.Owner, g.applications) {
+		return applications
+	}
+	return runs
+}
+
+// most is how many places one side may have.
+func (g *Gate) most() int { return g.limit - g.share }
+
+// room reports whether a side may have another place. The lock is held.
+func (g *Gate) room(side int) bool {
+	return g.limit <= 0 || len(g.live) < g.limit && g.sides[side].live < g.most()
 }
 
 // Ask wants a place for a pod and has granted called once the pod has one, at once if there is one. granted is called on the
@@ -54,7 +104,7 @@ func (g *Gate) Ask(id executor.ID, granted func()) {
 		g.mu.Unlock()
 		return
 	}
-	if g.live[id] || g.limit <= 0 || len(g.live) < g.limit {
+	if g.live[id] || g.room(g.sideOf(id)) {
 		g.hold(id)
 		g.mu.Unlock()
 		granted()
@@ -64,10 +114,10 @@ func (g *Gate) Ask(id executor.ID, granted func()) {
 	g.arrived++
 	w := &waiter{id: id, arrival: g.arrived, granted: granted}
 	g.waiting[id] = w
-	o := g.owner(id.Owner)
+	o := g.owner(id)
 	o.queue = append(o.queue, w)
 	if o.at < 0 {
-		heap.Push(&g.line, o)
+		heap.Push(&g.sides[o.side].line, o)
 	}
 }
 
@@ -105,7 +155,9 @@ func (g *Gate) hold(id executor.ID) {
 		return
 	}
 	g.live[id] = true
-	g.owner(id.Owner).live++
+	o := g.owner(id)
+	o.live++
+	g.sides[o.side].live++
 	g.settle(id.Owner)
 }
 
@@ -114,12 +166,13 @@ func (g *Gate) Leave(id executor.ID) {
 	g.mu.Lock()
 	if g.live[id] {
 		delete(g.live, id)
-		g.owner(id.Owner).live--
+		o := g.owner(id)
+		o.live--
+		g.sides[o.side].live--
 		g.settle(id.Owner)
 	}
 	var granted []func()
-	for len(g.line) > 0 && len(g.live) < g.limit {
-		w := g.line[0].queue[0]
+	for w := g.next(); w != nil; w = g.next() {
 		g.forget(w)
 		g.hold(w.id)
 		granted = append(granted, w.granted)
@@ -130,24 +183,42 @@ func (g *Gate) Leave(id executor.ID) {
 	}
 }
 
+// next is who gets the next place; nil if nobody waits, or none is free for who does. The lock is held.
+func (g *Gate) next() *waiter {
+	var first *owner
+	for side := range g.sides {
+		line := g.sides[side].line
+		if len(line) > 0 && g.room(side) && (first == nil || before(line[0], first)) {
+			first = line[0]
+		}
+	}
+	if first == nil {
+		return nil
+	}
+	return first.queue[0]
+}
+
 // Count is how many pods there are.
 type Count struct {
 	// Live have a place, Waiting wait for one. Limit is how many places there are; 0 for no bound.
 	Live, Waiting, Limit int
+	// Applications are those of the live ones that are applications' pods. Most is how many places runs may have, and as many
+	// applications; the Limit where nothing is kept for either.
+	Applications, Most int
 }
 
 // Count tells how many pods there are now.
 func (g *Gate) Count() Count {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	return Count{Live: len(g.live), Waiting: len(g.waiting), Limit: max(g.limit, 0)}
+	return Count{Live: len(g.live), Waiting: len(g.waiting), Limit: max(g.limit, 0), Applications: g.sides[applications].live, Most: max(g.most(), 0)}
 }
 
-func (g *Gate) owner(name string) *owner {
-	o := g.owners[name]
+func (g *Gate) owner(id executor.ID) *owner {
+	o := g.owners[id.Owner]
 	if o == nil {
-		o = &owner{at: -1}
-		g.owners[name] = o
+		o = &owner{at: -1, side: g.sideOf(id)}
+		g.owners[id.Owner] = o
 	}
 	return o
 }
@@ -160,9 +231,9 @@ func (g *Gate) settle(name string) {
 	}
 	switch {
 	case len(o.queue) > 0 && o.at >= 0:
-		heap.Fix(&g.line, o.at)
+		heap.Fix(&g.sides[o.side].line, o.at)
 	case len(o.queue) == 0 && o.at >= 0:
-		heap.Remove(&g.line, o.at)
+		heap.Remove(&g.sides[o.side].line, o.at)
 	}
 	if len(o.queue) == 0 && o.live == 0 {
 		delete(g.owners, name)
@@ -174,11 +245,14 @@ type line []*owner
 
 func (l line) Len() int { return len(l) }
 
-func (l line) Less(i, j int) bool {
-	if l[i].live != l[j].live {
-		return l[i].live < l[j].live
+func (l line) Less(i, j int) bool { return before(l[i], l[j]) }
+
+// before says who of two owners that wait is first.
+func before(a, b *owner) bool {
+	if a.live != b.live {
+		return a.live < b.live
 	}
-	return l[i].queue[0].arrival < l[j].queue[0].arrival
+	return a.queue[0].arrival < b.queue[0].arrival
 }
 
 func (l line) Swap(i, j int) {

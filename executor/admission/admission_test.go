@@ -3,6 +3,7 @@ package admission_test
 import (
 	"fmt"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -31,7 +32,7 @@ func TestPlacesAreSharedFairly(t *testing.T) {
 	if diff := cmp.Diff([]string{"large0", "large1", "large2", "large3"}, got); diff != "" {
 		t.Fatal(diff)
 	}
-	if c := g.Count(); c != (admission.Count{Live: 4, Waiting: 4999, Limit: 4}) {
+	if c := g.Count(); c != (admission.Count{Live: 4, Waiting: 4999, Limit: 4, Most: 4}) {
 		t.Errorf("%+v", c)
 	}
 	got = nil
@@ -57,7 +58,7 @@ func TestWhatDoesNotWait(t *testing.T) {
 	}
 	g.Ask(id("a", 1), func() { t.Error("the older of two was called") })
 	g.Ask(id("a", 1), count)
-	g.Hold(id("app", 0)) // applications do not wait
+	g.Hold(id("app", 0)) // what runs already does not wait
 	if c := g.Count(); c.Live != 2 || c.Waiting != 1 {
 		t.Errorf("%+v", c)
 	}
@@ -74,7 +75,7 @@ func TestWhatDoesNotWait(t *testing.T) {
 		t.Error("withdrawn not at all, or twice")
 	}
 	g.Leave(id("a", 1))
-	if c := g.Count(); c != (admission.Count{Limit: 1}) {
+	if c := g.Count(); c != (admission.Count{Limit: 1, Most: 1}) {
 		t.Errorf("%+v", c)
 	}
 	free := admission.New(0)
@@ -162,4 +163,110 @@ func TestPlacesOfAMachine(t *testing.T) {
 	if m := admission.ThisMachine(2); m.Processors != 2 || m.Memory <= 0 || m.Descriptors <= 0 {
 		t.Errorf("this machine is not known: %+v", m)
 	}
+}
+
+// application tells the pods of applications in these tests.
+func application(i executor.ID) bool { return strings.HasPrefix(i.Owner, "app") }
+
+// A flood of runs leaves applications their share, and applications that come and go leave runs theirs; what is between goes to whoever
+// has fewest and waits longest.
+func TestEitherSideHasAShare(t *testing.T) {
+	t.Parallel()
+	g := admission.Shared(10, "app")
+	got := map[string]int{}
+	ask := func(owner string, n int) {
+		g.Ask(id(owner, n), func() { got[owner[:3]]++ })
+	}
+	for n := range 100 {
+		ask("run", n)
+	}
+	if got["run"] != 9 {
+		t.Fatalf("a flood of runs has %d of 10 places, want 9", got["run"])
+	}
+	ask("app1", 0)
+	if got["app"] != 1 {
+		t.Fatal("an application has no place beside a flood of runs")
+	}
+	ask("app2", 0)
+	if got["app"] != 1 {
+		t.Fatal("more places than there are")
+	}
+	if c := g.Count(); c != (admission.Count{Live: 10, Waiting: 92, Limit: 10, Applications: 1, Most: 9}) {
+		t.Errorf("%+v", c)
+	}
+	g.Leave(id("app1", 0)) // the application's place is not for the runs that have waited longer
+	if got["run"] != 9 || got["app"] != 2 {
+		t.Errorf("%v", got)
+	}
+	// Applications that flap: each new pod has no live one beside it, so it goes before the runs, but for their share.
+	for n := 3; n < 100; n++ {
+		ask(fmt.Sprint("app", n), 0)
+	}
+	for n := range 9 {
+		g.Leave(id("run", n))
+	}
+	if c := g.Count(); c.Applications != 9 || c.Live != 10 {
+		t.Errorf("runs that end one after the other leave %d places to applications, %d are live", c.Applications, c.Live)
+	}
+	if got["run"] < 10 {
+		t.Error("no run went on")
+	}
+}
+
+// With one place, nothing is kept: it goes round.
+func TestOnePlaceIsForEither(t *testing.T) {
+	t.Parallel()
+	g := admission.Shared(1, "app")
+	var got []string
+	for _, owner := range []string{"run", "app"} {
+		g.Ask(id(owner, 0), func() { got = append(got, owner) })
+	}
+	g.Leave(id("run", 0))
+	if diff := cmp.Diff([]string{"run", "app"}, got); diff != "" {
+		t.Error(diff)
+	}
+}
+
+// Whatever either side does: neither has more than it may unless what it has was held, and nobody waits who may have a place.
+func TestSharesHold(t *testing.T) {
+	t.Parallel()
+	rapid.Check(t, func(r *rapid.T) {
+		limit := rapid.IntRange(1, 12).Draw(r, "limit")
+		g := admission.Shared(limit, "app")
+		live, waiting := map[executor.ID]bool{}, map[executor.ID]bool{}
+		for range rapid.IntRange(1, 80).Draw(r, "steps") {
+			i := id(rapid.SampledFrom([]string{"run1", "run2", "app1", "app2", "app3"}).Draw(r, "owner"), rapid.IntRange(0, 5).Draw(r, "pod"))
+			if rapid.Bool().Draw(r, "ask") {
+				waiting[i] = true
+				g.Ask(i, func() {
+					delete(waiting, i)
+					live[i] = true
+				})
+			} else {
+				delete(live, i)
+				g.Leave(i)
+			}
+			c := g.Count()
+			liveApps, waits := 0, [2]bool{}
+			for i := range live {
+				if application(i) {
+					liveApps++
+				}
+			}
+			for i := range waiting {
+				if application(i) {
+					waits[1] = true
+				} else {
+					waits[0] = true
+				}
+			}
+			liveRuns := len(live) - liveApps
+			if c.Live != len(live) || c.Applications != liveApps || c.Live > limit || liveApps > c.Most || liveRuns > c.Most {
+				r.Fatalf("%+v, live %d, of applications %d", c, len(live), liveApps)
+			}
+			if c.Live < limit && (waits[0] && liveRuns < c.Most || waits[1] && liveApps < c.Most) {
+				r.Fatalf("somebody waits for nothing: %+v", c)
+			}
+		}
+	})
 }

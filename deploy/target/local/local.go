@@ -59,6 +59,19 @@ type Front interface {
 	Drained(ctx context.Context, backend string)
 }
 
+// Places are those of the machine's pods, of runs and applications alike; admission.Gate has them. A pod asks for one before each
+// start and leaves it when its attempt has ended.
+type Places interface {
+	// Ask has granted called, on any goroutine and maybe at once, when the pod has a place. It must not wait.
+	Ask(id executor.ID, granted func())
+	// Hold counts a pod that runs already.
+	Hold(id executor.ID)
+	// Withdraw takes back what a pod asked for; false if it does not wait.
+	Withdraw(id executor.ID) bool
+	// Leave gives a place back; a pod without one is no error.
+	Leave(id executor.ID)
+}
+
 // Options of a [Target].
 type Options struct {
 	// Cluster is the name under which this machine is registered in deploy.Targets; deploy.InCluster if empty. It never changes.
@@ -70,6 +83,8 @@ type Options struct {
 	Commands executor.Commands
 	// Reports delivers this target's reports where the executor is shared; nil means Executor.Reports().
 	Reports <-chan executor.Report
+	// Places bounds how many pods are live; nil is no bound. A pod that finds none waits, and says so.
+	Places Places
 	// Box encrypts Secrets; without one they are refused.
 	Box Box
 	// DigestKey makes the digests that stand for Secret values unguessable.
@@ -108,6 +123,8 @@ type Target struct {
 	services map[deploy.Key]*service
 	hosts    map[string][]string
 	wake     time.Time
+	// granted are pods that were given a place and not begun.
+	granted grants
 	// late are ends of pods that could not be recorded.
 	late   []executor.Report
 	begun  bool
@@ -136,6 +153,9 @@ func Open(ctx context.Context, o Options) (*Target, error) {
 	if o.Reports == nil {
 		o.Reports = o.Executor.Reports()
 	}
+	if o.Places == nil {
+		o.Places = unbounded{}
+	}
 	if o.Fault == nil {
 		o.Fault = func(string) {}
 	}
@@ -159,6 +179,12 @@ func (t *Target) Begin() {
 		return
 	}
 	t.begun = true
+	// Those that may run have their places before others ask.
+	for _, p := range t.pods {
+		if p.mayRun() {
+			t.o.Places.Hold(p.id())
+		}
+	}
 	for _, p := range t.pods {
 		t.adopt(p)
 	}

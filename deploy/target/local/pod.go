@@ -34,6 +34,8 @@ type pod struct {
 	// again at once.
 	failures int
 	hurried  bool
+	// asked says that it waits for a place.
+	asked bool
 	// stopping says that the attempt was asked to end, to be restarted.
 	stopping  bool
 	leaving   bool
@@ -98,13 +100,17 @@ func (t *Target) adopt(p *pod) {
 			p.state = status.ContainerStatuses
 		}
 	}
-	if p.RestartAt.IsZero() {
+	switch {
+	case !p.RestartAt.IsZero():
+	case p.mayRun():
+		t.launch(p)
+	default:
 		t.begin(p)
 	}
 }
 
-// begin starts the present attempt, or attaches to it. t.mu is held.
-func (t *Target) begin(p *pod) {
+// launch starts the present attempt, which has a place, or attaches to it. t.mu is held.
+func (t *Target) launch(p *pod) {
 	order, err := t.order(p)
 	if err != nil {
 		t.cannotStart(p, err)
@@ -136,6 +142,7 @@ func (t *Target) begin(p *pod) {
 
 // cannotStart has the same attempt tried again: nothing of it ran. The waits are those of crashes.
 func (t *Target) cannotStart(p *pod, err error) {
+	t.o.Places.Leave(p.id())
 	p.failures++
 	wait := backoff(p.failures - 1)
 	p.waiting = &corev1.ContainerStateWaiting{Reason: "CreateContainerError", Message: fmt.Sprintf("back-off %s starting the pod: %v", wait, err)}
@@ -265,6 +272,11 @@ func (t *Target) take(uid string, r executor.Report) {
 		return
 	}
 	p.known = true
+	if p.asked { // an earlier server had begun it
+		p.asked, p.waiting = false, nil
+		t.o.Places.Hold(r.ID)
+		t.granted.take(r.ID)
+	}
 	if r.Phase.Done() {
 		if !t.ended(p, r) {
 			t.late = append(t.late, r)
@@ -376,6 +388,7 @@ func (t *Target) acknowledge(id executor.ID) {
 func (t *Target) ended(p *pod, r executor.Report) bool {
 	t.o.Fault("pod-end")
 	id := p.id()
+	t.o.Places.Leave(id)
 	t.unready(p)
 	p.running, p.known, p.begun, p.stopping = false, false, nil, false
 	p.failures, p.hurried = 0, false
@@ -444,6 +457,11 @@ func (t *Target) terminate(p *pod) {
 		p.probes()
 		p.probes = nil
 	}
+	if t.withdraw(p) {
+		t.forget(id) // in case an earlier server had begun it
+		p.leaving = t.remove(p)
+		return
+	}
 	if p.Ended || (begun == nil && !p.known && !p.RestartAt.IsZero()) {
 		p.leaving = t.remove(p)
 		return
@@ -510,6 +528,7 @@ func (t *Target) remove(p *pod) bool {
 	if !t.log(change{kind: deploy.KindObjectDeleted, o: p.object, cause: p.last}) {
 		return false
 	}
+	t.o.Places.Leave(p.id())
 	t.poke()
 	return true
 }

@@ -19,6 +19,7 @@ func (t *Target) reconcile() {
 	}
 	t.wake = zeroTime
 	t.repeat()
+	t.admit()
 	t.collect()
 	for _, o := range t.ofKind("Deployment") {
 		if !o.deleting() {
