@@ -168,6 +168,36 @@ func TestBombIsRefusedQuickly(t *testing.T) {
 	}
 }
 
+// What costs much to read is small to write: each of these has less than 4 MiB. One that is read in a time that grows with the
+// square of its size takes minutes here, and the test ends by its deadline.
+func TestLargeFiles(t *testing.T) {
+	fill := func(text string) string { return strings.Repeat(text, (4<<20-4096)/len(text)) }
+	var keys, chain strings.Builder
+	for i := range 150_000 {
+		fmt.Fprintf(&keys, "  k%d: 1\n", i)
+	}
+	for i := range 60_000 {
+		fmt.Fprintf(&chain, "a%d: &a%d {<<: *a%d, k%d: 1}\n", i+1, i+1, i, i)
+	}
+	for name, c := range map[string]struct{ text, want string }{
+		"keys of metadata twice": {"apiVersion: v1\nkind: x\nmetadata:\n" + keys.String() + keys.String(), "is already set"},
+		"merged again and again": {"a: &a {b: 1}\nc:\n" + fill("  <<: *a\n"), "aliases"},
+		"a list of merges":       {"a: &a {b: 1}\nc:\n  <<: [" + fill("*a, ") + "*a]\n", "aliases"},
+		"merges in a list":       {"a: &a {b: 1}\nc: [" + fill("{<<: *a},") + "]\n", "aliases"},
+		"merges of merges":       {"a0: &a0 {k: 1}\n" + chain.String(), "nested more than"},
+		"very many documents":    {fill("---\na: 1\n"), "is required"},
+		"a merge of no map":      {"c:\n" + fill("  <<: 1\n"), "wants a map"},
+	} {
+		_, diagnostics := Decode("large.yaml", []byte(c.text))
+		if len(diagnostics) == 0 || !strings.Contains(diagnostics[0].Message, c.want) {
+			t.Errorf("%s: %v", name, diagnostics[:min(1, len(diagnostics))])
+		}
+		if len(diagnostics) > 1100 {
+			t.Errorf("%s: %d faults are told", name, len(diagnostics))
+		}
+	}
+}
+
 func TestMergeKeysAndLists(t *testing.T) {
 	objects, diagnostics := Decode("l.yaml", []byte(`
 kind: List

@@ -44,12 +44,19 @@ func DecodeLimited(file string, data []byte, limits Limits) ([]Object, []Diagnos
 		found, diags := envelope(tree)
 		objects = append(objects, found...)
 		diagnostics = append(diagnostics, diags...)
+		if len(diagnostics) > maxDiagnostics {
+			return objects, append(diagnostics, Diagnostic{Position: tree.Here(), Severity: SeverityError,
+				Message: fmt.Sprintf("the rest of the file was not read: more than %d faults were found before", maxDiagnostics)})
+		}
 	}
 	if err != nil {
 		diagnostics = append(diagnostics, parseDiagnostic(file, err))
 	}
 	return objects, diagnostics
 }
+
+// maxDiagnostics is how many faults of a file are told, about.
+const maxDiagnostics = 1000
 
 func tooLarge(file string, size int64, limit int) Diagnostic {
 	return Diagnostic{

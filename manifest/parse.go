@@ -191,6 +191,9 @@ func (p *parser) mapping(t *Tree, n *yaml.Node, depth int) error {
 		f.value = value
 		t.fields = append(t.fields, f)
 	}
+	if len(seen) < len(t.fields) {
+		t.fields = lastOfEach(t.fields)
+	}
 	for _, m := range merges {
 		if err := p.merge(t, m, seen, depth+1); err != nil {
 			return err
@@ -211,10 +214,28 @@ func (p *parser) once(t *Tree, f field, seen map[string]int32) error {
 	if p.metadata == 0 {
 		return p.fail(f.line, f.column, "%s", message)
 	}
-	p.warnings = append(p.warnings, Diagnostic{Severity: SeverityWarning, Message: message, Hint: "the last one is used",
-		Position: Position{File: p.src.file, Line: int(f.line), Column: int(f.column)}})
-	t.fields = slices.DeleteFunc(t.fields, func(old field) bool { return old.key == f.key })
+	if len(p.warnings) < maxDoubles {
+		p.warnings = append(p.warnings, Diagnostic{Severity: SeverityWarning, Message: message, Hint: "the last one is used",
+			Position: Position{File: p.src.file, Line: int(f.line), Column: int(f.column)}})
+	}
 	return nil
+}
+
+// maxDoubles is how many keys that are set twice are told of.
+const maxDoubles = 100
+
+// lastOfEach leaves of the fields with the same key the last one.
+func lastOfEach(fields []field) []field {
+	seen := make(map[string]bool, len(fields))
+	kept := make([]field, 0, len(fields))
+	for _, f := range slices.Backward(fields) {
+		if !seen[f.key] {
+			seen[f.key] = true
+			kept = append(kept, f)
+		}
+	}
+	slices.Reverse(kept)
+	return kept
 }
 
 // below parses the value of a key.

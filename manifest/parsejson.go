@@ -130,6 +130,9 @@ func (p *parser) jsonMap(t *Tree, d *json.Decoder, depth int) error {
 		f.value = value
 		t.fields = append(t.fields, f)
 	}
+	if len(seen) < len(t.fields) {
+		t.fields = lastOfEach(t.fields)
+	}
 	return endToken(d)
 }
 
