@@ -11,9 +11,12 @@ import (
 	"github.com/tiphys/tiphys/workflow/validate"
 )
 
-// check judges a definition before it is taken: by its kind's decoder, which the controllers read it with later, and by the
+// check is [checkWith] of what this program has.
+func check(o manifest.Object) []manifest.Diagnostic { return checkWith(ForgeTypes(), o) }
+
+// checkWith judges a definition before it is taken: by its kind's decoder, which the controllers read it with later, and by the
 // room that it is for.
-func check(o manifest.Object) []manifest.Diagnostic {
+func checkWith(types []forge.Type, o manifest.Object) []manifest.Diagnostic {
 	if o.Kind == "Workflow" {
 		return refuse(o, "a Workflow is not a definition but a run", "submit it with tiphys submit")
 	}
@@ -40,7 +43,7 @@ func check(o manifest.Object) []manifest.Diagnostic {
 	case "Sensor":
 		diags = append(diags, sensor.CheckDefinition(o)...)
 	case "Forge":
-		diags = append(diags, forge.Check(ForgeTypes(), o)...)
+		diags = append(diags, forge.Check(types, o)...)
 	}
 	return diags
 }

@@ -14,7 +14,7 @@ import (
 	"github.com/tiphys/tiphys/manifest"
 )
 
-// ForgeTypes are the types of forges that can be declared beside the built-in remote.
+// ForgeTypes are the types of forges that can be declared beside the built-in remote: a folder below event/forge, and a line here.
 func ForgeTypes() []forge.Type { return nil }
 
 // openForges opens the registry of forges, and what writes to them.
@@ -22,7 +22,7 @@ func (s *Server) openForges(context.Context) (err error) {
 	own := forge.Instance{
 		Name: forge.Builtin, Type: forge.TypeBuiltin, URL: strings.TrimRight(s.URL(), "/"), Forge: s.remote, Addresses: s.remote, Local: true,
 	}
-	if s.forges, err = forge.NewForges(own, ForgeTypes(), declaredForges{s.defs}, runs.NewSecrets(s.defs)); err != nil {
+	if s.forges, err = forge.NewForges(own, s.o.ForgeTypes, declaredForges{s.defs}, runs.NewSecrets(s.defs)); err != nil {
 		return err
 	}
 	s.posts = posts.New(posts.Options{Ledger: s.ledger, Forges: s.forges, Now: s.o.Now, Log: s.o.Log})

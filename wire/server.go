@@ -38,6 +38,7 @@ import (
 	"github.com/tiphys/tiphys/executor/pushed"
 	"github.com/tiphys/tiphys/ledger"
 	"github.com/tiphys/tiphys/ledger/sqlite"
+	"github.com/tiphys/tiphys/manifest"
 	"github.com/tiphys/tiphys/repo"
 	"github.com/tiphys/tiphys/secret"
 	"github.com/tiphys/tiphys/server"
@@ -70,6 +71,8 @@ type Options struct {
 	Network local.Network
 	// Pods is how many pods may be live at the same time; 0 takes what the machine can bear.
 	Pods int
+	// ForgeTypes are the types of forges that can be declared; nil for [ForgeTypes].
+	ForgeTypes []forge.Type
 	// Keeper has the port and the requests to applications in a process that outlives this one. A keeper is never used but by
 	// the program itself, since it is started as its hidden command.
 	Keeper  bool
@@ -120,6 +123,9 @@ type Server struct {
 func Open(ctx context.Context, o Options) (_ *Server, err error) {
 	if o.Now == nil {
 		o.Now = time.Now
+	}
+	if o.ForgeTypes == nil {
+		o.ForgeTypes = ForgeTypes()
 	}
 	s := &Server{room: diskRoom, o: o, reports: targetlocal.NewReports()}
 	defer func() {
@@ -183,7 +189,7 @@ func (s *Server) openRecord(ctx context.Context) (err error) {
 	s.tokens = steptoken.NewIssuer(stepKey, s.record.Restored.Epoch)
 	s.hold = hold.New(s.ledger, s.record.Restored)
 	s.audit = audit.New(audit.Options{Ledger: s.ledger, Folder: s.o.Data, Key: key, Unclean: s.ledger.Unclean(), Now: s.o.Now, Log: s.o.Log})
-	s.defs = definitions.New(s.ledger, s.box, check)
+	s.defs = definitions.New(s.ledger, s.box, func(o manifest.Object) []manifest.Diagnostic { return checkWith(s.o.ForgeTypes, o) })
 	s.policy = access.BuiltIn()
 	s.gate, err = gate.New(gate.Options{
 		Token: s.o.Token, LocalUser: localUser(), Steps: s.tokens, Attempts: stepclaims.Attempts{Ledger: s.ledger}, Policy: s.policy, Now: s.o.Now,
