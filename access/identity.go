@@ -20,6 +20,9 @@ const (
 	Developer Role = "developer"
 	// Viewer may see everything but Secrets.
 	Viewer Role = "viewer"
+	// SensorTrigger is a sensor that declares what its trigger has. Whoever may declare a Sensor, or push to where one looks, is
+	// behind it: so it may declare what a developer may.
+	SensorTrigger Role = "sensor"
 	// Step is a step of a run that acts for a branch, a tag or a person.
 	Step Role = "step"
 	// MergeRequestStep is a step of a run that acts for a merge request.

@@ -31,9 +31,11 @@ func BuiltIn() Policy {
 	}
 	allow(Admin, []Verb{"*"}, "*")
 
+	declares := []string{"ConfigMap", "PersistentVolumeClaim", "WorkflowTemplate", "CronWorkflow", "EventSource", "Sensor", "EventBus", "Application", "ApplicationSet"}
 	allow(Developer, []Verb{Get}, "*")
-	allow(Developer, []Verb{Create, Update, Delete}, Run, Event, Firing, Repository, MergeRequest, Image, "ConfigMap", "PersistentVolumeClaim",
-		"WorkflowTemplate", "CronWorkflow", "EventSource", "Sensor", "EventBus", "Application", "ApplicationSet")
+	allow(Developer, []Verb{Create, Update, Delete}, Run, Event, Firing, Repository, MergeRequest, Image)
+	allow(Developer, []Verb{Create, Update, Delete}, declares...)
+	allow(SensorTrigger, []Verb{Create}, declares...)
 	allow(Developer, []Verb{Sync}, "Application")
 
 	allow(Viewer, []Verb{Get}, "*")

@@ -246,7 +246,7 @@ func (s *Server) openEvents(context.Context) error {
 		return err
 	}
 	s.events = events.New(events.Options{
-		Ledger: s.ledger, Runs: s.machine.Runs, Definitions: s.defs, Sources: kinds, Secrets: s.machine.Runs,
+		Ledger: s.ledger, Runs: s.machine.Runs, Definitions: s.defs, Policy: &s.policy, Sources: kinds, Secrets: s.machine.Runs,
 		Repositories: files{s}, Programs: programs(s.programs()), Now: s.o.Now, Log: s.o.Log, Fault: at("events", s.o.Fault),
 	})
 	s.crons = crons.New(crons.Options{Ledger: s.ledger, Runs: s.machine.Runs, Definitions: s.defs, Now: s.o.Now, Log: s.o.Log})
@@ -302,6 +302,8 @@ const (
 	headerTimeout  = 10 * time.Second
 	idleTimeout    = 2 * time.Minute
 	drainTimeout   = 10 * time.Second
+	// maxHeader bounds the first line and the headers of a request, in bytes.
+	maxHeader = 64 << 10
 )
 
 // loops is everything that loops, in the order of its start.
@@ -379,7 +381,7 @@ func (s *Server) Serve(ctx context.Context) error {
 
 func (s *Server) httpServer(h http.Handler) *http.Server {
 	return &http.Server{
-		Handler: h, ReadHeaderTimeout: headerTimeout, IdleTimeout: idleTimeout,
+		Handler: h, ReadHeaderTimeout: headerTimeout, IdleTimeout: idleTimeout, MaxHeaderBytes: maxHeader,
 		ErrorLog: slog.NewLogLogger(s.o.Log.Handler(), slog.LevelDebug),
 	}
 }

@@ -15,6 +15,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/tiphys/tiphys/access"
 	"github.com/tiphys/tiphys/control"
 	"github.com/tiphys/tiphys/control/definitions"
 	"github.com/tiphys/tiphys/control/runs"
@@ -50,8 +51,10 @@ type Options struct {
 	// Repositories and Programs are for triggers with a Git source. Without Programs programs are refused.
 	Repositories Repositories
 	Programs     Programs
-	Now          func() time.Time
-	Log          *slog.Logger
+	// Policy says what a sensor's trigger may declare; nil is that of the built-in roles.
+	Policy *access.Policy
+	Now    func() time.Time
+	Log    *slog.Logger
 	// Fault is called at named points in test builds.
 	Fault func(string)
 }
@@ -77,6 +80,10 @@ type Controller struct {
 func New(o Options) *Controller {
 	if o.Fault == nil {
 		o.Fault = func(string) {}
+	}
+	if o.Policy == nil {
+		builtIn := access.BuiltIn()
+		o.Policy = &builtIn
 	}
 	c := &Controller{o: o, work: make(chan sensor.Firing, 4096), rates: newRates(), minds: newMinds(o.Ledger), clock: clock{o.Now}}
 	c.sources = newSources(o.Sources, source.Tools{Sink: c, Secrets: o.Secrets, History: c, Clock: c.clock, NewID: c.newID}, o.Log)

@@ -1,6 +1,7 @@
 package events
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -15,6 +16,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/tiphys/tiphys/access"
 	"github.com/tiphys/tiphys/control/runs"
 	"github.com/tiphys/tiphys/event"
 	"github.com/tiphys/tiphys/event/sensor"
@@ -410,7 +412,13 @@ func errOr(err error, text string) error {
 }
 
 func (c *Controller) define(ctx context.Context, f sensor.Firing, objects []manifest.Object) (string, error) {
-	ch, err := c.o.Definitions.Apply(ctx, "sensor:"+f.Sensor, "sensor:"+f.Sensor, objects)
+	who := access.Identity{Actor: "sensor:" + f.Sensor, Verified: true, Role: access.SensorTrigger}
+	for _, o := range objects {
+		if err := c.o.Policy.Can(who, access.Create, o.Kind, cmp.Or(o.Namespace, "default"), o.Name); err != nil {
+			return "", fmt.Errorf("declare the trigger's object: %w: %w", err, errFinal)
+		}
+	}
+	ch, err := c.o.Definitions.Apply(ctx, who.Actor, who.Actor, objects)
 	if err != nil {
 		return "", fmt.Errorf("apply the trigger's object: %w", err)
 	}

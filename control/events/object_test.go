@@ -22,6 +22,11 @@ func TestFetchedObjectsStayWithinTheirSensor(t *testing.T) {
 		{what: "another namespace", kind: "argoWorkflow", text: `{"apiVersion":"argoproj.io/v1alpha1","kind":"Workflow","metadata":{"name":"w","namespace":"safe"}}`, want: `is for namespace "safe"`},
 		{what: "another namespace, declared", kind: "k8s", text: `{"apiVersion":"argoproj.io/v1alpha1","kind":"WorkflowTemplate","metadata":{"name":"w","namespace":"safe"}}`, want: `is for namespace "safe"`},
 		{what: "a sensor for a workflow", kind: "argoWorkflow", text: `{"apiVersion":"argoproj.io/v1alpha1","kind":"Sensor","metadata":{"name":"s"}}`, want: "submits a Workflow, and its object is a Sensor"},
+		// What a developer may not declare himself, no sensor of his declares for him.
+		{what: "a Secret", kind: "k8s", text: `{"apiVersion":"v1","kind":"Secret","metadata":{"name":"s","namespace":"ports"}}`, want: "sensor:ports/s (sensor) may not create Secret ports/s"},
+		{what: "a Forge", kind: "k8s", text: `{"apiVersion":"tiphys.dev/v1alpha1","kind":"Forge","metadata":{"name":"f"}}`, want: "may not create Forge"},
+		{what: "a project", kind: "k8s", text: `{"apiVersion":"argoproj.io/v1alpha1","kind":"AppProject","metadata":{"name":"p"}}`, want: "may not create AppProject"},
+		{what: "templates of everybody", kind: "k8s", text: `{"apiVersion":"argoproj.io/v1alpha1","kind":"ClusterWorkflowTemplate","metadata":{"name":"c"}}`, want: "may not create ClusterWorkflowTemplate"},
 	} {
 		t.Run(c.what, func(t *testing.T) {
 			r := newRoom(t, nil)

@@ -172,6 +172,7 @@ func (g *Gate) Wrap(r Route) http.Handler {
 			Fail(w, err)
 			return
 		}
+		defer deadlines(w, req, r)()
 		req.Body = http.MaxBytesReader(w, req.Body, r.Body)
 		ctx := access.With(req.Context(), id)
 		if r.Timeout > 0 {
@@ -241,6 +242,10 @@ func (g *Gate) admit(req *http.Request, level Access) (Identity, error) {
 // Identify tells who asks.
 func (g *Gate) Identify(req *http.Request) (Identity, error) {
 	if tok := bearer(req); tok != "" {
+		// A browser adds what it was once told for Basic to every request, whoever's page makes it.
+		if _, _, basic := req.BasicAuth(); basic && !sameSite(req) {
+			return Identity{}, errOrigin
+		}
 		if g.steps != nil && steptoken.Is(tok) {
 			return g.step(req.Context(), tok)
 		}
@@ -314,7 +319,8 @@ func claim(req *http.Request) string {
 }
 
 func sameSite(req *http.Request) bool {
-	if site := req.Header.Get("Sec-Fetch-Site"); site == "cross-site" {
+	// Applications and previews are of the same site, and not of the same origin.
+	if site := req.Header.Get("Sec-Fetch-Site"); site == "cross-site" || site == "same-site" {
 		return false
 	}
 	origin := req.Header.Get("Origin")
