@@ -66,7 +66,7 @@ func Restore(ctx context.Context, o RestoreOptions) (_ Restored, err error) {
 	if err := r.begin(ctx); err != nil {
 		return Restored{}, err
 	}
-	defer func() { err = errors.Join(err, r.end(err == nil)) }()
+	defer func() { err = errors.Join(err, r.end()) }()
 	if err := r.extract(ctx); err != nil {
 		return Restored{}, err
 	}
@@ -110,7 +110,7 @@ func (r *restoring) begin(ctx context.Context) (err error) {
 		return err
 	}
 	if r.root, err = os.OpenRoot(r.stage); err != nil {
-		return errors.Join(err, r.end(false))
+		return errors.Join(err, r.end())
 	}
 	return nil
 }
@@ -128,16 +128,13 @@ func emptyOrAbsent(dir string) error {
 	return err
 }
 
-// end removes the stage unless it was put in place.
-func (r *restoring) end(placed bool) error {
-	var errs []error
+// end removes the stage, which is not there any more if it was put in place.
+func (r *restoring) end() error {
+	var err error
 	if r.root != nil {
-		errs = append(errs, r.root.Close())
+		err = r.root.Close()
 	}
-	if !placed {
-		errs = append(errs, os.RemoveAll(r.stage))
-	}
-	return errors.Join(append(errs, r.lock.Unlock())...)
+	return errors.Join(err, os.RemoveAll(r.stage), r.lock.Unlock())
 }
 
 // headsFolder is where the heads of merge requests wait for the ledger to be whole.
@@ -328,9 +325,6 @@ func (r *restoring) pointRefs(ctx context.Context, l ledger.Ledger) error {
 
 // place has everything reach the disk and gives the folder its name.
 func (r *restoring) place() error {
-	if err := r.root.Remove(stageMark); err != nil {
-		return err
-	}
 	d, err := os.Open(r.stage)
 	if err != nil {
 		return err
@@ -341,6 +335,10 @@ func (r *restoring) place() error {
 	r.fault("place")
 	// A folder that is there must be empty, or this fails.
 	if err := os.Rename(r.stage, r.o.Data); err != nil {
+		return err
+	}
+	r.fault("placed")
+	if err := r.root.Remove(stageMark); err != nil { // or the server does it
 		return err
 	}
 	return flush(filepath.Dir(r.o.Data))
@@ -363,6 +361,9 @@ func writeEpoch(data string, epoch int64) error {
 // checkEpoch compares the folder's epoch with the ledger's. A ledger that is older than its folder was copied there by hand: its server would do
 // again what was done since, with nobody asked.
 func checkEpoch(data string, s hold.State) error {
+	if err := os.Remove(filepath.Join(data, stageMark)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("end a restore: %w", err)
+	}
 	raw, err := os.ReadFile(filepath.Join(data, epochFile))
 	if errors.Is(err, fs.ErrNotExist) {
 		if s.Epoch == 0 {

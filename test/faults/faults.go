@@ -67,6 +67,24 @@ func Points() []Point {
 	}
 }
 
+// CommandPoints are those of the commands that work beside a server: backup and restore.
+func CommandPoints() []Point {
+	return []Point{
+		{"backup/ledger", "the ledger is copied and verified, the archive is not begun"},
+		{"backup/git", "ledger and repositories are in the archive"},
+		{"backup/contents", "artifacts and images are in the archive, which is not ended"},
+		{"backup/written", "the archive is on the disk and was not read back"},
+		{"backup/verified", "the archive was read back and has no name"},
+		{"backup/keys", "the keys have their file, the archive has no name"},
+		{"restore/extracted", "the archive was read to its end; keys and refs are not written"},
+		{"restore/whole", "the restored ledger is verified"},
+		{"restore/refs", "the repositories' refs are where the ledger says"},
+		{"restore/recorded", "the restore is in the ledger; the folder has not its epoch"},
+		{"restore/place", "everything is on the disk and the folder has not its name"},
+		{"restore/placed", "the folder has its name, and a mark that it was being made"},
+	}
+}
+
 // FromEnviron gives the function that rooms call at their points, or nil if the environment asks for nothing.
 func FromEnviron(getenv func(string) string) (func(point string), error) {
 	armed, trace := getenv(EnvArmed), getenv(EnvTrace)
