@@ -38,30 +38,10 @@ spec:
 func TestSlotsOfAServerThatComesLate(t *testing.T) {
 	t.Parallel()
 	now := time.Date(2026, 3, 1, 12, 0, 30, 0, time.UTC)
-	l, err := sqlite.Open(t.Context(), sqlite.Options{Path: filepath.Join(t.TempDir(), "l.db"), Synchronous: sqlite.Off, Now: func() time.Time { return now },
-		Projections: []ledger.Projection{workflow.Projection{}, lock.Projection{}, runs.Projection{}, definitions.Projection{}, Projection{}}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	defs := definitions.New(l, nil, nil)
-	objects, diags := manifest.Decode("cron.yaml", []byte(minutely))
-	if manifest.Failed(diags) {
-		t.Fatal(diags)
-	}
-	if _, err := defs.Apply(t.Context(), "user:ada", "api", objects); err != nil {
-		t.Fatal(err)
-	}
-	executors := executor.NewRegistry(scripted.New(scripted.Options{}).Named())
-	defer executors.Close()
-	c := New(Options{Ledger: l, Definitions: defs, Now: func() time.Time { return now }, Log: slog.New(slog.DiscardHandler),
-		Runs: runs.New(runs.Options{Ledger: l, Executors: executors, Objects: defs, Now: func() time.Time { return now }})})
+	c, l := lamp(t, &now)
 	look := func(at string) {
 		t.Helper()
-		var err error
-		if now, err = time.Parse(time.RFC3339, at); err != nil {
-			t.Fatal(err)
-		}
+		now = clock(t, at)
 		list, err := c.list(t.Context())
 		if err != nil || len(list) != 1 {
 			t.Fatalf("%d schedules: %v", len(list), err)
@@ -89,6 +69,39 @@ func TestSlotsOfAServerThatComesLate(t *testing.T) {
 	if diff := cmp.Diff(want, slots(t, l)); diff != "" {
 		t.Error(diff)
 	}
+}
+
+// lamp is a controller with one schedule, and time that the test moves.
+func lamp(t *testing.T, now *time.Time) (*Controller, ledger.Ledger) {
+	t.Helper()
+	l, err := sqlite.Open(t.Context(), sqlite.Options{Path: filepath.Join(t.TempDir(), "l.db"), Synchronous: sqlite.Off, Now: func() time.Time { return *now },
+		Projections: []ledger.Projection{workflow.Projection{}, lock.Projection{}, runs.Projection{}, definitions.Projection{}, Projection{}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = l.Close() })
+	defs := definitions.New(l, nil, nil)
+	objects, diags := manifest.Decode("cron.yaml", []byte(minutely))
+	if manifest.Failed(diags) {
+		t.Fatal(diags)
+	}
+	if _, err := defs.Apply(t.Context(), "user:ada", "api", objects); err != nil {
+		t.Fatal(err)
+	}
+	executors := executor.NewRegistry(scripted.New(scripted.Options{}).Named())
+	t.Cleanup(func() { _ = executors.Close() })
+	c := New(Options{Ledger: l, Definitions: defs, Now: func() time.Time { return *now }, Log: slog.New(slog.DiscardHandler),
+		Runs: runs.New(runs.Options{Ledger: l, Executors: executors, Objects: defs, Now: func() time.Time { return *now }})})
+	return c, l
+}
+
+func clock(t *testing.T, at string) time.Time {
+	t.Helper()
+	now, err := time.Parse(time.RFC3339, at)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return now
 }
 
 func minute(n int) time.Time { return time.Date(2026, 3, 1, 12, n, 0, 0, time.UTC) }
