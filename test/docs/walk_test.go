@@ -18,12 +18,12 @@ import (
 // patience bounds each command of a page, with the time until what it asks for is there.
 const patience = 2 * time.Minute
 
-// TestPagesWork does what the first pages tell a newcomer to do, line by line, in a folder of its own.
+// TestPagesWork does what the first pages tell a newcomer to do, and that on backups an operator, line by line, in a folder of its own.
 func TestPagesWork(t *testing.T) {
 	if os.Getenv("TIPHYS_E2E") == "" || os.Geteuid() != 0 {
 		t.Skip("SKIPPED: the commands of README.md and docs/getting-started.md were not tried: this needs root and the built program; use make test-e2e")
 	}
-	for n, page := range []string{"README.md", "docs/getting-started.md"} {
+	for n, page := range []string{"README.md", "docs/getting-started.md", "docs/backup.md"} {
 		t.Run(filepath.Base(page), func(t *testing.T) {
 			w := newWalk(t, n)
 			seen := 0
@@ -166,7 +166,7 @@ func (w *walk) bash(ctx context.Context, line string) (string, error) {
 // serve starts the server as the page says, but on a port, a bridge and a copy of the definitions that nobody else has.
 func (w *walk) serve(t *testing.T, line string) {
 	t.Helper()
-	if out, err := w.bash(t.Context(), "cp -r examples/harbour/tiphys definitions"); err != nil {
+	if out, err := w.bash(t.Context(), "[ -d definitions ] || cp -r examples/harbour/tiphys definitions"); err != nil {
 		t.Fatalf("%s%v", out, err)
 	}
 	line = strings.ReplaceAll(line, "examples/harbour/tiphys", "definitions")
