@@ -415,6 +415,22 @@ func TestSweepsWaitForBackups(t *testing.T) {
 	}
 }
 
+// A run in the folder of a held server would go on with what is held: it is refused, and nothing is recorded.
+func TestRunInAHeldFolder(t *testing.T) {
+	dir := openClerk(t).backUp(t)
+	data := filepath.Join(t.TempDir(), "again")
+	if _, err := Restore(t.Context(), restoreOf(dir, data)); err != nil {
+		t.Fatal(err)
+	}
+	m, err := OpenMachine(t.Context(), MachineOptions{Data: data, Network: local.Network{Disabled: true}})
+	if !errors.Is(err, hold.ErrHeld) || !strings.Contains(failure.HintOf(err), "tiphys serve") {
+		t.Errorf("%v", err)
+		if err == nil {
+			_ = m.Close()
+		}
+	}
+}
+
 // A ledger that was put into a folder by hand is older than the folder: its server does not start.
 func TestLedgerOfAnotherEpoch(t *testing.T) {
 	data := t.TempDir()

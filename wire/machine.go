@@ -27,6 +27,7 @@ import (
 	"github.com/tiphys/tiphys/executor/admission"
 	"github.com/tiphys/tiphys/executor/initbin"
 	"github.com/tiphys/tiphys/executor/local"
+	"github.com/tiphys/tiphys/failure"
 	"github.com/tiphys/tiphys/ledger"
 	"github.com/tiphys/tiphys/ledger/sqlite"
 	"github.com/tiphys/tiphys/workflow"
@@ -150,6 +151,10 @@ func OpenMachine(ctx context.Context, o MachineOptions) (_ *Machine, err error) 
 			return m, err
 		}
 		m.record = o.Record.Ledger
+		if o.Record.Restored.Held {
+			// A server holds; whoever opens the folder without one would go on with what is in it.
+			return m, failure.WithHint(hold.ErrHeld, "start its server with tiphys serve, and "+hold.Hint)
+		}
 	}
 	m.Ledger, m.Restored = o.Record.Ledger, o.Record.Restored
 	m.secrets = runs.NewSecrets(o.Objects)

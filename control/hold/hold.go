@@ -110,16 +110,20 @@ const retryAfter = time.Minute
 type Hold struct {
 	ledger   ledger.Ledger
 	released chan struct{}
+	begun    chan struct{}
 
 	mu    sync.Mutex
 	state State
+	// waiting is how many services wait for the release, or for their start after it.
+	waiting int
 }
 
 // New returns the hold of a server that was opened in a state.
 func New(l ledger.Ledger, s State) *Hold {
-	h := &Hold{ledger: l, released: make(chan struct{}), state: s}
+	h := &Hold{ledger: l, released: make(chan struct{}), begun: make(chan struct{}), state: s}
 	if !s.Held {
 		close(h.released)
+		close(h.begun)
 	}
 	return h
 }
@@ -131,9 +135,11 @@ func (h *Hold) State() State {
 	return h.state
 }
 
-// Refuse is the error of who would act while the server is held; nil if it is not.
+// Refuse is the error of who would act while the server is held, or is released and does not do all of its work yet; nil otherwise.
 func (h *Hold) Refuse() error {
-	if !h.State().Held {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if !h.state.Held && h.waiting == 0 {
 		return nil
 	}
 	return failure.Later(retryAfter, failure.WithHint(ErrHeld, Hint))
@@ -159,6 +165,25 @@ func (h *Hold) Wait(ctx context.Context) error {
 	}
 }
 
+// Begun waits until every service that was held has started; an error is the context's.
+func (h *Hold) Begun(ctx context.Context) error {
+	select {
+	case <-h.begun:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
+// started notes that a service which was held has started.
+func (h *Hold) started() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.waiting--; h.waiting == 0 {
+		close(h.begun)
+	}
+}
+
 // Release records the release and lets everything act from now on. left are the items of the plan that were left out. Releasing what is
 // released already is a Conflict.
 func (h *Hold) Release(ctx context.Context, actor string, left []string) (State, error) {
@@ -178,16 +203,28 @@ func (h *Hold) Release(ctx context.Context, actor string, left []string) (State,
 	}
 	h.state.Held = false
 	close(h.released)
+	if h.waiting == 0 {
+		close(h.begun)
+	}
 	return h.state, nil
 }
 
-// Service makes a service start when the server is released. Until then it is shown as waiting.
-func (h *Hold) Service(s control.Service) control.Service { return &held{hold: h, inner: s} }
+// Service makes a service start when the server is released. Until then it is shown as waiting. It is called before the release.
+func (h *Hold) Service(s control.Service) control.Service {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.state.Held {
+		h.waiting++
+	}
+	return &held{hold: h, inner: s, waits: h.state.Held}
+}
 
 // held is a service that waits for the release.
 type held struct {
 	hold  *Hold
 	inner control.Service
+	// waits says that it has not started since the release; Run alone has it.
+	waits bool
 
 	mu      sync.Mutex
 	started bool
@@ -218,6 +255,10 @@ func (s *held) Run(ctx context.Context) error {
 			return err
 		}
 		s.note(true)
+	}
+	if s.waits {
+		s.waits = false
+		s.hold.started()
 	}
 	// One that gives up is started again by Start.
 	defer s.note(false)

@@ -133,11 +133,45 @@ func TestServicesWaitForTheRelease(t *testing.T) {
 	if _, err := h.Release(t.Context(), "user:ada", nil); err != nil {
 		t.Fatal(err)
 	}
+	if err := h.Begun(t.Context()); err != nil {
+		t.Fatal(err)
+	}
 	if got := []string{<-w.did, <-w.did}; !cmp.Equal(got, []string{"start", "run"}) {
 		t.Errorf("released, and it did %v", got)
 	}
+	if err := h.Refuse(); err != nil {
+		t.Errorf("it has begun: %v", err)
+	}
 	if got := g.Status()[0]; got.Health.Reason != "its own" {
 		t.Errorf("released: %s", got)
+	}
+}
+
+// What is sent between the release and the start of what receives it is refused still: it would find nobody.
+func TestRefusedUntilAllHaveBegun(t *testing.T) {
+	l := open(t)
+	s, err := hold.Raise(t.Context(), l, hold.Restored{}, "user:ada", noon)
+	if err != nil {
+		t.Fatal(err)
+	}
+	h := hold.New(l, s)
+	w := worker{make(chan string, 4)}
+	late := h.Service(w)
+	if _, err := h.Release(t.Context(), "user:ada", nil); err != nil {
+		t.Fatal(err)
+	}
+	if err := h.Refuse(); !errors.Is(err, hold.ErrHeld) {
+		t.Errorf("nothing has begun: %v", err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- late.Run(ctx) }()
+	if err := h.Begun(t.Context()); err != nil || h.Refuse() != nil {
+		t.Errorf("all have begun: %v, %v", err, h.Refuse())
+	}
+	cancel()
+	if err := <-ended; err != nil {
+		t.Error(err)
 	}
 }
 

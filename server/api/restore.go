@@ -1,7 +1,9 @@
 package api
 
 import (
+	"context"
 	"net/http"
+	"time"
 
 	"github.com/tiphys/tiphys/control/hold"
 	"github.com/tiphys/tiphys/server/gate"
@@ -42,6 +44,9 @@ func (a *API) restorePlan(w http.ResponseWriter, r *http.Request) {
 // maxLeft is the most that one request leaves out; all of a kind count as one.
 const maxLeft = 10_000
 
+// beginning is how long the answer to a release waits for everything to begin.
+const beginning = 10 * time.Second
+
 // restoreRelease leaves out what is asked for and releases the server. It may be repeated after an error: the server is held until all of
 // it is done.
 func (a *API) restoreRelease(w http.ResponseWriter, r *http.Request) {
@@ -68,5 +73,11 @@ func (a *API) restoreRelease(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	state, err := a.Hold.Release(r.Context(), actor, body.Skip)
+	if err == nil {
+		// It is released whatever comes now: who asked is answered when everything has begun, or after a moment.
+		ctx, cancel := context.WithTimeout(r.Context(), beginning)
+		defer cancel()
+		_ = a.Hold.Begun(ctx)
+	}
 	answer(w, state, err)
 }
