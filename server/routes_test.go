@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"net/http"
 	"net/http/httptest"
+	"os"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -37,6 +39,7 @@ GET /api/v1/runs/{namespace}/{name}/nodes/{node} adv
 GET /api/v1/runs/{namespace}/{name}/attempts adv
 GET /api/v1/sources adv
 GET /api/v1/runs/{namespace}/{name}/log/{node} adv
+GET /api/v1/runs/{namespace}/{name}/artifacts/{node}/{artifact} adv
 GET /api/v1/workflows/{namespace} adv
 POST /api/v1/workflows/{namespace} ad
 POST /api/v1/workflows/{namespace}/submit ad
@@ -211,6 +214,41 @@ func TestForgottenAsk(t *testing.T) {
 	for _, ask := range []gate.Ask{{}, {Verb: access.Get}, {Kind: access.Run}} {
 		if err := ask.Of(access.BuiltIn(), access.Identity{Actor: "user:ada", Role: access.Admin}, httptest.NewRequest(http.MethodGet, "/", nil)); err == nil {
 			t.Errorf("%s is let through", fmt.Sprint(ask))
+		}
+	}
+}
+
+// documented is a route as docs/api.md writes it.
+var documented = regexp.MustCompile("`(GET|POST|PUT|DELETE) (/api/v1/[^`? ]*)") //nolint:gochecknoglobals // a constant
+
+// TestRoutesAreDocumented: what docs/api.md describes is there, and every route of the API is described.
+func TestRoutesAreDocumented(t *testing.T) {
+	text, err := os.ReadFile("../docs/api.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	nothing := http.NotFoundHandler()
+	p := &Port{metrics: nothing, o: Options{Gate: &gate.Gate{}, API: &api.API{}, Steps: &steps.API{}, Webhooks: nothing, Git: nothing, Registry: nothing, Screens: nothing}}
+	mux, missing := http.NewServeMux(), map[string]bool{}
+	for _, r := range append(p.routes(), p.stepRoutes()...) {
+		if r.Pattern == "/v2/" && missing[r.Pattern] {
+			continue
+		}
+		missing[r.Pattern] = true
+		if r.Pattern != "/" {
+			mux.HandleFunc(r.Pattern, func(http.ResponseWriter, *http.Request) {})
+		}
+	}
+	for _, m := range documented.FindAllStringSubmatch(string(text), -1) {
+		_, pattern := mux.Handler(httptest.NewRequest(m[1], strings.NewReplacer("{", "", "}", "", "...", "").Replace(m[2]), nil))
+		if pattern == "" {
+			t.Errorf("docs/api.md describes %s %s, which is no route", m[1], m[2])
+		}
+		delete(missing, pattern)
+	}
+	for pattern := range missing {
+		if _, path, _ := strings.Cut(pattern, " "); strings.HasPrefix(path, "/api/v1/") && !strings.Contains(string(text), strings.TrimPrefix(path, "/api/v1")) {
+			t.Errorf("docs/api.md says nothing of %s", pattern)
 		}
 	}
 }

@@ -171,6 +171,7 @@ func routesOf(ns string) []string {
 	return []string{
 		"/api/v1/runs", "/api/v1/runs?namespace=" + ns, "/api/v1/runs/" + key("run"), "/api/v1/runs/" + key("run") + "/nodes", "/api/v1/runs/" + key("run") + "/nodes/" + ns + "-run",
 		"/api/v1/runs/" + key("run") + "/manifest", "/api/v1/runs/" + key("run") + "/attempts", "/api/v1/runs/" + key("run") + "/log/" + ns + "-run",
+		"/api/v1/runs/" + key("run") + "/artifacts/" + ns + "-run/out",
 		"/api/v1/workflows/-", "/api/v1/workflows/" + ns, "/api/v1/workflows/" + key("run"), "/api/v1/workflows/" + key("run") + "/log", "/api/v1/workflow-events/-?since=0",
 		"/api/v1/definitions", "/api/v1/definitions?kind=Secret", "/api/v1/definitions?kind=ConfigMap&namespace=" + ns, "/api/v1/definitions/Secret/" + key("secret"),
 		"/api/v1/definitions/ConfigMap/" + key("map"), "/api/v1/definitions/Sensor/" + key("sensor"), "/api/v1/cron", "/api/v1/sensors", "/api/v1/sources",

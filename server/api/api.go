@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/tiphys/tiphys/access"
+	"github.com/tiphys/tiphys/artifact"
 	"github.com/tiphys/tiphys/control/apps"
 	"github.com/tiphys/tiphys/control/audit"
 	"github.com/tiphys/tiphys/control/crons"
@@ -59,12 +60,15 @@ type API struct {
 	Runs        *runs.Controller
 	Definitions *definitions.Store
 	Logs        Logs
-	Events      *events.Controller
-	Remote      *builtin.Remote
-	Forges      Forges
-	Apps        *apps.Controller
-	Targets     *deploy.Targets
-	Crons       *crons.Controller
+	// Artifacts is the default store, Guard what holds a run to its own.
+	Artifacts artifact.Store
+	Guard     artifact.Guard
+	Events    *events.Controller
+	Remote    *builtin.Remote
+	Forges    Forges
+	Apps      *apps.Controller
+	Targets   *deploy.Targets
+	Crons     *crons.Controller
 	// Audit verifies the ledger.
 	Audit *audit.Auditor
 	// Hold says whether the server is held after a restore, Planners what would happen if it was released.
@@ -102,6 +106,7 @@ func (a *API) Routes() []gate.Route {
 		get("/api/v1/runs/{namespace}/{name}/nodes/{node}", a.getNode),
 		get("/api/v1/runs/{namespace}/{name}/attempts", a.listAttempts),
 		get("/api/v1/runs/{namespace}/{name}/manifest", a.getManifest),
+		stream("/api/v1/runs/{namespace}/{name}/artifacts/{node}/{artifact}", nil, a.getArtifact),
 		stream("/api/v1/runs/{namespace}/{name}/log/{node}", gate.Following("follow"), a.runLog),
 
 		get("/api/v1/workflows/{namespace}", a.argoList),
