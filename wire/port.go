@@ -92,6 +92,9 @@ func (podsService) Run(ctx context.Context) error {
 
 // Health says what was set aside until somebody has looked at it and removed it. It keeps no other pod from running.
 func (p podsService) Health() control.Health {
+	if t := p.executor.Trouble(); t != "" {
+		return control.Health{State: control.Waiting, Reason: t}
+	}
 	aside := p.executor.SetAside()
 	if len(aside) == 0 {
 		return control.Health{}

@@ -21,6 +21,8 @@ type starting struct {
 	id  executor.ID
 	// waits says that it has no place yet, seen that showWaiting has seen it, shown that its node says so.
 	waits, seen, shown bool
+	// idle says that the executor has the attempt on record, of an earlier process that did not come to launch it.
+	idle bool
 	// over is kept until the attempts on record were compared with those of the executor.
 	over bool
 }
@@ -74,6 +76,23 @@ func (c *Controller) underway(key string) bool {
 	defer c.mu.Unlock()
 	s := c.starts[key]
 	return s != nil && !s.over
+}
+
+// onRecord reports whether a start is of an attempt that the executor has on record, and that was not given a place yet.
+func (c *Controller) onRecord(key string) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	s := c.starts[key]
+	return s != nil && s.idle && s.waits
+}
+
+// noteIdle says that the executor has the attempt of a start on record.
+func (c *Controller) noteIdle(key string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if s := c.starts[key]; s != nil {
+		s.idle = true
+	}
 }
 
 // wanted is what a run says of an attempt when it is to be started.
@@ -192,7 +211,7 @@ func (c *Controller) stoppedReport(id executor.ID) executor.Report {
 // halt has a pod stopped, after what was asked of its node before. One that waits for a place never begins.
 func (c *Controller) halt(run string, id executor.ID, e workflow.StopPod) {
 	stop, start := effectKey(run, e), workflow.StartPod{Node: e.Node, Attempt: e.Attempt}
-	if c.o.Places.Withdraw(id) {
+	if c.o.Places.Withdraw(id) && !c.onRecord(effectKey(run, start)) {
 		c.begun(effectKey(run, start))
 		c.report(run, c.stoppedReport(id), nil, workKey{queueEffects, effectKey(run, start)}, workKey{queueEffects, stop})
 		return
@@ -201,7 +220,10 @@ func (c *Controller) halt(run string, id executor.ID, e workflow.StopPod) {
 		if err := c.o.Executors.Stop(ctx, id, e.Grace); err != nil {
 			return err
 		}
-		if c.underway(effectKey(run, start)) { // it waits to be tried again: let it see that it is not wanted
+		if c.onRecord(effectKey(run, start)) { // its end is reported by the executor
+			c.begun(effectKey(run, start))
+			c.settle(run, workKey{queueEffects, effectKey(run, start)})
+		} else if c.underway(effectKey(run, start)) { // it waits to be tried again: let it see that it is not wanted
 			c.dispatch(run, id, start)
 		}
 		c.settle(run, workKey{queueEffects, stop})

@@ -198,7 +198,9 @@ func (c *Controller) received(ctx context.Context, rep executor.Report) {
 	}
 	if rep.Reason == executor.ReasonNotLaunched {
 		// An earlier process did not come to launch it, and only this one has the secrets that go with it.
-		c.begin(key, rep.ID, workflow.StartPod{Node: rep.ID.Node, Attempt: rep.ID.Attempt})
+		start := workflow.StartPod{Node: rep.ID.Node, Attempt: rep.ID.Attempt}
+		c.begin(key, rep.ID, start)
+		c.noteIdle(effectKey(key, start))
 		return
 	}
 	var then func()

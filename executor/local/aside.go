@@ -49,6 +49,30 @@ func (e *Executor) SetAside() []SetAside {
 	return list
 }
 
+// trouble notes what keeps an attempt from its end; empty that nothing does any more.
+func (e *Executor) trouble(name, what string) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if what == "" {
+		delete(e.troubles, name)
+	} else {
+		e.troubles[name] = what
+	}
+}
+
+// Trouble says for people what keeps pods from their ends; empty for nothing.
+func (e *Executor) Trouble() string {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	for _, name := range sortedKeys(e.troubles) {
+		if more := len(e.troubles) - 1; more > 0 {
+			return fmt.Sprintf("%s (and %d more)", e.troubles[name], more)
+		}
+		return e.troubles[name]
+	}
+	return ""
+}
+
 // unreadable says what is wrong with an attempt's folder; nil if it can be taken over.
 func unreadable(name, dir string, id executor.ID, err error) error {
 	switch {

@@ -322,26 +322,44 @@ func (a *attempt) runningReport() executor.Report {
 	return r
 }
 
-// finish keeps a final report and sends it.
+// finish keeps a final report and sends it. One that cannot be kept is found out again by the next executor.
 func (a *attempt) finish(r executor.Report) {
-	a.keep(r)
+	if err := a.keep(r); err != nil {
+		a.e.o.Log.Warn("keep final report", "attempt", a.name, "error", err)
+	}
 	a.conclude(r)
 }
 
 // keep puts a final report on disk.
-func (a *attempt) keep(r executor.Report) {
+func (a *attempt) keep(r executor.Report) error {
 	data, err := json.Marshal(r)
 	if err == nil {
 		err = protocol.WriteFile(filepath.Join(a.dir, protocol.ReportFile), data, !a.e.o.NoSync)
 	}
-	for limit := time.Now().Add(acknowledgeWait); err != nil && executor.Scarce(err) && time.Now().Before(limit) && a.e.ctx.Err() == nil; {
-		pause(a.e.ctx, scarceWait)
-		err = protocol.WriteFile(filepath.Join(a.dir, protocol.ReportFile), data, !a.e.o.NoSync)
+	if err == nil {
+		a.e.o.Fault("report-record")
 	}
+	return err
+}
+
+// keepForSure is keep for a report of what goes when the pod is let go: while there is no room for it the pod is held. False says that
+// the executor is being closed; the next one finds everything as it is.
+func (a *attempt) keepForSure(r executor.Report) bool {
+	err := a.keep(r)
+	for wait := scarceWait; err != nil && executor.Scarce(err); wait = min(2*wait, scarceLongest) {
+		a.e.trouble(a.name, fmt.Sprintf("the end of pod %s waits to be kept: %s", a.id.Node, err))
+		pause(a.e.ctx, wait)
+		if a.e.ctx.Err() != nil {
+			return false
+		}
+		err = a.keep(r)
+	}
+	a.e.trouble(a.name, "")
 	if err != nil {
+		// It is told, and would be made anew of the record, but for the artifacts.
 		a.e.o.Log.Error("keep final report", "attempt", a.name, "error", err)
 	}
-	a.e.o.Fault("report-record")
+	return true
 }
 
 // conclude sends a final report that is on disk in one form or another.

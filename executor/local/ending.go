@@ -76,7 +76,9 @@ func (a *attempt) settle() {
 	}
 	a.e.o.Fault("artifacts-saved")
 	// Only who finds the attempt among the live lets go of its pod, so that comes before anybody can acknowledge it.
-	a.keep(r)
+	if !a.keepForSure(r) {
+		return
+	}
 	_ = a.send(protocol.Request{Op: protocol.OpRelease})
 	a.conclude(r)
 }

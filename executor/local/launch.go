@@ -219,7 +219,7 @@ func (a *attempt) follow(in *json.Decoder) error {
 		case protocol.EventFailed:
 			// Only a shim that found the attempt taken, or could not take it, says this.
 			if e.Reason == protocol.ReasonScarce {
-				a.letGo()
+				a.awaitHangUp(in)
 				return &executor.TransientError{Err: errors.New("start pod: " + e.Message)}
 			}
 			a.e.o.Log.Error("shim refused", "attempt", a.name, "error", e.Message)
@@ -235,6 +235,24 @@ func (a *attempt) follow(in *json.Decoder) error {
 	}
 	a.hungUp()
 	return nil //nolint:nilerr // a shim that hangs up is looked after by hungUp
+}
+
+// awaitHangUp waits until a shim that gave the attempt back is gone: until then the attempt's folder says that it has it, and the next shim
+// would go away again.
+func (a *attempt) awaitHangUp(in *json.Decoder) {
+	a.mu.Lock()
+	if c, ok := a.conn.(net.Conn); ok {
+		_ = c.SetReadDeadline(time.Now().Add(acknowledgeWait))
+	}
+	a.mu.Unlock()
+	var e protocol.Event
+	for in.Decode(&e) == nil {
+		continue
+	}
+	a.letGo()
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.conn, a.enc = nil, nil
 }
 
 // watchOver has the pod's storage looked at, if it is limited.
@@ -357,38 +375,49 @@ func (e *Executor) scan() error {
 		}
 		a := newAttempt(e, pod.ID, pod, host)
 		e.attempts[pod.ID], e.names[a.name] = a, a
-		e.resume(a)
+		if err := e.resume(a); err != nil {
+			return fmt.Errorf("scan attempts: %s: %w", entry.Name(), err)
+		}
 	}
 	return nil
 }
 
-// resume attaches to an attempt, or concludes it.
-func (e *Executor) resume(a *attempt) {
+// resume attaches to an attempt, or concludes it. The error is a want of something for which neither can be decided: that a file cannot
+// be read now does not say that it is not there.
+func (e *Executor) resume(a *attempt) error {
 	a.ip = e.network.recall(a.name, a.dir)
-	if r, err := a.keptReport(); err == nil {
+	r, err := a.keptReport()
+	if err == nil {
 		e.conclude(a, r)
-		return
+		return nil
 	}
-	shim, err := a.shim()
+	var shim protocol.Shim
+	if !executor.Scarce(err) {
+		shim, err = a.shim()
+	}
+	if executor.Scarce(err) {
+		return err
+	}
 	if errors.Is(err, fs.ErrNotExist) {
 		// On record, but never executed: whoever ordered it orders it again, with its secrets.
 		if e.stoppedBefore(a.name) {
 			a.neverRun()
-			return
+			return nil
 		}
 		a.idle = true
-		r := a.report(executor.Pending, executor.ReasonNotLaunched, notLaunched)
+		r = a.report(executor.Pending, executor.ReasonNotLaunched, notLaunched)
 		r.StartedAt, r.FinishedAt = time.Time{}, time.Time{}
 		a.tell(r)
-		return
+		return nil
 	}
 	if err != nil || !shim.Alive() {
 		a.settle()
-		return
+		return nil
 	}
 	a.notices, a.taken = shim.Notices, true
 	e.watch(a)
 	e.spawn(func() { a.reconnect(shim) })
+	return nil
 }
 
 // conclude takes over an attempt with a final report. Its shim may still hold the pod for the artifacts, which are saved.

@@ -119,6 +119,7 @@ type Executor struct {
 	// container and hostView are the two ways in.
 	container, hostView *View
 	names               map[string]*attempt // those of attempts, by folder
+	troubles            map[string]string   // what keeps attempts from their ends, by folder
 	looked              map[*attempt]bool   // see watch
 	notices             *net.UnixConn       // nil if pods are bound
 	reaper              *reaper
@@ -163,7 +164,7 @@ func New(o Options) (*Executor, error) {
 	ctx, cancel := context.WithCancel(context.Background())
 	e := &Executor{
 		o: o, lock: lock, host: host, hidden: outermost(append([]string{o.Dir, o.Scratch}, o.Hide...)), ctx: ctx, cancel: cancel,
-		trash: newTrash(filepath.Join(o.Dir, "trash"), o.Log), attempts: map[executor.ID]*attempt{}, names: map[string]*attempt{}, looked: map[*attempt]bool{},
+		trash: newTrash(filepath.Join(o.Dir, "trash"), o.Log), attempts: map[executor.ID]*attempt{}, names: map[string]*attempt{}, troubles: map[string]string{}, looked: map[*attempt]bool{},
 		reaper: newReaper(), launching: make(chan struct{}, launching), cgroups: findCgroups(""), network: newNetwork(o.Network, o.Log, o.Fault),
 	}
 	e.container, e.hostView = &View{Executor: e, reports: newQueue()}, &View{Executor: e, host: true, reports: newQueue()}
@@ -243,13 +244,22 @@ func (o *Options) complete() error {
 	return nil
 }
 
+// lockPatience is half of how long a lock is waited for.
+const lockPatience = 500 * time.Millisecond
+
 // lockFolder keeps a second executor away; the lock goes with the process, however it ends.
 func lockFolder(dir string) (*os.File, error) {
 	f, err := os.OpenFile(filepath.Join(dir, "lock"), os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
 		return nil, fmt.Errorf("open local executor: %w", err)
 	}
-	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
+	err = syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
+	for wait := time.Millisecond; err != nil && wait < lockPatience; wait *= 2 {
+		// A child that a killed server was about to make has the lock until it executes something.
+		<-time.After(wait)
+		err = syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
+	}
+	if err != nil {
 		_ = f.Close()
 		return nil, fmt.Errorf("open local executor: another tiphys uses %s: stop it or choose another data folder", dir)
 	}

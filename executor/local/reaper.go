@@ -64,28 +64,30 @@ func (r *reaper) reap() {
 	}
 }
 
-// take takes in one child if it has ended.
+// take takes in one child if it has ended. From the moment when it is taken in its number may be another child's, which is added when
+// the lock is free.
 func (r *reaper) take(pid int) {
-	r.mu.Lock()
-	ended := r.children[pid]
-	r.mu.Unlock()
-	if ended == nil {
-		return
+	if ended := r.collect(pid); ended != nil {
+		ended()
 	}
-	for {
+}
+
+func (r *reaper) collect(pid int) (ended func()) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	ended = r.children[pid]
+	for ended != nil {
 		got, err := unix.Wait4(pid, nil, unix.WNOHANG, nil)
 		if errors.Is(err, unix.EINTR) {
 			continue
 		}
 		if got == 0 && err == nil {
-			return
+			return nil
 		}
 		break
 	}
-	r.mu.Lock()
 	delete(r.children, pid)
-	r.mu.Unlock()
-	ended()
+	return ended
 }
 
 func (r *reaper) close() {

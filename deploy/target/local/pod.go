@@ -377,8 +377,17 @@ func (t *Target) halt(ctx context.Context, id executor.ID, grace time.Duration) 
 
 func (t *Target) acknowledge(id executor.ID) {
 	t.spawn(func(ctx context.Context) {
-		if err := t.o.Executor.Acknowledge(ctx, id); err != nil && ctx.Err() == nil {
-			t.o.Log.Error("end of a pod could not be acknowledged", "pod", id.Node, "error", err)
+		for wait := firstHaltWait; ; wait = min(2*wait, maxHaltWait) {
+			err := t.o.Executor.Acknowledge(ctx, id)
+			if err == nil || ctx.Err() != nil {
+				return
+			}
+			t.o.Log.Warn("end of a pod could not be acknowledged; trying again", "pod", id.Node, "wait", wait, "error", err)
+			select {
+			case <-ctx.Done():
+				return
+			case <-time.After(wait):
+			}
 		}
 	})
 }
