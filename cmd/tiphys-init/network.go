@@ -11,17 +11,26 @@ import (
 // begun, and is ordered again.
 var errNoNetwork = errors.New("the server and the pod's network went away")
 
+// nsfsMagic is the type of the file system of namespaces (linux/magic.h, NSFS_MAGIC).
+const nsfsMagic = 0x6e736673
+
 // openNetwork opens the network that the server has ready for the pod; -1 for a pod without one.
 func (s *shim) openNetwork() (int, error) {
 	if !s.spec.Network {
 		return -1, nil
 	}
-	fd, err := syscall.Open(s.spec.NetworkPath, syscall.O_RDONLY|syscall.O_CLOEXEC, 0)
+	fd, err := syscall.Open(s.spec.NetworkPath, syscall.O_RDONLY|syscall.O_CLOEXEC|syscall.O_NONBLOCK, 0)
 	if errors.Is(err, os.ErrNotExist) {
 		return -1, errNoNetwork
 	}
 	if err != nil {
 		return -1, fmt.Errorf("open the pod's network: %w", err)
+	}
+	// If the server is gone its number may be another process's, and the descriptor anything.
+	var st syscall.Statfs_t
+	if err := syscall.Fstatfs(fd, &st); err != nil || int64(st.Type) != nsfsMagic {
+		_ = syscall.Close(fd)
+		return -1, errNoNetwork
 	}
 	return fd, nil
 }

@@ -102,15 +102,18 @@ type Options struct {
 // concurrent use.
 //
 // Each run has one owner, its actor in runs. What a decision asks of the world is done by others: pods has the starts, stops and
-// acknowledgements of each node in their order, asks the questions and requests, locks the one owner of mutexes and semaphores.
+// acknowledgements of each node in their order, asks the questions, requests those of http templates, locks the one owner of mutexes and
+// semaphores.
 // A run's actor never waits for these; they may wait for it.
 type Controller struct {
 	o Options
 
-	runs  *actor.System[string, *live, *message]
-	pods  *actor.System[nodeKey, struct{}, *errand]
-	asks  *actor.System[string, struct{}, *errand]
-	locks *actor.System[struct{}, *lockTable, lockWish]
+	runs *actor.System[string, *live, *message]
+	pods *actor.System[nodeKey, struct{}, *errand]
+	asks *actor.System[string, struct{}, *errand]
+	// requests wait for servers that others chose, for as long as a manifest says: what they wait for must hold up nothing else.
+	requests *actor.System[requestKey, struct{}, *errand]
+	locks    *actor.System[struct{}, *lockTable, lockWish]
 
 	// troubles are what does not succeed at the moment.
 	troubles troubles
@@ -139,8 +142,11 @@ type Controller struct {
 const (
 	// starters is how many nodes have pods started or stopped; starting is mostly waiting for the kernel.
 	starters = 16
-	// askers is how many questions and requests are under way: they wait for others.
+	// askers is how many questions are under way: they wait for the ledger and the store.
 	askers = 64
+	// requesters is how many requests of http templates are under way, and ownRequests how many of one run.
+	requesters  = 256
+	ownRequests = 16
 	// endless is a mailbox whose senders never wait: it has a message for each node at most.
 	endless = 1 << 20
 )
@@ -173,6 +179,7 @@ func New(o Options) *Controller {
 	c.runs = actor.New(actor.Options[string, *live, *message]{Load: c.find, Handle: c.handle, Refused: refused, Ended: (*live).ended})
 	c.pods = errands[nodeKey](c, starters, podTimeout)
 	c.asks = errands[string](c, askers, askTimeout)
+	c.requests = errands[requestKey](c, requesters, askTimeout)
 	c.locks = actor.New(actor.Options[struct{}, *lockTable, lockWish]{Load: c.loadLocks, Handle: c.handleLocks, Mailbox: endless, Batch: lockBatch,
 		Timeout: lockTimeout})
 	return c
@@ -249,7 +256,7 @@ func (c *Controller) stop() {
 	close(c.stopped)
 	now, cancel := context.WithCancel(context.Background())
 	cancel()
-	for _, stop := range []func(context.Context) error{c.pods.Stop, c.asks.Stop, c.locks.Stop, c.runs.Stop} {
+	for _, stop := range []func(context.Context) error{c.pods.Stop, c.asks.Stop, c.requests.Stop, c.locks.Stop, c.runs.Stop} {
 		_ = stop(now) // it always says that it did not wait
 	}
 }
@@ -286,7 +293,7 @@ func (c *Controller) Size() Size {
 	n := len(c.uids)
 	c.mu.Unlock()
 	runs, places := c.runs.Size(), c.o.Places.Count()
-	return Size{Unfinished: n, Loaded: runs.Loaded, Messages: runs.Messages, Errands: c.pods.Size().Keys + c.asks.Size().Keys,
+	return Size{Unfinished: n, Loaded: runs.Loaded, Messages: runs.Messages, Errands: c.pods.Size().Keys + c.asks.Size().Keys + c.requests.Size().Keys,
 		Live: places.Live, Waiting: places.Waiting}
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"hash/fnv"
 	"time"
 
 	"github.com/tiphys/tiphys/executor"
@@ -151,13 +152,25 @@ func (c *Controller) perform(r place, e workflow.Effect) {
 	case workflow.Need:
 		c.ask(r.run, e, func(ctx context.Context) error { return c.need(ctx, r.run, e) })
 	case workflow.Request:
-		c.ask(r.run, e, func(ctx context.Context) error { return c.request(ctx, r.run, e) })
+		send(c, c.requests, requestKeyOf(r.run, e), &errand{what: effectKey(r.run, e), do: func(ctx context.Context) error { return c.request(ctx, r.run, e) }})
 	case workflow.Acquire, workflow.Release:
 		c.wish(lockWish{from: r, effect: e})
 	}
 }
 
-// ask has a question or request carried out beside all others.
+// requestKey is one of the places that a run has for its requests: those of one place are made one after the other.
+type requestKey struct {
+	run   string
+	place uint32
+}
+
+func requestKeyOf(run string, e workflow.Request) requestKey {
+	h := fnv.New32a()
+	_, _ = h.Write([]byte(e.EffectKey())) // never fails
+	return requestKey{run, h.Sum32() % ownRequests}
+}
+
+// ask has a question carried out beside all others.
 func (c *Controller) ask(run string, e workflow.Effect, do func(context.Context) error) {
 	key := effectKey(run, e)
 	send(c, c.asks, key, &errand{what: key, do: do})

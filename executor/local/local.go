@@ -178,12 +178,15 @@ func New(o Options) (*Executor, error) {
 			_ = e.Close()
 			return nil, err
 		}
-		e.spawn(e.listenForNotices)
-		e.spawn(e.look)
 	}
 	if err := e.scan(); err != nil {
 		_ = e.Close()
 		return nil, err
+	}
+	if !o.Bound {
+		// What shims have told since the socket is there waits in it: before, there would be nobody to know whom they mean.
+		e.spawn(e.listenForNotices)
+		e.spawn(e.look)
 	}
 	if e.keeper != nil {
 		// The first pod says why it does not start.

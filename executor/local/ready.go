@@ -153,17 +153,26 @@ func (n *network) prepare() (r readyNetwork, err error) {
 }
 
 // ensureUp makes the bridge, again if somebody removed it: another executor that used it, too, and is closed, or the machine's owner.
+// The routes to what was ready went with its address, so that is given back then.
 func (n *network) ensureUp() error {
+	again, err := n.upAgain()
+	if again {
+		n.ready.drain(n)
+	}
+	return err
+}
+
+func (n *network) upAgain() (again bool, err error) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	if err := n.up(); err != nil {
-		return err
+		return false, err
 	}
 	if _, err := netlink.LinkByName(n.o.Bridge); err != nil {
 		n.isUp = false
-		return n.up()
+		return true, n.up()
 	}
-	return nil
+	return false, nil
 }
 
 // nextAddr goes round the addresses of the subnet, without the first, the bridge's and the last.

@@ -3,6 +3,7 @@ package local_test
 import (
 	"errors"
 	"fmt"
+	"net"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -122,6 +123,40 @@ func TestReadyNetworksAreBounded(t *testing.T) {
 		}
 		if _, err := netlink.LinkByName(network.Bridge); err == nil {
 			t.Errorf("bridge %s is left", network.Bridge)
+		}
+	}
+}
+
+// Whoever removes the bridge takes the routes to networks that are ready with it: pods get others then.
+func TestNetworksAreMadeAnewWithTheBridge(t *testing.T) {
+	needRoot(t)
+	network := local.Network{Bridge: fmt.Sprintf("tyr-%d", os.Getpid()%100000), Subnet: "100.127.40.0/25"}
+	e := open(t, t.TempDir(), withImages, func(o *local.Options) { o.Network = network })
+	defer func() { _ = e.Close() }()
+	for i := range 2 {
+		p := executor.Pod{ID: executor.ID{Owner: "bridge", Node: "n", Attempt: i}, Main: "main"}
+		p.Pod.Spec.Containers = []corev1.Container{{Name: "main", Image: "any", Command: []string{"sleep", "1000"}}}
+		if err := e.Start(t.Context(), p); err != nil {
+			t.Fatal(err)
+		}
+		r := report(t, e, func(r executor.Report) bool { return r.ID == p.ID && r.Phase == executor.Running })
+		routes, err := netlink.RouteGet(net.ParseIP(r.IP))
+		if err != nil || len(routes) != 1 {
+			t.Fatalf("route to %s: %v %v", r.IP, routes, err)
+		}
+		link, err := netlink.LinkByIndex(routes[0].LinkIndex)
+		if err != nil || !strings.HasPrefix(link.Attrs().Name, "tv") {
+			t.Errorf("pod %d, %s, is reached by %v, %v", i, r.IP, link, err)
+		}
+		eventually(t, "others are ready", func() bool { return len(podLinks(t, network.Subnet)) >= 5 })
+		if i == 0 {
+			bridge, err := netlink.LinkByName(network.Bridge)
+			if err == nil {
+				err = netlink.LinkDel(bridge)
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
 		}
 	}
 }
