@@ -313,7 +313,12 @@ func (n *network) sweep() {
 // link is the interface of a lease; nil if it is gone. The index tells it from a later one of the same name.
 func (l lease) link() netlink.Link {
 	link, err := netlink.LinkByIndex(l.index)
-	if err != nil || link.Attrs().Name != interfaceName("tv", l.addr) {
+	switch {
+	case errors.As(err, new(netlink.LinkNotFoundError)):
+		return nil
+	case err != nil: // that it cannot be told does not say that it is gone
+		return &netlink.GenericLink{LinkAttrs: netlink.LinkAttrs{Index: l.index}}
+	case link.Attrs().Name != interfaceName("tv", l.addr):
 		return nil
 	}
 	return link
@@ -367,8 +372,9 @@ func (n *network) removeBridge() {
 			return
 		}
 	}
-	_ = netlink.LinkDel(bridge)
+	// In this order: another executor that makes the bridge anew at this moment makes the table after it.
 	_ = unmasquerade(n.table())
+	_ = netlink.LinkDel(bridge)
 }
 
 // listTries is how often interfaces are listed while others come and go.
