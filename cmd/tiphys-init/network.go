@@ -28,7 +28,7 @@ func (s *shim) openNetwork() (int, error) {
 	}
 	// If the server is gone its number may be another process's, and the descriptor anything.
 	var st syscall.Statfs_t
-	if err := syscall.Fstatfs(fd, &st); err != nil || int64(st.Type) != nsfsMagic {
+	if err := syscall.Fstatfs(fd, &st); err != nil || st.Type != nsfsMagic {
 		_ = syscall.Close(fd)
 		return -1, errNoNetwork
 	}

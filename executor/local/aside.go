@@ -64,13 +64,14 @@ func (e *Executor) trouble(name, what string) {
 func (e *Executor) Trouble() string {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	for _, name := range sortedKeys(e.troubles) {
-		if more := len(e.troubles) - 1; more > 0 {
-			return fmt.Sprintf("%s (and %d more)", e.troubles[name], more)
-		}
-		return e.troubles[name]
+	if len(e.troubles) == 0 {
+		return ""
 	}
-	return ""
+	text := e.troubles[sortedKeys(e.troubles)[0]]
+	if more := len(e.troubles) - 1; more > 0 {
+		text += fmt.Sprintf(" (and %d more)", more)
+	}
+	return text
 }
 
 // unreadable says what is wrong with an attempt's folder; nil if it can be taken over.

@@ -412,7 +412,7 @@ func (e *Executor) resume(a *attempt) error {
 	}
 	if err != nil || !shim.Alive() {
 		a.settle()
-		return nil
+		return nil //nolint:nilerr // a shim that cannot be read about is judged by the record that it left
 	}
 	a.notices, a.taken = shim.Notices, true
 	e.watch(a)
