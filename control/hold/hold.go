@@ -248,7 +248,7 @@ func (s *held) Start(ctx context.Context) error {
 // Run implements control.Service.
 func (s *held) Run(ctx context.Context) error {
 	if s.hold.Wait(ctx) != nil {
-		return nil //nolint:nilerr // its end was asked for
+		return nil // its end was asked for
 	}
 	if !s.isStarted() {
 		if err := s.inner.Start(ctx); err != nil {
