@@ -175,6 +175,8 @@ func TestARunThatCannotBeTakenUp(t *testing.T) {
 	if h := d.runs.Health(); h.Reason != "" {
 		t.Errorf("health afterwards: %+v", h)
 	}
+	d.submit(named(single, "bad")) // its name is free
+	d.until("the end of another run of that name", func() bool { return d.phase("bad") == workflow.Succeeded })
 }
 
 // A row of a run that cannot be read hides none of the others, and the run goes on by its entries: what its pods report is still its own.

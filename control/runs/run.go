@@ -250,6 +250,7 @@ const replayPage = 5000
 func (c *Controller) replay(ctx context.Context, key string) (*workflow.State, int64, error) {
 	state := workflow.NewState()
 	var after, root int64
+	var failed error
 	for {
 		es, err := c.o.Ledger.Entries(ctx, ledger.EntryQuery{Subject: subject(key), After: after, Limit: replayPage})
 		if err != nil {
@@ -259,25 +260,36 @@ func (c *Controller) replay(ctx context.Context, key string) (*workflow.State, i
 			after = e.Seq
 			switch e.Kind {
 			case KindDeleted:
-				state, root = workflow.NewState(), 0
+				state, root, failed = workflow.NewState(), 0, nil
 				continue
 			case kindMemo, KindSetAside, KindStalled, KindResumed:
 				continue
 			case workflow.KindSubmitted:
-				state, root = workflow.NewState(), e.Seq
+				state, root, failed = workflow.NewState(), e.Seq, nil
 			}
-			entry, err := workflow.DecodeEntry(e.Kind, "", e.Body)
-			if err != nil {
-				return nil, 0, &stalledError{fmt.Errorf("read run %s, entry %d: %w", key, e.Seq, err)}
-			}
-			if err := workflow.Apply(state, entry); err != nil {
-				return nil, 0, &stalledError{fmt.Errorf("replay run %s, entry %d: %w", key, e.Seq, err)}
+			if failed == nil {
+				failed = replayEntry(state, e)
 			}
 		}
 		if len(es) < replayPage {
+			if failed != nil {
+				return nil, 0, &stalledError{fmt.Errorf("replay run %s: %w", key, failed)}
+			}
 			return state, root, nil
 		}
 	}
+}
+
+// replayEntry changes a state by one entry. What cannot be replayed matters only while the run has not been deleted, or submitted anew.
+func replayEntry(state *workflow.State, e ledger.Entry) error {
+	entry, err := workflow.DecodeEntry(e.Kind, "", e.Body)
+	if err == nil {
+		err = workflow.Apply(state, entry)
+	}
+	if err != nil {
+		return fmt.Errorf("entry %d: %w", e.Seq, err)
+	}
+	return nil
 }
 
 func actorOf(cmd workflow.Command) string {

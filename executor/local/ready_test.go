@@ -1,6 +1,7 @@
 package local_test
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net"
@@ -133,6 +134,14 @@ func TestNetworksAreMadeAnewWithTheBridge(t *testing.T) {
 	network := local.Network{Bridge: fmt.Sprintf("tyr-%d", os.Getpid()%100000), Subnet: "100.127.40.0/25"}
 	e := open(t, t.TempDir(), withImages, func(o *local.Options) { o.Network = network })
 	defer func() { _ = e.Close() }()
+	defer func() {
+		for i := range 2 {
+			if err := e.Stop(context.Background(), executor.ID{Owner: "bridge", Node: "n", Attempt: i}, 0); err != nil {
+				t.Error(err)
+			}
+			report(t, e, func(r executor.Report) bool { return r.ID.Attempt == i && r.Phase.Done() })
+		}
+	}()
 	for i := range 2 {
 		p := executor.Pod{ID: executor.ID{Owner: "bridge", Node: "n", Attempt: i}, Main: "main"}
 		p.Pod.Spec.Containers = []corev1.Container{{Name: "main", Image: "any", Command: []string{"sleep", "1000"}}}
