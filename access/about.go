@@ -72,7 +72,7 @@ func OfEntry(e ledger.Entry) []Thing {
 	kind, rest, _ := strings.Cut(e.Subject, "/")
 	switch kind {
 	case "run", "lockholder":
-		return one(Run, parts(rest, 2))
+		return one(Run, firstTwo(rest))
 	case "application":
 		return one("Application", rest)
 	case "applicationset":
@@ -86,12 +86,12 @@ func OfEntry(e ledger.Entry) []Thing {
 		}
 		return object(rest, body.Application)
 	case "release":
-		return one(Release, parts(rest, 2))
+		return one(Release, firstTwo(rest))
 	case "event":
-		return one(Event, parts(rest, 2))
+		return one(Event, firstTwo(rest))
 	case "firing": // firing/EVENT/NAMESPACE/SENSOR/TRIGGER/NUMBER
 		_, key, _ := strings.Cut(rest, "/")
-		return one(Firing, parts(key, 2))
+		return one(Firing, firstTwo(key))
 	case "cron":
 		return one("CronWorkflow", rest)
 	case "post": // the forge's name is the escaped first part
@@ -166,10 +166,10 @@ func mergeRequest(key, sign string) []Thing {
 	return []Thing{{MergeRequest, "", key[:i] + "!" + key[i+len(sign):]}}
 }
 
-// parts are the first parts of a key.
-func parts(key string, n int) string {
-	all := strings.SplitN(key, "/", n+1)
-	return strings.Join(all[:min(n, len(all))], "/")
+// firstTwo are the first two parts of a key.
+func firstTwo(key string) string {
+	all := strings.SplitN(key, "/", 3)
+	return strings.Join(all[:min(2, len(all))], "/")
 }
 
 func before(s, sign string) string { first, _, _ := strings.Cut(s, sign); return first }

@@ -181,7 +181,7 @@ func (p *parser) mapping(t *Tree, n *yaml.Node, depth int) error {
 			continue
 		}
 		f := field{key: k.Value, line: line, column: column}
-		if err := p.once(t, f, seen); err != nil {
+		if err := p.once(f, seen); err != nil {
 			return err
 		}
 		value, err := p.below(f.key, func() (*Tree, error) { return p.yaml(v, depth+1) })
@@ -204,7 +204,7 @@ func (p *parser) mapping(t *Tree, n *yaml.Node, depth int) error {
 
 // once refuses a key that the map has already. In metadata, which does not change what runs, the last one wins
 // with a warning: Argo takes the last one everywhere, and manifests with two lists of annotations exist.
-func (p *parser) once(t *Tree, f field, seen map[string]int32) error {
+func (p *parser) once(f field, seen map[string]int32) error {
 	first, dup := seen[f.key]
 	seen[f.key] = f.line
 	if !dup {

@@ -120,7 +120,7 @@ func (p *parser) jsonMap(t *Tree, d *json.Decoder, depth int) error {
 			return p.fail(line, column, "a key must be a string")
 		}
 		f := field{key: key, line: line, column: column}
-		if err := p.once(t, f, seen); err != nil {
+		if err := p.once(f, seen); err != nil {
 			return err
 		}
 		value, err := p.below(key, func() (*Tree, error) { return p.json(d, depth+1) })

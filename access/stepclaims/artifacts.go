@@ -40,7 +40,7 @@ func (a Artifacts) May(ctx context.Context, key string, _ bool) error {
 func (a Artifacts) ownerOfKey(ctx context.Context, caller artifact.Caller, key string) error {
 	first, _, _ := strings.Cut(key, "/")
 	var run workflow.Run
-	found, err := (Attempts{a.Ledger}).read(ctx, "run", caller.Namespace+"/"+first, &run)
+	found, err := Attempts(a).read(ctx, "run", caller.Namespace+"/"+first, &run)
 	if err != nil || !found {
 		return err
 	}

@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
-	"strings"
 
 	"github.com/tiphys/tiphys/access/steptoken"
 	"github.com/tiphys/tiphys/event"
@@ -168,10 +167,4 @@ func withMergeRequest(ctx context.Context, l ledger.Reader, run string) (bool, e
 		}
 	}
 	return false, nil
-}
-
-// split takes a run's key apart.
-func split(key string) (namespace, name string) {
-	namespace, name, _ = strings.Cut(key, "/")
-	return namespace, name
 }

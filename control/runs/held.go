@@ -52,7 +52,7 @@ func goesOn(state *workflow.State) string {
 		return "it is being terminated, and ends"
 	}
 	if len(ids) == 0 {
-		return fmt.Sprintf("it goes on: it is %s and no step of it runs", strings.ToLower(string(first(string(run.Phase), string(workflow.Pending)))))
+		return fmt.Sprintf("it goes on: it is %s and no step of it runs", strings.ToLower(first(string(run.Phase), string(workflow.Pending))))
 	}
 	var names []string
 	for i, id := range ids {
