@@ -194,10 +194,15 @@ func (c *Controller) Run(ctx context.Context) error {
 	}
 	close(c.started)
 	var wg sync.WaitGroup
-	listed := make(chan struct{})
+	listed, taken := make(chan struct{}), make(chan struct{})
 	wg.Go(func() {
 		known, ok := c.known(ctx)
 		close(listed)
+		select {
+		case <-taken: // before, an attempt whose start is still to be carried out would count as lost
+		case <-ctx.Done():
+			return
+		}
 		if ok {
 			c.compare(ctx, known)
 		}
@@ -207,6 +212,7 @@ func (c *Controller) Run(ctx context.Context) error {
 		wg.Wait()
 		return nil
 	}
+	close(taken)
 	wg.Go(func() { c.receive(ctx) })
 	wg.Go(func() { c.timers(ctx) })
 	wg.Go(func() { c.retries(ctx) })
