@@ -93,7 +93,7 @@ func unreadable(name, dir string, id executor.ID, err error) error {
 func (e *Executor) setAside(name string, pod executor.Pod, host bool, why error) {
 	dir := filepath.Join(e.o.Dir, "live", name)
 	e.endShim(dir)
-	e.cgroups.remove(name)
+	e.removeGroups(name)
 	if e.network.recall(name, dir) != "" {
 		e.network.release(name)
 	}

@@ -270,17 +270,39 @@ func (c cgroups) create(name string, l limits) ([]string, error) {
 	return made, nil
 }
 
-// remove kills what is left in a pod's cgroups and removes them.
-func (c cgroups) remove(name string) {
+// groupsPatience is how long groups whose processes are slow to die are tried.
+const groupsPatience = time.Minute
+
+// removeGroups removes a pod's cgroups: at once as a rule, and beside everything else where its processes take their time to die.
+func (e *Executor) removeGroups(name string) {
+	if e.cgroups.remove(name) {
+		return
+	}
+	e.spawn(func() {
+		for limit := time.Now().Add(groupsPatience); !e.cgroups.remove(name) && e.ctx.Err() == nil; pause(e.ctx, scarceWait) {
+			if time.Now().After(limit) {
+				e.o.Log.Warn("control groups of a pod that has ended stay: their processes do not die", "attempt", name)
+				return
+			}
+		}
+	})
+}
+
+// remove kills what is left in a pod's cgroups and removes them; false means that some are still there.
+func (c cgroups) remove(name string) (gone bool) {
+	gone = true
 	for _, parent := range c.folders() {
 		dir := filepath.Join(parent, cgroupName+"-"+name)
+		removed := false
 		for range 100 {
-			if !killGroup(dir) || os.Remove(dir) == nil {
+			if removed = !killGroup(dir) || os.Remove(dir) == nil; removed {
 				break
 			}
 			<-time.After(5 * time.Millisecond)
 		}
+		gone = gone && removed
 	}
+	return gone
 }
 
 // killGroup kills every process of a group, and reports whether there is such a group. Where the kernel does it (Linux

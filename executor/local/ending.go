@@ -86,7 +86,7 @@ func (a *attempt) settle() {
 // unrecorded concludes an attempt whose end is not on record.
 func (a *attempt) unrecorded() {
 	_ = a.send(protocol.Request{Op: protocol.OpRelease}) // to a shim that could not write and holds the pod
-	a.e.cgroups.remove(a.name)
+	a.e.removeGroups(a.name)
 	a.mu.Lock()
 	refused := a.refused
 	a.mu.Unlock()

@@ -427,6 +427,7 @@ func (e *Executor) conclude(a *attempt, r executor.Report) {
 	a.taken = held
 	a.conclude(r)
 	if !held {
+		e.removeGroups(a.name) // a shim that was killed has left them
 		return
 	}
 	e.watch(a)
