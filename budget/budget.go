@@ -98,6 +98,15 @@ func Size(value any, most int64) int64 {
 
 var timeType = reflect.TypeFor[time.Time]()
 
+// Sizes is the Size of several values together, counted no further than a little beyond [Bytes].
+func Sizes(values []any) int64 {
+	s := sizer{most: Bytes}
+	for _, v := range values {
+		s.add(reflect.ValueOf(v), 0)
+	}
+	return s.size
+}
+
 type sizer struct{ size, most int64 }
 
 func (s *sizer) add(v reflect.Value, depth int) {
@@ -147,13 +156,7 @@ func (b *Budget) Call(args ...any) error {
 	if b == nil {
 		return nil
 	}
-	var size int64
-	for _, a := range args {
-		size += Size(a, b.bytes-size)
-		if size > b.bytes {
-			break
-		}
-	}
+	size := Sizes(args)
 	if err := b.Step(size); err != nil {
 		return err
 	}

@@ -222,12 +222,11 @@ func replaced(args []any) (int64, error) {
 var errReplaced = errors.New("the replacement is too long for so many matches")
 
 func (b *Budget) weigh(name string, args []reflect.Value) error {
-	var size int64
 	values := make([]any, len(args))
 	for i, a := range args {
 		values[i] = a.Interface()
-		size += Size(values[i], Bytes-min(size, Bytes))
 	}
+	size := Sizes(values)
 	if size > Bytes {
 		return b.Take(-1)
 	}

@@ -132,10 +132,7 @@ func (t *Template) Execute(b *Budget, most int, value any, others map[string]any
 // writes is one of the functions that write all their arguments, each byte of which becomes at most so many.
 func (b *Budget) writes(write func(...any) string, grown int64) func(...any) (string, error) {
 	return func(args ...any) (string, error) {
-		var size int64
-		for _, a := range args {
-			size += Size(a, Bytes)
-		}
+		size := Sizes(args)
 		if err := b.Step(size); err != nil {
 			return "", err
 		}

@@ -2,6 +2,7 @@ package manifest
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"strconv"
 	"strings"
@@ -28,7 +29,9 @@ func Masked(o Object, given []Given) (Object, error) {
 		return o, fmt.Errorf("read %s %s: %w", o.Kind, o.Name, err)
 	}
 	for _, g := range given {
-		maskIn(value, g.Path, g)
+		if err := g.Change(value, g.mask); err != nil {
+			return o, fmt.Errorf("%s %s: %w", o.Kind, o.Name, err)
+		}
 	}
 	tree, err := NewTree(value)
 	if err != nil {
@@ -38,29 +41,51 @@ func Masked(o Object, given []Given) (Object, error) {
 	return o, nil
 }
 
-func maskIn(node any, path []string, g Given) {
+// mask is the text without braces in what was given.
+func (g Given) mask(old any) (any, error) {
+	text, ok := old.(string)
+	if !ok {
+		return nil, errors.New("it is no text")
+	}
+	if g.From < 0 || g.To < g.From || g.To > len(text) {
+		return nil, fmt.Errorf("it has %d bytes, and %d to %d were given", len(text), g.From, g.To)
+	}
+	return text[:g.From] + strings.ReplaceAll(text[g.From:g.To], "{", "(") + text[g.To:], nil
+}
+
+// Change puts another value in the place that a mark names, in a tree of map[string]any and []any, which is changed. A mark
+// that does not fit the tree is an error, and so is what change says of the value that is there.
+func (g Given) Change(tree any, change func(old any) (any, error)) error {
+	if err := changeAt(tree, g.Path, change); err != nil {
+		return fmt.Errorf("mark what was given at %s: %w", strings.Join(g.Path, "."), err)
+	}
+	return nil
+}
+
+func changeAt(node any, path []string, change func(old any) (any, error)) error {
 	if len(path) == 0 {
-		return
+		return errors.New("it has no path")
 	}
 	var old any
-	var set func(string)
+	var set func(any)
 	switch v := node.(type) {
 	case map[string]any:
-		old, set = v[path[0]], func(s string) { v[path[0]] = s }
+		old, set = v[path[0]], func(x any) { v[path[0]] = x }
 	case []any:
 		i, err := strconv.Atoi(path[0])
 		if err != nil || i < 0 || i >= len(v) {
-			return
+			return fmt.Errorf("there is no item %s", path[0])
 		}
-		old, set = v[i], func(s string) { v[i] = s }
+		old, set = v[i], func(x any) { v[i] = x }
 	default:
-		return
+		return fmt.Errorf("nothing is at %s", path[0])
 	}
-	text, ok := old.(string)
-	switch {
-	case len(path) > 1:
-		maskIn(old, path[1:], g)
-	case ok && g.From >= 0 && g.From <= g.To && g.To <= len(text):
-		set(text[:g.From] + strings.ReplaceAll(text[g.From:g.To], "{", "(") + text[g.To:])
+	if len(path) > 1 {
+		return changeAt(old, path[1:], change)
 	}
+	fresh, err := change(old)
+	if err == nil {
+		set(fresh)
+	}
+	return err
 }

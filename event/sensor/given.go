@@ -124,7 +124,8 @@ func (g *givens) walk(value any, path []string) error {
 
 // telling leaves the marks that matter: those of texts in which there is something like a tag.
 func (g *givens) telling(target []byte) ([]manifest.Given, error) {
-	if len(g.list) == 0 || !bytes.Contains(target, []byte("{")) {
+	// In JSON two braces beside each other, or one that is escaped, stand within texts only.
+	if len(g.list) == 0 || !bytes.Contains(target, []byte("{{")) && !bytes.Contains(target, []byte(`\u007`)) {
 		return nil, nil
 	}
 	var tree any

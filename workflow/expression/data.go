@@ -2,6 +2,7 @@ package expression
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"slices"
 	"strconv"
@@ -55,46 +56,20 @@ func (s *substitution) data(d Data, path string) (string, error) {
 // Mark puts [Data] into a tree, which is changed, for what was given. A mark that does not fit the tree is an error.
 func Mark(tree any, given []manifest.Given) error {
 	for _, g := range given {
-		if len(g.Path) == 0 {
-			return fmt.Errorf("mark what was given: a mark has no path")
-		}
-		if err := mark(tree, g.Path, g); err != nil {
-			return fmt.Errorf("mark what was given at %s: %w", strings.Join(g.Path, "."), err)
+		err := g.Change(tree, func(old any) (any, error) {
+			switch v := old.(type) {
+			case string:
+				return Data{[]part{{v, false}}}.mark(g.From, g.To)
+			case Data:
+				return v.mark(g.From, g.To)
+			}
+			return nil, errors.New("it is no text")
+		})
+		if err != nil {
+			return err
 		}
 	}
 	return nil
-}
-
-func mark(node any, path []string, g manifest.Given) error {
-	var old any
-	var set func(any)
-	switch v := node.(type) {
-	case map[string]any:
-		old, set = v[path[0]], func(x any) { v[path[0]] = x }
-	case []any:
-		i, err := strconv.Atoi(path[0])
-		if err != nil || i < 0 || i >= len(v) {
-			return fmt.Errorf("there is no item %s", path[0])
-		}
-		old, set = v[i], func(x any) { v[i] = x }
-	default:
-		return fmt.Errorf("nothing is at %s", path[0])
-	}
-	if len(path) > 1 {
-		return mark(old, path[1:], g)
-	}
-	d, ok := old.(Data)
-	if text, plain := old.(string); plain {
-		d, ok = Data{[]part{{text, false}}}, true
-	}
-	if !ok {
-		return fmt.Errorf("it is no text")
-	}
-	d, err := d.mark(g.From, g.To)
-	if err == nil {
-		set(d)
-	}
-	return err
 }
 
 // mark takes the bytes from one offset to another for given.

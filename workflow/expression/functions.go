@@ -114,10 +114,7 @@ func callBuiltin(b *budget.Budget, name string, call *builtin.Function, args []a
 			err = fmt.Errorf("%s: %v", name, r)
 		}
 	}()
-	var size int64
-	for _, a := range args {
-		size += budget.Size(a, budget.Bytes)
-	}
+	size := budget.Sizes(args)
 	looked := size
 	if name == "uniq" { // which compares each with each
 		looked = budget.Repeated(size/16, size)
