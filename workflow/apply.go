@@ -2,6 +2,7 @@ package workflow
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"strings"
 
@@ -459,6 +460,9 @@ func decodeGiven(raw json.RawMessage, given []manifest.Given) (map[string]any, e
 		return nil, err
 	}
 	for _, g := range given {
+		if len(g.Path) == 0 {
+			return nil, errors.New("a mark of what was given has no path")
+		}
 		switch key := g.Path[len(g.Path)-1]; key {
 		case "when", "expression", "depends", "from", "fromExpression", "successCondition", "jqFilter":
 			if g.Path[0] == "spec" {

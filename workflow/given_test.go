@@ -190,3 +190,22 @@ func TestDataOfAnEventIsNeverCode(t *testing.T) {
 		})
 	}
 }
+
+// A mark that leads nowhere is refused, and ends nothing.
+func TestMarksThatDoNotFit(t *testing.T) {
+	wf, err := json.Marshal(echoes(t, nil, "x"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, g := range map[string]manifest.Given{
+		"no path":     {},
+		"no field":    {Path: []string{"spec", "nothing", "x"}, To: 1},
+		"no item":     {Path: []string{"spec", "templates", "99"}},
+		"no text":     {Path: []string{"spec", "templates"}},
+		"beyond text": {Path: []string{"spec", "entrypoint"}, To: 99},
+	} {
+		if _, err := (&workflowtest.World{}).Submit(wf, func(s *workflow.Submit) { s.Given = []manifest.Given{g} }); err == nil {
+			t.Errorf("%s: it was taken", name)
+		}
+	}
+}
