@@ -97,7 +97,8 @@ type Options struct {
 	// Fault is called at named points, for crash tests: "pod-record" (on record, nothing begun),
 	// "network-lease" (a pair of interfaces is made and not on record), "shim-start" (prepared),
 	// "shim-order" (the shim waits for its order), "shim-launch" (it has it), "exit-record" (the pod has ended),
-	// "artifacts-saved", "report-record" (the final report is kept), and "acknowledge", "acknowledge-half", "acknowledged".
+	// "artifacts-saved", "report-record" (the final report is kept), and "acknowledge", "acknowledge-half", "acknowledged";
+	// "network-inherited" each time that Close waits for the network of a killed executor's pod.
 	Fault func(point string)
 }
 
@@ -183,6 +184,7 @@ func New(o Options) (*Executor, error) {
 		_ = e.Close()
 		return nil, err
 	}
+	e.network.inherit()
 	if !o.Bound {
 		// What shims have told since the socket is there waits in it: before, there would be nobody to know whom they mean.
 		e.spawn(e.listenForNotices)

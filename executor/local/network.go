@@ -52,11 +52,13 @@ type network struct {
 
 	mu   sync.Mutex
 	isUp bool
-	// recalled says that pods of an earlier executor have a network here, and so that there is a bridge.
+	// recalled says that an earlier executor has left a bridge, or pods that have a network here.
 	recalled bool
-	last     netip.Addr
-	leases   map[string]lease          // by attempt
-	handed   map[string]netns.NsHandle // of attempts that have not opened theirs yet
+	// inherited are the indexes of links of an earlier executor's pods that were there at the start and belong to no pod that goes on.
+	inherited []int
+	last      netip.Addr
+	leases    map[string]lease          // by attempt
+	handed    map[string]netns.NsHandle // of attempts that have not opened theirs yet
 	// leaving are links of pods that have ended, which the kernel removes with their network.
 	leaving  []lease
 	sweeping *time.Timer

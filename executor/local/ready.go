@@ -352,7 +352,57 @@ func (n *network) down() {
 	n.removeBridge()
 }
 
+// inheritWait is how long the kernel may take, on a busy machine, to remove the networks of an executor that was killed a moment ago.
+const inheritWait = 5 * time.Second
+
+// inherit takes up what an earlier executor has left: its bridge, and the links of its pods that the kernel has not removed yet. It is
+// asked once the leases of the pods that go on are known.
+func (n *network) inherit() {
+	if n.invalid != nil {
+		return
+	}
+	bridge, err := netlink.LinkByName(n.o.Bridge)
+	if err != nil || bridge.Attrs().HardwareAddr.String() != hardware(n.gatewayAddr()).String() {
+		return // there is none, or it is somebody else's
+	}
+	links, err := allLinks()
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.recalled = true
+	if err != nil {
+		return // what is not known of is not waited for
+	}
+	leased := map[int]bool{}
+	for _, l := range n.leases {
+		leased[l.index] = true
+	}
+	for _, l := range links {
+		if index := l.Attrs().Index; n.leadsToPod(l.Attrs().Name) && !leased[index] {
+			n.inherited = append(n.inherited, index)
+		}
+	}
+}
+
+// awaitInherited waits until the kernel has removed what an earlier executor has left, for a while: another one's pods have links, too.
+func (n *network) awaitInherited() {
+	n.mu.Lock()
+	list := n.inherited
+	if len(n.leases) > 0 {
+		list = nil // the bridge stays
+	}
+	n.mu.Unlock()
+	for limit := time.Now().Add(inheritWait); len(list) > 0 && time.Now().Before(limit); {
+		if _, err := netlink.LinkByIndex(list[0]); errors.As(err, new(netlink.LinkNotFoundError)) {
+			list = list[1:]
+			continue
+		}
+		n.fault("network-inherited")
+		<-time.After(2 * time.Millisecond)
+	}
+}
+
 func (n *network) removeBridge() {
+	n.awaitInherited()
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	if !n.isUp && !n.recalled || len(n.leases) > 0 {

@@ -93,6 +93,44 @@ func TestNothingIsLeftOfNetworksOfAKilledServer(t *testing.T) {
 	}
 }
 
+// The kernel removes the networks of a killed executor a little later. One that is closed before that, and had no pod itself, still
+// removes the bridge, which nobody else would.
+func TestTheBridgeOfAKilledServerIsRemoved(t *testing.T) {
+	needRoot(t)
+	network := local.Network{Bridge: fmt.Sprintf("tyi-%d", os.Getpid()%100000), Subnet: "100.127.50.0/25"}
+	attrs := netlink.NewLinkAttrs()
+	attrs.Name, attrs.HardwareAddr = network.Bridge, net.HardwareAddr{0x0a, 0x58, 100, 127, 50, 1}
+	bridge := &netlink.Bridge{LinkAttrs: attrs}
+	if err := netlink.LinkAdd(bridge); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = netlink.LinkDel(bridge) })
+	attrs = netlink.NewLinkAttrs()
+	attrs.Name = "tv647f3205"
+	link := &netlink.Veth{LinkAttrs: attrs, PeerName: "tyi-peer"}
+	if err := netlink.LinkAdd(link); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = netlink.LinkDel(link) })
+	waited := false
+	e := open(t, t.TempDir(), withImages, func(o *local.Options) {
+		o.Network, o.Fault = network, func(point string) {
+			if point == "network-inherited" && !waited {
+				waited = true
+				if err := netlink.LinkDel(link); err != nil {
+					t.Error(err)
+				}
+			}
+		}
+	})
+	if err := e.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := netlink.LinkByName(network.Bridge); err == nil {
+		t.Errorf("bridge %s is left", network.Bridge)
+	}
+}
+
 // However many pods come and go, no more networks are ready than the pool takes, and in a small subnet none: they would take
 // addresses from pods.
 func TestReadyNetworksAreBounded(t *testing.T) {
