@@ -19,7 +19,7 @@ import (
 	"github.com/tiphys/tiphys/artifact/image/pack"
 	"github.com/tiphys/tiphys/control/hold"
 	"github.com/tiphys/tiphys/control/sweep"
-	"github.com/tiphys/tiphys/event/forge/builtin"
+	"github.com/tiphys/tiphys/event/forge"
 	"github.com/tiphys/tiphys/executor/local"
 	"github.com/tiphys/tiphys/failure"
 	"github.com/tiphys/tiphys/ledger"
@@ -64,7 +64,7 @@ func openClerk(t *testing.T) *clerk {
 	}
 	c.image = made
 	for _, name := range []string{"harbour", "harbour/quay", "empty"} {
-		if _, err := c.remote.CreateRepository(t.Context(), builtin.Actor{Name: "user:ada"}, builtin.Repository{Name: name}); err != nil {
+		if _, err := c.remote.CreateRepository(t.Context(), forge.Actor{Name: "user:ada"}, forge.Repository{Name: name}); err != nil {
 			t.Fatal(err)
 		}
 	}

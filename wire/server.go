@@ -274,7 +274,7 @@ func (s *Server) openSteps(context.Context) (err error) {
 func (s *Server) openPort(context.Context) error {
 	s.services = s.loops()
 	s.api = &api.API{
-		Policy: s.policy, Ledger: access.NewView(s.ledger, s.policy), Runs: s.machine.Runs, Definitions: s.defs, Logs: s.machine, Artifacts: s.machine.Artifacts, Guard: stepclaims.Artifacts{Ledger: s.ledger}, Events: s.events, Remote: s.remote, Forges: s.forges,
+		Policy: s.policy, Ledger: access.NewView(s.ledger, s.policy), Runs: s.machine.Runs, Definitions: s.defs, Logs: s.machine, Artifacts: s.machine.Artifacts, Guard: stepclaims.Artifacts{Ledger: s.ledger}, Events: s.events, Git: s.remote, Forges: s.forges,
 		Apps: s.apps, Targets: s.targets, Crons: s.crons, Audit: s.audit, Hold: s.hold, Planners: s.planners(), Keys: s.o.Data, Version: s.o.Version, Feed: s.feed, Log: s.o.Log, Now: s.o.Now,
 	}
 	s.port = server.New(server.Options{

@@ -21,7 +21,6 @@ import (
 	"github.com/tiphys/tiphys/deploy"
 	"github.com/tiphys/tiphys/event"
 	"github.com/tiphys/tiphys/event/forge"
-	"github.com/tiphys/tiphys/event/forge/builtin"
 	"github.com/tiphys/tiphys/ledger"
 	"github.com/tiphys/tiphys/manifest"
 	"github.com/tiphys/tiphys/server/feed"
@@ -69,7 +68,7 @@ func peopled(t *testing.T) *Server {
 		if _, err := s.machine.Runs.Submit(t.Context(), runs.Submission{Object: w, Actor: "user:ada"}); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := s.remote.CreateRepository(t.Context(), builtin.Actor{Name: "user:ada"}, builtin.Repository{Name: ns}); err != nil {
+		if _, err := s.remote.CreateRepository(t.Context(), forge.Actor{Name: "user:ada"}, forge.Repository{Name: ns}); err != nil {
 			t.Fatal(err)
 		}
 		happenedIn(t, s, ns)

@@ -24,7 +24,6 @@ import (
 	"github.com/tiphys/tiphys/control/runs"
 	"github.com/tiphys/tiphys/deploy"
 	"github.com/tiphys/tiphys/event/forge"
-	"github.com/tiphys/tiphys/event/forge/builtin"
 	"github.com/tiphys/tiphys/executor"
 	"github.com/tiphys/tiphys/failure"
 	"github.com/tiphys/tiphys/ledger"
@@ -64,7 +63,7 @@ type API struct {
 	Artifacts artifact.Store
 	Guard     artifact.Guard
 	Events    *events.Controller
-	Remote    *builtin.Remote
+	Git       Git
 	Forges    Forges
 	Apps      *apps.Controller
 	Targets   *deploy.Targets

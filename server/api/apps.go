@@ -175,12 +175,12 @@ func (a *API) previewOf(ctx context.Context, ar deploy.ApplicationRow) *previewO
 	if ar.Spec.Source == nil {
 		return p
 	}
-	name, ok := a.Remote.RepositoryOf(ar.Spec.Source.RepoURL)
+	name, ok := a.Git.RepositoryOf(ar.Spec.Source.RepoURL)
 	if !ok {
 		return p
 	}
 	p.Repo = name
-	if m, err := a.Remote.MR(ctx, name, ar.MR); err == nil {
+	if m, err := a.Git.MR(ctx, name, ar.MR); err == nil {
 		p.Title = m.Title
 	}
 	return p

@@ -12,26 +12,68 @@ import (
 	"github.com/tiphys/tiphys/control/posts"
 	"github.com/tiphys/tiphys/deploy"
 	"github.com/tiphys/tiphys/event/forge"
-	"github.com/tiphys/tiphys/event/forge/builtin"
 	"github.com/tiphys/tiphys/ledger"
 	"github.com/tiphys/tiphys/server/gate"
 )
 
-func person(r *http.Request) builtin.Actor {
+// Git is the forge that is part of this server, as its people work with it.
+type Git interface {
+	Repositories
+	MergeRequests
+	Comments
+}
+
+// Repositories are those that are kept here.
+type Repositories interface {
+	// Repositories lists those that exist, by name.
+	Repositories(ctx context.Context) ([]forge.Repository, error)
+	// CreateRepository makes an empty one; ledger.ErrExists says that the name is in use.
+	CreateRepository(ctx context.Context, actor forge.Actor, repo forge.Repository) (forge.Repository, error)
+	// Resolve turns a branch, tag or commit into a commit's full hash.
+	Resolve(ctx context.Context, repo, revision string) (string, error)
+	// URL is the address to clone a repository from.
+	URL(repo string) string
+	// RepositoryOf tells which of these repositories a clone URL names; ok is false for what is elsewhere.
+	RepositoryOf(raw string) (repo string, ok bool)
+}
+
+// MergeRequests are those of these repositories. One that there is not is forge.ErrNotFound; what the rules do not allow is of kind
+// failure.Conflict or failure.Invalid.
+type MergeRequests interface {
+	// ListMRs lists merge requests, newest first; repo and state (open, closed, merged) restrict if not empty.
+	ListMRs(ctx context.Context, repo, state string) ([]forge.MergeRequest, error)
+	MR(ctx context.Context, repo string, number int) (forge.MergeRequest, error)
+	// GetMR gives one with commits, files, conflicts, comments and statuses.
+	GetMR(ctx context.Context, repo string, number int) (forge.MRDetail, error)
+	// OpenMR opens one. An actor without a name is the one that the newest commit names.
+	OpenMR(ctx context.Context, actor forge.Actor, n forge.NewMR) (forge.MergeRequest, error)
+	EditMR(ctx context.Context, actor forge.Actor, repo string, number int, e forge.MREdit) (forge.MergeRequest, error)
+	MergeMR(ctx context.Context, actor forge.Actor, repo string, number int, o forge.MergeOptions) (forge.MergeRequest, error)
+	CloseMR(ctx context.Context, actor forge.Actor, repo string, number int) (forge.MergeRequest, error)
+	ReopenMR(ctx context.Context, actor forge.Actor, repo string, number int) (forge.MergeRequest, error)
+}
+
+// Comments are what people say about merge requests.
+type Comments interface {
+	// AddComment adds a person's comment, which is an event.
+	AddComment(ctx context.Context, actor forge.Actor, repo string, number int, body string) (forge.Comment, error)
+}
+
+func person(r *http.Request) forge.Actor {
 	id := gate.From(r.Context())
-	return builtin.Actor{Name: id.Actor, Verified: id.Verified}
+	return forge.Actor{Name: id.Actor, Verified: id.Verified}
 }
 
 // committer is a person, or nobody where the caller neither proved nor claimed to be somebody: then the commits say who.
-func committer(r *http.Request) builtin.Actor {
+func committer(r *http.Request) forge.Actor {
 	if id := gate.From(r.Context()); !id.Verified && !id.Claimed {
-		return builtin.Actor{}
+		return forge.Actor{}
 	}
 	return person(r)
 }
 
 func (a *API) listRepos(w http.ResponseWriter, r *http.Request) {
-	repos, err := a.Remote.Repositories(r.Context())
+	repos, err := a.Git.Repositories(r.Context())
 	if err != nil {
 		fail(w, err)
 		return
@@ -41,8 +83,8 @@ func (a *API) listRepos(w http.ResponseWriter, r *http.Request) {
 		if a.can(r, access.Get, access.Repository, "", repo.Name) != nil {
 			continue
 		}
-		item := map[string]any{"name": repo.Name, "description": repo.Description, "defaultBranch": repo.DefaultBranch, "cloneURL": a.Remote.URL(repo.Name), "createdAt": repo.Created}
-		if sha, err := a.Remote.Resolve(r.Context(), repo.Name, repo.DefaultBranch); err == nil {
+		item := map[string]any{"name": repo.Name, "description": repo.Description, "defaultBranch": repo.DefaultBranch, "cloneURL": a.Git.URL(repo.Name), "createdAt": repo.Created}
+		if sha, err := a.Git.Resolve(r.Context(), repo.Name, repo.DefaultBranch); err == nil {
 			item["head"] = sha
 		}
 		items = append(items, item)
@@ -64,15 +106,15 @@ func (a *API) createRepo(w http.ResponseWriter, r *http.Request) {
 		fail(w, err)
 		return
 	}
-	repo, err := a.Remote.CreateRepository(r.Context(), person(r), builtin.Repository{Name: body.Name, Description: body.Description, DefaultBranch: body.DefaultBranch})
-	answer(w, map[string]any{"name": repo.Name, "cloneURL": a.Remote.URL(repo.Name), "defaultBranch": repo.DefaultBranch}, err)
+	repo, err := a.Git.CreateRepository(r.Context(), person(r), forge.Repository{Name: body.Name, Description: body.Description, DefaultBranch: body.DefaultBranch})
+	answer(w, map[string]any{"name": repo.Name, "cloneURL": a.Git.URL(repo.Name), "defaultBranch": repo.DefaultBranch}, err)
 }
 
 // mr is a merge request in the API's words.
-func mr(m builtin.MergeRequest) map[string]any {
+func mr(m forge.MergeRequest) map[string]any {
 	out := map[string]any{
 		"repo": m.Repo, "number": m.Number, "title": m.Title, "description": m.Body, "url": m.URL, "state": m.State, "draft": m.Draft,
-		"source": m.Source, "target": m.Target, "headSHA": m.HeadSHA, "mergeSHA": m.MergeSHA, "author": builtin.Actor{Name: m.Author, Verified: m.Verified}.String(), "verified": m.Verified,
+		"source": m.Source, "target": m.Target, "headSHA": m.HeadSHA, "mergeSHA": m.MergeSHA, "author": forge.Actor{Name: m.Author, Verified: m.Verified}.String(), "verified": m.Verified,
 		"labels": m.Labels, "mergedBy": m.MergedBy, "createdAt": m.Created, "updatedAt": m.Updated,
 	}
 	if m.State == "merged" {
@@ -82,7 +124,7 @@ func mr(m builtin.MergeRequest) map[string]any {
 }
 
 func (a *API) listMRs(w http.ResponseWriter, r *http.Request) {
-	list, err := a.Remote.ListMRs(r.Context(), r.URL.Query().Get("repo"), r.URL.Query().Get("state"))
+	list, err := a.Git.ListMRs(r.Context(), r.URL.Query().Get("repo"), r.URL.Query().Get("state"))
 	items := []map[string]any{}
 	for _, m := range list {
 		if a.can(r, access.Get, access.MergeRequest, "", access.MergeRequestName(m.Repo, m.Number)) != nil {
@@ -111,7 +153,7 @@ func (a *API) getMR(w http.ResponseWriter, r *http.Request) {
 		fail(w, err)
 		return
 	}
-	d, err := a.Remote.GetMR(r.Context(), repo, number)
+	d, err := a.Git.GetMR(r.Context(), repo, number)
 	if err != nil {
 		fail(w, err)
 		return
@@ -149,7 +191,7 @@ func (a *API) sourceIs(ar deploy.ApplicationRow, repo string) bool {
 	if ar.Spec.Source == nil {
 		return false
 	}
-	name, ok := a.Remote.RepositoryOf(ar.Spec.Source.RepoURL)
+	name, ok := a.Git.RepositoryOf(ar.Spec.Source.RepoURL)
 	return ok && name == repo
 }
 
@@ -163,7 +205,7 @@ func (a *API) openMR(w http.ResponseWriter, r *http.Request) {
 		fail(w, err)
 		return
 	}
-	m, err := a.Remote.OpenMR(r.Context(), committer(r), builtin.NewMR{
+	m, err := a.Git.OpenMR(r.Context(), committer(r), forge.NewMR{
 		Repo: r.PathValue("repo"), Source: body.Source, Target: body.Target, Title: body.Title, Body: body.Description, Labels: body.Labels, Draft: body.Draft,
 	})
 	answer(w, mr(m), err)
@@ -185,23 +227,23 @@ func (a *API) mrVerb(w http.ResponseWriter, r *http.Request) {
 		fail(w, err)
 		return
 	}
-	var m builtin.MergeRequest
+	var m forge.MergeRequest
 	yes, no := true, false
 	switch r.PathValue("verb") {
 	case "merge":
-		m, err = a.Remote.MergeMR(r.Context(), person(r), repo, number, builtin.MergeOptions{Method: body.Method, Message: body.Message, SHA: body.SHA})
+		m, err = a.Git.MergeMR(r.Context(), person(r), repo, number, forge.MergeOptions{Method: body.Method, Message: body.Message, SHA: body.SHA})
 	case "close":
-		m, err = a.Remote.CloseMR(r.Context(), person(r), repo, number)
+		m, err = a.Git.CloseMR(r.Context(), person(r), repo, number)
 	case "reopen":
-		m, err = a.Remote.ReopenMR(r.Context(), person(r), repo, number)
+		m, err = a.Git.ReopenMR(r.Context(), person(r), repo, number)
 	case "ready":
-		m, err = a.Remote.EditMR(r.Context(), person(r), repo, number, builtin.MREdit{Draft: &no})
+		m, err = a.Git.EditMR(r.Context(), person(r), repo, number, forge.MREdit{Draft: &no})
 	case "draft":
-		m, err = a.Remote.EditMR(r.Context(), person(r), repo, number, builtin.MREdit{Draft: &yes})
+		m, err = a.Git.EditMR(r.Context(), person(r), repo, number, forge.MREdit{Draft: &yes})
 	case "comment":
-		_, err = a.Remote.AddComment(r.Context(), person(r), repo, number, body.Text)
+		_, err = a.Git.AddComment(r.Context(), person(r), repo, number, body.Text)
 		if err == nil {
-			m, err = a.Remote.MR(r.Context(), repo, number)
+			m, err = a.Git.MR(r.Context(), repo, number)
 		}
 	default:
 		err = badRequest("unknown command %q", r.PathValue("verb"))

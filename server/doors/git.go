@@ -7,11 +7,11 @@ import (
 	"strings"
 
 	"github.com/tiphys/tiphys/access"
-	"github.com/tiphys/tiphys/event/forge/builtin"
+	"github.com/tiphys/tiphys/event/forge"
 	"github.com/tiphys/tiphys/server/gate"
 )
 
-// Git is the door of the built-in remote.
+// Git is the door of the repositories that are kept here.
 type Git struct {
 	Gate   *gate.Gate
 	Policy access.Policy
@@ -20,13 +20,13 @@ type Git struct {
 	Guarded bool
 }
 
-var _ builtin.Callers = Git{}
+var _ forge.Callers = Git{}
 
-// Caller implements [builtin.Callers].
-func (g Git) Caller(r *http.Request) (builtin.Caller, error) {
+// Caller implements [forge.Callers].
+func (g Git) Caller(r *http.Request) (forge.Caller, error) {
 	id, err := g.Gate.Identify(r)
 	if err != nil {
-		return builtin.Caller{}, err
+		return forge.Caller{}, err
 	}
 	verb := access.Get
 	if strings.HasSuffix(r.URL.Path, "/git-receive-pack") || r.URL.Query().Get("service") == "git-receive-pack" {
@@ -34,9 +34,9 @@ func (g Git) Caller(r *http.Request) (builtin.Caller, error) {
 	}
 	repo, _, _ := strings.Cut(strings.TrimPrefix(r.URL.Path, "/git/"), ".git/")
 	if err := g.Policy.Can(id, verb, access.Repository, "", repo); err != nil {
-		return builtin.Caller{}, err
+		return forge.Caller{}, err
 	}
-	c := builtin.Caller{Creates: g.Policy.Can(id, access.Create, access.Repository, "", repo) == nil}
+	c := forge.Caller{Creates: g.Policy.Can(id, access.Create, access.Repository, "", repo) == nil}
 	user, _, _ := r.BasicAuth()
 	switch {
 	case user != "":

@@ -9,13 +9,14 @@ import (
 	"time"
 
 	"github.com/tiphys/tiphys/event"
+	"github.com/tiphys/tiphys/event/forge"
 	"github.com/tiphys/tiphys/ledger"
 )
 
 // batch is one decision about a repository, made ready under the repository's lock and written in one transaction.
 type batch struct {
 	r     *Remote
-	repo  Repository
+	repo  forge.Repository
 	items []planned
 	heads map[int]string // merge requests whose head is to be kept, by number
 	err   error
@@ -33,7 +34,7 @@ type cause struct {
 	seq  int64
 }
 
-func (r *Remote) newBatch(repo Repository) *batch {
+func (r *Remote) newBatch(repo forge.Repository) *batch {
 	return &batch{r: r, repo: repo, heads: map[int]string{}}
 }
 
@@ -90,7 +91,7 @@ func recordEvent(tx ledger.Tx, repo string, e event.Event, from ledger.Ref) (led
 }
 
 // event adds an event about the repository. unique tells it from every other event of the remote, for ever.
-func (b *batch) event(actor Actor, g event.Git, body map[string]any, unique string, c cause) cause {
+func (b *batch) event(actor forge.Actor, g event.Git, body map[string]any, unique string, c cause) cause {
 	g.Forge, g.Instance, g.Repo = "tiphys", b.r.host(), b.r.repoOf(b.repo)
 	data, err := json.Marshal(map[string]any{
 		"headers": map[string][]string{"X-Tiphys-Event": {g.Kind}},
@@ -124,7 +125,7 @@ func (r *Remote) host() string {
 	return ""
 }
 
-func (r *Remote) repoOf(repo Repository) event.Repo {
+func (r *Remote) repoOf(repo forge.Repository) event.Repo {
 	return event.Repo{
 		ID: repo.Name, FullName: repo.Name, WebURL: r.opt.BaseURL + "/repositories/" + repo.Name,
 		CloneHTTP: r.URL(repo.Name), DefaultBranch: repo.DefaultBranch,

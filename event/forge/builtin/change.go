@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/tiphys/tiphys/event"
+	"github.com/tiphys/tiphys/event/forge"
 )
 
 // Limits of what an event says of a push; the rest is in Git.
@@ -31,7 +32,7 @@ func eventID(unique string) string {
 type facts struct {
 	commit    string // the commit that the ref leads to; empty if deleted
 	forced    bool
-	commits   []LoggedCommit // oldest first
+	commits   []forge.LoggedCommit // oldest first
 	truncated bool
 	files     []string
 	complete  bool
@@ -40,7 +41,7 @@ type facts struct {
 
 // describe asks Git about a change. What cannot be found out is left out: an event without details is better
 // than none, and a repository that was changed on disk may lack objects.
-func (r *Remote) describe(ctx context.Context, repo Repository, c Change) (facts, error) {
+func (r *Remote) describe(ctx context.Context, repo forge.Repository, c Change) (facts, error) {
 	var f facts
 	if c.New == git.Zero {
 		return f, nil
@@ -59,17 +60,17 @@ func (r *Remote) describe(ctx context.Context, repo Repository, c Change) (facts
 		return facts{commit: c.New, truncated: true}, nil
 	}
 	if len(f.commits) > 0 {
-		f.claim = f.commits[len(f.commits)-1].committer
+		f.claim = f.commits[len(f.commits)-1].Committer
 		return f, nil
 	}
 	head, err := r.commits(ctx, repo.Name, 1, f.commit)
 	if err == nil && len(head) == 1 {
-		f.claim = head[0].committer
+		f.claim = head[0].Committer
 	}
 	return f, nil
 }
 
-func (r *Remote) describeBranch(ctx context.Context, repo Repository, c Change) (facts, error) {
+func (r *Remote) describeBranch(ctx context.Context, repo forge.Repository, c Change) (facts, error) {
 	f := facts{commit: c.New}
 	base, known := c.Old, true
 	if c.Old == git.Zero {
@@ -105,7 +106,7 @@ func (r *Remote) describeBranch(ctx context.Context, repo Repository, c Change) 
 	return f, err
 }
 
-func (r *Remote) describeTag(ctx context.Context, repo Repository, c Change) (facts, error) {
+func (r *Remote) describeTag(ctx context.Context, repo forge.Repository, c Change) (facts, error) {
 	f := facts{forced: c.Old != git.Zero}
 	out, err := r.git.Read(ctx, r.dir(repo.Name), "rev-parse", "--verify", "--quiet", c.New+"^{commit}")
 	if err != nil {
@@ -166,11 +167,11 @@ func (r *Remote) changedFiles(ctx context.Context, repo, from, to string) (files
 }
 
 // commits reads commits, newest first. The revisions are full hashes, with ^ in front of what to leave out.
-func (r *Remote) commits(ctx context.Context, repo string, limit int, revs ...string) ([]LoggedCommit, error) {
+func (r *Remote) commits(ctx context.Context, repo string, limit int, revs ...string) ([]forge.LoggedCommit, error) {
 	return r.commitsWith(ctx, repo, nil, limit, revs...)
 }
 
-func (r *Remote) commitsWith(ctx context.Context, repo string, env []string, limit int, revs ...string) ([]LoggedCommit, error) {
+func (r *Remote) commitsWith(ctx context.Context, repo string, env []string, limit int, revs ...string) ([]forge.LoggedCommit, error) {
 	args := []string{"log", "-z", "-n", strconv.Itoa(limit), "--format=tformat:%H%x00%an%x00%ae%x00%cn%x00%ce%x00%ct%x00%B"}
 	out, err := r.git.Run(ctx, git.Call{Dir: r.dir(repo), Args: append(append(args, revs...), "--"), Env: env})
 	if err != nil {
@@ -178,20 +179,20 @@ func (r *Remote) commitsWith(ctx context.Context, repo string, env []string, lim
 	}
 	const fields = 7
 	parts := strings.Split(strings.ToValidUTF8(out, "\uFFFD"), "\x00")
-	var list []LoggedCommit
+	var list []forge.LoggedCommit
 	for ; len(parts) >= fields; parts = parts[fields:] {
 		seconds, err := strconv.ParseInt(parts[5], 10, 64)
 		if err != nil {
 			return nil, fmt.Errorf("read commits of %s: time %q of %s: %w", repo, parts[5], parts[0], err)
 		}
-		list = append(list, LoggedCommit{
+		list = append(list, forge.LoggedCommit{
 			Commit: event.Commit{
 				SHA: parts[0], Message: cut(strings.TrimRight(parts[6], "\n"), maxEventMessage),
 				Author: event.Person{Name: parts[1], Email: parts[2]},
 				URL:    r.opt.BaseURL + "/repositories/" + repo + "/commits/" + parts[0],
 			},
 			Time:      time.Unix(seconds, 0).UTC(),
-			committer: event.Person{Name: parts[3], Email: parts[4]},
+			Committer: event.Person{Name: parts[3], Email: parts[4]},
 		})
 	}
 	return list, nil
@@ -206,19 +207,19 @@ func cut(s string, n int) string {
 }
 
 // claimed is the actor that a commit names: worth only as much as the word of who pushed it.
-func claimed(p event.Person) Actor {
+func claimed(p event.Person) forge.Actor {
 	name := p.Name
 	if name == "" {
 		name = p.Email
 	}
 	if name == "" {
-		return Actor{}
+		return forge.Actor{}
 	}
-	return Actor{Name: "user:" + cut(strings.Join(strings.Fields(name), " "), 100)}
+	return forge.Actor{Name: "user:" + cut(strings.Join(strings.Fields(name), " "), 100)}
 }
 
 // pushEvent is the normalised form of a branch or tag change.
-func (b *batch) pushEvent(actor Actor, c Change, f facts, push string, from cause) cause {
+func (b *batch) pushEvent(actor forge.Actor, c Change, f facts, push string, from cause) cause {
 	g := event.Git{
 		Kind: "push", Action: "update", Ref: c.Ref, RefType: "branch", SHA: f.commit, Before: c.Old, Forced: f.forced,
 		CommitsTruncated: f.truncated, ChangedFiles: f.files, ChangedFilesComplete: f.complete, Sender: sender(actor, f.claim),
@@ -255,8 +256,8 @@ func (b *batch) pushEvent(actor Actor, c Change, f facts, push string, from caus
 }
 
 // sender is the person behind an actor; a committer's name and address are added only where they are the claim itself.
-func sender(actor Actor, claim event.Person) event.Person {
-	p := event.Person{Login: actor.login()}
+func sender(actor forge.Actor, claim event.Person) event.Person {
+	p := event.Person{Login: actor.Login()}
 	if !actor.Verified {
 		p.Name, p.Email = claim.Name, claim.Email
 	}

@@ -19,6 +19,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/tiphys/tiphys/event"
+	"github.com/tiphys/tiphys/event/forge"
 	"github.com/tiphys/tiphys/ledger"
 	"github.com/tiphys/tiphys/ledger/sqlite"
 )
@@ -67,7 +68,7 @@ func serveUntilKilled(dir string) error {
 	mux.HandleFunc("POST /merge/{number}", func(w http.ResponseWriter, req *http.Request) {
 		n, err := strconv.Atoi(req.PathValue("number"))
 		if err == nil {
-			_, err = r.MergeMR(req.Context(), Actor{Name: "user:ada", Verified: true}, "harbour", n, MergeOptions{})
+			_, err = r.MergeMR(req.Context(), forge.Actor{Name: "user:ada", Verified: true}, "harbour", n, forge.MergeOptions{})
 		}
 		if err != nil {
 			http.Error(w, err.Error(), http.StatusConflict)

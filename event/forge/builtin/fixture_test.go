@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/tiphys/tiphys/event"
+	"github.com/tiphys/tiphys/event/forge"
 	"github.com/tiphys/tiphys/ledger"
 	"github.com/tiphys/tiphys/ledger/sqlite"
 )
@@ -32,17 +33,17 @@ func TestMain(m *testing.M) {
 // "intruder" is refused.
 type basicIdentity struct{}
 
-func (basicIdentity) Caller(req *http.Request) (Caller, error) {
+func (basicIdentity) Caller(req *http.Request) (forge.Caller, error) {
 	user, password, ok := req.BasicAuth()
 	switch {
 	case !ok && strings.Contains(req.URL.String(), servicePush):
-		return Caller{}, errors.New("who are you?")
+		return forge.Caller{}, errors.New("who are you?")
 	case !ok:
-		return Caller{}, nil
+		return forge.Caller{}, nil
 	case user == "intruder":
-		return Caller{}, errors.New("bad password")
+		return forge.Caller{}, errors.New("bad password")
 	}
-	return Caller{Actor{"user:" + user, password != ""}, user == "root"}, nil
+	return forge.Caller{Actor: forge.Actor{Name: "user:" + user, Verified: password != ""}, Creates: user == "root"}, nil
 }
 
 type world struct {
@@ -204,7 +205,7 @@ func (w *world) causes(e ledger.Entry) []string {
 	return kinds
 }
 
-func (w *world) mr(repo string, number int) MergeRequest {
+func (w *world) mr(repo string, number int) forge.MergeRequest {
 	w.t.Helper()
 	m, err := w.remote.MR(w.t.Context(), repo, number)
 	if err != nil {

@@ -33,7 +33,7 @@ func (r *Remote) PullRequests(ctx context.Context, repo string) ([]event.PullReq
 	}
 	all := make([]event.PullRequest, 0, len(open))
 	for _, m := range open {
-		all = append(all, m.pullRequest())
+		all = append(all, pullRequest(m))
 	}
 	return all, nil
 }
@@ -44,7 +44,7 @@ func (r *Remote) PullRequest(ctx context.Context, repo string, number int) (even
 	if err != nil {
 		return event.PullRequest{}, err
 	}
-	return m.pullRequest(), nil
+	return pullRequest(m), nil
 }
 
 // Describe implements forge.Forge.
@@ -56,14 +56,11 @@ func (r *Remote) Describe(ctx context.Context, repo string) (event.Repo, error) 
 	return r.repoOf(found), nil
 }
 
-// CommitStatus is a status with the commit it belongs to.
-type CommitStatus = statusSet
-
 // Statuses are the statuses of one commit, latest first.
-func (r *Remote) Statuses(ctx context.Context, repo, sha string) ([]CommitStatus, error) {
-	all := []CommitStatus{}
+func (r *Remote) Statuses(ctx context.Context, repo, sha string) ([]forge.CommitStatus, error) {
+	all := []forge.CommitStatus{}
 	err := r.each(ctx, ledger.Query{Table: tableStatus, Owner: repo + "@" + sha}, func(row ledger.Row) error {
-		var s statusSet
+		var s forge.CommitStatus
 		if err := json.Unmarshal(row.Body, &s); err != nil {
 			return err
 		}
@@ -91,12 +88,12 @@ func (r *Remote) SetStatus(ctx context.Context, repo, sha string, s forge.Status
 	}
 	key := statusKey(repo, full, s.Context)
 	err = r.ledger.Write(ctx, ledger.On("repo/"+repo), func(tx ledger.Tx) error {
-		var now statusSet
+		var now forge.CommitStatus
 		if found, err := rowBody(tx, tableStatus, key, &now); err != nil || found && now.Status == s {
 			return err
 		}
 		_, err := tx.Append(ledger.Draft{Actor: actorOf(ctx).String(), Kind: kindStatus, Subject: "commit/" + repo + "/" + full,
-			Cause: ledger.At(causeOf(ctx).seq), Body: statusSet{Repo: repo, SHA: full, Status: s, Time: r.now()}})
+			Cause: ledger.At(causeOf(ctx).seq), Body: forge.CommitStatus{Repo: repo, SHA: full, Status: s, Time: r.now()}})
 		return err
 	})
 	if err != nil {
@@ -129,10 +126,10 @@ func (r *Remote) Comment(ctx context.Context, repo string, number int, marker, b
 	}
 	sum := sha256.Sum256([]byte(marker))
 	now := r.now()
-	c := Comment{ID: "m" + hex.EncodeToString(sum[:8]), Repo: repo, Number: number, Marker: marker, Body: cut(body, maxBody),
+	c := forge.Comment{ID: "m" + hex.EncodeToString(sum[:8]), Repo: repo, Number: number, Marker: marker, Body: cut(body, maxBody),
 		Author: actorOf(ctx).String(), Created: now, Updated: now}
 	err = r.ledger.Write(ctx, ledger.On("repo/"+m.Repo), func(tx ledger.Tx) error {
-		var before Comment
+		var before forge.Comment
 		found, err := rowBody(tx, tableComment, mrKey(repo, number)+"/"+c.ID, &before)
 		if err != nil {
 			return err
@@ -153,24 +150,24 @@ func (r *Remote) Comment(ctx context.Context, repo string, number int, marker, b
 }
 
 // AddComment adds a person's comment, which is an event.
-func (r *Remote) AddComment(ctx context.Context, actor Actor, name string, number int, body string) (Comment, error) {
+func (r *Remote) AddComment(ctx context.Context, actor forge.Actor, name string, number int, body string) (forge.Comment, error) {
 	if strings.TrimSpace(body) == "" {
-		return Comment{}, failure.Invalidf("comment on %s!%d: the comment is empty: %w", name, number, ErrRefused)
+		return forge.Comment{}, failure.Invalidf("comment on %s!%d: the comment is empty: %w", name, number, ErrRefused)
 	}
 	repo, err := r.Repository(ctx, name)
 	if err != nil {
-		return Comment{}, err
+		return forge.Comment{}, err
 	}
 	m, err := r.MR(ctx, name, number)
 	if err != nil {
-		return Comment{}, err
+		return forge.Comment{}, err
 	}
 	id, err := r.newID()
 	if err != nil {
-		return Comment{}, err
+		return forge.Comment{}, err
 	}
 	now := r.now()
-	c := Comment{ID: id, Repo: name, Number: number, Body: cut(body, maxBody), Author: actor.String(), Created: now, Updated: now}
+	c := forge.Comment{ID: id, Repo: name, Number: number, Body: cut(body, maxBody), Author: actor.String(), Created: now, Updated: now}
 	b := r.newBatch(repo)
 	entry := b.add(ledger.Draft{Actor: c.Author, Kind: kindMRCommented, Subject: fmt.Sprintf("mr/%s/%d", name, number), Body: c}, causeOf(ctx))
 	b.commentEvent(actor, m, c, entry)
@@ -178,10 +175,10 @@ func (r *Remote) AddComment(ctx context.Context, actor Actor, name string, numbe
 }
 
 // Comments of a merge request, oldest first.
-func (r *Remote) Comments(ctx context.Context, repo string, number int) ([]Comment, error) {
-	all := []Comment{}
+func (r *Remote) Comments(ctx context.Context, repo string, number int) ([]forge.Comment, error) {
+	all := []forge.Comment{}
 	err := r.each(ctx, ledger.Query{Table: tableComment, Owner: mrKey(repo, number), Oldest: true}, func(row ledger.Row) error {
-		var c Comment
+		var c forge.Comment
 		if err := json.Unmarshal(row.Body, &c); err != nil {
 			return err
 		}

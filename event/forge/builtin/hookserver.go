@@ -17,13 +17,14 @@ import (
 	"strings"
 	"time"
 
+	"github.com/tiphys/tiphys/event/forge"
 	"github.com/tiphys/tiphys/ledger"
 )
 
 // livePush is a push whose request this process is serving.
 type livePush struct {
 	id, token, repo string
-	actor           Actor
+	actor           forge.Actor
 }
 
 // maxSocketPath is what fits into sockaddr_un, with a little room.
@@ -189,7 +190,7 @@ func (r *Remote) preReceive(ctx context.Context, req hookRequest) error {
 }
 
 // intend records a push or merge before it happens, and puts the entry's sequence into p.
-func (r *Remote) intend(ctx context.Context, actor Actor, p *Push, from int64) error {
+func (r *Remote) intend(ctx context.Context, actor forge.Actor, p *Push, from int64) error {
 	var intended ledger.Ref
 	err := r.ledger.Write(ctx, ledger.On("repo/"+p.Repo), func(tx ledger.Tx) (err error) {
 		intended, err = tx.Append(ledger.Draft{
@@ -207,7 +208,7 @@ func (r *Remote) intend(ctx context.Context, actor Actor, p *Push, from int64) e
 func pushSubject(p Push) string { return "push/" + p.Repo + "/" + p.ID }
 
 // quarantinedClaim reads the committer of what is being pushed, while only the hook's git sees its objects.
-func (r *Remote) quarantinedClaim(ctx context.Context, repo string, req hookRequest, changes []Change) Actor {
+func (r *Remote) quarantinedClaim(ctx context.Context, repo string, req hookRequest, changes []Change) forge.Actor {
 	inside := r.dir(repo) + string(filepath.Separator)
 	env := []string(nil)
 	if strings.HasPrefix(filepath.Clean(req.Objects), inside) {
@@ -219,10 +220,10 @@ func (r *Remote) quarantinedClaim(ctx context.Context, repo string, req hookRequ
 		}
 		list, err := r.commitsWith(ctx, repo, env, 1, c.New)
 		if err == nil && len(list) == 1 {
-			return claimed(list[0].committer)
+			return claimed(list[0].Committer)
 		}
 	}
-	return Actor{}
+	return forge.Actor{}
 }
 
 // postReceive confirms a push. Nothing that the hook says is trusted beyond what the refs show, so that the

@@ -62,7 +62,7 @@ func (r *Remote) serve(w http.ResponseWriter, req *http.Request) {
 		return
 	}
 	if missing {
-		if _, err := r.CreateRepository(req.Context(), who.Actor, Repository{Name: name}); err != nil && !errors.Is(err, ledger.ErrExists) {
+		if _, err := r.CreateRepository(req.Context(), who.Actor, forge.Repository{Name: name}); err != nil && !errors.Is(err, ledger.ErrExists) {
 			r.fail(w, err)
 			return
 		}
@@ -165,7 +165,7 @@ func (r *Remote) advertise(w http.ResponseWriter, req *http.Request, name, servi
 }
 
 // receive carries one push.
-func (r *Remote) receive(w http.ResponseWriter, req *http.Request, name string, who Actor) {
+func (r *Remote) receive(w http.ResponseWriter, req *http.Request, name string, who forge.Actor) {
 	id, err := r.newID()
 	if err != nil {
 		r.fail(w, err)

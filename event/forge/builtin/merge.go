@@ -13,42 +13,20 @@ import (
 	"github.com/tiphys/tiphys/failure"
 )
 
-// Ways to merge.
-const (
-	// MethodMerge makes a merge commit; the default.
-	MethodMerge = "merge"
-	// MethodFastForward moves the target to the head, and is refused if that is not ahead of it.
-	MethodFastForward = "fast-forward"
-	// MethodSquash puts the changes on the target as one commit.
-	MethodSquash = "squash"
-)
-
 // mergeAttempts is how often a merge is tried when the target moves at the same time.
 const mergeAttempts = 5
 
 // ErrConflict says that a merge request cannot be merged without resolving conflicts.
 var ErrConflict = failure.New(failure.Conflict, "merge conflict")
 
-// MergeOptions of MergeMR; the zero value makes a merge commit unless the merge request asks for a squash.
-type MergeOptions struct {
-	// Method is merge, fast-forward or squash.
-	Method string
-	// Message of the commit; empty makes one of title and number.
-	Message string
-	// SHA, if given, is the head that was reviewed: the merge is refused if the branch has moved since.
-	SHA string
-	// RemoveSource says whether to delete the source branch; nil does what the merge request says.
-	RemoveSource *bool
-}
-
 // MergeMR merges a merge request: the target branch is moved by compare-and-swap, the merge and the push of
 // the target branch are recorded, and the source branch is deleted in the same step if that is wanted.
 // Conflicts are ErrConflict; drafts, closed merge requests and heads that moved are ErrRefused.
-func (r *Remote) MergeMR(ctx context.Context, actor Actor, repo string, number int, opt MergeOptions) (MergeRequest, error) {
+func (r *Remote) MergeMR(ctx context.Context, actor forge.Actor, repo string, number int, opt forge.MergeOptions) (forge.MergeRequest, error) {
 	switch opt.Method {
-	case "", MethodMerge, MethodFastForward, MethodSquash:
+	case "", forge.MethodMerge, forge.MethodFastForward, forge.MethodSquash:
 	default:
-		return MergeRequest{}, failure.Invalidf("merge !%d: method %q: use merge, fast-forward or squash: %w", number, opt.Method, ErrRefused)
+		return forge.MergeRequest{}, failure.Invalidf("merge !%d: method %q: use merge, fast-forward or squash: %w", number, opt.Method, ErrRefused)
 	}
 	for attempt := 1; ; attempt++ {
 		m, err := r.mergeOnce(ctx, actor, repo, number, opt)
@@ -65,23 +43,23 @@ func (r *Remote) MergeMR(ctx context.Context, actor Actor, repo string, number i
 // errMoved says that a branch moved between looking and merging.
 var errMoved = errors.New("a branch moved meanwhile")
 
-func (r *Remote) mergeOnce(ctx context.Context, actor Actor, name string, number int, opt MergeOptions) (MergeRequest, error) {
+func (r *Remote) mergeOnce(ctx context.Context, actor forge.Actor, name string, number int, opt forge.MergeOptions) (forge.MergeRequest, error) {
 	unlock, err := r.lock(ctx, name)
 	if err != nil {
-		return MergeRequest{}, err
+		return forge.MergeRequest{}, err
 	}
 	defer unlock()
 	// What the disk shows is recorded first, so that the merge request is what it is on disk.
 	if err := r.settleLocked(ctx, name, "", nil); err != nil {
-		return MergeRequest{}, err
+		return forge.MergeRequest{}, err
 	}
 	repo, err := r.Repository(ctx, name)
 	if err != nil {
-		return MergeRequest{}, err
+		return forge.MergeRequest{}, err
 	}
 	m, err := r.MR(ctx, name, number)
 	if err != nil {
-		return MergeRequest{}, err
+		return forge.MergeRequest{}, err
 	}
 	if err := mergeable(m, opt); err != nil {
 		return m, err
@@ -92,7 +70,7 @@ func (r *Remote) mergeOnce(ctx context.Context, actor Actor, name string, number
 	}
 	method := opt.Method
 	if method == "" && m.Squash {
-		method = MethodSquash
+		method = forge.MethodSquash
 	}
 	commit, err := r.mergeCommit(ctx, actor, m, target, method, opt.Message)
 	if err != nil {
@@ -105,7 +83,7 @@ func (r *Remote) mergeOnce(ctx context.Context, actor Actor, name string, number
 }
 
 // mergeable says why a merge request cannot be merged, apart from conflicts.
-func mergeable(m MergeRequest, opt MergeOptions) error {
+func mergeable(m forge.MergeRequest, opt forge.MergeOptions) error {
 	switch {
 	case m.State != stateOpen:
 		return fmt.Errorf("merge !%d: it is %s: %w", m.Number, m.State, ErrRefused)
@@ -118,7 +96,7 @@ func mergeable(m MergeRequest, opt MergeOptions) error {
 }
 
 // moveTarget carries out a merge whose commit is made: intention, refs, confirmation.
-func (r *Remote) moveTarget(ctx context.Context, actor Actor, repo Repository, m MergeRequest, target, commit, method string, opt MergeOptions) error {
+func (r *Remote) moveTarget(ctx context.Context, actor forge.Actor, repo forge.Repository, m forge.MergeRequest, target, commit, method string, opt forge.MergeOptions) error {
 	id, err := r.newID()
 	if err != nil {
 		return err
@@ -171,11 +149,11 @@ func (r *Remote) moveTarget(ctx context.Context, actor Actor, repo Repository, m
 }
 
 // mergeCommit makes the commit that the target is moved to.
-func (r *Remote) mergeCommit(ctx context.Context, actor Actor, m MergeRequest, target, method, message string) (string, error) {
+func (r *Remote) mergeCommit(ctx context.Context, actor forge.Actor, m forge.MergeRequest, target, method, message string) (string, error) {
 	if r.isAncestor(ctx, m.Repo, m.HeadSHA, target) {
 		return "", fmt.Errorf("merge !%d: %s has nothing that %s does not have; close it instead: %w", m.Number, m.Source, m.Target, ErrRefused)
 	}
-	if method == MethodFastForward {
+	if method == forge.MethodFastForward {
 		if !r.isAncestor(ctx, m.Repo, target, m.HeadSHA) {
 			return "", fmt.Errorf("merge !%d: %s is not ahead of %s; rebase it, or merge with a merge commit: %w", m.Number, m.Source, m.Target, ErrRefused)
 		}
@@ -190,7 +168,7 @@ func (r *Remote) mergeCommit(ctx context.Context, actor Actor, m MergeRequest, t
 			m.Number, m.Source, m.Target, strings.Join(conflicts, ", "), m.Target, m.Source, ErrConflict)
 	}
 	parents := []string{"-p", target, "-p", m.HeadSHA}
-	if method == MethodSquash {
+	if method == forge.MethodSquash {
 		parents = parents[:2]
 	}
 	if message == "" {
@@ -206,15 +184,15 @@ func (r *Remote) mergeCommit(ctx context.Context, actor Actor, m MergeRequest, t
 	return strings.TrimSpace(out), nil
 }
 
-func defaultMessage(m MergeRequest, method string) string {
-	if method == MethodSquash {
+func defaultMessage(m forge.MergeRequest, method string) string {
+	if method == forge.MethodSquash {
 		return strings.TrimSpace(fmt.Sprintf("%s (!%d)\n\n%s", m.Title, m.Number, m.Body))
 	}
 	return fmt.Sprintf("Merge branch '%s' into '%s'\n\n%s\n\nSee merge request %s!%d", m.Source, m.Target, m.Title, m.Repo, m.Number)
 }
 
 // identityEnv makes the actor author and committer.
-func (r *Remote) identityEnv(actor Actor) []string {
+func (r *Remote) identityEnv(actor forge.Actor) []string {
 	clean := func(s string) string {
 		return strings.Map(func(c rune) rune {
 			if c < 0x20 || strings.ContainsRune("<>", c) {
@@ -223,7 +201,7 @@ func (r *Remote) identityEnv(actor Actor) []string {
 			return c
 		}, s)
 	}
-	name := strings.TrimSpace(clean(actor.login()))
+	name := strings.TrimSpace(clean(actor.Login()))
 	if name == "" {
 		name = "anonymous"
 	}
@@ -258,7 +236,7 @@ func (r *Remote) mergeTree(ctx context.Context, repo, ours, theirs string) (tree
 }
 
 // tryAutoMerge merges a merge request that waits for its statuses, if all of them are success.
-func (r *Remote) tryAutoMerge(ctx context.Context, m MergeRequest) {
+func (r *Remote) tryAutoMerge(ctx context.Context, m forge.MergeRequest) {
 	statuses, err := r.Statuses(ctx, m.Repo, m.HeadSHA)
 	if err != nil || len(statuses) == 0 {
 		return
@@ -268,8 +246,8 @@ func (r *Remote) tryAutoMerge(ctx context.Context, m MergeRequest) {
 			return
 		}
 	}
-	actor := Actor{Name: m.Author, Verified: m.Verified}
-	if _, err := r.MergeMR(ctx, actor, m.Repo, m.Number, MergeOptions{SHA: m.HeadSHA}); err != nil && !errors.Is(err, forge.ErrNotFound) {
+	actor := forge.Actor{Name: m.Author, Verified: m.Verified}
+	if _, err := r.MergeMR(ctx, actor, m.Repo, m.Number, forge.MergeOptions{SHA: m.HeadSHA}); err != nil && !errors.Is(err, forge.ErrNotFound) {
 		r.log.Warn("merge when all statuses are success", "repository", m.Repo, "number", m.Number, "error", err)
 	}
 }

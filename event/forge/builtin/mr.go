@@ -26,41 +26,9 @@ const (
 	maxLabels = 100
 )
 
-// MergeRequest is one merge request of the built-in remote. The branches are of the same repository.
-type MergeRequest struct {
-	Repo   string `json:"repo"`
-	Number int    `json:"number"`
-	Title  string `json:"title"`
-	Body   string `json:"body,omitempty"`
-	URL    string `json:"url"`
-	// State is open, closed or merged.
-	State  string `json:"state"`
-	Draft  bool   `json:"draft,omitempty"`
-	Source string `json:"source"`
-	Target string `json:"target"`
-	// HeadSHA is where the source branch stands, BaseSHA the common ancestor with the target when it was last
-	// pushed, MergeSHA the target's commit after the merge.
-	HeadSHA  string   `json:"headSHA"`
-	BaseSHA  string   `json:"baseSHA,omitempty"`
-	MergeSHA string   `json:"mergeSHA,omitempty"`
-	Labels   []string `json:"labels,omitempty"`
-	// Author is who opened it, "user:ada"; Verified says whether that was proved.
-	Author   string    `json:"author"`
-	Verified bool      `json:"verified,omitempty"`
-	MergedBy string    `json:"mergedBy,omitempty"`
-	Created  time.Time `json:"created"`
-	Updated  time.Time `json:"updated"`
-	Closed   time.Time `json:"closed,omitzero"`
-	// RemoveSource deletes the source branch with the merge, Squash merges as one commit, AutoMerge merges
-	// once every status of the head is success.
-	RemoveSource bool `json:"removeSource,omitempty"`
-	Squash       bool `json:"squash,omitempty"`
-	AutoMerge    bool `json:"autoMerge,omitempty"`
-}
-
 // mrChanged is the body of the mr entries.
 type mrChanged struct {
-	MergeRequest
+	forge.MergeRequest
 	Action        string   `json:"action"`
 	Actions       []string `json:"actions"`
 	Before        string   `json:"before,omitempty"` // the head before
@@ -69,7 +37,7 @@ type mrChanged struct {
 }
 
 // pullRequest is the merge request in the form that is the same for every forge.
-func (m MergeRequest) pullRequest() event.PullRequest {
+func pullRequest(m forge.MergeRequest) event.PullRequest {
 	trust := "unknown"
 	if m.Verified {
 		trust = "member"
@@ -77,7 +45,7 @@ func (m MergeRequest) pullRequest() event.PullRequest {
 	return event.PullRequest{
 		Number: m.Number, Title: m.Title, Body: m.Body, URL: m.URL, State: m.State, Draft: m.Draft, Merged: m.State == stateMerged,
 		SourceBranch: m.Source, TargetBranch: m.Target, HeadSHA: m.HeadSHA, BaseSHA: m.BaseSHA, MergeSHA: m.MergeSHA,
-		SourceRepo: m.Repo, Author: Actor{Name: m.Author}.login(), AuthorTrust: trust, Labels: slices.Clone(m.Labels),
+		SourceRepo: m.Repo, Author: forge.Actor{Name: m.Author}.Login(), AuthorTrust: trust, Labels: slices.Clone(m.Labels),
 	}
 }
 
@@ -89,9 +57,9 @@ var actionOrder = []struct{ action, kind string }{
 
 // mrStep is one change of one merge request.
 type mrStep struct {
-	actor         Actor
+	actor         forge.Actor
 	claim         event.Person
-	before, after MergeRequest
+	before, after forge.MergeRequest
 	actions       []string
 	files         []string // changed against the base, where known
 	filesComplete bool
@@ -114,7 +82,7 @@ func (b *batch) mr(s mrStep) cause {
 	if m.State == stateOpen {
 		b.heads[m.Number] = m.HeadSHA
 	}
-	pr := m.pullRequest()
+	pr := pullRequest(*m)
 	pr.LabelsAdded, pr.LabelsRemoved = changed.LabelsAdded, changed.LabelsRemoved
 	g := event.Git{
 		Kind: "pull_request", Action: action, Actions: s.actions, Ref: "refs/heads/" + m.Source, RefType: "branch", Branch: m.Source,
@@ -128,12 +96,12 @@ func (b *batch) mr(s mrStep) cause {
 }
 
 // mrUnique tells the events of one merge request apart: by time and place in the batch, which is written once.
-func (b *batch) mrUnique(m MergeRequest, action string) string {
+func (b *batch) mrUnique(m forge.MergeRequest, action string) string {
 	return fmt.Sprintf("%s !%d %s %s %d", b.repo.Name, m.Number, action, m.Updated.Format(time.RFC3339Nano), len(b.items))
 }
 
 // mrBody has the fields of GitLab's merge request webhook that sensors commonly look at.
-func (b *batch) mrBody(m MergeRequest, action, before string, actor Actor) map[string]any {
+func (b *batch) mrBody(m forge.MergeRequest, action, before string, actor forge.Actor) map[string]any {
 	gitlab := map[string]string{"sync": "update", "edit": "update", "label": "update", "unlabel": "update", "draft": "update", "ready": "update"}
 	attributes := map[string]any{
 		"iid": m.Number, "title": m.Title, "description": m.Body, "state": strings.Replace(m.State, stateOpen, "opened", 1), "action": action,
@@ -152,7 +120,7 @@ func (b *batch) mrBody(m MergeRequest, action, before string, actor Actor) map[s
 	}
 	return map[string]any{
 		"object_kind": "merge_request", "event_type": "merge_request", "project": b.project(),
-		"user": map[string]any{"username": actor.login()}, "object_attributes": attributes, "labels": labels,
+		"user": map[string]any{"username": actor.Login()}, "object_attributes": attributes, "labels": labels,
 	}
 }
 
@@ -182,14 +150,14 @@ func (r *Remote) keepHeads(ctx context.Context, repo string, heads map[int]strin
 }
 
 // ListMRs lists merge requests, newest first; repo and state (open, closed, merged) restrict if not empty.
-func (r *Remote) ListMRs(ctx context.Context, repo, state string) ([]MergeRequest, error) {
+func (r *Remote) ListMRs(ctx context.Context, repo, state string) ([]forge.MergeRequest, error) {
 	q := ledger.Query{Table: tableMR, Owner: repo}
 	if state != "" {
 		q.States = []string{state}
 	}
-	all := []MergeRequest{}
+	all := []forge.MergeRequest{}
 	err := r.each(ctx, q, func(row ledger.Row) error {
-		var m MergeRequest
+		var m forge.MergeRequest
 		if err := json.Unmarshal(row.Body, &m); err != nil {
 			return err
 		}
@@ -213,7 +181,7 @@ func (r *Remote) MergedAs(ctx context.Context, repo, sha string) (int, error) {
 		return 0, fmt.Errorf("find the merge request of %s: %w", sha, err)
 	}
 	for _, row := range rows {
-		var m MergeRequest
+		var m forge.MergeRequest
 		if err := json.Unmarshal(row.Body, &m); err != nil {
 			return 0, fmt.Errorf("decode merge request %s: %w", row.Key, err)
 		}
@@ -225,72 +193,64 @@ func (r *Remote) MergedAs(ctx context.Context, repo, sha string) (int, error) {
 }
 
 // MR gives one merge request; forge.ErrNotFound if there is none.
-func (r *Remote) MR(ctx context.Context, repo string, number int) (MergeRequest, error) {
-	var m MergeRequest
+func (r *Remote) MR(ctx context.Context, repo string, number int) (forge.MergeRequest, error) {
+	var m forge.MergeRequest
 	if err := r.row(ctx, tableMR, mrKey(repo, number), &m); err != nil {
 		return m, fmt.Errorf("merge request %s#%d: %w", repo, number, err)
 	}
 	return m, nil
 }
 
-// NewMR is what a merge request is opened with. Target is the default branch if empty, Title the last commit's
-// first line.
-type NewMR struct {
-	Repo, Source, Target, Title, Body string
-	Labels                            []string
-	Draft, RemoveSource, Squash       bool
-}
-
 // OpenMR opens a merge request. There is at most one open for the same two branches. An actor without a name is the one that
 // the newest commit names.
-func (r *Remote) OpenMR(ctx context.Context, actor Actor, n NewMR) (MergeRequest, error) {
+func (r *Remote) OpenMR(ctx context.Context, actor forge.Actor, n forge.NewMR) (forge.MergeRequest, error) {
 	unlock, err := r.lock(ctx, n.Repo)
 	if err != nil {
-		return MergeRequest{}, err
+		return forge.MergeRequest{}, err
 	}
 	defer unlock()
 	repo, err := r.Repository(ctx, n.Repo)
 	if err != nil {
-		return MergeRequest{}, err
+		return forge.MergeRequest{}, err
 	}
 	if n.Target == "" {
 		n.Target = repo.DefaultBranch
 	}
 	refs, err := r.knownRefs(ctx, n.Repo)
 	if err != nil {
-		return MergeRequest{}, err
+		return forge.MergeRequest{}, err
 	}
 	open, err := r.ListMRs(ctx, n.Repo, stateOpen)
 	if err != nil {
-		return MergeRequest{}, err
+		return forge.MergeRequest{}, err
 	}
 	if err := openable(n.Source, n.Target, refs, open); err != nil {
-		return MergeRequest{}, err
+		return forge.MergeRequest{}, err
 	}
 	b := r.newBatch(repo)
 	var claim event.Person
 	if actor.Name == "" {
 		list, err := r.commits(ctx, n.Repo, 1, refs["refs/heads/"+n.Source])
 		if err != nil {
-			return MergeRequest{}, err
+			return forge.MergeRequest{}, err
 		}
 		if len(list) == 1 {
-			claim = list[0].committer
+			claim = list[0].Committer
 			actor = claimed(claim)
 		}
 	}
 	m, err := r.opened(ctx, b, actor, claim, n, refs["refs/heads/"+n.Source], refs["refs/heads/"+n.Target], repo.LastMR+1, causeOf(ctx))
 	if err != nil {
-		return MergeRequest{}, err
+		return forge.MergeRequest{}, err
 	}
 	if err := b.write(ctx); err != nil {
-		return MergeRequest{}, err
+		return forge.MergeRequest{}, err
 	}
 	return m, r.keepHeads(ctx, n.Repo, b.heads)
 }
 
 // openable says why no merge request of these branches can be open.
-func openable(source, target string, refs map[string]string, open []MergeRequest) error {
+func openable(source, target string, refs map[string]string, open []forge.MergeRequest) error {
 	switch {
 	case source == "":
 		return failure.Invalidf("open merge request: name a source branch: %w", ErrRefused)
@@ -310,13 +270,13 @@ func openable(source, target string, refs map[string]string, open []MergeRequest
 }
 
 // opened adds a new merge request to a batch.
-func (r *Remote) opened(ctx context.Context, b *batch, actor Actor, claim event.Person, n NewMR, head, target string, number int, from cause) (MergeRequest, error) {
-	m := MergeRequest{
+func (r *Remote) opened(ctx context.Context, b *batch, actor forge.Actor, claim event.Person, n forge.NewMR, head, target string, number int, from cause) (forge.MergeRequest, error) {
+	m := forge.MergeRequest{
 		Repo: n.Repo, Number: number, Title: cut(strings.TrimSpace(n.Title), maxTitle), Body: cut(n.Body, maxBody), URL: r.mrURL(n.Repo, number), State: stateOpen,
 		Source: n.Source, Target: n.Target, HeadSHA: head, Author: actor.Name, Verified: actor.Verified, Created: r.now(),
 		Draft: n.Draft || draftTitle(n.Title), RemoveSource: n.RemoveSource, Squash: n.Squash,
 	}
-	m.relabel(n.Labels, nil)
+	relabel(&m, n.Labels, nil)
 	if m.Title == "" {
 		m.Title = n.Source
 		if list, err := r.commits(ctx, n.Repo, 1, head); err == nil && len(list) == 1 {
@@ -330,12 +290,12 @@ func (r *Remote) opened(ctx context.Context, b *batch, actor Actor, claim event.
 	if err := ctx.Err(); err != nil {
 		return m, err
 	}
-	b.mr(mrStep{actor: actor, claim: claim, before: MergeRequest{}, after: m, actions: []string{"open"}, files: files, filesComplete: complete, cause: from})
+	b.mr(mrStep{actor: actor, claim: claim, before: forge.MergeRequest{}, after: m, actions: []string{"open"}, files: files, filesComplete: complete, cause: from})
 	return m, nil
 }
 
 // mrFiles are the files that a merge request changes against its base.
-func (r *Remote) mrFiles(ctx context.Context, m MergeRequest) ([]string, bool) {
+func (r *Remote) mrFiles(ctx context.Context, m forge.MergeRequest) ([]string, bool) {
 	files, complete, err := r.changedFiles(ctx, m.Repo, m.BaseSHA, m.HeadSHA)
 	if err != nil {
 		r.log.Warn("list files of merge request", "repository", m.Repo, "number", m.Number, "error", err)
@@ -344,17 +304,9 @@ func (r *Remote) mrFiles(ctx context.Context, m MergeRequest) ([]string, bool) {
 	return files, complete
 }
 
-// MREdit says what to change; nil leaves a field as it is.
-type MREdit struct {
-	Title, Body, Target     *string
-	AddLabels, RemoveLabels []string
-	Draft, RemoveSource     *bool
-	AutoMerge               *bool
-}
-
 // EditMR changes a merge request that is open.
-func (r *Remote) EditMR(ctx context.Context, actor Actor, repo string, number int, e MREdit) (MergeRequest, error) {
-	return r.changeMR(ctx, actor, repo, number, func(m *MergeRequest, refs map[string]string, open []MergeRequest) ([]string, error) {
+func (r *Remote) EditMR(ctx context.Context, actor forge.Actor, repo string, number int, e forge.MREdit) (forge.MergeRequest, error) {
+	return r.changeMR(ctx, actor, repo, number, func(m *forge.MergeRequest, refs map[string]string, open []forge.MergeRequest) ([]string, error) {
 		if m.State != stateOpen {
 			return nil, fmt.Errorf("edit merge request !%d: it is %s: %w", number, m.State, ErrRefused)
 		}
@@ -386,8 +338,8 @@ func (r *Remote) EditMR(ctx context.Context, actor Actor, repo string, number in
 }
 
 // CloseMR closes a merge request without merging it; closing a closed one changes nothing.
-func (r *Remote) CloseMR(ctx context.Context, actor Actor, repo string, number int) (MergeRequest, error) {
-	return r.changeMR(ctx, actor, repo, number, func(m *MergeRequest, _ map[string]string, _ []MergeRequest) ([]string, error) {
+func (r *Remote) CloseMR(ctx context.Context, actor forge.Actor, repo string, number int) (forge.MergeRequest, error) {
+	return r.changeMR(ctx, actor, repo, number, func(m *forge.MergeRequest, _ map[string]string, _ []forge.MergeRequest) ([]string, error) {
 		switch m.State {
 		case stateClosed:
 			return nil, nil
@@ -400,8 +352,8 @@ func (r *Remote) CloseMR(ctx context.Context, actor Actor, repo string, number i
 }
 
 // ReopenMR opens a closed merge request again, at where its source branch stands now.
-func (r *Remote) ReopenMR(ctx context.Context, actor Actor, repo string, number int) (MergeRequest, error) {
-	return r.changeMR(ctx, actor, repo, number, func(m *MergeRequest, refs map[string]string, open []MergeRequest) ([]string, error) {
+func (r *Remote) ReopenMR(ctx context.Context, actor forge.Actor, repo string, number int) (forge.MergeRequest, error) {
+	return r.changeMR(ctx, actor, repo, number, func(m *forge.MergeRequest, refs map[string]string, open []forge.MergeRequest) ([]string, error) {
 		switch m.State {
 		case stateOpen:
 			return nil, nil
@@ -417,25 +369,25 @@ func (r *Remote) ReopenMR(ctx context.Context, actor Actor, repo string, number 
 }
 
 // changeMR carries out one decision about one merge request under the repository's lock. No actions: nothing changed.
-func (r *Remote) changeMR(ctx context.Context, actor Actor, name string, number int,
-	decide func(*MergeRequest, map[string]string, []MergeRequest) ([]string, error)) (MergeRequest, error) {
+func (r *Remote) changeMR(ctx context.Context, actor forge.Actor, name string, number int,
+	decide func(*forge.MergeRequest, map[string]string, []forge.MergeRequest) ([]string, error)) (forge.MergeRequest, error) {
 	unlock, err := r.lock(ctx, name)
 	if err != nil {
-		return MergeRequest{}, err
+		return forge.MergeRequest{}, err
 	}
 	defer unlock()
 	repo, err := r.Repository(ctx, name)
 	if err != nil {
-		return MergeRequest{}, err
+		return forge.MergeRequest{}, err
 	}
 	before, err := r.MR(ctx, name, number)
 	if err != nil {
-		return MergeRequest{}, err
+		return forge.MergeRequest{}, err
 	}
 	refs, err1 := r.knownRefs(ctx, name)
 	open, err2 := r.ListMRs(ctx, name, stateOpen)
 	if err := errors.Join(err1, err2); err != nil {
-		return MergeRequest{}, err
+		return forge.MergeRequest{}, err
 	}
 	after := before
 	actions, err := decide(&after, refs, open)
@@ -450,10 +402,10 @@ func (r *Remote) changeMR(ctx context.Context, actor Actor, name string, number 
 	b := r.newBatch(repo)
 	b.mr(step)
 	if err := b.write(ctx); err != nil {
-		return MergeRequest{}, err
+		return forge.MergeRequest{}, err
 	}
 	if err := r.keepHeads(ctx, name, b.heads); err != nil {
-		return MergeRequest{}, err
+		return forge.MergeRequest{}, err
 	}
 	return r.MR(ctx, name, number)
 }

@@ -19,7 +19,7 @@ import (
 	"github.com/tiphys/tiphys/ledger"
 )
 
-var bob = Actor{Name: "user:bob", Verified: true}
+var bob = forge.Actor{Name: "user:bob", Verified: true}
 
 // open pushes main and a branch feature with a merge request.
 func (w *world) open(repo string, options ...string) string {
@@ -56,7 +56,7 @@ func TestMergeRequestByPushOptions(t *testing.T) {
 	}
 	m := w.mr("harbour", 1)
 	m.Created, m.Updated = time.Time{}, time.Time{}
-	want := MergeRequest{
+	want := forge.MergeRequest{
 		Repo: "harbour", Number: 1, Title: "Draft: New api", Body: "one\ntwo", URL: w.url + "/mrs/harbour/1", State: "open", Draft: true,
 		Source: "feature", Target: "main", HeadSHA: head, BaseSHA: main, Labels: []string{"deploy:api", "more"}, Author: "user:ada", Verified: true,
 	}
@@ -92,7 +92,7 @@ func TestMergeMakesThePush(t *testing.T) {
 	dir := w.open("harbour", "merge_request.remove_source_branch")
 	before := len(w.events())
 	head := w.mr("harbour", 1).HeadSHA
-	m, err := w.remote.MergeMR(t.Context(), bob, "harbour", 1, MergeOptions{SHA: head})
+	m, err := w.remote.MergeMR(t.Context(), bob, "harbour", 1, forge.MergeOptions{SHA: head})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -113,7 +113,7 @@ func TestMergeMakesThePush(t *testing.T) {
 	if got := w.git(dir, "log", "-1", "--format=%H %an %P %T", "origin/main"); got != m.MergeSHA+" bob "+m.BaseSHA+" "+head+" "+w.git(dir, "rev-parse", "feature^{tree}") {
 		t.Errorf("merge commit = %q", got)
 	}
-	if _, err := w.remote.MergeMR(t.Context(), bob, "harbour", 1, MergeOptions{}); !errors.Is(err, ErrRefused) {
+	if _, err := w.remote.MergeMR(t.Context(), bob, "harbour", 1, forge.MergeOptions{}); !errors.Is(err, ErrRefused) {
 		t.Errorf("merged again: %v", err)
 	}
 }
@@ -122,36 +122,36 @@ func TestMergeMethodsAndRefusals(t *testing.T) {
 	w := newWorld(t)
 	dir := w.open("harbour")
 	yes, no := true, false
-	merge := func(opt MergeOptions) error {
+	merge := func(opt forge.MergeOptions) error {
 		_, err := w.remote.MergeMR(t.Context(), bob, "harbour", 1, opt)
 		return err
 	}
-	if err := merge(MergeOptions{Method: "octopus"}); !errors.Is(err, ErrRefused) {
+	if err := merge(forge.MergeOptions{Method: "octopus"}); !errors.Is(err, ErrRefused) {
 		t.Errorf("unknown method: %v", err)
 	}
-	if err := merge(MergeOptions{SHA: git.Zero}); !errors.Is(err, ErrRefused) {
+	if err := merge(forge.MergeOptions{SHA: git.Zero}); !errors.Is(err, ErrRefused) {
 		t.Errorf("moved head: %v", err)
 	}
-	if _, err := w.remote.EditMR(t.Context(), bob, "harbour", 1, MREdit{Draft: &yes}); err != nil {
+	if _, err := w.remote.EditMR(t.Context(), bob, "harbour", 1, forge.MREdit{Draft: &yes}); err != nil {
 		t.Fatal(err)
 	}
-	if err := merge(MergeOptions{}); !errors.Is(err, ErrRefused) || !strings.Contains(err.Error(), "draft") {
+	if err := merge(forge.MergeOptions{}); !errors.Is(err, ErrRefused) || !strings.Contains(err.Error(), "draft") {
 		t.Errorf("draft: %v", err)
 	}
-	if _, err := w.remote.EditMR(t.Context(), bob, "harbour", 1, MREdit{Draft: &no}); err != nil {
+	if _, err := w.remote.EditMR(t.Context(), bob, "harbour", 1, forge.MREdit{Draft: &no}); err != nil {
 		t.Fatal(err)
 	}
 	w.git(dir, "checkout", "-q", "main")
 	w.commit(dir, "feature.txt", "other\n")
 	w.git(dir, "push", "-q", "origin", "main")
-	if err := merge(MergeOptions{}); !errors.Is(err, ErrConflict) || !strings.Contains(err.Error(), "feature.txt") {
+	if err := merge(forge.MergeOptions{}); !errors.Is(err, ErrConflict) || !strings.Contains(err.Error(), "feature.txt") {
 		t.Errorf("conflict: %v", err)
 	}
 	d, err := w.remote.GetMR(t.Context(), "harbour", 1)
 	if err != nil || d.Mergeable || len(d.Conflicts) != 1 || d.Conflicts[0] != "feature.txt" {
 		t.Errorf("detail = %+v, %v", d, err)
 	}
-	if err := merge(MergeOptions{Method: MethodFastForward}); !errors.Is(err, ErrRefused) {
+	if err := merge(forge.MergeOptions{Method: forge.MethodFastForward}); !errors.Is(err, ErrRefused) {
 		t.Errorf("fast-forward of a diverged branch: %v", err)
 	}
 	w.git(dir, "checkout", "-q", "feature")
@@ -163,10 +163,10 @@ func TestMergeMethodsAndRefusals(t *testing.T) {
 	if err != nil || !d.Mergeable || len(d.Commits) != 2 {
 		t.Errorf("detail = %+v, %v", d, err)
 	}
-	if diff := cmp.Diff([]FileStat{{Path: "a", Added: 1}, {Path: "b", Added: 1}}, d.Files); diff != "" {
+	if diff := cmp.Diff([]forge.FileStat{{Path: "a", Added: 1}, {Path: "b", Added: 1}}, d.Files); diff != "" {
 		t.Errorf("files (-want +got):\n%s", diff)
 	}
-	if err := merge(MergeOptions{Method: MethodSquash}); err != nil {
+	if err := merge(forge.MergeOptions{Method: forge.MethodSquash}); err != nil {
 		t.Fatal(err)
 	}
 	w.git(dir, "fetch", "-q", "origin")
@@ -185,14 +185,14 @@ func TestMergedByHandAndFastForward(t *testing.T) {
 	w.git(dir, "checkout", "-q", "-b", "two")
 	sha := w.commit(dir, "z", "1")
 	w.git(dir, "push", "-q", "origin", "two")
-	m, err := w.remote.OpenMR(t.Context(), bob, NewMR{Repo: "harbour", Source: "two"})
+	m, err := w.remote.OpenMR(t.Context(), bob, forge.NewMR{Repo: "harbour", Source: "two"})
 	if err != nil || m.Number != 2 || m.Title != "change z" || m.Target != "main" {
 		t.Fatalf("opened = %+v, %v", m, err)
 	}
-	if _, err := w.remote.OpenMR(t.Context(), bob, NewMR{Repo: "harbour", Source: "two"}); !errors.Is(err, ErrRefused) {
+	if _, err := w.remote.OpenMR(t.Context(), bob, forge.NewMR{Repo: "harbour", Source: "two"}); !errors.Is(err, ErrRefused) {
 		t.Errorf("opened twice: %v", err)
 	}
-	if m, err = w.remote.MergeMR(t.Context(), bob, "harbour", 2, MergeOptions{Method: MethodFastForward}); err != nil || m.MergeSHA != sha {
+	if m, err = w.remote.MergeMR(t.Context(), bob, "harbour", 2, forge.MergeOptions{Method: forge.MethodFastForward}); err != nil || m.MergeSHA != sha {
 		t.Errorf("fast-forward = %+v, %v", m, err)
 	}
 }
@@ -204,7 +204,7 @@ func TestOpenedByNobodyIsTheCommitters(t *testing.T) {
 	w.git(dir, "checkout", "-q", "-b", "two")
 	w.commit(dir, "z", "1")
 	w.git(dir, "push", "-q", "origin", "two")
-	m, err := w.remote.OpenMR(t.Context(), Actor{}, NewMR{Repo: "harbour", Source: "two"})
+	m, err := w.remote.OpenMR(t.Context(), forge.Actor{}, forge.NewMR{Repo: "harbour", Source: "two"})
 	if err != nil || m.Author != "user:Ada" || m.Verified {
 		t.Fatalf("opened by %q (verified %t), %v", m.Author, m.Verified, err)
 	}
@@ -299,7 +299,7 @@ func TestRebuild(t *testing.T) {
 	sha := w.mr("harbour", 1).HeadSHA
 	err := errors.Join(w.remote.SetStatus(t.Context(), "harbour", sha, forge.Status{State: "success", Context: "a"}),
 		w.remote.Comment(t.Context(), "harbour", 1, "m", "text"))
-	if _, err2 := w.remote.MergeMR(t.Context(), bob, "harbour", 1, MergeOptions{}); errors.Join(err, err2) != nil {
+	if _, err2 := w.remote.MergeMR(t.Context(), bob, "harbour", 1, forge.MergeOptions{}); errors.Join(err, err2) != nil {
 		t.Fatal(err, err2)
 	}
 	rows := func() map[string]string {
@@ -362,7 +362,7 @@ func TestForgeConformance(t *testing.T) {
 				return err
 			},
 			Merge: func(ctx context.Context) (string, error) {
-				m, err := w.remote.MergeMR(ctx, bob, "team/harbour", 1, MergeOptions{})
+				m, err := w.remote.MergeMR(ctx, bob, "team/harbour", 1, forge.MergeOptions{})
 				return m.MergeSHA, err
 			},
 		}

@@ -13,36 +13,14 @@ import (
 // maxDetailCommits is the most commits shown of one merge request.
 const maxDetailCommits = 200
 
-// FileStat is how much one file is changed. Binary files count no lines.
-type FileStat struct {
-	Path    string `json:"path"`
-	Added   int    `json:"added"`
-	Removed int    `json:"removed"`
-	Binary  bool   `json:"binary,omitempty"`
-}
-
-// MRDetail is a merge request with all that its page shows.
-type MRDetail struct {
-	MergeRequest
-	// Commits are newest first, at most 200.
-	Commits []LoggedCommit `json:"commits"`
-	Files   []FileStat     `json:"files"`
-	// Mergeable says whether it could be merged now; if not, Reason says why and Conflicts in which files.
-	Mergeable bool           `json:"mergeable"`
-	Reason    string         `json:"reason,omitempty"`
-	Conflicts []string       `json:"conflicts,omitempty"`
-	Comments  []Comment      `json:"comments"`
-	Statuses  []CommitStatus `json:"statuses"`
-}
-
 // GetMR gives one merge request with commits, files, conflicts, comments and statuses. For one that is merged
 // or closed, commits and files are those it had.
-func (r *Remote) GetMR(ctx context.Context, repo string, number int) (MRDetail, error) {
+func (r *Remote) GetMR(ctx context.Context, repo string, number int) (forge.MRDetail, error) {
 	m, err := r.MR(ctx, repo, number)
 	if err != nil {
-		return MRDetail{}, err
+		return forge.MRDetail{}, err
 	}
-	d := MRDetail{MergeRequest: m, Commits: []LoggedCommit{}, Files: []FileStat{}}
+	d := forge.MRDetail{MergeRequest: m, Commits: []forge.LoggedCommit{}, Files: []forge.FileStat{}}
 	if d.Comments, err = r.Comments(ctx, repo, number); err != nil {
 		return d, err
 	}
@@ -81,7 +59,7 @@ func (r *Remote) GetMR(ctx context.Context, repo string, number int) (MRDetail, 
 }
 
 // judge finds out whether a merge request could be merged.
-func (r *Remote) judge(ctx context.Context, d *MRDetail, target string) error {
+func (r *Remote) judge(ctx context.Context, d *forge.MRDetail, target string) error {
 	switch {
 	case d.Draft:
 		d.Reason = "it is a draft"
@@ -101,18 +79,18 @@ func (r *Remote) judge(ctx context.Context, d *MRDetail, target string) error {
 	return nil
 }
 
-func (r *Remote) diffStat(ctx context.Context, repo, from, to string) ([]FileStat, error) {
+func (r *Remote) diffStat(ctx context.Context, repo, from, to string) ([]forge.FileStat, error) {
 	out, err := r.git.Read(ctx, r.dir(repo), "diff-tree", "-r", "-z", "--numstat", "--no-renames", from, to)
 	if err != nil {
 		return nil, fmt.Errorf("compare commits of %s: %w", repo, err)
 	}
-	stats := []FileStat{}
+	stats := []forge.FileStat{}
 	for line := range strings.SplitSeq(strings.TrimSuffix(out, "\x00"), "\x00") {
 		f := strings.SplitN(line, "\t", 3)
 		if len(f) != 3 {
 			continue
 		}
-		s := FileStat{Path: strings.ToValidUTF8(f[2], "\uFFFD"), Binary: f[0] == "-"}
+		s := forge.FileStat{Path: strings.ToValidUTF8(f[2], "\uFFFD"), Binary: f[0] == "-"}
 		if !s.Binary {
 			s.Added, _ = strconv.Atoi(f[0]) // git writes numbers here
 			s.Removed, _ = strconv.Atoi(f[1])

@@ -18,7 +18,7 @@ type settling struct {
 	r      *Remote
 	b      *batch
 	refs   map[string]string
-	mrs    []MergeRequest
+	mrs    []forge.MergeRequest
 	lastMR int
 	// opened counts the merge requests that each push has opened.
 	opened map[string]int
@@ -27,7 +27,7 @@ type settling struct {
 // stepContext is one change with what is known of it.
 type stepContext struct {
 	refStep
-	actor   Actor
+	actor   forge.Actor
 	facts   facts
 	options mrOptions
 	event   cause
@@ -45,7 +45,7 @@ func (s *settling) step(ctx context.Context, step refStep) error {
 		from, id = cause{seq: p.Seq}, p.ID
 		c.options = parseOptions(p.Options)
 		if p.Actor != "" {
-			c.actor = Actor{Name: p.Actor, Verified: p.Verified}
+			c.actor = forge.Actor{Name: p.Actor, Verified: p.Verified}
 		}
 		if p.Merge != nil {
 			from = s.merged(c, *p.Merge, from)
@@ -112,7 +112,7 @@ func (s *settling) branchChanged(ctx context.Context, c stepContext, branch stri
 	return ctx.Err()
 }
 
-func (s *settling) sourceChanged(ctx context.Context, c stepContext, m MergeRequest) mrStep {
+func (s *settling) sourceChanged(ctx context.Context, c stepContext, m forge.MergeRequest) mrStep {
 	step := mrStep{actor: c.actor, claim: c.facts.claim, before: m, after: m, cause: c.event}
 	if c.New == git.Zero {
 		step.after.State = stateClosed
@@ -134,7 +134,7 @@ func (s *settling) sourceChanged(ctx context.Context, c stepContext, m MergeRequ
 
 // targetChanged closes a merge request whose target is gone and finds out that it was merged by hand: its
 // head has come into the target with this change.
-func (s *settling) targetChanged(ctx context.Context, c stepContext, m MergeRequest) mrStep {
+func (s *settling) targetChanged(ctx context.Context, c stepContext, m forge.MergeRequest) mrStep {
 	step := mrStep{actor: c.actor, claim: c.facts.claim, before: m, after: m, cause: c.event}
 	switch {
 	case c.New == git.Zero:
@@ -150,7 +150,7 @@ func (s *settling) targetChanged(ctx context.Context, c stepContext, m MergeRequ
 // openByOption opens the merge request that a push asked for, if it can be opened and is not open.
 func (s *settling) openByOption(ctx context.Context, c stepContext, branch string) error {
 	o := c.options
-	n := NewMR{
+	n := forge.NewMR{
 		Repo: s.b.repo.Name, Source: branch, Target: o.target, Title: o.title, Body: o.description, Labels: o.labels,
 		Draft: o.draft, RemoveSource: o.removeSource, Squash: o.squash,
 	}
@@ -202,7 +202,7 @@ func (r *Remote) pushMessages(ctx context.Context, repo string, changes []Change
 	return lines
 }
 
-func branchMessages(branch string, repo Repository, o mrOptions, open []MergeRequest, refs map[string]string) []string {
+func branchMessages(branch string, repo forge.Repository, o mrOptions, open []forge.MergeRequest, refs map[string]string) []string {
 	var lines []string
 	for _, m := range open {
 		if m.Source == branch {
@@ -214,7 +214,7 @@ func branchMessages(branch string, repo Repository, o mrOptions, open []MergeReq
 		target = repo.DefaultBranch
 	}
 	switch {
-	case len(lines) > 0 && (o.target == "" || slices.ContainsFunc(open, func(m MergeRequest) bool { return m.Source == branch && m.Target == o.target })):
+	case len(lines) > 0 && (o.target == "" || slices.ContainsFunc(open, func(m forge.MergeRequest) bool { return m.Source == branch && m.Target == o.target })):
 	case o.create || len(lines) > 0:
 		if err := openable(branch, target, refs, open); err != nil {
 			lines = append(lines, "warning: "+err.Error())
@@ -230,22 +230,22 @@ func branchMessages(branch string, repo Repository, o mrOptions, open []MergeReq
 }
 
 // actorOf is on whose behalf the methods of forge.Forge write; see [forge.WithBy].
-func actorOf(ctx context.Context) Actor {
+func actorOf(ctx context.Context) forge.Actor {
 	by := forge.ByOf(ctx)
-	return Actor{Name: by.Actor, Verified: by.Verified}
+	return forge.Actor{Name: by.Actor, Verified: by.Verified}
 }
 
 func causeOf(ctx context.Context) cause { return cause{seq: forge.ByOf(ctx).Cause} }
 
 // commentEvent is the event of a comment that a person wrote.
-func (b *batch) commentEvent(actor Actor, m MergeRequest, c Comment, from cause) {
-	pr := m.pullRequest()
+func (b *batch) commentEvent(actor forge.Actor, m forge.MergeRequest, c forge.Comment, from cause) {
+	pr := pullRequest(m)
 	g := event.Git{
 		Kind: "comment", Action: "create", Actions: []string{"create"}, Ref: "refs/heads/" + m.Source, RefType: "branch", Branch: m.Source, SHA: m.HeadSHA,
-		PR: &pr, Comment: &event.Comment{ID: c.ID, Body: c.Body, Author: actor.login(), URL: m.URL, Association: pr.AuthorTrust}, Sender: sender(actor, event.Person{}),
+		PR: &pr, Comment: &event.Comment{ID: c.ID, Body: c.Body, Author: actor.Login(), URL: m.URL, Association: pr.AuthorTrust}, Sender: sender(actor, event.Person{}),
 	}
 	body := map[string]any{
-		"object_kind": "note", "project": b.project(), "user": map[string]any{"username": actor.login()},
+		"object_kind": "note", "project": b.project(), "user": map[string]any{"username": actor.Login()},
 		"object_attributes": map[string]any{"id": c.ID, "note": c.Body, "noteable_type": "MergeRequest", "action": "create", "url": m.URL},
 		"merge_request": map[string]any{"iid": m.Number, "source_branch": m.Source, "target_branch": m.Target,
 			"last_commit": map[string]any{"id": m.HeadSHA}},

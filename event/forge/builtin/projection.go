@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
-	"time"
 
 	"github.com/tiphys/tiphys/event/forge"
 	"github.com/tiphys/tiphys/ledger"
@@ -50,21 +49,9 @@ const (
 // mrKinds are the entries whose body is the merge request as it is afterwards.
 var mrKinds = []string{"mr.opened", "mr.updated", "mr.synced", "mr.labeled", "mr.draft", "mr.ready", "mr.closed", "mr.reopened", "mr.merged"}
 
-// Repository is one repository of the remote.
-type Repository struct {
-	Name          string    `json:"name"`
-	Description   string    `json:"description,omitempty"`
-	DefaultBranch string    `json:"defaultBranch"`
-	Created       time.Time `json:"created"`
-	Deleted       bool      `json:"deleted,omitempty"`
-	// LastMR is the highest number given to a merge request; numbers are not used again, not even after the
-	// repository was deleted and made anew.
-	LastMR int `json:"lastMR,omitempty"`
-}
-
 // repoDeleted is the body of repo.deleted; it names the refs because a projection cannot list rows.
 type repoDeleted struct {
-	Repository
+	forge.Repository
 	Refs []string `json:"refs,omitempty"`
 }
 
@@ -108,27 +95,6 @@ type refChanged struct {
 type pushAbandoned struct {
 	ID     string `json:"id"`
 	Reason string `json:"reason"`
-}
-
-// statusSet is the body of mr.status.
-type statusSet struct {
-	Repo string `json:"repo"`
-	SHA  string `json:"sha"`
-	forge.Status
-	Time time.Time `json:"time"`
-}
-
-// Comment is one comment on a merge request.
-type Comment struct {
-	ID     string `json:"id"`
-	Repo   string `json:"repo"`
-	Number int    `json:"number"`
-	// Marker is set for a comment that is updated in place.
-	Marker  string    `json:"marker,omitempty"`
-	Body    string    `json:"body"`
-	Author  string    `json:"author"`
-	Created time.Time `json:"created"`
-	Updated time.Time `json:"updated"`
 }
 
 func mrKey(repo string, number int) string    { return repo + "#" + strconv.Itoa(number) }
@@ -188,14 +154,14 @@ func apply(e ledger.Entry, rows ledger.Rows) error {
 	case kindRefChanged:
 		return applyRef(e, rows)
 	case kindMRCommented:
-		var c Comment
+		var c forge.Comment
 		if err := json.Unmarshal(e.Body, &c); err != nil {
 			return err
 		}
 		key := mrKey(c.Repo, c.Number)
 		return rows.Put(ledger.Row{Table: tableComment, Key: key + "/" + c.ID, Owner: key, Time: c.Created, Body: e.Body})
 	case kindStatus:
-		var s statusSet
+		var s forge.CommitStatus
 		if err := json.Unmarshal(e.Body, &s); err != nil {
 			return err
 		}
@@ -226,7 +192,7 @@ func putRow(rows ledger.Rows, row ledger.Row, body any) error {
 	return rows.Put(row)
 }
 
-func putRepository(rows ledger.Rows, repo Repository) error {
+func putRepository(rows ledger.Rows, repo forge.Repository) error {
 	state := stateActive
 	if repo.Deleted {
 		state = stateDeleted
@@ -235,7 +201,7 @@ func putRepository(rows ledger.Rows, repo Repository) error {
 }
 
 func applyRepository(e ledger.Entry, rows ledger.Rows) error {
-	var repo, before Repository
+	var repo, before forge.Repository
 	if err := json.Unmarshal(e.Body, &repo); err != nil {
 		return err
 	}
@@ -329,7 +295,7 @@ func applyMR(e ledger.Entry, rows ledger.Rows) error {
 	}
 	m := c.MergeRequest
 	if e.Kind == "mr.opened" {
-		var repo Repository
+		var repo forge.Repository
 		found, err := rowBody(rows, tableRepository, m.Repo, &repo)
 		if err != nil {
 			return err

@@ -13,6 +13,8 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"pgregory.net/rapid"
+
+	"github.com/tiphys/tiphys/event/forge"
 )
 
 func TestNames(t *testing.T) {
@@ -62,7 +64,7 @@ func FuzzPushOptions(f *testing.F) {
 		if o.target != "" && checkBranch(o.target) != nil {
 			t.Errorf("target %q", o.target)
 		}
-		m := MergeRequest{Labels: []string{"x"}}
+		m := forge.MergeRequest{Labels: []string{"x"}}
 		o.apply(&m)
 		if len(m.Title) > maxTitle || len(m.Body) > maxBody || len(m.Labels) > maxLabels {
 			t.Errorf("limits are not kept: %+v", m)

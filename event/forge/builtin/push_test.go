@@ -11,6 +11,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/tiphys/tiphys/event/forge"
 	"github.com/tiphys/tiphys/ledger"
 )
 
@@ -146,7 +147,7 @@ func TestRefused(t *testing.T) {
 	if out, err := w.tryGit(dir, "push", "origin", "main"); err == nil {
 		t.Errorf("a user created a repository by pushing: %s", out)
 	}
-	if _, err := w.remote.CreateRepository(t.Context(), Actor{Name: "user:root", Verified: true}, Repository{Name: "harbour"}); err != nil {
+	if _, err := w.remote.CreateRepository(t.Context(), forge.Actor{Name: "user:root", Verified: true}, forge.Repository{Name: "harbour"}); err != nil {
 		t.Fatal(err)
 	}
 	w.git(dir, "push", "-q", "origin", "main")
@@ -246,7 +247,7 @@ func TestDirectChangesOnDisk(t *testing.T) {
 
 func TestRepositories(t *testing.T) {
 	w := newWorld(t)
-	ada := Actor{Name: "user:ada", Verified: true}
+	ada := forge.Actor{Name: "user:ada", Verified: true}
 	dir := w.work("ada:x", "harbour")
 	w.git(dir, "branch", "-m", "trunk")
 	w.git(dir, "push", "-q", "origin", "trunk")

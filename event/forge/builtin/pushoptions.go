@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+
+	"github.com/tiphys/tiphys/event/forge"
 )
 
 // maxOptionMRs is how many merge requests one push may open; as GitLab.
@@ -88,7 +90,7 @@ func (o *mrOptions) set(key, value string) bool {
 }
 
 // apply changes a merge request as the options say and returns what that was.
-func (o mrOptions) apply(m *MergeRequest) (actions []string) {
+func (o mrOptions) apply(m *forge.MergeRequest) (actions []string) {
 	edited := false
 	set := func(to *string, value string, given bool) {
 		if given && *to != value {
@@ -109,8 +111,8 @@ func (o mrOptions) apply(m *MergeRequest) (actions []string) {
 	if edited {
 		actions = append(actions, "edit")
 	}
-	actions = append(actions, m.setDraft(o.draft || o.titleSet && draftTitle(o.title), o.ready)...)
-	return append(actions, m.relabel(o.labels, o.unlabels)...)
+	actions = append(actions, setDraft(m, o.draft || o.titleSet && draftTitle(o.title), o.ready)...)
+	return append(actions, relabel(m, o.labels, o.unlabels)...)
 }
 
 // draftTitle follows GitLab: a title that starts with "Draft:", "[Draft]" or "(Draft)".
@@ -124,7 +126,7 @@ func draftTitle(title string) bool {
 	return false
 }
 
-func (m *MergeRequest) setDraft(draft, ready bool) []string {
+func setDraft(m *forge.MergeRequest, draft, ready bool) []string {
 	switch {
 	case draft && !m.Draft:
 		m.Draft = true
@@ -137,7 +139,7 @@ func (m *MergeRequest) setDraft(draft, ready bool) []string {
 }
 
 // relabel adds and removes labels; they are kept sorted.
-func (m *MergeRequest) relabel(add, remove []string) (actions []string) {
+func relabel(m *forge.MergeRequest, add, remove []string) (actions []string) {
 	labels := slices.Clone(m.Labels)
 	for _, l := range add {
 		if l = strings.TrimSpace(l); l != "" && !slices.Contains(labels, l) && len(labels) < maxLabels {

@@ -29,7 +29,7 @@ func (r *Remote) Reconcile(ctx context.Context) error {
 	return errors.Join(errs...)
 }
 
-func (r *Remote) reconcileOne(ctx context.Context, repo Repository) error {
+func (r *Remote) reconcileOne(ctx context.Context, repo forge.Repository) error {
 	if err := r.initBare(ctx, r.dir(repo.Name), repo.DefaultBranch); err != nil {
 		return err
 	}
@@ -115,7 +115,7 @@ func (r *Remote) adoptOne(ctx context.Context, name string) error {
 		return err
 	}
 	defer unlock()
-	var repo Repository
+	var repo forge.Repository
 	err = r.row(ctx, tableRepository, name, &repo)
 	switch {
 	case err == nil && repo.Deleted:
@@ -131,7 +131,7 @@ func (r *Remote) adoptOne(ctx context.Context, name string) error {
 	}
 	err = r.ledger.Write(ctx, ledger.On("repo/"+name), func(tx ledger.Tx) error {
 		_, err := tx.Append(ledger.Draft{Actor: "system", Kind: kindRepoCreated, Subject: "repo/" + name,
-			Body: Repository{Name: name, DefaultBranch: branch, Created: r.now()}})
+			Body: forge.Repository{Name: name, DefaultBranch: branch, Created: r.now()}})
 		return err
 	})
 	if err != nil {

@@ -28,6 +28,7 @@ import (
 	"time"
 
 	"github.com/tiphys/tiphys/event"
+	"github.com/tiphys/tiphys/event/forge"
 	"github.com/tiphys/tiphys/ledger"
 )
 
@@ -40,7 +41,7 @@ type Options struct {
 	// Hook is the absolute path of the executable that git runs as pre-receive and post-receive hook; see [HookMain].
 	Hook string
 	// Callers says who sends a request; nil means that nobody is authenticated and that everybody may create repositories.
-	Callers Callers
+	Callers forge.Callers
 	// BaseURL is the server's address as users write it, without a trailing slash: "http://localhost:8080".
 	BaseURL string
 	// CreateOnPush lets anybody who may push create a repository by its first push; else only an admin may.
@@ -68,25 +69,11 @@ type Options struct {
 	Longest time.Duration
 }
 
-// Callers tells who sends a request to the remote.
-type Callers interface {
-	// Caller says who it is, if he may do what the request is for. An error answers 401, one of kind failure.Refused 403.
-	Caller(r *http.Request) (Caller, error)
-}
-
-// Caller is who sends a request.
-type Caller struct {
-	// Actor is empty where nobody says who he is: then the commits say it.
-	Actor
-	// Creates says that he may make a repository by pushing to it.
-	Creates bool
-}
-
 // anybody takes everybody.
 type anybody struct{}
 
-// Caller implements [Callers].
-func (anybody) Caller(*http.Request) (Caller, error) { return Caller{Creates: true}, nil }
+// Caller implements [forge.Callers].
+func (anybody) Caller(*http.Request) (forge.Caller, error) { return forge.Caller{Creates: true}, nil }
 
 // Remote is the built-in Git remote. It implements forge.Forge. Every method is safe for concurrent use.
 type Remote struct {

@@ -12,7 +12,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/tiphys/tiphys/event"
 	"github.com/tiphys/tiphys/event/forge"
 	"github.com/tiphys/tiphys/failure"
 	"github.com/tiphys/tiphys/ledger"
@@ -21,66 +20,44 @@ import (
 // ErrRefused says that the remote's rules do not allow what was asked; the message says why and what to do.
 var ErrRefused = failure.New(failure.Conflict, "refused")
 
-// Actor is who does something, e.g. "user:ada", and whether that was proved.
-type Actor struct {
-	Name     string
-	Verified bool
-}
-
-// String shows an actor who was not authenticated as such.
-func (a Actor) String() string {
-	switch {
-	case a.Name == "":
-		return "anonymous (unverified)"
-	case a.Verified, a.Name == "system", strings.HasSuffix(a.Name, "(unverified)"):
-		return a.Name
-	}
-	return a.Name + " (unverified)"
-}
-
-// login is the actor's name without "user:".
-func (a Actor) login() string {
-	return strings.TrimSuffix(strings.TrimPrefix(a.Name, "user:"), " (unverified)")
-}
-
 // CreateRepository makes an empty repository. The default branch is main if none is given. A name that was
 // deleted may be used again; one that is in use is ledger.ErrExists.
-func (r *Remote) CreateRepository(ctx context.Context, actor Actor, repo Repository) (Repository, error) {
+func (r *Remote) CreateRepository(ctx context.Context, actor forge.Actor, repo forge.Repository) (forge.Repository, error) {
 	if err := CheckName(repo.Name); err != nil {
-		return Repository{}, err
+		return forge.Repository{}, err
 	}
 	if repo.DefaultBranch == "" {
 		repo.DefaultBranch = "main"
 	}
 	if err := checkBranch(repo.DefaultBranch); err != nil {
-		return Repository{}, err
+		return forge.Repository{}, err
 	}
 	unlock, err := r.lock(ctx, repo.Name)
 	if err != nil {
-		return Repository{}, err
+		return forge.Repository{}, err
 	}
 	defer unlock()
 	repo.Created, repo.Deleted, repo.LastMR = r.opt.Now().UTC(), false, 0
 	_, err = r.Repository(ctx, repo.Name)
 	if err == nil {
-		return Repository{}, fmt.Errorf("create repository %s: %w", repo.Name, ledger.ErrExists)
+		return forge.Repository{}, fmt.Errorf("create repository %s: %w", repo.Name, ledger.ErrExists)
 	}
 	if !errors.Is(err, forge.ErrNotFound) {
-		return Repository{}, err
+		return forge.Repository{}, err
 	}
 	if err := r.trash(repo.Name); err != nil { // what a crash left of a repository of this name
-		return Repository{}, err
+		return forge.Repository{}, err
 	}
 	err = r.ledger.Write(ctx, ledger.On("repo/"+repo.Name), func(tx ledger.Tx) error {
 		_, err := tx.Append(ledger.Draft{Actor: actor.String(), Kind: kindRepoCreated, Subject: "repo/" + repo.Name, Body: repo})
 		return err
 	})
 	if err != nil {
-		return Repository{}, fmt.Errorf("create repository %s: %w", repo.Name, err)
+		return forge.Repository{}, fmt.Errorf("create repository %s: %w", repo.Name, err)
 	}
 	r.opt.Fault("repo-record")
 	if err := r.initBare(ctx, r.dir(repo.Name), repo.DefaultBranch); err != nil {
-		return Repository{}, fmt.Errorf("create repository %s: %w", repo.Name, err)
+		return forge.Repository{}, fmt.Errorf("create repository %s: %w", repo.Name, err)
 	}
 	return repo, nil
 }
@@ -98,10 +75,10 @@ func (r *Remote) initBare(ctx context.Context, dir, branch string) error {
 }
 
 // Repositories lists the repositories that exist, by name.
-func (r *Remote) Repositories(ctx context.Context) ([]Repository, error) {
-	var all []Repository
+func (r *Remote) Repositories(ctx context.Context) ([]forge.Repository, error) {
+	var all []forge.Repository
 	err := r.each(ctx, ledger.Query{Table: tableRepository, States: []string{stateActive}}, func(row ledger.Row) error {
-		var repo Repository
+		var repo forge.Repository
 		if err := json.Unmarshal(row.Body, &repo); err != nil {
 			return err
 		}
@@ -116,14 +93,14 @@ func (r *Remote) Repositories(ctx context.Context) ([]Repository, error) {
 }
 
 // Repository gives one; forge.ErrNotFound if there is none or it was deleted.
-func (r *Remote) Repository(ctx context.Context, name string) (Repository, error) {
-	var repo Repository
+func (r *Remote) Repository(ctx context.Context, name string) (forge.Repository, error) {
+	var repo forge.Repository
 	err := r.row(ctx, tableRepository, name, &repo)
 	if err == nil && repo.Deleted {
 		err = forge.ErrNotFound
 	}
 	if err != nil {
-		return Repository{}, fmt.Errorf("repository %s: %w", name, err)
+		return forge.Repository{}, fmt.Errorf("repository %s: %w", name, err)
 	}
 	return repo, nil
 }
@@ -132,22 +109,22 @@ func (r *Remote) Repository(ctx context.Context, name string) (Repository, error
 type RepositoryEdit struct{ Description, DefaultBranch *string }
 
 // EditRepository changes description or default branch.
-func (r *Remote) EditRepository(ctx context.Context, actor Actor, name string, edit RepositoryEdit) (Repository, error) {
+func (r *Remote) EditRepository(ctx context.Context, actor forge.Actor, name string, edit RepositoryEdit) (forge.Repository, error) {
 	unlock, err := r.lock(ctx, name)
 	if err != nil {
-		return Repository{}, err
+		return forge.Repository{}, err
 	}
 	defer unlock()
 	repo, err := r.Repository(ctx, name)
 	if err != nil {
-		return Repository{}, err
+		return forge.Repository{}, err
 	}
 	if edit.Description != nil {
 		repo.Description = *edit.Description
 	}
 	if edit.DefaultBranch != nil {
 		if err := checkBranch(*edit.DefaultBranch); err != nil {
-			return Repository{}, err
+			return forge.Repository{}, err
 		}
 		repo.DefaultBranch = *edit.DefaultBranch
 	}
@@ -156,7 +133,7 @@ func (r *Remote) EditRepository(ctx context.Context, actor Actor, name string, e
 
 // changeRepository records what a repository is now; the caller holds the lock. HEAD follows the ledger, at
 // the latest when reconciling.
-func (r *Remote) changeRepository(ctx context.Context, actor Actor, repo Repository, cause int64) error {
+func (r *Remote) changeRepository(ctx context.Context, actor forge.Actor, repo forge.Repository, cause int64) error {
 	err := r.ledger.Write(ctx, ledger.On("repo/"+repo.Name), func(tx ledger.Tx) error {
 		_, err := tx.Append(ledger.Draft{Actor: actor.String(), Kind: kindRepoChanged, Subject: "repo/" + repo.Name, Cause: ledger.At(cause), Body: repo})
 		return err
@@ -167,7 +144,7 @@ func (r *Remote) changeRepository(ctx context.Context, actor Actor, repo Reposit
 	return r.setHead(ctx, repo)
 }
 
-func (r *Remote) setHead(ctx context.Context, repo Repository) error {
+func (r *Remote) setHead(ctx context.Context, repo forge.Repository) error {
 	_, err := r.git.Read(ctx, r.dir(repo.Name), "symbolic-ref", "HEAD", "refs/heads/"+repo.DefaultBranch)
 	if err != nil {
 		return fmt.Errorf("set default branch of %s: %w", repo.Name, err)
@@ -177,7 +154,7 @@ func (r *Remote) setHead(ctx context.Context, repo Repository) error {
 
 // DeleteRepository closes the repository's merge requests and moves it out of the way; the ledger keeps its
 // history, and the folder .deleted its objects.
-func (r *Remote) DeleteRepository(ctx context.Context, actor Actor, name string) error {
+func (r *Remote) DeleteRepository(ctx context.Context, actor forge.Actor, name string) error {
 	unlock, err := r.lock(ctx, name)
 	if err != nil {
 		return err
@@ -262,16 +239,8 @@ func (r *Remote) Branches(ctx context.Context, name string) ([]Branch, error) {
 	return all, nil
 }
 
-// LoggedCommit is a commit with its time.
-type LoggedCommit struct {
-	event.Commit
-	Time time.Time `json:"time"`
-
-	committer event.Person
-}
-
 // Commits lists at most limit commits that lead to a revision, newest first; limit is 50 if 0 and 1000 at most.
-func (r *Remote) Commits(ctx context.Context, repo, revision string, limit int) ([]LoggedCommit, error) {
+func (r *Remote) Commits(ctx context.Context, repo, revision string, limit int) ([]forge.LoggedCommit, error) {
 	sha, err := r.Resolve(ctx, repo, revision)
 	if err != nil {
 		return nil, err

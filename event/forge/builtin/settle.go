@@ -12,6 +12,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/tiphys/tiphys/event/forge"
 	"github.com/tiphys/tiphys/ledger"
 )
 
@@ -166,7 +167,7 @@ func (r *Remote) settleLocked(ctx context.Context, name, push string, changes []
 	return r.recordSteps(ctx, repo, known, disk, steps)
 }
 
-func (r *Remote) recordSteps(ctx context.Context, repo Repository, known, disk map[string]string, steps []refStep) error {
+func (r *Remote) recordSteps(ctx context.Context, repo forge.Repository, known, disk map[string]string, steps []refStep) error {
 	b := r.newBatch(repo)
 	if branch := pickDefault(repo.DefaultBranch, disk); branch != repo.DefaultBranch {
 		b.repo.DefaultBranch = branch
