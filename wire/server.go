@@ -192,7 +192,7 @@ func (s *Server) openRecord(ctx context.Context) (err error) {
 	s.defs = definitions.New(s.ledger, s.box, func(o manifest.Object) []manifest.Diagnostic { return checkWith(s.o.ForgeTypes, o) })
 	s.policy = access.BuiltIn()
 	s.gate, err = gate.New(gate.Options{
-		Token: s.o.Token, LocalUser: localUser(), Steps: s.tokens, Attempts: stepclaims.Attempts{Ledger: s.ledger}, Policy: s.policy, Now: s.o.Now,
+		Token: s.o.Token, LocalUser: localUser(), Steps: s.tokens, Attempts: stepclaims.Attempts{Ledger: s.ledger}, Policy: s.policy, Now: s.o.Now, Log: s.o.Log,
 	})
 	return err
 }

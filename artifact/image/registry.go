@@ -39,7 +39,8 @@ type RegistryOptions struct {
 // Door is what a [Registry] asks about each request.
 type Door interface {
 	// Enter says whether the request may read or write a repository; repo is empty for the question whether the registry may be used
-	// at all. The error is [ErrUnauthenticated] if it does not say who asks; any other is a refusal.
+	// at all. The error is [ErrUnauthenticated] if it does not say who asks, and of the kind
+	// [failure.Refused] if whoever asks may not.
 	Enter(r *http.Request, repo string, write bool) error
 	// Pushed is told that a manifest has been stored; ref is its tag or digest. An error fails the push.
 	Pushed(ctx context.Context, repo, ref, digest string) error
@@ -113,7 +114,11 @@ func (g *Registry) answer(w http.ResponseWriter, r *http.Request, err error) {
 		w.Header().Set("WWW-Authenticate", `Basic realm="tiphys"`)
 		p = &problem{http.StatusUnauthorized, "UNAUTHORIZED", err}
 	}
-	body, _ := json.Marshal(map[string]any{"errors": []map[string]string{{"code": p.code, "message": p.Error()}}})
+	message := p.Error()
+	if p.status >= http.StatusInternalServerError {
+		message = failure.Tell(w, err)
+	}
+	body, _ := json.Marshal(map[string]any{"errors": []map[string]string{{"code": p.code, "message": message}}})
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(p.status)
 	if r.Method != http.MethodHead {
@@ -167,10 +172,10 @@ func (g *Registry) authorize(r *http.Request, repo string, write bool) error {
 		return nil
 	}
 	err := g.o.Door.Enter(r, repo, write)
-	if err == nil || errors.Is(err, ErrUnauthenticated) {
-		return err
+	if failure.Is(err, failure.Refused) {
+		return &problem{http.StatusForbidden, "DENIED", err}
 	}
-	return &problem{http.StatusForbidden, "DENIED", err}
+	return err // that it is not known who asks, or cannot be told now, refuses nobody for good
 }
 
 func unsupported(r *http.Request) error {
@@ -240,8 +245,10 @@ func (g *Registry) putManifest(w http.ResponseWriter, r *http.Request, repo, ref
 		return &problem{http.StatusBadRequest, "MANIFEST_BLOB_UNKNOWN", err}
 	case errors.Is(err, blob.ErrMismatch):
 		return &problem{http.StatusBadRequest, "DIGEST_INVALID", err}
-	case err != nil:
+	case failure.Is(err, failure.Invalid):
 		return &problem{http.StatusBadRequest, "MANIFEST_INVALID", err}
+	case err != nil:
+		return fmt.Errorf("keep manifest: %w", err)
 	}
 	if g.o.Door != nil {
 		if err := g.o.Door.Pushed(r.Context(), repo, ref, m.Digest); err != nil {

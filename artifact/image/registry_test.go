@@ -6,6 +6,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"net/http/httptest"
@@ -26,6 +27,7 @@ import (
 	"github.com/tiphys/tiphys/artifact"
 	"github.com/tiphys/tiphys/artifact/image"
 	"github.com/tiphys/tiphys/artifact/image/pack"
+	"github.com/tiphys/tiphys/failure"
 )
 
 var bg = context.Background()
@@ -130,9 +132,9 @@ func TestAuthorize(t *testing.T) {
 		case !ok:
 			return image.ErrUnauthenticated
 		case password != "right":
-			return errors.New("that token has ended")
+			return failure.New(failure.Refused, "that token has ended")
 		case write && !strings.HasPrefix(repo, "own/"):
-			return errors.New("this run may not push to " + repo)
+			return failure.Refusedf("this run may not push to %s", repo)
 		}
 		return nil
 	}}})
@@ -365,6 +367,54 @@ func FuzzRegistryPaths(f *testing.F) {
 }
 
 // door does what functions say; without one everything is allowed.
+// What is broken here is no fault of the client's: it is answered with a status at which clients try again, and without the server's paths.
+func TestWhatBrokeIsNotTheClients(t *testing.T) {
+	dir := t.TempDir()
+	s, err := image.OpenStore(dir, image.StoreOptions{Unsynced: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = s.Close() })
+	broke := fmt.Errorf("read %s/ledger.db: %w", dir, io.ErrUnexpectedEOF)
+	cannotTell := failure.Mark(failure.Waiting, broke)
+	var enter error
+	_, host := serve(t, image.RegistryOptions{Store: s, Door: door{
+		enter:  func(*http.Request, string, bool) error { return enter },
+		pushed: func(string, string, string) error { return broke },
+	}})
+	for name, c := range map[string]struct {
+		enter error
+		body  string
+		want  int
+	}{
+		"the door cannot tell":     {cannotTell, `{}`, http.StatusServiceUnavailable},
+		"the record cannot take":   {nil, `{"schemaVersion": 2, "mediaType": "application/vnd.oci.image.index.v1+json", "manifests": []}`, http.StatusInternalServerError},
+		"the manifest is wrong":    {nil, `{"schemaVersion": 2, "mediaType": "text/plain"}`, http.StatusBadRequest},
+		"the caller may not":       {failure.Refusedf("not yours"), `{}`, http.StatusForbidden},
+		"the disk cannot be used":  {nil, "", http.StatusInternalServerError},
+		"the manifest has no form": {nil, `[`, http.StatusBadRequest},
+	} {
+		enter = c.enter
+		if c.body == "" { // the manifest's folder cannot be made
+			c.body = `{"schemaVersion": 2, "mediaType": "application/vnd.oci.image.index.v1+json", "manifests": []}`
+			if err := os.WriteFile(filepath.Join(dir, "repos", "broken"), nil, 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+		repo := map[bool]string{true: "broken", false: "own"}[name == "the disk cannot be used"]
+		req, _ := http.NewRequestWithContext(t.Context(), http.MethodPut, "http://"+host+"/v2/"+repo+"/manifests/v1", strings.NewReader(c.body))
+		resp, err := http.DefaultClient.Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		said, _ := io.ReadAll(resp.Body)
+		_ = resp.Body.Close()
+		if resp.StatusCode != c.want || bytes.Contains(said, []byte(dir)) {
+			t.Errorf("%s: %d %s; want %d, without %s", name, resp.StatusCode, said, c.want, dir)
+		}
+	}
+}
+
 type door struct {
 	enter  func(r *http.Request, repo string, write bool) error
 	pushed func(repo, ref, digest string) error

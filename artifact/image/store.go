@@ -24,6 +24,7 @@ import (
 
 	"github.com/tiphys/tiphys/artifact"
 	"github.com/tiphys/tiphys/artifact/blob"
+	"github.com/tiphys/tiphys/failure"
 	"github.com/tiphys/tiphys/artifact/image/pack"
 )
 
@@ -181,19 +182,19 @@ func (s *Store) PutManifest(ctx context.Context, repo, ref, mediaType string, bo
 	m := Manifest{Digest: blob.Sum(body), MediaType: mediaType, Body: body}
 	var refs references
 	if err := json.Unmarshal(body, &refs); err != nil {
-		return m, fmt.Errorf("read manifest: %w", err)
+		return m, failure.Invalidf("read manifest: %w", err)
 	}
 	if m.MediaType == "" {
 		m.MediaType = refs.MediaType
 	}
 	t := types.MediaType(m.MediaType)
 	if !t.IsImage() && !t.IsIndex() {
-		return m, fmt.Errorf("a manifest of the type %q is not kept here; push an OCI or Docker image", m.MediaType)
+		return m, failure.Invalidf("a manifest of the type %q is not kept here; push an OCI or Docker image", m.MediaType)
 	}
 	if _, err := blob.Hex(ref); err == nil && ref != m.Digest {
 		return m, fmt.Errorf("%w: expected %s, got %s", blob.ErrMismatch, ref, m.Digest)
 	} else if err != nil && !tagName.MatchString(ref) {
-		return m, fmt.Errorf("%q is neither a tag nor a digest", ref)
+		return m, failure.Invalidf("%q is neither a tag nor a digest", ref)
 	}
 	// A sweep must not take away what was found to be there.
 	s.naming.RLock()
@@ -229,7 +230,7 @@ func (s *Store) checkReferences(repo string, refs references) error {
 	for _, r := range refs.Manifests {
 		hex, err := blob.Hex(r.Digest)
 		if err != nil {
-			return err
+			return failure.Mark(failure.Invalid, err)
 		}
 		if !s.marked(repo, "manifests", hex) {
 			return fmt.Errorf("%w: %s", errBlobUnknown, r.Digest)

@@ -11,6 +11,7 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
+	"log/slog"
 	"net"
 	"net/http"
 	"net/url"
@@ -106,6 +107,7 @@ type Gate struct {
 	streams    context.Context
 	endStreams context.CancelFunc
 	watched    watched
+	log        *slog.Logger
 }
 
 // Options of a Gate.
@@ -119,6 +121,8 @@ type Options struct {
 	// Attempts are needed where Steps is set.
 	Attempts Attempts
 	Now      func() time.Time
+	// Log gets what broke in the server while it answered; nil for none.
+	Log *slog.Logger
 }
 
 // Attempts tells which attempts still run: a step's token ends with its attempt.
@@ -129,7 +133,10 @@ type Attempts interface {
 
 // New returns a gate.
 func New(o Options) (*Gate, error) {
-	g := &Gate{token: o.Token, local: o.LocalUser, steps: o.Steps, policy: o.Policy, attempts: o.Attempts, now: o.Now}
+	g := &Gate{token: o.Token, local: o.LocalUser, steps: o.Steps, policy: o.Policy, attempts: o.Attempts, now: o.Now, log: o.Log}
+	if g.log == nil {
+		g.log = slog.New(slog.DiscardHandler)
+	}
 	if g.now == nil {
 		g.now = time.Now
 	}
@@ -169,7 +176,7 @@ func (g *Gate) Wrap(r Route) http.Handler {
 			if failure.Is(err, failure.Unauthenticated) {
 				challenge(w, req)
 			}
-			Fail(w, err)
+			Fail(&answer{w, g, req, id}, err)
 			return
 		}
 		defer deadlines(w, req, r)()
@@ -187,7 +194,7 @@ func (g *Gate) Wrap(r Route) http.Handler {
 			defer context.AfterFunc(g.streams, func() { cancel(errStopping) })()
 			defer g.watched.add(&stream{req: req, route: r, id: id, end: cancel})()
 		}
-		h.ServeHTTP(w, req.WithContext(ctx))
+		h.ServeHTTP(&answer{w, g, req, id}, req.WithContext(ctx))
 	})
 }
 
@@ -410,7 +417,7 @@ func (g *Gate) validSession(value string) bool {
 	return ok && err == nil && g.now().Before(until) && hmac.Equal([]byte(value), []byte(g.sign(until)))
 }
 
-// Fail answers with an error in the API's shape. What the error means decides on the status.
+// Fail answers with an error in the API's shape. What the error means decides on the status, and who asked on how much is told.
 func Fail(w http.ResponseWriter, err error) { FailWith(w, failure.HTTPStatus(err), err) }
 
 // FailWith is [Fail] with a status that a protocol prescribes.
@@ -420,7 +427,7 @@ func FailWith(w http.ResponseWriter, code int, err error) {
 		Kind    string `json:"kind"`
 		Message string `json:"message"`
 		Hint    string `json:"hint,omitempty"`
-	}{code, failure.FromHTTP(code).String(), err.Error(), failure.HintOf(err)}
+	}{code, failure.FromHTTP(code).String(), failure.Tell(w, err), failure.HintOf(err)}
 	if kind := failure.KindOf(err); kind != failure.Unclassified {
 		body.Kind = kind.String()
 	}

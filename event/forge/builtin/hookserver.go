@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"github.com/tiphys/tiphys/event/forge"
+	"github.com/tiphys/tiphys/failure"
 	"github.com/tiphys/tiphys/ledger"
 )
 
@@ -26,6 +27,9 @@ type livePush struct {
 	id, token, repo string
 	actor           forge.Actor
 }
+
+// acceptPause is how long the server rests after it could not take a hook's connection.
+const acceptPause = 100 * time.Millisecond
 
 // maxSocketPath is what fits into sockaddr_un, with a little room.
 const maxSocketPath = 100
@@ -88,11 +92,13 @@ func (r *Remote) acceptHooks() {
 	defer r.wg.Done()
 	for {
 		conn, err := r.listener.Accept()
-		if err != nil {
-			if !errors.Is(err, net.ErrClosed) {
-				r.log.Error("accept hook", "error", err)
-			}
+		if errors.Is(err, net.ErrClosed) {
 			return
+		}
+		if err != nil { // descriptors are scarce, say: the hook waits in the kernel meanwhile
+			r.log.Warn("accept hook; trying again", "error", err)
+			<-time.After(acceptPause)
+			continue
 		}
 		r.wg.Add(1)
 		go func() {
@@ -126,8 +132,12 @@ func (r *Remote) serveHook(conn net.Conn) error {
 		err = fmt.Errorf("unknown hook %q", req.Hook)
 	}
 	if err != nil {
-		r.log.Error("git hook", "hook", req.Hook, "repository", req.Repo, "push", req.Push, "error", err)
-		answer = hookAnswer{Refuse: true, Messages: []string{"tiphys: " + err.Error()}}
+		text, whole := failure.ForStrangers(err)
+		if !whole {
+			r.log.Error("git hook", "hook", req.Hook, "repository", req.Repo, "push", req.Push, "error", err)
+			text += "; its log has the reason at push " + req.Push
+		}
+		answer = hookAnswer{Refuse: true, Messages: []string{"tiphys: " + text}}
 	}
 	return json.NewEncoder(conn).Encode(answer)
 }
@@ -149,7 +159,7 @@ func parseChanges(s string) ([]Change, error) {
 	for line := range strings.Lines(s) {
 		parts := strings.SplitN(strings.TrimSuffix(line, "\n"), " ", 3)
 		if len(parts) != 3 || !shaPattern.MatchString(parts[0]) || !shaPattern.MatchString(parts[1]) {
-			return nil, fmt.Errorf("line %q is not a ref change", cut(line, 200))
+			return nil, failure.Invalidf("line %q is not a ref change", cut(line, 200))
 		}
 		all = append(all, Change{Old: parts[0], New: parts[1], Ref: parts[2]})
 	}
@@ -160,7 +170,7 @@ func parseChanges(s string) ([]Change, error) {
 func (r *Remote) preReceive(ctx context.Context, req hookRequest) error {
 	live := r.liveOf(req)
 	if live == nil {
-		return errors.New("the server was restarted; push again")
+		return failure.New(failure.Conflict, "the server was restarted; push again")
 	}
 	changes, err := parseChanges(req.Changes)
 	if err != nil {

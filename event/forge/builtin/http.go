@@ -125,13 +125,10 @@ func (r *Remote) findForService(ctx context.Context, name, service string, admin
 	return false, err
 }
 
+// fail answers with an error. The log's part of it is the gate's.
 func (r *Remote) fail(w http.ResponseWriter, err error) {
-	status := failure.HTTPStatus(err)
-	if status == http.StatusInternalServerError {
-		r.log.Error("serve git", "error", err)
-	}
 	failure.SetRetryAfter(w.Header(), err)
-	http.Error(w, err.Error(), status)
+	http.Error(w, failure.Tell(w, err), failure.HTTPStatus(err))
 }
 
 // protocolEnv hands on the protocol version that the client asks for.
