@@ -24,8 +24,8 @@ import (
 
 	"github.com/tiphys/tiphys/artifact"
 	"github.com/tiphys/tiphys/artifact/blob"
-	"github.com/tiphys/tiphys/failure"
 	"github.com/tiphys/tiphys/artifact/image/pack"
+	"github.com/tiphys/tiphys/failure"
 )
 
 // maxManifest is the largest manifest, in bytes; the distribution specification asks for at least 4 MiB.
