@@ -59,3 +59,10 @@ type Saved struct {
 	Digest   string            `json:"digest"`
 	Size     int64             `json:"size"`
 }
+
+// Swept is what a sweep removed.
+type Swept struct {
+	Count int
+	// Bytes are those of contents.
+	Bytes int64
+}

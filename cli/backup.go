@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/tiphys/tiphys/backup"
+	"github.com/tiphys/tiphys/backup/folder"
 	"github.com/tiphys/tiphys/wire"
 )
 
@@ -76,7 +77,7 @@ func runBackup(ctx context.Context, std IO, o backupOptions) error {
 	if err != nil {
 		return err
 	}
-	sum, err := wire.Backup(ctx, wire.BackupOptions{
+	sum, err := wire.Backup(ctx, folder.BackupOptions{
 		Data: o.data, File: o.out, KeysFile: o.keys, Recipients: to, WithoutKeys: o.withoutKeys, Version: Version, Now: time.Now, Fault: std.Fault,
 	})
 	if err != nil {

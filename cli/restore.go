@@ -11,6 +11,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/tiphys/tiphys/backup/folder"
 	"github.com/tiphys/tiphys/control/hold"
 	"github.com/tiphys/tiphys/wire"
 )
@@ -77,7 +78,7 @@ func runRestore(ctx context.Context, std IO, file string, o restoreOptions) erro
 	if ways > 1 {
 		return usage(errors.New("use one of --keys, --identity and --without-keys"))
 	}
-	done, err := wire.Restore(ctx, wire.RestoreOptions{
+	done, err := wire.Restore(ctx, folder.RestoreOptions{
 		File: file, Data: o.data, KeysFile: o.keys, Identity: o.identity, WithoutKeys: o.withoutKeys, Actor: "user:" + userName(std), Now: time.Now, Fault: std.Fault,
 	})
 	if err != nil {

@@ -17,6 +17,7 @@ import (
 
 	"github.com/tiphys/tiphys/artifact"
 	"github.com/tiphys/tiphys/artifact/image/pack"
+	"github.com/tiphys/tiphys/backup/folder"
 	"github.com/tiphys/tiphys/control/hold"
 	"github.com/tiphys/tiphys/control/sweep"
 	"github.com/tiphys/tiphys/event/forge"
@@ -94,7 +95,7 @@ func (c *clerk) push(t *testing.T) {
 func (c *clerk) backUp(t *testing.T) string {
 	t.Helper()
 	dir := t.TempDir()
-	sum, err := Backup(t.Context(), BackupOptions{Data: c.data, File: filepath.Join(dir, "b"), KeysFile: filepath.Join(dir, "k"), Now: time.Now})
+	sum, err := Backup(t.Context(), folder.BackupOptions{Data: c.data, File: filepath.Join(dir, "b"), KeysFile: filepath.Join(dir, "k"), Now: time.Now})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -112,8 +113,8 @@ func (c *clerk) backUp(t *testing.T) string {
 	return dir
 }
 
-func restoreOf(dir, data string) RestoreOptions {
-	return RestoreOptions{File: filepath.Join(dir, "b"), KeysFile: filepath.Join(dir, "k"), Data: data, Actor: "user:ada", Now: time.Now}
+func restoreOf(dir, data string) folder.RestoreOptions {
+	return folder.RestoreOptions{File: filepath.Join(dir, "b"), KeysFile: filepath.Join(dir, "k"), Data: data, Actor: "user:ada", Now: time.Now}
 }
 
 // What was there at the time of the backup is there again, and nothing of what came later. The restored server is held.
@@ -232,7 +233,7 @@ func TestHeldServerRefuses(t *testing.T) {
 	if got := ask("GET", "/readyz", "").Body.String(); !strings.HasPrefix(got, "ready, and held since ") {
 		t.Errorf("ready: %s", got)
 	}
-	if s.shown() == "" {
+	if s.recording.Shown() == "" {
 		t.Error("the screens do not say that the server is held")
 	}
 	if got := ask("POST", "/api/v1/restore", `{"skip":["walk"]}`); got.Code != http.StatusBadRequest || !s.hold.State().Held {
@@ -266,14 +267,14 @@ func TestRefusedRestoreLeavesNothing(t *testing.T) {
 	}
 	bad := append([]byte(nil), raw...)
 	bad[len(bad)/2] ^= 1
-	for name, change := range map[string]func(*RestoreOptions){
-		"cut":         func(o *RestoreOptions) { o.File = write("b", raw[:len(raw)-9]) },
-		"changed":     func(o *RestoreOptions) { o.File = write("b", bad) },
-		"no archive":  func(o *RestoreOptions) { o.File = write("b", []byte("hello")) },
-		"not there":   func(o *RestoreOptions) { o.File = filepath.Join(t.TempDir(), "b") },
-		"no keys":     func(o *RestoreOptions) { o.KeysFile = "" },
-		"others' key": func(o *RestoreOptions) { o.KeysFile = filepath.Join(other, "k") },
-		"no identity": func(o *RestoreOptions) { o.KeysFile, o.Identity = "", filepath.Join(dir, "k") },
+	for name, change := range map[string]func(*folder.RestoreOptions){
+		"cut":         func(o *folder.RestoreOptions) { o.File = write("b", raw[:len(raw)-9]) },
+		"changed":     func(o *folder.RestoreOptions) { o.File = write("b", bad) },
+		"no archive":  func(o *folder.RestoreOptions) { o.File = write("b", []byte("hello")) },
+		"not there":   func(o *folder.RestoreOptions) { o.File = filepath.Join(t.TempDir(), "b") },
+		"no keys":     func(o *folder.RestoreOptions) { o.KeysFile = "" },
+		"others' key": func(o *folder.RestoreOptions) { o.KeysFile = filepath.Join(other, "k") },
+		"no identity": func(o *folder.RestoreOptions) { o.KeysFile, o.Identity = "", filepath.Join(dir, "k") },
 	} {
 		t.Run(name, func(t *testing.T) {
 			parent := t.TempDir()
@@ -331,11 +332,11 @@ func TestKeysInTheBackup(t *testing.T) {
 		t.Fatal(err)
 	}
 	file := filepath.Join(dir, "b")
-	if _, err := Backup(t.Context(), BackupOptions{Data: c.data, File: file, Recipients: []age.Recipient{id.Recipient()}, Now: time.Now}); err != nil {
+	if _, err := Backup(t.Context(), folder.BackupOptions{Data: c.data, File: file, Recipients: []age.Recipient{id.Recipient()}, Now: time.Now}); err != nil {
 		t.Fatal(err)
 	}
 	data := filepath.Join(dir, "again")
-	o := RestoreOptions{File: file, Data: data, Actor: "user:ada", Now: time.Now}
+	o := folder.RestoreOptions{File: file, Data: data, Actor: "user:ada", Now: time.Now}
 	if _, err := Restore(t.Context(), o); err == nil || !strings.Contains(err.Error(), "--identity") {
 		t.Errorf("without the identity: %v", err)
 	}
@@ -359,7 +360,7 @@ func TestKeysInTheBackup(t *testing.T) {
 func TestBackupWritesOverNothing(t *testing.T) {
 	c := openClerk(t)
 	dir := c.backUp(t)
-	o := BackupOptions{Data: c.data, File: filepath.Join(dir, "b"), KeysFile: filepath.Join(dir, "k2"), Now: time.Now}
+	o := folder.BackupOptions{Data: c.data, File: filepath.Join(dir, "b"), KeysFile: filepath.Join(dir, "k2"), Now: time.Now}
 	if _, err := Backup(t.Context(), o); failure.KindOf(err) != failure.Conflict {
 		t.Errorf("the archive is there: %v", err)
 	}
@@ -372,7 +373,7 @@ func TestBackupWritesOverNothing(t *testing.T) {
 	if _, err := Backup(t.Context(), o); err != nil {
 		t.Error(err)
 	}
-	o = BackupOptions{Data: t.TempDir(), File: filepath.Join(dir, "b3"), WithoutKeys: true, Now: time.Now}
+	o = folder.BackupOptions{Data: t.TempDir(), File: filepath.Join(dir, "b3"), WithoutKeys: true, Now: time.Now}
 	if _, err := Backup(t.Context(), o); failure.KindOf(err) != failure.NotFound {
 		t.Errorf("no data folder: %v", err)
 	}
@@ -384,7 +385,7 @@ func TestSweepsWaitForBackups(t *testing.T) {
 	data, dir := t.TempDir(), t.TempDir()
 	s := opened(t, Options{Data: data, Now: late.now, Network: local.Network{Disabled: true}})
 	put(t, s, "runs/a", "named when the backup begins")
-	sweeps := []sweep.Kind{sweepArtifacts{s}, sweepImages{s}}
+	sweeps := []sweep.Kind{sweep.Artifacts{Data: data, Store: s.machine.Artifacts}, sweep.Images{Data: data, Store: s.machine.Images}}
 	all := func() (count int64) {
 		for _, k := range sweeps {
 			got, err := k.Sweep(context.WithoutCancel(t.Context()), late.now())
@@ -395,7 +396,7 @@ func TestSweepsWaitForBackups(t *testing.T) {
 		}
 		return count
 	}
-	_, err := Backup(t.Context(), BackupOptions{Data: data, File: filepath.Join(dir, "b"), WithoutKeys: true, Now: time.Now, Fault: func(point string) {
+	_, err := Backup(t.Context(), folder.BackupOptions{Data: data, File: filepath.Join(dir, "b"), WithoutKeys: true, Now: time.Now, Fault: func(point string) {
 		if point != "backup/git" {
 			return
 		}
@@ -434,17 +435,17 @@ func TestRunInAHeldFolder(t *testing.T) {
 // A ledger that was put into a folder by hand is older than the folder: its server does not start.
 func TestLedgerOfAnotherEpoch(t *testing.T) {
 	data := t.TempDir()
-	if err := checkEpoch(data, hold.State{}); err != nil {
+	if err := folder.CheckEpoch(data, hold.State{}); err != nil {
 		t.Error(err)
 	}
-	if err := checkEpoch(data, hold.State{Epoch: 5}); err != nil { // the file is made
+	if err := folder.CheckEpoch(data, hold.State{Epoch: 5}); err != nil { // the file is made
 		t.Error(err)
 	}
-	if err := checkEpoch(data, hold.State{Epoch: 5}); err != nil {
+	if err := folder.CheckEpoch(data, hold.State{Epoch: 5}); err != nil {
 		t.Error(err)
 	}
 	for _, other := range []int64{0, 4, 6} {
-		if err := checkEpoch(data, hold.State{Epoch: other}); failure.KindOf(err) != failure.Stalled || failure.HintOf(err) == "" {
+		if err := folder.CheckEpoch(data, hold.State{Epoch: other}); failure.KindOf(err) != failure.Stalled || failure.HintOf(err) == "" {
 			t.Errorf("epoch %d: %v", other, err)
 		}
 	}

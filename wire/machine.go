@@ -20,6 +20,7 @@ import (
 	"github.com/tiphys/tiphys/artifact/image"
 	artifactlocal "github.com/tiphys/tiphys/artifact/local"
 	"github.com/tiphys/tiphys/artifact/mover"
+	"github.com/tiphys/tiphys/backup/folder"
 	"github.com/tiphys/tiphys/control/hold"
 	"github.com/tiphys/tiphys/control/runs"
 	"github.com/tiphys/tiphys/datafolder"
@@ -104,8 +105,8 @@ type Machine struct {
 	record  *sqlite.Ledger // the ledger, if it was opened here
 	cancel  context.CancelFunc
 	running sync.WaitGroup
-	away    *throwaway // nil if Data stays
-	scratch string     // Data, or the part of it that is on disk
+	away    *datafolder.Throwaway // nil if Data stays
+	scratch string                // Data, or the part of it that is on disk
 	lock    *datafolder.Lock
 	log     *slog.Logger
 }
@@ -122,11 +123,11 @@ func OpenMachine(ctx context.Context, o MachineOptions) (_ *Machine, err error) 
 		}
 	}()
 	if m.Data == "" {
-		if m.away, err = newThrowaway(); err != nil {
+		if m.away, err = datafolder.NewThrowaway(); err != nil {
 			return m, err
 		}
-		m.Data, m.scratch = m.away.state, m.away.scratch
-		m.running.Go(func() { sweepThrowaways(memoryFolder, os.TempDir()) })
+		m.Data, m.scratch = m.away.State, m.away.Scratch
+		m.running.Go(datafolder.SweepThrowaways)
 	}
 	if m.Data, err = filepath.Abs(m.Data); err != nil {
 		return m, fmt.Errorf("find data folder: %w", err)
@@ -214,7 +215,7 @@ func openRecord(ctx context.Context, o recordOptions) (*record, error) {
 	}
 	r := &record{Ledger: l}
 	if r.Restored, err = hold.Read(ctx, l); err == nil && !o.Away {
-		err = checkEpoch(o.Data, r.Restored)
+		err = folder.CheckEpoch(o.Data, r.Restored)
 	}
 	if err == nil {
 		err = l.Outbox().Release(ctx, l.Leases().Owner())
@@ -284,7 +285,7 @@ func (m *Machine) prepare(o MachineOptions) {
 		m.Places = admission.Shared(limit, o.Applications)
 	}
 	m.Runs = runs.New(runs.Options{
-		Ledger: m.Ledger, Executors: m.Executors, Hosts: o.Hosts, Objects: o.Objects, Secrets: m.secrets, Validate: validator(o.Objects),
+		Ledger: m.Ledger, Executors: m.Executors, Hosts: o.Hosts, Objects: o.Objects, Secrets: m.secrets, Validator: runs.Manifests{Objects: o.Objects, Platform: local.Fields()},
 		Folders: artifact.Folders{Store: m.Artifacts, Guard: o.Guard}, Places: m.Places, Pushed: o.Pushed,
 		Tokens: o.Tokens, Env: o.Env, Now: o.Now, Log: m.log, Orphans: o.Orphans, Fault: at("runs", o.Fault),
 	})
@@ -311,7 +312,7 @@ func (m *Machine) Close() error {
 		errs = append(errs, m.record.Close())
 	}
 	if m.away != nil {
-		errs = append(errs, m.away.remove())
+		errs = append(errs, m.away.Remove())
 	}
 	if m.lock != nil {
 		errs = append(errs, m.lock.Unlock())

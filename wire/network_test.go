@@ -2,6 +2,7 @@ package wire
 
 import (
 	"errors"
+	"fmt"
 	"log/slog"
 	"net"
 	"os"
@@ -168,7 +169,7 @@ func TestServerLeavesTheBridgeOfOneThatIsAway(t *testing.T) {
 	away, gone := t.TempDir(), "/nowhere/at/all"
 	for i, alias := range []string{away, gone} {
 		attrs := netlink.NewLinkAttrs()
-		attrs.Name = defaultBridges()[i]
+		attrs.Name = fmt.Sprintf("tiphys%d", i)
 		if err := netlink.LinkAdd(&netlink.Bridge{LinkAttrs: attrs}); err != nil {
 			t.Fatal(err)
 		}

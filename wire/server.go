@@ -29,6 +29,7 @@ import (
 	"github.com/tiphys/tiphys/control/hold"
 	"github.com/tiphys/tiphys/control/posts"
 	"github.com/tiphys/tiphys/control/sweep"
+	"github.com/tiphys/tiphys/datafolder"
 	"github.com/tiphys/tiphys/deploy"
 	targetlocal "github.com/tiphys/tiphys/deploy/target/local"
 	"github.com/tiphys/tiphys/event"
@@ -85,38 +86,39 @@ type Options struct {
 
 // Server is the one process.
 type Server struct {
-	o        Options
-	carrier  carrier
-	machine  *Machine
-	record   *record
-	ledger   *sqlite.Ledger
-	policy   access.Policy
-	defs     *definitions.Store
-	remote   *builtin.Remote
-	repos    *repo.Store
-	forges   *forge.Forges
-	posts    *posts.Controller
-	events   *events.Controller
-	crons    *crons.Controller
-	audit    *audit.Auditor
-	target   *targetlocal.Target
-	targets  *deploy.Targets
-	apps     *apps.Controller
-	steps    *steps.API
-	api      *api.API
-	gate     *gate.Gate
-	tokens   *steptoken.Issuer
-	pushes   *pushed.Store
-	box      *secret.Box
-	registry *image.Registry
-	sweeper  *sweep.Sweeper
-	port     *server.Port
-	services *control.Group
-	hold     *hold.Hold
-	room     func(dir string) (free, size uint64)
-	feed     *feed.Hub
-	reports  targetlocal.Reports
-	closers  []func() error
+	o         Options
+	carrier   carrier
+	network   *local.Claim
+	machine   *Machine
+	record    *record
+	ledger    *sqlite.Ledger
+	policy    access.Policy
+	defs      *definitions.Store
+	remote    *builtin.Remote
+	repos     *repo.Store
+	forges    *forge.Forges
+	posts     *posts.Controller
+	events    *events.Controller
+	crons     *crons.Controller
+	audit     *audit.Auditor
+	target    *targetlocal.Target
+	targets   *deploy.Targets
+	apps      *apps.Controller
+	steps     *steps.API
+	api       *api.API
+	gate      *gate.Gate
+	tokens    *steptoken.Issuer
+	pushes    *pushed.Store
+	box       *secret.Box
+	registry  *image.Registry
+	sweeper   *sweep.Sweeper
+	port      *server.Port
+	services  *control.Group
+	hold      *hold.Hold
+	recording *audit.Recording
+	feed      *feed.Hub
+	reports   targetlocal.Reports
+	closers   []func() error
 }
 
 // Open opens everything and listens; Serve serves. A server beyond loopback without a token is refused.
@@ -127,7 +129,7 @@ func Open(ctx context.Context, o Options) (_ *Server, err error) {
 	if o.ForgeTypes == nil {
 		o.ForgeTypes = ForgeTypes()
 	}
-	s := &Server{room: diskRoom, o: o, reports: targetlocal.NewReports()}
+	s := &Server{o: o, reports: targetlocal.NewReports()}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, s.Close())
@@ -256,7 +258,8 @@ func (s *Server) openEvents(context.Context) error {
 // openSteps opens what looks on, and what steps reach.
 func (s *Server) openSteps(context.Context) (err error) {
 	s.sweeper = s.sweeps()
-	s.feed = api.NewFeed(feed.Options{Ledger: s.ledger, Trouble: s.shown})
+	s.recording = &audit.Recording{Folder: s.o.Data, Disk: datafolder.Disk{}, Auditor: s.audit, Rows: s.ledger, Held: s.hold}
+	s.feed = api.NewFeed(feed.Options{Ledger: s.ledger, Trouble: s.recording.Shown})
 	s.closers = append(s.closers, func() error { s.feed.Close(); return nil })
 	s.steps = &steps.API{
 		Policy: s.policy, Pushes: s.pushes,
@@ -311,7 +314,7 @@ func (s *Server) loops() *control.Group {
 	// What acts waits for the release of a restored server.
 	acts := s.hold.Service
 	services := []control.Service{
-		disk{s},
+		s.recording,
 		acts(s.events),
 		acts(s.posts),
 		podsService{s.machine.Executor},

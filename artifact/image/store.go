@@ -354,8 +354,8 @@ func (s *Store) Remove(repo, digest string) error {
 
 // Sweep removes blobs that no manifest names and that were written before t, so that a push that is under way,
 // whose manifest comes last, is left alone.
-func (s *Store) Sweep(ctx context.Context, t time.Time) (Swept, error) {
-	var swept Swept
+func (s *Store) Sweep(ctx context.Context, t time.Time) (artifact.Swept, error) {
+	var swept artifact.Swept
 	named, err := s.named()
 	var old []blob.Blob
 	if err == nil {
@@ -379,7 +379,7 @@ func (s *Store) Sweep(ctx context.Context, t time.Time) (Swept, error) {
 }
 
 // removeUnnamed removes blobs that still nobody names. Only for this do pushes wait, and not while all is looked through.
-func (s *Store) removeUnnamed(ctx context.Context, blobs []blob.Blob) (swept Swept, err error) {
+func (s *Store) removeUnnamed(ctx context.Context, blobs []blob.Blob) (swept artifact.Swept, err error) {
 	s.naming.Lock()
 	defer s.naming.Unlock()
 	named, err := s.named()

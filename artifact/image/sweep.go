@@ -36,17 +36,11 @@ func (l *Library) use(dir string) error {
 	return errors.Join(f.Close(), os.Chtimes(dir+lockSuffix, now, now))
 }
 
-// Swept is what a sweep removed.
-type Swept struct {
-	Count int
-	Bytes int64
-}
-
 // SweepLayers removes the folders of layers that were last used before t and for which keep is false; they are named by
 // the digest of their tar, as the last element of [Rootfs.Layers]. keep must be true of the layers of pods that run. Images may be
 // started meanwhile: what they use is noted as used, and left.
-func (l *Library) SweepLayers(ctx context.Context, t time.Time, keep func(dir string) bool) (Swept, error) {
-	var swept Swept
+func (l *Library) SweepLayers(ctx context.Context, t time.Time, keep func(dir string) bool) (artifact.Swept, error) {
+	var swept artifact.Swept
 	base := filepath.Join(l.o.Layers, "sha256")
 	entries, err := os.ReadDir(base)
 	if err != nil {

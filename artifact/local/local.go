@@ -270,17 +270,11 @@ func (s *Store) Delete(_ context.Context, key string) error {
 	return nil
 }
 
-// Swept is what a sweep removed.
-type Swept struct {
-	Blobs int
-	Bytes int64
-}
-
 // Sweep removes contents that no key names and that were written at least grace ago; younger ones may belong to
 // a Put that has not named its content yet, possibly in another process. It also removes what crashes left behind.
-func (s *Store) Sweep(ctx context.Context, grace time.Duration) (Swept, error) {
+func (s *Store) Sweep(ctx context.Context, grace time.Duration) (artifact.Swept, error) {
 	before := s.opt.Now().Add(-grace)
-	var swept Swept
+	var swept artifact.Swept
 	named, err := s.named(ctx)
 	var old []blob.Blob
 	if err == nil {
@@ -305,7 +299,7 @@ func (s *Store) Sweep(ctx context.Context, grace time.Duration) (Swept, error) {
 
 // removeUnnamed removes contents that still no key names, and that nobody wrote again meanwhile. Only for this do writers
 // wait, and not while all is looked through.
-func (s *Store) removeUnnamed(ctx context.Context, blobs []blob.Blob, before time.Time) (swept Swept, err error) {
+func (s *Store) removeUnnamed(ctx context.Context, blobs []blob.Blob, before time.Time) (swept artifact.Swept, err error) {
 	s.names.Lock()
 	defer s.names.Unlock()
 	named, err := s.named(ctx)
@@ -323,7 +317,7 @@ func (s *Store) removeUnnamed(ctx context.Context, blobs []blob.Blob, before tim
 		if err != nil {
 			return swept, err
 		}
-		swept.Blobs++
+		swept.Count++
 		swept.Bytes += b.Size
 	}
 	return swept, nil

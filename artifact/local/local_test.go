@@ -74,12 +74,12 @@ func TestSweepKeepsWhatIsNamedOrYoung(t *testing.T) {
 		}
 	}
 	swept, err := s.Sweep(ctx, time.Hour)
-	if err != nil || swept.Blobs != 0 {
+	if err != nil || swept.Count != 0 {
 		t.Errorf("young blobs were swept: %+v, %v", swept, err)
 	}
 	now = now.Add(2 * time.Hour)
 	swept, err = s.Sweep(ctx, time.Hour)
-	if want := (local.Swept{Blobs: 2, Bytes: int64(len("only") + len("replaced"))}); err != nil || swept != want {
+	if want := (artifact.Swept{Count: 2, Bytes: int64(len("only") + len("replaced"))}); err != nil || swept != want {
 		t.Errorf("swept %+v, %v; want %+v", swept, err, want)
 	}
 	r, _, err := s.Get(ctx, "b")

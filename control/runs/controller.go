@@ -16,7 +16,6 @@ import (
 	"github.com/tiphys/tiphys/executor/admission"
 	"github.com/tiphys/tiphys/failure"
 	"github.com/tiphys/tiphys/ledger"
-	"github.com/tiphys/tiphys/manifest"
 	"github.com/tiphys/tiphys/secret"
 	"github.com/tiphys/tiphys/workflow"
 )
@@ -77,9 +76,8 @@ type Options struct {
 	Tokens Tokens
 	// Env is added to every step.
 	Env map[string]string
-	// Validate judges a manifest before it is submitted; lenient lets arguments be missing. nil lets everything
-	// through to the engine.
-	Validate func(ctx context.Context, o manifest.Object, namespace string, lenient bool) []manifest.Diagnostic
+	// Validator judges a manifest before it is submitted; nil lets everything through to the engine.
+	Validator Validator
 	// Defaults is merged under every workflow (Argo's workflowDefaults); may be nil.
 	Defaults json.RawMessage
 	// Places bounds how many pods are live; pods that find no place wait. nil is no bound.

@@ -108,14 +108,14 @@ func (s Submission) keeps(cmd *workflow.Submit, err error) bool {
 
 // validate refuses a manifest with errors, each with its place.
 func (c *Controller) validate(ctx context.Context, s Submission, namespace string) error {
-	if c.o.Validate == nil {
+	if c.o.Validator == nil {
 		return nil
 	}
 	object, err := manifest.Masked(s.Object, s.Given)
 	if err != nil {
 		return err
 	}
-	diags := c.o.Validate(ctx, object, namespace, len(s.Parameters) > 0)
+	diags := c.o.Validator.Validate(ctx, object, namespace, len(s.Parameters) > 0)
 	if manifest.Failed(diags) {
 		return &workflow.InvalidError{Diagnostics: diags}
 	}

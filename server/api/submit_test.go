@@ -37,11 +37,17 @@ func testAPI(t *testing.T) *API {
 	t.Cleanup(func() { _ = l.Close() })
 	c := runs.New(runs.Options{
 		Ledger: l, Executors: executor.NewRegistry(scripted.New(scripted.Options{}).Named()), Objects: definitions.NewMemory(nil),
-		Validate: func(_ context.Context, o manifest.Object, _ string, _ bool) []manifest.Diagnostic {
-			return validate.Object(o, validate.Options{})
-		},
+		Validator: plain{},
 	})
 	return &API{Policy: access.BuiltIn(), Ledger: l, Runs: c}
+}
+
+// plain judges manifests by themselves.
+type plain struct{}
+
+// Validate implements runs.Validator.
+func (plain) Validate(_ context.Context, o manifest.Object, _ string, _ bool) []manifest.Diagnostic {
+	return validate.Object(o, validate.Options{})
 }
 
 func post(t *testing.T, handle http.HandlerFunc, body any) (int, string) {

@@ -1,4 +1,4 @@
-package wire
+package folder
 
 import (
 	"bytes"
@@ -10,7 +10,6 @@ import (
 	"os"
 	"path"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"time"
 
@@ -19,10 +18,8 @@ import (
 	"github.com/tiphys/tiphys/backup"
 	"github.com/tiphys/tiphys/control/hold"
 	"github.com/tiphys/tiphys/datafolder"
-	"github.com/tiphys/tiphys/event/forge/builtin"
 	"github.com/tiphys/tiphys/failure"
 	"github.com/tiphys/tiphys/ledger"
-	"github.com/tiphys/tiphys/ledger/sqlite"
 )
 
 // RestoreOptions of [Restore].
@@ -36,8 +33,10 @@ type RestoreOptions struct {
 	// Actor is who restores, for the record.
 	Actor string
 	Now   func() time.Time
-	// Fault is called at named points in test builds, with ROOM/POINT.
-	Fault func(string)
+	// Parts are what a data folder is made of.
+	Parts Parts
+	// Fault is called at named points in test builds.
+	Fault func(point string)
 }
 
 // Restored is what came of a restore.
@@ -59,7 +58,7 @@ func Restore(ctx context.Context, o RestoreOptions) (_ Restored, err error) {
 			err = fmt.Errorf("restore %s: %w", o.File, err)
 		}
 	}()
-	r := &restoring{o: o, fault: at("restore", o.Fault)}
+	r := &restoring{o: o, fault: o.Fault}
 	if r.fault == nil {
 		r.fault = func(string) {}
 	}
@@ -148,7 +147,7 @@ func (r *restoring) extract(ctx context.Context) error {
 	}
 	defer f.Close()
 	// What is given now is checked before hours are spent on the archive; what it is checked against comes first in it.
-	carrier := builtin.NewCarrier(filepath.Join(r.stage, "git"), nil)
+	carrier := r.o.Parts.Repositories(filepath.Join(r.stage, "git"), nil)
 	r.sum, err = backup.Read(ctx, f, r.stage, backup.Visitor{
 		Manifest: r.manifest,
 		Room:     r.room,
@@ -200,7 +199,7 @@ func (r *restoring) sameKeys(m backup.Manifest) error {
 }
 
 // member writes one file of the archive. Its name has been checked to be of the format.
-func (r *restoring) member(ctx context.Context, carrier *builtin.Carrier, m backup.Member, in io.Reader) error {
+func (r *restoring) member(ctx context.Context, carrier Repositories, m backup.Member, in io.Reader) error {
 	name := m.Name
 	if rest, ok := strings.CutPrefix(name, backup.SectionGit); ok {
 		return r.repository(ctx, carrier, rest, in)
@@ -226,12 +225,12 @@ func (r *restoring) write(name string, in io.Reader) error {
 	return errors.Join(err, f.Close())
 }
 
-func (r *restoring) repository(ctx context.Context, carrier *builtin.Carrier, member string, in io.Reader) error {
+func (r *restoring) repository(ctx context.Context, carrier Repositories, member string, in io.Reader) error {
 	if name, ok := strings.CutSuffix(member, packSuffix); ok {
 		return carrier.Unpack(ctx, name, in)
 	}
 	name, ok := strings.CutSuffix(member, refsSuffix)
-	if !ok || builtin.CheckName(name) != nil {
+	if !ok || r.o.Parts.CheckRepository(name) != nil {
 		return fmt.Errorf("%w: it has a file git/%s, which no backup has", backup.ErrDamaged, member)
 	}
 	return r.write(path.Join(headsFolder, headsOf(name)), in)
@@ -249,11 +248,10 @@ func (r *restoring) finish(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	opt := sqlite.Options{Path: filepath.Join(r.stage, "ledger.db"), Projections: projections(), Readers: 1, Now: r.o.Now}
-	if r.keys.Files != nil {
-		opt.Key = key
+	if r.keys.Files == nil {
+		key = nil
 	}
-	l, err := sqlite.Open(ctx, opt)
+	l, err := r.o.Parts.Ledger(ctx, filepath.Join(r.stage, "ledger.db"), key, r.o.Now)
 	if err != nil {
 		return err
 	}
@@ -283,7 +281,7 @@ func (r *restoring) writeKeys() error {
 }
 
 // settle verifies the ledger, points the repositories' refs where it says, and raises the epoch.
-func (r *restoring) settle(ctx context.Context, l *sqlite.Ledger) error {
+func (r *restoring) settle(ctx context.Context, l ledger.Ledger) error {
 	head, err := wholeHead(ctx, l)
 	if err == nil {
 		err = sameHead(r.sum.Manifest, head)
@@ -306,7 +304,7 @@ func (r *restoring) settle(ctx context.Context, l *sqlite.Ledger) error {
 }
 
 func (r *restoring) pointRefs(ctx context.Context, l ledger.Ledger) error {
-	carrier := builtin.NewCarrier(filepath.Join(r.stage, "git"), l)
+	carrier := r.o.Parts.Repositories(filepath.Join(r.stage, "git"), l)
 	names, err := carrier.Names(ctx)
 	if err != nil {
 		return err
@@ -342,41 +340,4 @@ func (r *restoring) place() error {
 		return err
 	}
 	return flush(filepath.Dir(r.o.Data))
-}
-
-// epochFile has the epoch of a data folder. The ledger is what counts: the file shows a ledger that was put into the folder by other means.
-const epochFile = "epoch"
-
-func writeEpoch(data string, epoch int64) error {
-	name := filepath.Join(data, epochFile)
-	if err := os.WriteFile(name+".new", []byte(strconv.FormatInt(epoch, 10)+"\n"), 0o600); err != nil {
-		return fmt.Errorf("write epoch: %w", err)
-	}
-	if err := os.Rename(name+".new", name); err != nil {
-		return fmt.Errorf("write epoch: %w", err)
-	}
-	return nil
-}
-
-// checkEpoch compares the folder's epoch with the ledger's. A ledger that is older than its folder was copied there by hand: its server would do
-// again what was done since, with nobody asked.
-func checkEpoch(data string, s hold.State) error {
-	if err := os.Remove(filepath.Join(data, stageMark)); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("end a restore: %w", err)
-	}
-	raw, err := os.ReadFile(filepath.Join(data, epochFile))
-	if errors.Is(err, fs.ErrNotExist) {
-		if s.Epoch == 0 {
-			return nil
-		}
-		return writeEpoch(data, s.Epoch)
-	}
-	if err != nil {
-		return fmt.Errorf("read epoch: %w", err)
-	}
-	if n, err := strconv.ParseInt(strings.TrimSpace(string(raw)), 10, 64); err != nil || n != s.Epoch {
-		return failure.WithHint(failure.Errorf(failure.Stalled, "the data folder %s is of epoch %.20q and its ledger of epoch %d: the ledger is not the one of this folder",
-			data, strings.TrimSpace(string(raw)), s.Epoch), "restore a backup into a new folder with tiphys restore")
-	}
-	return nil
 }

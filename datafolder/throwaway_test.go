@@ -1,4 +1,4 @@
-package wire
+package datafolder
 
 import (
 	"os"
@@ -9,12 +9,12 @@ import (
 // What a killed process left is removed by the next one; what belongs to a living one, or to nobody known, is not.
 func TestThrowawaysAreSwept(t *testing.T) {
 	parent := t.TempDir()
-	living := &throwaway{}
+	living := &Throwaway{}
 	lives, err := living.folder(parent)
 	if err != nil {
 		t.Fatal(err)
 	}
-	killed := &throwaway{}
+	killed := &Throwaway{}
 	dead, err := killed.folder(parent)
 	if err != nil {
 		t.Fatal(err)
@@ -40,8 +40,8 @@ func TestThrowawaysAreSwept(t *testing.T) {
 			t.Error(err)
 		}
 	}
-	living.state = lives
-	if err := living.remove(); err != nil {
+	living.State = lives
+	if err := living.Remove(); err != nil {
 		t.Error(err)
 	}
 	if _, err := os.Stat(lives); !os.IsNotExist(err) {

@@ -1,4 +1,4 @@
-package wire
+package datafolder
 
 import (
 	"errors"
@@ -20,32 +20,34 @@ const (
 	roomInMemory = 2 << 30
 )
 
-// throwaway is where a machine lives that is gone with its process: its state is in memory where there is room, so
-// that it costs no disk; what runs write, which may be large, is on disk. Each folder holds a lock as long as the
+// Throwaway is the data of a process that is gone with it. Each folder holds a lock as long as the
 // process lives, by which the next one knows what a killed one left.
-type throwaway struct {
-	state, scratch string
+type Throwaway struct {
+	// State is in memory where there is room, so that it costs no disk; Scratch, for what runs write, which may be large, is on disk. They
+	// may be the same folder.
+	State, Scratch string
 	locks          []*os.File
 }
 
-func newThrowaway() (*throwaway, error) {
-	t := &throwaway{}
+// NewThrowaway makes the folders. Remove them at the end.
+func NewThrowaway() (*Throwaway, error) {
+	t := &Throwaway{}
 	var err error
-	if t.scratch, err = t.folder(""); err != nil {
-		return nil, errors.Join(err, t.remove())
+	if t.Scratch, err = t.folder(""); err != nil {
+		return nil, errors.Join(err, t.Remove())
 	}
-	t.state = t.scratch
+	t.State = t.Scratch
 	if memoryFits(memoryFolder) {
 		// If it cannot be had after all, the disk does.
 		if dir, err := t.folder(memoryFolder); err == nil {
-			t.state = dir
+			t.State = dir
 		}
 	}
 	return t, nil
 }
 
 // folder makes a locked folder. The lock has its name only once it is held.
-func (t *throwaway) folder(parent string) (string, error) {
+func (t *Throwaway) folder(parent string) (string, error) {
 	dir, err := os.MkdirTemp(parent, throwawayPrefix)
 	if err != nil {
 		return "", fmt.Errorf("make a folder for this run: %w", err)
@@ -61,10 +63,10 @@ func (t *throwaway) folder(parent string) (string, error) {
 	return dir, nil
 }
 
-// remove removes everything.
-func (t *throwaway) remove() error {
+// Remove removes everything.
+func (t *Throwaway) Remove() error {
 	var errs []error
-	for _, dir := range []string{t.state, t.scratch} {
+	for _, dir := range []string{t.State, t.Scratch} {
 		if dir != "" {
 			errs = append(errs, os.RemoveAll(dir))
 		}
@@ -97,6 +99,9 @@ func memoryFits(dir string) bool {
 	}
 	return false
 }
+
+// SweepThrowaways removes what killed processes of this user left.
+func SweepThrowaways() { sweepThrowaways(memoryFolder, os.TempDir()) }
 
 // sweepThrowaways removes what killed processes of this user left under the folders.
 func sweepThrowaways(folders ...string) {
