@@ -191,6 +191,8 @@ type ObjectRecord struct {
 type ObjectGone struct {
 	// Application is whose it was.
 	Application string `json:"application,omitempty"`
+	// Note is what went wrong on the way and did not keep it: hooks of a pod that failed.
+	Note string `json:"note,omitempty"`
 }
 
 // RowKey is the key of its row and, behind "object/", the subject of its entries: group/kind:namespace/name, with the cluster and "|" in

@@ -2,14 +2,20 @@ package executor
 
 import (
 	"context"
+	"fmt"
 	"io"
 	"log/slog"
 	"sync"
 	"time"
+
+	"github.com/tiphys/tiphys/failure"
 )
 
-// foreignTimeout bounds what is done about a pod of another epoch.
-const foreignTimeout = time.Minute
+const (
+	// foreignTimeout bounds one try to do something about a pod of another epoch, and the wait before the next.
+	foreignTimeout   = time.Minute
+	firstForeignWait = 100 * time.Millisecond
+)
 
 // InEpoch makes an executor's pods belong to an epoch. What is asked of the executor is about pods of that epoch alone, and so is what it
 // tells: a pod that it still has of another one, from before a restore, is stopped and acknowledged, and the log says so. It is never
@@ -41,12 +47,33 @@ type epochal struct {
 	work  sync.WaitGroup
 
 	mu sync.Mutex
-	// stopped are pods of other epochs that were asked to end.
+	// stopped are pods of other epochs that are asked to end, until their end is acknowledged.
 	stopped map[ID]bool
+	// troubles are pods of other epochs that do not end.
+	troubles failure.Troubles
 }
+
+// Troubled is an executor that tells what it tries again and does not succeed in; empty for nothing.
+type Troubled interface {
+	Trouble() string
+}
+
+// Trouble implements [Troubled], for pods of other epochs alone.
+func (e *epochal) Trouble() string { return e.troubles.Text() }
 
 // ours puts the epoch to an ID.
 func (e *epochal) ours(id ID) ID { id.Epoch = e.epoch; return id }
+
+// spawn does something beside, unless the executor is being closed.
+func (e *epochal) spawn(do func()) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	select {
+	case <-e.ended:
+	default:
+		e.work.Go(do)
+	}
+}
 
 // forward passes on what is reported of this epoch's pods, and ends those of others.
 func (e *epochal) forward() {
@@ -60,7 +87,7 @@ func (e *epochal) forward() {
 				return
 			}
 			if rep.ID.Epoch != e.epoch {
-				e.work.Go(func() { e.end(rep) })
+				e.spawn(func() { e.end(rep) })
 				continue
 			}
 			rep.ID.Epoch = 0
@@ -75,11 +102,12 @@ func (e *epochal) forward() {
 
 // end stops a pod of another epoch, once, and acknowledges its end.
 func (e *epochal) end(rep Report) {
-	ctx, cancel := context.WithTimeout(context.Background(), foreignTimeout)
-	defer cancel()
+	name := fmt.Sprintf("pod %s of epoch %d, from before a restore", rep.ID.Node, rep.ID.Epoch)
 	if rep.Phase.Done() {
-		if err := e.inner.Acknowledge(ctx, rep.ID); err != nil {
-			e.log.Error("acknowledge a pod of another epoch", "owner", rep.ID.Owner, "node", rep.ID.Node, "epoch", rep.ID.Epoch, "error", err)
+		if e.insist("acknowledge "+name, func(ctx context.Context) error { return e.inner.Acknowledge(ctx, rep.ID) }) {
+			e.mu.Lock()
+			delete(e.stopped, rep.ID)
+			e.mu.Unlock()
 		}
 		return
 	}
@@ -92,8 +120,28 @@ func (e *epochal) end(rep Report) {
 	}
 	e.log.Warn("a pod is left from before a restore and is stopped", "owner", rep.ID.Owner, "node", rep.ID.Node, "attempt", rep.ID.Attempt,
 		"epoch", rep.ID.Epoch)
-	if err := e.inner.Stop(ctx, rep.ID, 0); err != nil {
-		e.log.Error("stop a pod of another epoch", "owner", rep.ID.Owner, "node", rep.ID.Node, "epoch", rep.ID.Epoch, "error", err)
+	e.insist("stop "+name, func(ctx context.Context) error { return e.inner.Stop(ctx, rep.ID, 0) })
+}
+
+// insist does something again and again, with growing waits, until it succeeds; meanwhile it is in trouble. False says that the executor was
+// closed first.
+func (e *epochal) insist(what string, do func(context.Context) error) bool {
+	defer e.troubles.Over(what)
+	for wait := firstForeignWait; ; wait = min(2*wait, foreignTimeout) {
+		ctx, cancel := context.WithTimeout(context.Background(), foreignTimeout)
+		err := do(ctx)
+		cancel()
+		if err == nil {
+			return true
+		}
+		if e.troubles.Note(what, err) {
+			e.log.Warn("a pod of another epoch does not end; it is tried again", "what", what, "error", err)
+		}
+		select {
+		case <-e.ended:
+			return false
+		case <-time.After(wait):
+		}
 	}
 }
 
@@ -128,7 +176,7 @@ func (e *epochal) List(ctx context.Context) ([]Report, error) {
 	list := make([]Report, 0, len(all))
 	for _, rep := range all {
 		if rep.ID.Epoch != e.epoch {
-			e.end(rep)
+			e.spawn(func() { e.end(rep) })
 			continue
 		}
 		rep.ID.Epoch = 0
@@ -149,7 +197,9 @@ func (e *epochal) Acknowledge(ctx context.Context, id ID) error {
 func (e *epochal) Close() error {
 	var err error
 	e.once.Do(func() {
+		e.mu.Lock()
 		close(e.ended)
+		e.mu.Unlock()
 		e.work.Wait()
 		err = e.inner.Close()
 	})

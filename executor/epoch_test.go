@@ -1,7 +1,12 @@
 package executor_test
 
 import (
+	"context"
+	"errors"
+	"math"
 	"runtime"
+	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -69,4 +74,64 @@ func TestPodsOfAnotherEpochAreStopped(t *testing.T) {
 			runtime.Gosched()
 		}
 	}
+}
+
+// reluctant does not stop or acknowledge at first.
+type reluctant struct {
+	executor.Executor
+	stops, acknowledges atomic.Int64
+}
+
+var errReluctant = errors.New("the disk does not answer")
+
+func (r *reluctant) Stop(ctx context.Context, id executor.ID, grace time.Duration) error {
+	if r.stops.Add(-1) >= 0 {
+		return errReluctant
+	}
+	return r.Executor.Stop(ctx, id, grace)
+}
+
+func (r *reluctant) Acknowledge(ctx context.Context, id executor.ID) error {
+	if r.acknowledges.Add(-1) >= 0 {
+		return errReluctant
+	}
+	return r.Executor.Acknowledge(ctx, id)
+}
+
+// A pod of before a restore must not run on because the first try to stop it failed. It is tried again, and told meanwhile.
+func TestPodsOfAnotherEpochAreStoppedAtLast(t *testing.T) {
+	oak := scripted.New(scripted.Options{Steps: map[string][]scripted.Step{"*": {{Duration: time.Hour}}}})
+	if err := oak.Start(t.Context(), executor.Pod{ID: executor.ID{Owner: "run", Node: "a", Epoch: 6}}); err != nil {
+		t.Fatal(err)
+	}
+	named, shy := oak.Named(), &reluctant{Executor: oak}
+	shy.stops.Store(math.MaxInt64)
+	shy.acknowledges.Store(2)
+	named.Executor = shy
+	now := executor.InEpoch(named, 7, nil)
+	t.Cleanup(func() {
+		if err := now.Executor.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	await := func(what string, is func() bool) {
+		t.Helper()
+		for deadline := time.After(time.Minute); !is(); {
+			select {
+			case <-deadline:
+				t.Fatal("waited in vain: " + what)
+			case <-time.After(time.Millisecond):
+			}
+		}
+	}
+	trouble := now.Executor.(executor.Troubled).Trouble
+	await("the trouble is told", func() bool {
+		return strings.Contains(trouble(), "stop pod a of epoch 6") && strings.Contains(trouble(), errReluctant.Error())
+	})
+	shy.stops.Store(0)
+	await("the pod is gone", func() bool {
+		left, err := oak.List(t.Context())
+		return err == nil && len(left) == 0
+	})
+	await("nothing is told any more", func() bool { return trouble() == "" })
 }

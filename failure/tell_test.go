@@ -42,3 +42,22 @@ func TestForStrangers(t *testing.T) {
 		t.Errorf("an answer to nobody known says %q", text)
 	}
 }
+
+func TestTroubles(t *testing.T) {
+	var all failure.Troubles
+	if all.Text() != "" {
+		t.Error("nothing is wrong yet")
+	}
+	if !all.Note("stop pod b", io.EOF) || !all.Note("stop pod a", io.EOF) || all.Note("stop pod a", io.ErrUnexpectedEOF) {
+		t.Error("what is noted first is news, and the second time it is not")
+	}
+	if got, want := all.Text(), "stop pod a: unexpected EOF (and 1 more)"; got != want {
+		t.Errorf("%q, want %q", got, want)
+	}
+	all.Over("stop pod a")
+	all.Over("stop pod a")
+	all.Over("stop pod b")
+	if all.Text() != "" {
+		t.Errorf("all is over: %q", all.Text())
+	}
+}

@@ -3,6 +3,7 @@
 package server
 
 import (
+	"encoding/json"
 	"net"
 	"net/http"
 	"strings"
@@ -82,6 +83,7 @@ func (p *Port) routes() []gate.Route {
 		{Pattern: "GET /healthz", Access: gate.Public, Timeout: time.Second, Handle: func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte("ok\n")) }},
 		{Pattern: "GET /readyz", Access: gate.Public, Timeout: 5 * time.Second, Handle: p.ready},
 		{Pattern: "GET /metrics", Access: gate.User, Timeout: 10 * time.Second, Ask: gate.Ask{Verb: access.Get, Kind: access.Server}, Handle: p.metrics.ServeHTTP},
+		{Pattern: "GET /api/v1/services", Access: gate.User, Timeout: 5 * time.Second, Ask: gate.Ask{Verb: access.Get, Kind: access.Server}, Handle: p.services},
 		{Pattern: "POST /api/v1/login", Access: gate.Public, Body: 4 << 10, Timeout: 5 * time.Second, Handle: p.o.Gate.Login},
 		{Pattern: "/webhooks/", Access: gate.Public, Body: webhookBody, Timeout: 30 * time.Second, Handle: p.o.Webhooks.ServeHTTP},
 		{Pattern: "/git/", Access: gate.Public, Body: gitBody, Handle: p.o.Git.ServeHTTP},
@@ -139,6 +141,26 @@ func (n Names) Ours(hostport string) bool {
 	return n.Listen != "" && strings.EqualFold(host, n.Listen) || net.ParseIP(host) != nil || n.Public != "" && strings.EqualFold(host, n.Public)
 }
 
+// services tells how everything that loops is.
+func (p *Port) services(w http.ResponseWriter, _ *http.Request) {
+	type service struct {
+		Name   string        `json:"name"`
+		State  control.State `json:"state"`
+		Reason string        `json:"reason,omitempty"`
+		Since  *time.Time    `json:"since,omitempty"`
+	}
+	list := []service{}
+	for _, s := range p.o.Services.Status() {
+		one := service{Name: s.Name, State: s.Health.State, Reason: s.Health.Reason}
+		if !s.Health.Since.IsZero() {
+			one.Since = &s.Health.Since
+		}
+		list = append(list, one)
+	}
+	w.Header().Set("Content-Type", "application/json")
+	_ = json.NewEncoder(w).Encode(map[string]any{"items": list})
+}
+
 // ready says whether the server does its work: the record can be read, and everything that loops is well. Each service
 // has a line; the reasons are for callers who proved who they are.
 func (p *Port) ready(w http.ResponseWriter, r *http.Request) {
@@ -146,7 +168,8 @@ func (p *Port) ready(w http.ResponseWriter, r *http.Request) {
 		gate.Fail(w, failure.Mark(failure.Waiting, err))
 		return
 	}
-	known := gate.From(r.Context()).Actor != ""
+	id := gate.From(r.Context())
+	known := id.Actor != "" && id.Step == nil
 	code, text := http.StatusOK, ""
 	var unwell []string
 	for _, s := range p.o.Services.Status() {

@@ -23,6 +23,7 @@ const rights = `
 GET /healthz public
 GET /readyz public
 GET /metrics adv
+GET /api/v1/services adv
 POST /api/v1/login public
 /webhooks/ public
 /git/ public

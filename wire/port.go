@@ -12,6 +12,7 @@ import (
 
 	"github.com/tiphys/tiphys/control"
 	targetlocal "github.com/tiphys/tiphys/deploy/target/local"
+	"github.com/tiphys/tiphys/executor"
 	"github.com/tiphys/tiphys/executor/local"
 	"github.com/tiphys/tiphys/keeper"
 	"github.com/tiphys/tiphys/keeper/front"
@@ -81,7 +82,11 @@ func (k keeperService) Health() control.Health {
 }
 
 // podsService tells how this machine's executor is, which looks after its pods by itself.
-type podsService struct{ executor *local.Executor }
+type podsService struct {
+	executor *local.Executor
+	// views are the executor as the pods of this epoch see it.
+	views []executor.Executor
+}
 
 func (podsService) Name() string                { return "pods" }
 func (podsService) Start(context.Context) error { return nil }
@@ -94,6 +99,11 @@ func (podsService) Run(ctx context.Context) error {
 func (p podsService) Health() control.Health {
 	if t := p.executor.Trouble(); t != "" {
 		return control.Health{State: control.Waiting, Reason: t}
+	}
+	for _, v := range p.views {
+		if e, tells := v.(executor.Troubled); tells && e.Trouble() != "" {
+			return control.Health{State: control.Waiting, Reason: e.Trouble()}
+		}
 	}
 	aside := p.executor.SetAside()
 	if len(aside) == 0 {

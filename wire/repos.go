@@ -11,6 +11,7 @@ import (
 	"github.com/tiphys/tiphys/deploy"
 	"github.com/tiphys/tiphys/deploy/render"
 	targetlocal "github.com/tiphys/tiphys/deploy/target/local"
+	"github.com/tiphys/tiphys/event/forge/builtin"
 	"github.com/tiphys/tiphys/pipeline"
 	"github.com/tiphys/tiphys/secret"
 )
@@ -82,8 +83,33 @@ func (targetService) Run(ctx context.Context) error {
 	return nil
 }
 
-// Health implements control.Service.
-func (targetService) Health() control.Health { return control.Health{} }
+// Health implements control.Service: it waits while something does not succeed that is tried again.
+func (t targetService) Health() control.Health {
+	if trouble := t.target.Trouble(); trouble != "" {
+		return control.Health{State: control.Waiting, Reason: trouble}
+	}
+	return control.Health{}
+}
+
+// gitService has the built-in remote compare its repositories with the record.
+type gitService struct{ remote *builtin.Remote }
+
+// Name implements control.Service.
+func (gitService) Name() string { return "git" }
+
+// Start implements control.Service.
+func (gitService) Start(context.Context) error { return nil }
+
+// Run implements control.Service.
+func (g gitService) Run(ctx context.Context) error { return g.remote.Run(ctx, reconcileEvery) }
+
+// Health implements control.Service: it waits while a repository cannot be compared, which keeps no other from it.
+func (g gitService) Health() control.Health {
+	if trouble := g.remote.Trouble(); trouble != "" {
+		return control.Health{State: control.Waiting, Reason: trouble}
+	}
+	return control.Health{}
+}
 
 // What applications ask for, from what this server has.
 type (

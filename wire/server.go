@@ -35,6 +35,7 @@ import (
 	"github.com/tiphys/tiphys/event"
 	"github.com/tiphys/tiphys/event/forge"
 	"github.com/tiphys/tiphys/event/forge/builtin"
+	"github.com/tiphys/tiphys/executor"
 	"github.com/tiphys/tiphys/executor/local"
 	"github.com/tiphys/tiphys/executor/pushed"
 	"github.com/tiphys/tiphys/ledger"
@@ -317,21 +318,21 @@ func (s *Server) loops() *control.Group {
 		s.recording,
 		acts(s.events),
 		acts(s.posts),
-		podsService{s.machine.Executor},
+		podsService{s.machine.Executor, []executor.Executor{s.machine.Containers.Executor, s.machine.hosts.Executor}},
 		acts(s.machine.Runs),
 		s.audit,
-		acts(control.Loop("schedules", s.crons.Run)),
+		acts(s.crons),
 		acts(targetService{s.target}),
 		acts(s.apps),
 		acts(s.sweeper),
 		control.Loop("streams", s.gate.Run),
-		acts(control.Loop("git", func(ctx context.Context) error { return s.remote.Run(ctx, reconcileEvery) })),
+		acts(gitService{s.remote}),
 	}
 	if s.carrier.keeper != nil {
 		services = append(services, keeperService{s.carrier.keeper})
 	}
 	if s.o.Config != "" {
-		services = append(services, acts(control.Loop("definitions", definitions.NewFolder(s.o.Config, s.defs, s.o.Log).Run)))
+		services = append(services, acts(definitions.NewFolder(s.o.Config, s.defs, s.o.Log)))
 	}
 	return control.NewGroup(control.GroupOptions{Now: s.o.Now, Log: s.o.Log}, services...)
 }

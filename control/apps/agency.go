@@ -131,6 +131,7 @@ func (a *agency[S]) looked(key string, err error) {
 	if err == nil {
 		d.failures = 0
 		a.mu.Unlock()
+		a.c.troubles.Over(a.what + " " + key)
 		return
 	}
 	wait := firstRetry
@@ -140,6 +141,7 @@ func (a *agency[S]) looked(key string, err error) {
 	d.failures++
 	d.refresh = true
 	a.mu.Unlock()
+	a.c.troubles.Note(a.what+" "+key, err)
 	a.c.o.Log.Error(a.what+" could not be looked after; trying again", "name", key, "wait", wait, "error", err)
 	a.at(key, wait)
 }
@@ -162,6 +164,7 @@ func (a *agency[S]) at(key string, wait time.Duration) {
 func (a *agency[S]) forget(key string) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
+	a.c.troubles.Over(a.what + " " + key)
 	if d := a.due[key]; d != nil && !d.waiting {
 		if d.timer != nil {
 			d.timer.Stop()

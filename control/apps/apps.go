@@ -63,6 +63,9 @@ type Controller struct {
 	health     atomic.Pointer[custom]
 	customized string // which definition they were read from; Run's goroutine alone has it
 
+	// troubles are Applications and ApplicationSets that could not be looked after, which is tried again.
+	troubles failure.Troubles
+
 	mu      sync.Mutex
 	trouble error // why the definitions or the news could not be read
 	since   time.Time
@@ -119,11 +122,14 @@ func (c *Controller) Start(ctx context.Context) error {
 	return nil
 }
 
-// Health implements control.Service.
+// Health implements control.Service: it is failing while what is declared cannot be read, and waits while something cannot be looked after.
 func (c *Controller) Health() control.Health {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.trouble == nil {
+		if one := c.troubles.Text(); one != "" {
+			return control.Health{State: control.Waiting, Reason: "not looked after, and tried again: " + one}
+		}
 		return control.Health{}
 	}
 	return control.Health{State: control.Failing, Reason: c.trouble.Error(), Since: c.since}

@@ -8,6 +8,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/tiphys/tiphys/control"
 	"github.com/tiphys/tiphys/deploy"
 	"github.com/tiphys/tiphys/deploy/plan"
 	"github.com/tiphys/tiphys/event"
@@ -205,10 +206,14 @@ func TestTroubleOfOneApplication(t *testing.T) {
 	w.await("it says why", func() bool {
 		return strings.Contains(w.app("prod").Conditions.Message(deploy.ConditionUnknown), "the target is out of reach")
 	})
+	w.await("so does the health", func() bool {
+		h := w.c.Health()
+		return h.State == control.Waiting && strings.Contains(h.Reason, "application default/prod: ") && strings.Contains(h.Reason, "out of reach")
+	})
 	w.witness("meanwhile")
 	w.troubled.Delete("default/prod")
 	w.c.Refresh("default/prod")
-	w.await("it goes on", func() bool { return w.app("prod").Conditions == nil })
+	w.await("it goes on", func() bool { return w.app("prod").Conditions == nil && w.c.Health() == control.Health{} })
 }
 
 // What could not be recorded is not so: a sync that is begun while the ledger takes nothing has not begun, and is begun when it does.

@@ -5,18 +5,17 @@ package crons
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"log/slog"
 	"time"
 
+	"github.com/tiphys/tiphys/control"
 	"github.com/tiphys/tiphys/control/definitions"
 	"github.com/tiphys/tiphys/control/runs"
+	"github.com/tiphys/tiphys/failure"
 	"github.com/tiphys/tiphys/ledger"
 	"github.com/tiphys/tiphys/manifest"
-	"github.com/tiphys/tiphys/workflow"
 	"github.com/tiphys/tiphys/workflow/cron"
-	"github.com/tiphys/tiphys/workflow/expression"
 )
 
 // LabelCron is Argo's label of runs that a CronWorkflow made.
@@ -34,11 +33,30 @@ type Options struct {
 	Log         *slog.Logger
 }
 
-// Controller looks after the schedules.
-type Controller struct{ o Options }
+// Controller looks after the schedules. It is a control.Service.
+type Controller struct {
+	o        Options
+	troubles failure.Troubles
+	// looked is when each schedule was looked at last; Run's goroutine alone has it.
+	looked map[string]time.Time
+}
 
 // New returns a controller; nothing happens until Run.
-func New(o Options) *Controller { return &Controller{o} }
+func New(o Options) *Controller { return &Controller{o: o, looked: map[string]time.Time{}} }
+
+// Name implements control.Service.
+func (c *Controller) Name() string { return "schedules" }
+
+// Start implements control.Service.
+func (c *Controller) Start(context.Context) error { return nil }
+
+// Health implements control.Service: it waits while a schedule cannot be looked at, which is tried again.
+func (c *Controller) Health() control.Health {
+	if trouble := c.troubles.Text(); trouble != "" {
+		return control.Health{State: control.Waiting, Reason: trouble}
+	}
+	return control.Health{}
+}
 
 // Slot is the body of a cron.slot entry and of a row of the "cron" table: the latest slot of a CronWorkflow.
 type Slot struct {
@@ -89,36 +107,75 @@ type scheduled struct {
 	problem string
 }
 
-// idle is the longest sleep: definitions may change meanwhile, which a commit tells.
-const idle = time.Minute
+const (
+	// idle is the longest sleep: definitions may change meanwhile, which a commit tells.
+	idle = time.Minute
+	// again is the wait before what failed is tried again.
+	again = 5 * time.Second
+	// reading is what is in trouble while the schedules cannot be read.
+	reading = "read the schedules"
+)
 
 // Run submits what is due until ctx ends.
 func (c *Controller) Run(ctx context.Context) error {
 	for ctx.Err() == nil {
 		changed := c.o.Ledger.Changed()
-		list, err := c.list(ctx)
-		if err != nil && ctx.Err() == nil {
-			c.o.Log.Error("read schedules", "error", err)
-		}
-		now := c.o.Now()
-		next := now.Add(idle)
-		for _, s := range list {
-			if s.def.Spec.Suspend || s.problem != "" {
-				continue
-			}
-			if err := c.look(ctx, s, now); err != nil && ctx.Err() == nil {
-				c.o.Log.Error("schedule", "cron", s.key, "error", err)
-			}
-			if n := s.schedules.Next(now); !n.IsZero() && n.Before(next) {
-				next = n
-			}
-		}
-		if len(list) == 0 {
-			next = now.Add(time.Hour)
-		}
-		c.sleep(ctx, changed, next)
+		c.sleep(ctx, changed, c.round(ctx))
 	}
 	return nil
+}
+
+// round looks at every schedule, and says when to look again at the latest.
+func (c *Controller) round(ctx context.Context) (next time.Time) {
+	now := c.o.Now()
+	list, err := c.list(ctx)
+	if c.noted(ctx, reading, err) {
+		return now.Add(again)
+	}
+	if len(list) == 0 {
+		return now.Add(time.Hour)
+	}
+	next = now.Add(idle)
+	for _, s := range list {
+		due := s.schedules.Next(now)
+		if s.def.Spec.Suspend || s.problem != "" {
+			err, due = nil, time.Time{}
+		} else if err = c.look(ctx, s, now); err != nil {
+			due = now.Add(again)
+		}
+		c.noted(ctx, "schedule "+s.key, err)
+		if !due.IsZero() && due.Before(next) {
+			next = due
+		}
+	}
+	c.forget(list)
+	return next
+}
+
+// noted shows an error until there is none any more, and reports whether there is one.
+func (c *Controller) noted(ctx context.Context, what string, err error) bool {
+	if err == nil {
+		c.troubles.Over(what)
+		return false
+	}
+	if ctx.Err() == nil && c.troubles.Note(what, err) {
+		c.o.Log.Error("a schedule cannot be looked at; it is tried again", "what", what, "error", err)
+	}
+	return true
+}
+
+// forget forgets schedules that are declared no more.
+func (c *Controller) forget(list []scheduled) {
+	there := make(map[string]bool, len(list))
+	for _, s := range list {
+		there[s.key] = true
+	}
+	for key := range c.looked {
+		if !there[key] {
+			delete(c.looked, key)
+			c.troubles.Over("schedule " + key)
+		}
+	}
 }
 
 // settle keeps a busy ledger from making this loop busy: changes of definitions wait this long.
@@ -173,185 +230,6 @@ func workflowSpec(object json.RawMessage) (json.RawMessage, error) {
 		return nil, err
 	}
 	return tree.Lookup("spec.workflowSpec").JSON(), nil
-}
-
-// look takes the latest slot that is due, if it was not taken before.
-func (c *Controller) look(ctx context.Context, s scheduled, now time.Time) error {
-	last, err := c.last(ctx, s)
-	if err != nil {
-		return err
-	}
-	if last.Outcome == "stopped" {
-		return nil
-	}
-	if next := s.schedules.Next(last.Time); next.IsZero() || next.After(now) {
-		return nil
-	}
-	declared, err := c.o.Ledger.Entry(ctx, s.seq)
-	if err != nil {
-		return fmt.Errorf("read the declaration: %w", err)
-	}
-	due := s.schedules.Due(last.Time, declared.Time, now, s.def.Spec.StartingDeadlineSeconds)
-	if due.Missed > 0 {
-		if err := c.record(ctx, s, missed(s, due)); err != nil {
-			return err
-		}
-	}
-	if due.Slot.IsZero() {
-		return nil
-	}
-	return c.take(ctx, s, last, due, now)
-}
-
-// missed tells of the slots that passed while the server was stopped or busy and that are not made up for.
-func missed(s scheduled, due cron.Due) Slot {
-	reason := "it passed while the server was away or busy"
-	if due.Missed > 1 {
-		reason = fmt.Sprintf("%d times from %s on passed while the server was away or busy", due.Missed, due.First.UTC().Format(time.RFC3339))
-	}
-	return Slot{Cron: s.key, Time: due.Last, Outcome: "missed", Missed: due.Missed, Reason: reason}
-}
-
-// punctual is how late a run is without a word about it.
-const punctual = 2 * time.Second
-
-// last is the latest slot that was decided on; before the first one, the time of the declaration.
-func (c *Controller) last(ctx context.Context, s scheduled) (Slot, error) {
-	row, err := c.o.Ledger.Row(ctx, tableCron, s.key)
-	if err == nil {
-		var slot Slot
-		err = json.Unmarshal(row.Body, &slot)
-		return slot, err
-	}
-	if !errors.Is(err, ledger.ErrNotFound) {
-		return Slot{}, err
-	}
-	e, err := c.o.Ledger.Entry(ctx, s.seq)
-	return Slot{Cron: s.key, Time: e.Time}, err
-}
-
-func (c *Controller) take(ctx context.Context, s scheduled, last Slot, due cron.Due, now time.Time) error {
-	slot := due.Slot
-	active, facts, err := c.facts(ctx, s, last)
-	if err != nil {
-		return err
-	}
-	ev := expression.New()
-	if stop, err := cron.Stop(ev, s.def.Spec.StopStrategy, facts, now); err != nil {
-		return c.record(ctx, s, Slot{Cron: s.key, Time: slot, Outcome: "failed", Reason: "stopStrategy: " + err.Error()})
-	} else if stop {
-		return c.record(ctx, s, Slot{Cron: s.key, Time: slot, Outcome: "stopped", Reason: "stopStrategy is true"})
-	}
-	if ok, err := cron.When(ev, s.def.Spec.When, facts, now); err != nil {
-		return c.record(ctx, s, Slot{Cron: s.key, Time: slot, Outcome: "failed", Reason: "when: " + err.Error()})
-	} else if !ok {
-		return c.record(ctx, s, Slot{Cron: s.key, Time: slot, Outcome: "skipped", Reason: fmt.Sprintf("when %q is false", s.def.Spec.When)})
-	}
-	action, err := cron.Concurrency(s.def.Spec.ConcurrencyPolicy, len(active))
-	if err != nil {
-		return c.record(ctx, s, Slot{Cron: s.key, Time: slot, Outcome: "failed", Reason: err.Error()})
-	}
-	switch action {
-	case cron.Skip:
-		return c.record(ctx, s, Slot{Cron: s.key, Time: slot, Outcome: "skipped", Reason: "concurrencyPolicy Forbid: " + active[0].Name + " still runs"})
-	case cron.Replace:
-		for _, r := range active {
-			if err := c.o.Runs.Control(ctx, r.Namespace, r.Name, workflow.Control{Meta: workflow.Meta{Actor: "cron:" + s.key}, Verb: workflow.Terminate}); err != nil {
-				return fmt.Errorf("replace %s: %w", r.Name, err)
-			}
-		}
-	case cron.Start:
-	}
-	return c.submit(ctx, s, due)
-}
-
-// historyPage is how many runs of a schedule are looked at.
-const historyPage = 1000
-
-func (c *Controller) facts(ctx context.Context, s scheduled, last Slot) ([]workflow.Run, cron.Facts, error) {
-	facts := cron.Facts{Name: s.def.Name, Namespace: s.def.Namespace, Labels: s.def.Labels, Annotations: s.def.Annotations}
-	if last.Outcome != "" {
-		facts.LastScheduled = last.Time
-	}
-	rows, err := c.o.Ledger.List(ctx, ledger.Query{Table: "run", Labels: map[string]string{LabelCron: s.def.Name}, KeyPrefix: s.def.Namespace + "/", Limit: historyPage})
-	if err != nil {
-		return nil, facts, err
-	}
-	var active []workflow.Run
-	for _, row := range rows {
-		var r workflow.Run
-		if err := json.Unmarshal(row.Body, &r); err != nil {
-			return nil, facts, fmt.Errorf("decode run %s: %w", row.Key, err)
-		}
-		switch {
-		case !r.Phase.Done():
-			active = append(active, r)
-		case r.Phase == workflow.Succeeded:
-			facts.Succeeded++
-		default:
-			facts.Failed++
-		}
-	}
-	return active, facts, nil
-}
-
-func (c *Controller) record(ctx context.Context, s scheduled, slot Slot) error {
-	err := c.o.Ledger.Write(ctx, ledger.On("cron/"+s.key), func(tx ledger.Tx) error {
-		_, err := tx.Append(ledger.Draft{Actor: "cron:" + s.key, Kind: KindSlot, Subject: "cron/" + s.key, Cause: ledger.At(s.seq), Unique: slotKey(s, slot.Time), Horizon: slotHorizon, Body: slot})
-		return err
-	})
-	if errors.Is(err, ledger.ErrExists) {
-		return nil
-	}
-	return err
-}
-
-// slotHorizon is how long a slot cannot be taken again. A slot that old is never looked at: it would be missed.
-const slotHorizon = 400 * 24 * time.Hour
-
-func slotKey(s scheduled, at time.Time) string {
-	return "cron/" + s.key + "/" + at.UTC().Format(time.RFC3339)
-}
-
-func (c *Controller) submit(ctx context.Context, s scheduled, due cron.Due) error {
-	slot := due.Slot
-	meta := map[string]any{"namespace": s.def.Namespace}
-	labels := map[string]string{LabelCron: s.def.Name}
-	annotations := map[string]string{"workflows.argoproj.io/scheduled-time": slot.UTC().Format(time.RFC3339)}
-	if m := s.def.Spec.WorkflowMetadata; m != nil {
-		for k, v := range m.Labels {
-			labels[k] = v
-		}
-		for k, v := range m.Annotations {
-			annotations[k] = v
-		}
-	}
-	raw, err := json.Marshal(map[string]any{"apiVersion": manifest.APIVersion, "kind": "Workflow", "metadata": meta, "spec": s.spec})
-	if err != nil {
-		return fmt.Errorf("make workflow: %w", err)
-	}
-	objects, diags := manifest.Decode("CronWorkflow/"+s.key, raw)
-	if err := manifest.FirstError(diags); err != nil {
-		return c.record(ctx, s, Slot{Cron: s.key, Time: slot, Outcome: "failed", Reason: err.Error()})
-	}
-	// The name follows from the slot, as in Argo: a second submission finds the first.
-	name := fmt.Sprintf("%s-%d", s.def.Name, slot.Unix())
-	run, err := c.o.Runs.Submit(ctx, runs.Submission{
-		Object: objects[0], Namespace: s.def.Namespace, Name: name, Labels: labels, Annotations: annotations,
-		Actor: "cron:" + s.key, Cause: s.seq, ScheduledTime: &slot, Origin: s.origin,
-	})
-	if errors.Is(err, ledger.ErrExists) {
-		run.Name, err = name, nil
-	}
-	if err != nil {
-		return c.record(ctx, s, Slot{Cron: s.key, Time: slot, Outcome: "failed", Reason: err.Error()})
-	}
-	done := Slot{Cron: s.key, Time: slot, Outcome: "submitted", Run: s.def.Namespace + "/" + run.Name}
-	if due.Late > punctual {
-		done.LateSeconds = int64(due.Late.Seconds())
-		done.Reason = fmt.Sprintf("started %s late: the server was away or busy", due.Late.Round(time.Second))
-	}
-	return c.record(ctx, s, done)
 }
 
 // State is what a screen shows of a CronWorkflow.

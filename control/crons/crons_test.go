@@ -2,6 +2,7 @@ package crons
 
 import (
 	"context"
+	"database/sql"
 	"encoding/json"
 	"log/slog"
 	"path/filepath"
@@ -68,6 +69,86 @@ func TestSlotsOfAServerThatComesLate(t *testing.T) {
 	}
 	if diff := cmp.Diff(want, slots(t, l)); diff != "" {
 		t.Error(diff)
+	}
+}
+
+// A clock that was set back must not keep a schedule still until it has caught up. Each slot is started once, whatever the clock does.
+func TestClockThatIsSetBack(t *testing.T) {
+	t.Parallel()
+	now := time.Date(2026, 3, 1, 12, 0, 30, 0, time.UTC)
+	c, l := lamp(t, &now)
+	look := func(at string) {
+		t.Helper()
+		now = clock(t, at)
+		if next := c.round(t.Context()); !next.After(now) || next.Sub(now) > time.Minute {
+			t.Errorf("at %s the next look is at %s", at, next)
+		}
+	}
+	look("2026-03-01T12:00:50Z")
+	look("2026-03-01T12:01:00Z")
+	look("2026-03-01T12:02:00Z")
+	look("2026-03-01T12:00:55Z") // back by a minute: nothing is due
+	look("2026-03-01T12:01:00Z") // was taken
+	look("2026-03-01T12:02:00Z") // was taken
+	look("2026-03-01T12:03:00Z")
+	look("2027-03-01T12:03:30Z") // a year ahead
+	look("2026-03-01T12:03:50Z") // and right again
+	look("2026-03-01T12:04:00Z")
+	look("2026-03-01T12:05:00Z")
+	var started []int
+	for _, s := range slots(t, l) {
+		if s.Outcome == "submitted" && s.Time.Year() == 2026 {
+			started = append(started, s.Time.Minute())
+		}
+	}
+	if diff := cmp.Diff([]int{1, 2, 3, 4, 5}, started); diff != "" {
+		t.Error(diff)
+	}
+	if h := c.Health(); h.State != "" {
+		t.Errorf("%+v", h)
+	}
+}
+
+// What is damaged of a schedule's past does not keep it from its future, and a ledger that does not answer is asked again soon.
+func TestDamagedPast(t *testing.T) {
+	t.Parallel()
+	now := time.Date(2026, 3, 1, 12, 0, 30, 0, time.UTC)
+	c, l := lamp(t, &now)
+	now = clock(t, "2026-03-01T12:01:00Z")
+	c.round(t.Context())
+	path := l.(*sqlite.Ledger).Path()
+	for _, table := range []string{"run", "cron"} {
+		damage(t, path, table)
+	}
+	now = clock(t, "2026-03-01T12:02:00Z")
+	c.round(t.Context())
+	if all := slots(t, l); len(all) != 2 || all[1].Outcome != "submitted" || !all[1].Time.Equal(minute(2)) {
+		t.Errorf("the slots are %+v", all)
+	}
+	if _, err := c.List(t.Context()); err != nil {
+		t.Error(err)
+	}
+	ended, cancel := context.WithCancel(t.Context())
+	cancel()
+	if next := c.round(ended); next.Sub(now) > time.Minute {
+		t.Errorf("after an error the next look is only at %s", next)
+	}
+}
+
+// damage makes the rows of a table unreadable.
+func damage(t *testing.T, path, table string) {
+	t.Helper()
+	db, err := sql.Open("sqlite", path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = db.Close() }()
+	done, err := db.Exec(`UPDATE projected SET body = '{' WHERE kind = ?`, table)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n, _ := done.RowsAffected(); n == 0 {
+		t.Fatalf("there is no row of %s", table)
 	}
 }
 

@@ -25,6 +25,8 @@ const (
 	// lookEvery is how often some attempts are looked at, and lookRound how many times it takes to come round to each.
 	lookEvery = time.Second
 	lookRound = 5
+	// hearing is the name of the trouble with notices. No attempt is called so.
+	hearing = "notices"
 	// talkWait bounds how long a shim may take to accept a connection and to read.
 	talkWait = 5 * time.Second
 )
@@ -50,7 +52,8 @@ func (e *Executor) hear() error {
 	return nil
 }
 
-// listenForNotices takes in notices until the socket is closed.
+// listenForNotices takes in notices until the socket is closed. One that cannot be heard or read is not lost: whose it was is looked at within
+// some seconds (see look), and until the next one is heard that is shown as trouble.
 func (e *Executor) listenForNotices() {
 	buf := make([]byte, noticeSize)
 	for {
@@ -59,15 +62,16 @@ func (e *Executor) listenForNotices() {
 			return
 		}
 		if err != nil {
-			e.o.Log.Warn("read a notice", "error", err)
+			e.trouble(hearing, "what pods tell cannot be heard, so each is looked at by turns: "+err.Error())
 			pause(e.ctx, reconnectPause)
 			continue
 		}
 		var notice protocol.Notice
 		if err := json.Unmarshal(buf[:n], &notice); err != nil {
-			e.o.Log.Warn("read a notice", "error", err)
+			e.trouble(hearing, "a pod told something that cannot be read, so each is looked at by turns: "+err.Error())
 			continue
 		}
+		e.trouble(hearing, "")
 		e.take(notice)
 	}
 }

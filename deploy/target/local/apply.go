@@ -1,6 +1,7 @@
 package local
 
 import (
+	"bytes"
 	"context"
 	"crypto/hmac"
 	"crypto/sha256"
@@ -12,6 +13,7 @@ import (
 	"maps"
 	"reflect"
 	"slices"
+	"strconv"
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
@@ -39,6 +41,9 @@ func (t *Target) Apply(ctx context.Context, wish *unstructured.Unstructured, opt
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	if err := t.whole(key); err != nil {
+		return nil, fmt.Errorf("apply %s: %w", key, err)
+	}
 	old := t.objects.byKey[key]
 	if err := old.refuses(opt); err != nil {
 		return nil, fmt.Errorf("apply: %w", err)
@@ -225,9 +230,10 @@ func (t *Target) seal(next, old *object) error {
 	return nil
 }
 
-// resolve gives the ConfigMaps and Secrets of a namespace for the executor; t.mu is held.
-func (t *Target) resolve(namespace string) (map[string]map[string]secret.Value, error) {
-	found := map[string]map[string]secret.Value{}
+// resolve gives the ConfigMaps and Secrets of a pod's namespace for the executor. One that cannot be opened is an error only to a pod
+// whose specification has its name. t.mu is held.
+func (t *Target) resolve(p *pod) (map[string]map[string]secret.Value, error) {
+	namespace, found := p.Key.Namespace, map[string]map[string]secret.Value{}
 	for o := range t.objects.byNamespace[namespace] {
 		key := o.Key
 		if o.deleting() || (key.Kind != "ConfigMap" && key.Kind != "Secret") {
@@ -235,13 +241,9 @@ func (t *Target) resolve(namespace string) (map[string]map[string]secret.Value, 
 		}
 		data := map[string]secret.Value{}
 		if key.Kind == "Secret" {
-			plain, err := t.o.Box.Open(o.Sealed, "object/"+o.UID)
-			if err != nil {
-				return nil, fmt.Errorf("open Secret %s: %w", key.Name, err)
-			}
-			var values map[string][]byte
-			if err := json.Unmarshal([]byte(plain.Reveal()), &values); err != nil {
-				return nil, fmt.Errorf("open Secret %s: the values cannot be read", key.Name)
+			values, err := t.open(o)
+			if err != nil && bytes.Contains(p.ObjectRecord.Object, []byte(strconv.Quote(key.Name))) {
+				return nil, err
 			}
 			for name, value := range values {
 				data[name] = secret.New(string(value))
@@ -263,6 +265,19 @@ func (t *Target) resolve(namespace string) (map[string]map[string]secret.Value, 
 	return found, nil
 }
 
+// open gives the values of a Secret.
+func (t *Target) open(o *object) (map[string][]byte, error) {
+	plain, err := t.o.Box.Open(o.Sealed, "object/"+o.UID)
+	if err != nil {
+		return nil, fmt.Errorf("open Secret %s: %w", o.Key.Name, err)
+	}
+	var values map[string][]byte
+	if err := json.Unmarshal([]byte(plain.Reveal()), &values); err != nil {
+		return nil, fmt.Errorf("open Secret %s: the values cannot be read", o.Key.Name)
+	}
+	return values, nil
+}
+
 // Delete implements deploy.Target. What the object owns goes with it, pods after they were drained.
 func (t *Target) Delete(ctx context.Context, k deploy.Key, opt deploy.ApplyOptions) error {
 	if err := ctx.Err(); err != nil {
@@ -270,6 +285,9 @@ func (t *Target) Delete(ctx context.Context, k deploy.Key, opt deploy.ApplyOptio
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	if err := t.whole(k); err != nil {
+		return fmt.Errorf("delete %s: %w", k, err)
+	}
 	o := t.objects.byKey[k]
 	if o == nil || o.deleting() {
 		return nil

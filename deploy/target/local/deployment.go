@@ -160,10 +160,12 @@ func (t *Target) newSet(o *object, d *appsv1.Deployment, hash string, sets []*se
 	if err == nil {
 		err = tree.UnmarshalJSON([]byte(`{"apiVersion":"apps/v1","kind":"ReplicaSet","spec":` + string(raw) + `}`))
 	}
+	what := "make a ReplicaSet of " + o.Key.String()
 	if err != nil {
-		t.o.Log.Error("ReplicaSet could not be made", "deployment", o.Key.String(), "error", err)
+		t.wrong(what, err)
 		return nil
 	}
+	t.troubles.Over(what)
 	rs := t.child(o, "apps/v1", "ReplicaSet", o.Key.Name+"-"+hash, tree.Object)
 	rs.live.SetLabels(labels)
 	rs.live.SetAnnotations(map[string]string{revisionAnnotation: strconv.FormatInt(revision, 10)})
@@ -336,10 +338,12 @@ func (t *Target) newPod(owner *object, name string, template corev1.PodTemplateS
 	if err == nil {
 		err = tree.UnmarshalJSON([]byte(`{"apiVersion":"v1","kind":"Pod","spec":` + string(raw) + `}`))
 	}
+	what := "make a pod of " + owner.Key.String()
 	if err != nil {
-		t.o.Log.Error("pod could not be made", "owner", owner.Key.String(), "error", err)
+		t.wrong(what, err)
 		return
 	}
+	t.troubles.Over(what)
 	o := t.child(owner, "v1", "Pod", name, tree.Object)
 	o.live.SetLabels(template.Labels)
 	o.live.SetAnnotations(template.Annotations)

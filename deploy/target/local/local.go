@@ -22,6 +22,7 @@ import (
 
 	"github.com/tiphys/tiphys/deploy"
 	"github.com/tiphys/tiphys/executor"
+	"github.com/tiphys/tiphys/failure"
 	"github.com/tiphys/tiphys/keeper/front"
 	"github.com/tiphys/tiphys/ledger"
 	"github.com/tiphys/tiphys/secret"
@@ -125,6 +126,12 @@ type Target struct {
 	wake     time.Time
 	// granted are pods that were given a place and not begun.
 	granted grants
+	// addresses are those of Services that are gone, which could not be removed yet.
+	addresses map[netip.Addr]deploy.Key
+	// damaged are objects whose records cannot be read, by the keys of their rows.
+	damaged map[string]damaged
+	// troubles are what does not succeed and is tried again.
+	troubles failure.Troubles
 	// late are ends of pods that could not be recorded.
 	late   []executor.Report
 	begun  bool
@@ -160,7 +167,8 @@ func Open(ctx context.Context, o Options) (*Target, error) {
 		o.Fault = func(string) {}
 	}
 	t := &Target{o: o, kick: make(chan struct{}, 1), hints: newHints(),
-		objects: newIndex(), pods: map[string]*pod{}, services: map[deploy.Key]*service{}}
+		objects: newIndex(), pods: map[string]*pod{}, services: map[deploy.Key]*service{},
+		addresses: map[netip.Addr]deploy.Key{}, damaged: map[string]damaged{}}
 	if err := t.load(ctx); err != nil {
 		return nil, fmt.Errorf("open local target: %w", err)
 	}
@@ -269,6 +277,9 @@ func (t *Target) Get(ctx context.Context, k deploy.Key) (*unstructured.Unstructu
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	if err := t.whole(k); err != nil {
+		return nil, fmt.Errorf("get %s: %w", k, err)
+	}
 	o := t.objects.byKey[k]
 	if o == nil {
 		return nil, fmt.Errorf("get %s: %w", k, deploy.ErrNotFound)
@@ -283,6 +294,9 @@ func (t *Target) List(ctx context.Context, application string) ([]*unstructured.
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	if err := t.allWhole(application); err != nil {
+		return nil, fmt.Errorf("list objects: %w", err)
+	}
 	objects := t.objects.of(application)
 	found := make([]*unstructured.Unstructured, len(objects))
 	for i, o := range objects {

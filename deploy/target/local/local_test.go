@@ -33,16 +33,18 @@ type machine struct {
 	t        testing.TB
 	executor *inProcess
 	ledger   ledger.Ledger
+	path     string // of the ledger
 	front    *front.Front
 }
 
 func newMachine(t testing.TB) *machine {
 	t.Helper()
-	l, err := sqlite.Open(t.Context(), sqlite.Options{Path: filepath.Join(t.TempDir(), "ledger.db"), Projections: []ledger.Projection{deploy.Projection()}})
+	path := filepath.Join(t.TempDir(), "ledger.db")
+	l, err := sqlite.Open(t.Context(), sqlite.Options{Path: path, Projections: []ledger.Projection{deploy.Projection()}})
 	if err != nil {
 		t.Fatal(err)
 	}
-	m := &machine{t: t, executor: newInProcess(t), ledger: l, front: front.New(front.Options{Wait: 2 * time.Second})}
+	m := &machine{t: t, executor: newInProcess(t), ledger: l, path: path, front: front.New(front.Options{Wait: 2 * time.Second})}
 	m.open()
 	t.Cleanup(func() { _ = m.Close(); _ = m.front.Close(); _ = l.Close() })
 	return m

@@ -44,6 +44,8 @@ type pod struct {
 	state     []corev1.ContainerStatus
 	waiting   *corev1.ContainerStateWaiting
 	probes    context.CancelFunc
+	// parting is what went wrong with the hooks of a pod that goes.
+	parting string
 	// passed are the containers that serve: without a readiness probe as soon as they run.
 	passed     map[string]bool
 	readySince time.Time
@@ -194,7 +196,7 @@ func (t *Target) notLaunched(p *pod, r executor.Report) {
 
 // order is the pod as the executor needs it.
 func (t *Target) order(p *pod) (executor.Pod, error) {
-	resolved, err := t.resolve(p.Key.Namespace)
+	resolved, err := t.resolve(p)
 	if err != nil {
 		return executor.Pod{}, err
 	}
@@ -361,12 +363,18 @@ const (
 
 // halt asks the executor to stop an attempt until it has taken that in. False says that the target was closed first.
 func (t *Target) halt(ctx context.Context, id executor.ID, grace time.Duration) bool {
+	return t.insist(ctx, "stop pod "+id.Node, func() error { return t.o.Executor.Stop(ctx, id, grace) })
+}
+
+// insist does something again and again, with growing waits, until it succeeds. False says that the target was closed first.
+func (t *Target) insist(ctx context.Context, what string, do func() error) bool {
+	defer t.troubles.Over(what)
 	for wait := firstHaltWait; ; wait = min(2*wait, maxHaltWait) {
-		err := t.o.Executor.Stop(ctx, id, grace)
+		err := do()
 		if err == nil || ctx.Err() != nil {
 			return ctx.Err() == nil
 		}
-		t.o.Log.Error("pod could not be stopped; trying again", "pod", id.Node, "wait", wait, "error", err)
+		t.wrong(what, err)
 		select {
 		case <-ctx.Done():
 			return false
@@ -377,18 +385,7 @@ func (t *Target) halt(ctx context.Context, id executor.ID, grace time.Duration) 
 
 func (t *Target) acknowledge(id executor.ID) {
 	t.spawn(func(ctx context.Context) {
-		for wait := firstHaltWait; ; wait = min(2*wait, maxHaltWait) {
-			err := t.o.Executor.Acknowledge(ctx, id)
-			if err == nil || ctx.Err() != nil {
-				return
-			}
-			t.o.Log.Warn("end of a pod could not be acknowledged; trying again", "pod", id.Node, "wait", wait, "error", err)
-			select {
-			case <-ctx.Done():
-				return
-			case <-time.After(wait):
-			}
-		}
+		t.insist(ctx, "acknowledge the end of pod "+id.Node, func() error { return t.o.Executor.Acknowledge(ctx, id) })
 	})
 }
 
@@ -488,7 +485,7 @@ func (t *Target) terminate(p *pod) {
 		}
 		drain, stop := context.WithTimeout(ctx, grace)
 		if serving {
-			t.preStop(drain, id, spec, ip)
+			t.part(p, t.preStop(drain, id, spec, ip))
 			t.o.Front.Drained(drain, p.UID)
 		}
 		if t.ctx.Err() != nil {
@@ -534,7 +531,7 @@ func (t *Target) awaitGone(ctx context.Context, p *pod) {
 }
 
 func (t *Target) remove(p *pod) bool {
-	if !t.log(change{kind: deploy.KindObjectDeleted, o: p.object, cause: p.last}) {
+	if !t.log(change{kind: deploy.KindObjectDeleted, o: p.object, cause: p.last, note: p.parting}) {
 		return false
 	}
 	t.o.Places.Leave(p.id())
@@ -542,7 +539,28 @@ func (t *Target) remove(p *pod) bool {
 	return true
 }
 
-func (t *Target) preStop(ctx context.Context, id executor.ID, spec *corev1.Pod, ip string) {
+// part keeps what went wrong with a pod's hooks for the entry of its end. As in Kubernetes a hook that fails keeps no pod from going.
+func (t *Target) part(p *pod, err error) {
+	if err == nil {
+		return
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	p.parting = clip(err.Error(), maxParting)
+}
+
+// maxParting bounds what is kept of the errors of a pod's hooks, in bytes.
+const maxParting = 1 << 10
+
+func clip(text string, most int) string {
+	if len(text) <= most {
+		return text
+	}
+	return strings.ToValidUTF8(text[:most], "") + "…"
+}
+
+// preStop calls the hooks of a pod's containers, and says which failed.
+func (t *Target) preStop(ctx context.Context, id executor.ID, spec *corev1.Pod, ip string) (failed error) {
 	for _, c := range spec.Spec.Containers {
 		if c.Lifecycle == nil || c.Lifecycle.PreStop == nil {
 			continue
@@ -551,7 +569,10 @@ func (t *Target) preStop(ctx context.Context, id executor.ID, spec *corev1.Pod, 
 		var err error
 		switch {
 		case h.Exec != nil:
-			_, _, err = t.o.Commands.Exec(ctx, id, c.Name, h.Exec.Command)
+			var code int
+			if code, _, err = t.o.Commands.Exec(ctx, id, c.Name, h.Exec.Command); err == nil && code != 0 {
+				err = fmt.Errorf("exit code %d", code)
+			}
 		case h.HTTPGet != nil:
 			err = probeHTTP(ctx, ip, c, h.HTTPGet)
 		case h.Sleep != nil:
@@ -561,9 +582,10 @@ func (t *Target) preStop(ctx context.Context, id executor.ID, spec *corev1.Pod, 
 			}
 		}
 		if err != nil && !errors.Is(err, context.Canceled) {
-			t.o.Log.Warn("preStop failed", "pod", id.Node, "container", c.Name, "error", err)
+			failed = errors.Join(failed, fmt.Errorf("preStop of container %s: %w", c.Name, err))
 		}
 	}
+	return failed
 }
 
 func condition(kind corev1.PodConditionType, is bool, old corev1.PodStatus, now time.Time) corev1.PodCondition {

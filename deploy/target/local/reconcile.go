@@ -68,21 +68,41 @@ func (t *Target) reconcile() {
 func (t *Target) dismiss(cause int64, objects ...*object) {
 	for _, o := range objects {
 		if err := t.markDeleted(t.ctx, o, cause); err != nil {
-			t.again("deletion could not be recorded; trying again", err)
+			t.again(recording, err, time.Second)
 			return
 		}
 		t.poke()
 	}
 }
 
-// again says why something is tried again, and has it tried in a second. t.mu is held.
-func (t *Target) again(what string, err error) {
+// recording is what is in trouble while objects cannot be put on record.
+const recording = "record objects"
+
+// again has something that failed tried again after a while, and shows that until it succeeds. t.mu is held.
+func (t *Target) again(what string, err error, after time.Duration) {
 	if t.ctx.Err() != nil {
 		return
 	}
-	t.o.Log.Error(what, "error", err)
-	t.at(t.o.Now().Add(time.Second))
+	t.wrong(what, err)
+	t.at(t.o.Now().Add(after))
 }
+
+// wrong shows that something does not succeed, until troubles.Over is called with the same name. The log says it once.
+func (t *Target) wrong(what string, err error) {
+	if t.troubles.Note(what, err) {
+		t.o.Log.Error("the target cannot do something; it is tried again", "what", what, "error", err)
+	}
+}
+
+// untroubled takes back what was said of an object that is gone.
+func (t *Target) untroubled(o *object) {
+	for _, what := range []string{"write the status of ", "make a ReplicaSet of ", "make a pod of ", "give an address to "} {
+		t.troubles.Over(what + o.Key.String())
+	}
+}
+
+// Trouble says for people what does not succeed and is tried again; empty for nothing.
+func (t *Target) Trouble() string { return t.troubles.Text() }
 
 func (t *Target) ofKind(kind string) []*object { return t.objects.kind(kind) }
 

@@ -39,12 +39,19 @@ func (t *Target) publish() {
 	for key, s := range t.services {
 		if o := t.objects.byKey[key]; o == nil || o.deleting() {
 			if s.address.IsValid() {
-				if err := t.o.Addresses.Remove(s.address); err != nil {
-					t.o.Log.Warn("service address could not be removed", "service", key.String(), "error", err)
-				}
+				t.addresses[s.address] = key
 			}
 			delete(t.services, key)
 		}
+	}
+	for address, key := range t.addresses {
+		what := "remove the address of Service " + key.String()
+		if err := t.o.Addresses.Remove(address); err != nil {
+			t.again(what, err, networkRetry)
+			continue
+		}
+		delete(t.addresses, address)
+		t.troubles.Over(what)
 	}
 	hosts := map[string][]string{}
 	for _, o := range t.ofKind("Service") {
@@ -53,15 +60,24 @@ func (t *Target) publish() {
 		}
 	}
 	if t.o.Names != nil && (t.hosts == nil || !reflect.DeepEqual(t.hosts, hosts)) {
+		const what = "give the names of Services to pods"
 		if err := t.o.Names.SetHosts(hosts); err != nil {
-			t.o.Log.Warn("names of services could not be given to pods", "error", err)
+			t.again(what, err, networkRetry)
+		} else {
+			t.hosts = hosts
+			t.troubles.Over(what)
 		}
-		t.hosts = hosts
 	}
+	const what = "say what goes where (requests go where they went before)"
 	if err := t.o.Front.Set(front.Table{Hosts: t.routes(), Ports: t.ports()}); err != nil {
-		t.o.Log.Error("routes were not taken: requests go where they went before", "error", err)
+		t.again(what, err, networkRetry)
+	} else {
+		t.troubles.Over(what)
 	}
 }
+
+// networkRetry is the wait before something of the network that failed is tried again.
+const networkRetry = 5 * time.Second
 
 // service sets one Service up and gives it its endpoints.
 func (t *Target) service(o *object, hosts map[string][]string) {
@@ -102,7 +118,7 @@ func (t *Target) address(o *object, s *service) bool {
 	a, err := netip.ParseAddr(text)
 	if err != nil || !t.o.Addresses.Range().Contains(a) {
 		if a, err = t.freeAddress(); err != nil {
-			t.o.Log.Error("service has no address", "service", o.Key.String(), "error", err)
+			t.again("give an address to "+o.Key.String(), err, networkRetry)
 			return false
 		}
 		if notes == nil {
@@ -116,10 +132,11 @@ func (t *Target) address(o *object, s *service) bool {
 		s.spec = typedOf[corev1.Service](o)
 	}
 	if err := t.o.Addresses.Add(a); err != nil {
-		t.o.Log.Error("service address could not be had; trying again", "service", o.Key.String(), "error", err)
-		t.at(t.o.Now().Add(5 * time.Second))
+		t.again("give an address to "+o.Key.String(), err, networkRetry)
 		return false
 	}
+	t.troubles.Over("give an address to " + o.Key.String())
+	delete(t.addresses, a)
 	s.address = a
 	return true
 }

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"reflect"
 	"strconv"
+	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
@@ -88,18 +89,16 @@ func (t *Target) load(ctx context.Context) error {
 			return fmt.Errorf("read objects: %w", err)
 		}
 		for _, row := range rows {
-			o := &object{live: &unstructured.Unstructured{}, last: row.Seq}
-			if err := json.Unmarshal(row.Body, &o.ObjectRecord); err != nil {
-				return fmt.Errorf("read object %s: %w", row.Key, err)
-			}
-			if cmp.Or(o.Cluster, deploy.InCluster) != cmp.Or(t.o.Cluster, deploy.InCluster) {
+			if cmp.Or(row.Labels["cluster"], deploy.InCluster) != cmp.Or(t.o.Cluster, deploy.InCluster) {
 				continue
 			}
-			if err := o.live.UnmarshalJSON(o.ObjectRecord.Object); err != nil {
-				return fmt.Errorf("read object %s: %w", row.Key, err)
+			o, err := t.readObject(ctx, row)
+			if err != nil {
+				return err
 			}
-			o.recorded = o.ObjectRecord
-			t.index(o)
+			if o != nil {
+				t.index(o)
+			}
 		}
 		if len(rows) < query.Limit {
 			return nil
@@ -127,6 +126,8 @@ type change struct {
 	o     *object
 	cause int64
 	actor string
+	// note is for a deletion: what went wrong on the way.
+	note string
 }
 
 // write records changes in one transaction. On failure the objects are again as the ledger has them: the caller gives up what it
@@ -141,10 +142,12 @@ func (t *Target) write(ctx context.Context, changes ...change) error {
 		}
 		return err
 	}
+	t.troubles.Over(recording)
 	for _, c := range changes {
 		if c.kind == deploy.KindObjectDeleted {
 			t.objects.remove(c.o)
 			delete(t.pods, c.o.UID)
+			t.untroubled(c.o)
 		} else {
 			c.o.recorded = c.o.ObjectRecord
 			t.index(c.o)
@@ -173,7 +176,7 @@ func (t *Target) record(ctx context.Context, changes []change) error {
 			if c.kind != deploy.KindObjectDeleted {
 				draft.Body = c.o.ObjectRecord
 			} else {
-				draft.Body = deploy.ObjectGone{Application: c.o.Application}
+				draft.Body = deploy.ObjectGone{Application: c.o.Application, Note: c.note}
 			}
 			var err error
 			if made[i], err = tx.Append(draft); err != nil {
@@ -191,10 +194,10 @@ func (t *Target) record(ctx context.Context, changes []change) error {
 	return nil
 }
 
-// log writes changes and reports a failure to the log, where nobody waits for the answer.
+// log writes changes where nobody waits for the answer: a failure is shown, and everything is tried again.
 func (t *Target) log(changes ...change) bool {
 	if err := t.write(t.ctx, changes...); err != nil {
-		t.again("objects could not be recorded; trying again", err)
+		t.again(recording, err, time.Second)
 		return false
 	}
 	return true
@@ -212,9 +215,11 @@ func (t *Target) setStatus(o *object, status any, cause int64) {
 			tree, _ = u.Object["x"].(map[string]any)
 		}
 	}
-	if err != nil {
-		t.o.Log.Error("status could not be written", "object", o.Key.String(), "error", err)
+	if what := "write the status of " + o.Key.String(); err != nil {
+		t.wrong(what, err)
 		return
+	} else {
+		t.troubles.Over(what)
 	}
 	before := o.live.Object["status"]
 	if reflect.DeepEqual(before, any(tree)) {

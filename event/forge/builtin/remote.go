@@ -29,6 +29,7 @@ import (
 
 	"github.com/tiphys/tiphys/event"
 	"github.com/tiphys/tiphys/event/forge"
+	"github.com/tiphys/tiphys/failure"
 	"github.com/tiphys/tiphys/ledger"
 )
 
@@ -83,6 +84,7 @@ type Remote struct {
 	git      *git.Runner
 	listener net.Listener
 	socket   string
+	troubles failure.Troubles
 
 	mu    sync.Mutex
 	locks map[string]chan struct{}
@@ -170,13 +172,23 @@ func (r *Remote) Close() error {
 	return nil
 }
 
+// reconciling is what is in trouble while repositories cannot be compared with the record.
+const reconciling = "compare the repositories with the record"
+
+// Trouble says for people what does not succeed and is tried again; empty for nothing.
+func (r *Remote) Trouble() string { return r.troubles.Text() }
+
 // Run reconciles at once and then every so often until the context ends, which is no error.
 func (r *Remote) Run(ctx context.Context, every time.Duration) error {
 	ticker := time.NewTicker(every)
 	defer ticker.Stop()
 	for {
 		if err := r.Reconcile(ctx); err != nil && ctx.Err() == nil {
-			r.log.Error("reconcile git repositories", "error", err)
+			if r.troubles.Note(reconciling, err) {
+				r.log.Error("reconcile git repositories; trying again", "every", every, "error", err)
+			}
+		} else {
+			r.troubles.Over(reconciling)
 		}
 		select {
 		case <-ctx.Done():

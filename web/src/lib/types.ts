@@ -90,6 +90,9 @@ export interface Decision {
   satisfied?: string[]; missing?: string[]; firing?: number;
 }
 
+/** Service is one of the things that loop in the server. */
+export interface Service { name: string; state: string; reason?: string; since?: string }
+
 export interface Firing {
   key?: string; state?: string; sensor?: string; trigger?: string; number?: number; attempt?: number; error?: string;
   message?: string; result?: string; run?: string; subject?: string; firedAt?: string;

@@ -1,7 +1,7 @@
 import { get } from "../lib/api";
 import { useLoad } from "../lib/load";
 import { appPath, mrPath, runPath } from "../lib/router";
-import type { App, Firing, MR, Page, Run } from "../lib/types";
+import type { App, Firing, MR, Page, Run, Service } from "../lib/types";
 import { Ago, Empty, Wait } from "../ui/parts";
 import { Glyph } from "../ui/status";
 import { AppCard, MRRow, previewsBy, RunRow } from "../ui/things";
@@ -17,12 +17,13 @@ export function Home() {
   }, { tables: ["run"] });
   const mrs = useLoad("home-mrs", (s) => get<Page<MR>>("/mrs", { state: "open" }, s).then((p) => p.items ?? []), { tables: ["mr", "status"] });
   const dead = useLoad("home-dead", (s) => get<Page<Firing>>("/firings", { state: "dead", limit: 20 }, s).then((p) => p.items ?? []), { tables: ["firing"] });
+  const services = useLoad("home-services", (s) => get<Page<Service>>("/services", {}, s).then((p) => p.items ?? []), { tables: ["application", "run", "definition"] });
   const preview = previewsBy(apps.data);
   const busy = running.data ?? [];
   return (
     <div class="home">
       <h1 class="unseen">Overview</h1>
-      <Attention of={attention(apps.data ?? [], busy, mrs.data ?? [], dead.data ?? [])} />
+      <Attention of={attention(apps.data ?? [], busy, mrs.data ?? [], dead.data ?? [], services.data ?? [])} />
       <section>
         <h2><a href="/apps">On production</a></h2>
         <Wait of={apps}>{(all) => {
@@ -57,9 +58,10 @@ export function Home() {
 interface Matter { state: string; href: string; what: string; why: string; since?: string }
 
 /** attention gathers what does not go on without a person, the worst first. */
-export function attention(apps: App[], running: Run[], mrs: MR[], dead: Firing[]): Matter[] {
+export function attention(apps: App[], running: Run[], mrs: MR[], dead: Firing[], services: Service[]): Matter[] {
   const ill = apps.filter((a) => !a.deleted && (a.health?.status === "Degraded" || (a.message && !a.preview)));
   return [
+    ...services.filter((s) => s.reason).map((s) => ({ state: s.state === "failing" ? "Degraded" : "Suspended", href: "/api/v1/services", what: s.name, why: s.reason ?? "", since: s.since })),
     ...ill.sort((a, b) => Number(!!a.preview) - Number(!!b.preview)).map((a) => ({ state: "Degraded", href: appPath(a.namespace, a.name), what: a.name, why: a.message || a.health?.message || "degraded", since: a.since })),
     ...dead.map((f) => ({ state: "dead", href: "/events", what: `${f.sensor ?? "sensor"} → ${f.trigger ?? ""}`, why: f.error || f.message || "could not be delivered", since: f.firedAt })),
     ...running.filter((r) => r.waitsFor || r.suspended).map((r) => ({ state: "Suspended", href: runPath(r.namespace, r.name), what: r.name, why: r.waitsFor ? `${r.waitsFor.name} waits for somebody to let it go on` : "is suspended", since: r.startedAt })),
