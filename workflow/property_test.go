@@ -141,7 +141,8 @@ func raw(t interface{ Fatal(...any) }, v any) json.RawMessage {
 }
 
 // TestEveryRunEnds draws workflows, outcomes, orders and interruptions. Every run ends, no attempt starts twice (the
-// driver refuses that), the entries replay to the same status, the rows give the same nodes, and no lock is left.
+// driver refuses that), the entries replay to the same state whether or not the run went on from snapshots of it meanwhile, the rows give the
+// same nodes, and no lock is left.
 func TestEveryRunEnds(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		wf := randomWorkflow(t)
@@ -149,6 +150,10 @@ func TestEveryRunEnds(t *testing.T) {
 		rng := rand.New(rand.NewSource(seed))
 		interrupt := rapid.SampledFrom([]string{"", "", "", workflow.Stop, workflow.Terminate, workflow.Suspend}).Draw(t, "interrupt")
 		w := &workflowtest.World{Random: rng, Limits: map[string]int{"default/ConfigMap/c/k": 2}, Stuck: 100_000}
+		if rapid.Bool().Draw(t, "restarts") {
+			own := rand.New(rand.NewSource(seed))
+			w.Restart = func() bool { return own.Intn(3) == 0 }
+		}
 		w.Outcome = func(workflow.Node, executor.Pod) workflowtest.Outcome {
 			o := workflowtest.Outcome{Takes: time.Duration(rng.Intn(4000)) * time.Millisecond}
 			switch rng.Intn(8) {
@@ -207,6 +212,17 @@ func check(t *rapid.T, w *workflowtest.World, r *workflowtest.Run) {
 	st := workflow.Status(r.State)
 	if diff := cmp.Diff(st, workflow.Status(r.Replay)); diff != "" {
 		t.Fatalf("replay differs (-run +replay):\n%s", diff)
+	}
+	kept, err := r.State.Snapshot()
+	var replayed []byte
+	if err == nil {
+		replayed, err = r.Replay.Snapshot()
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(string(kept), string(replayed)); diff != "" {
+		t.Fatalf("replay gives another state (-run +replay):\n%s", diff)
 	}
 	if held := w.Held(); len(held) > 0 {
 		t.Fatalf("locks are left: %v\n%s", held, dump(r))

@@ -92,6 +92,8 @@ type Options struct {
 	Patience time.Duration
 	// Orphans is given reports of pods that belong to no run that goes on; nil acknowledges them.
 	Orphans Orphans
+	// Keep is how many entries a run has at least between two times that its state is kept in the ledger; 2000 if 0, and negative for never.
+	Keep int64
 	// Fault is called at named points in test builds.
 	Fault func(point string)
 }
@@ -163,6 +165,9 @@ func New(o Options) *Controller {
 	if o.NewSeed == nil {
 		now := o.Now
 		o.NewSeed = func() int64 { return now().UnixNano() }
+	}
+	if o.Keep == 0 {
+		o.Keep = defaultKeep
 	}
 	if o.Patience == 0 {
 		o.Patience = defaultPatience

@@ -271,7 +271,7 @@ func TestAMutexOutlivesItsController(t *testing.T) {
 }
 
 // await waits for what no commit announces.
-func await(t *testing.T, holds func() bool) {
+func await(t testing.TB, holds func() bool) {
 	t.Helper()
 	for until := time.Now().Add(10 * time.Second); !holds(); {
 		if time.Now().After(until) {

@@ -30,11 +30,11 @@ func (p planner) Plan(ctx context.Context, after string, n int) (hold.Page, erro
 			return nil, fmt.Errorf("decode run %s: %w", row.Key, err)
 		}
 		// Not by the run's actor: nothing would have it leave memory while the server is held.
-		state, _, err := p.c.replay(ctx, row.Key)
+		found, err := p.c.replay(ctx, row.Key)
 		if err != nil {
 			return nil, err
 		}
-		return &hold.Item{ID: "run/" + row.Key, What: goesOn(state), Since: row.Time}, nil
+		return &hold.Item{ID: "run/" + row.Key, What: goesOn(found.state), Since: row.Time}, nil
 	})
 }
 

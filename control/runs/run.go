@@ -13,11 +13,10 @@ import (
 // live is a run in memory: a cache of its entries. It belongs to the run's actor.
 type live struct {
 	key string
-	// state is nil until somebody needs it.
-	state *workflow.State
-	// exists says that there is such a run; root is the entry that submitted it.
+	// replayed has the state, which is nil until somebody needs it.
+	replayed
+	// exists says that there is such a run.
 	exists bool
-	root   int64
 }
 
 // ended says that a run need not stay in memory.
@@ -74,6 +73,11 @@ func (c *Controller) handle(ctx context.Context, _ string, r *live, batch []*mes
 		return all(err, len(batch))
 	}
 	c.remember(r)
+	if r.exists {
+		c.keep(r)
+	} else {
+		c.unkeep(r.key)
+	}
 	for _, s := range t.steps {
 		for _, e := range s.decision.Effects {
 			c.perform(r.place(), e)
@@ -108,7 +112,7 @@ type step struct {
 func (t *turn) take(ctx context.Context, m *message) error {
 	if m.eraser != "" {
 		t.steps = append(t.steps, step{message: m, decision: workflow.Decision{Effects: []workflow.Effect{m.forgets}}})
-		t.run.state, t.run.exists, t.run.root = workflow.NewState(), false, 0
+		t.run.replayed, t.run.exists = replayed{state: workflow.NewState()}, false
 		return nil
 	}
 	if err := t.c.load(ctx, t.run); err != nil {
@@ -119,7 +123,7 @@ func (t *turn) take(ctx context.Context, m *message) error {
 	case submits && t.run.exists:
 		return fmt.Errorf("submit %s: %w (delete it, or use generateName): %w", t.run.key, errTaken, ledger.ErrExists)
 	case submits:
-		t.run.state = workflow.NewState()
+		t.run.replayed = replayed{state: workflow.NewState()}
 	case !t.run.exists:
 		return fmt.Errorf("%w: %s", ErrNotFound, t.run.key)
 	case m.look != nil:
@@ -147,10 +151,11 @@ func (t *turn) take(ctx context.Context, m *message) error {
 // write records a turn in one transaction.
 func (c *Controller) write(ctx context.Context, t *turn) error {
 	root := ledger.At(t.run.root)
+	var done written
 	err := c.o.Ledger.Write(ctx, ledger.On(subject(t.run.key)), func(tx ledger.Tx) error {
-		root = ledger.At(t.run.root) // the decision may be written more than once
+		root, done = ledger.At(t.run.root), written{} // the decision may be written more than once
 		for i := range t.steps {
-			if err := c.writeStep(tx, t, &t.steps[i], &root); err != nil {
+			if err := c.writeStep(tx, t, &t.steps[i], &root, &done); err != nil {
 				return err
 			}
 		}
@@ -158,14 +163,24 @@ func (c *Controller) write(ctx context.Context, t *turn) error {
 	})
 	if err == nil {
 		t.run.root = root.Seq()
+		t.run.entries, t.run.tail = t.run.entries+done.entries, t.run.tail+done.entries
+		if done.entries > 0 {
+			t.run.last = done.last.Seq()
+		}
 	}
 	return err
 }
 
-func (c *Controller) writeStep(tx ledger.Tx, t *turn, s *step, root *ledger.Ref) error {
+// written are the entries of a turn that change the state.
+type written struct {
+	entries int64
+	last    ledger.Ref
+}
+
+func (c *Controller) writeStep(tx ledger.Tx, t *turn, s *step, root *ledger.Ref, done *written) error {
 	m := s.message
 	if m.eraser != "" {
-		*root = ledger.Ref{}
+		*root, *done = ledger.Ref{}, written{}
 		if err := deleteRun(tx, t.run.key, m.eraser); err != nil {
 			return err
 		}
@@ -185,6 +200,7 @@ func (c *Controller) writeStep(tx ledger.Tx, t *turn, s *step, root *ledger.Ref)
 		if err != nil {
 			return fmt.Errorf("append %s: %w", e.Kind, err)
 		}
+		done.entries, done.last = done.entries+1, rec
 		if e.Kind == workflow.KindSubmitted {
 			// Everything that a run does is caused by its submission, so that a trail stays short.
 			*root, cause = rec, rec
@@ -231,11 +247,11 @@ func (c *Controller) load(ctx context.Context, r *live) error {
 	if r.state != nil {
 		return nil
 	}
-	state, root, err := c.replay(ctx, r.key)
+	found, err := c.replay(ctx, r.key)
 	var stalled *stalledError
 	switch {
 	case err == nil:
-		r.state, r.exists, r.root = state, root != 0, root
+		r.replayed, r.exists = found, found.root != 0
 		c.replayed(r.key)
 	case errors.As(err, &stalled):
 		c.stalled(r.key, err)
@@ -246,36 +262,52 @@ func (c *Controller) load(ctx context.Context, r *live) error {
 // replayPage is how many entries are read at a time.
 const replayPage = 5000
 
-// replay gives the state of a run and the entry that submitted it, 0 if there is no such run.
-func (c *Controller) replay(ctx context.Context, key string) (*workflow.State, int64, error) {
-	state := workflow.NewState()
-	var after, root int64
+// replay gives the state of a run, from what was kept of it and what came after. What cannot be replayed so is replayed from its start.
+func (c *Controller) replay(ctx context.Context, key string) (replayed, error) {
+	r, err := c.kept(ctx, key)
+	if err != nil {
+		return r, err
+	}
+	from := r.last
+	err = c.replayOn(ctx, key, &r)
+	var stalled *stalledError
+	if from > 0 && errors.As(err, &stalled) {
+		c.o.Log.Warn("a run cannot be replayed from what was kept of it: it is replayed from its start", "run", key, "error", err)
+		r = replayed{state: workflow.NewState()}
+		err = c.replayOn(ctx, key, &r)
+	}
+	return r, err
+}
+
+// replayOn replays what came after a state.
+func (c *Controller) replayOn(ctx context.Context, key string, r *replayed) error {
 	var failed error
-	for {
+	for after := r.last; ; {
 		es, err := c.o.Ledger.Entries(ctx, ledger.EntryQuery{Subject: subject(key), After: after, Limit: replayPage})
 		if err != nil {
-			return nil, 0, fmt.Errorf("read run %s: %w", key, err)
+			return fmt.Errorf("read run %s: %w", key, err)
 		}
 		for _, e := range es {
 			after = e.Seq
 			switch e.Kind {
 			case KindDeleted:
-				state, root, failed = workflow.NewState(), 0, nil
+				*r, failed = replayed{state: workflow.NewState()}, nil
 				continue
 			case kindMemo, KindSetAside, KindStalled, KindResumed:
 				continue
 			case workflow.KindSubmitted:
-				state, root, failed = workflow.NewState(), e.Seq, nil
+				*r, failed = replayed{state: workflow.NewState(), root: e.Seq}, nil
 			}
+			r.last, r.entries, r.tail = e.Seq, r.entries+1, r.tail+1
 			if failed == nil {
-				failed = replayEntry(state, e)
+				failed = replayEntry(r.state, e)
 			}
 		}
 		if len(es) < replayPage {
 			if failed != nil {
-				return nil, 0, &stalledError{fmt.Errorf("replay run %s: %w", key, failed)}
+				return &stalledError{fmt.Errorf("replay run %s: %w", key, failed)}
 			}
-			return state, root, nil
+			return nil
 		}
 	}
 }

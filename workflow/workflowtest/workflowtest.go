@@ -60,6 +60,8 @@ type World struct {
 	Random *rand.Rand
 	// NoReplay leaves out the comparison with a replayed state, which costs as much again.
 	NoReplay bool
+	// Restart says, after each command, whether the state goes on as one that was kept and read again; nil is never.
+	Restart func() bool
 	// Defaults are Argo's workflowDefaults.
 	Defaults json.RawMessage
 	// Memoised counts how often a result was stored, by key.
@@ -235,7 +237,20 @@ func (r *Run) took(d workflow.Decision) error {
 			return err
 		}
 	}
+	if r.World.Restart != nil && r.World.Restart() {
+		return r.restart()
+	}
 	return nil
+}
+
+// restart goes on with what a snapshot kept.
+func (r *Run) restart() error {
+	raw, err := r.State.Snapshot()
+	if err != nil {
+		return err
+	}
+	r.State, err = workflow.RestoreState(raw)
+	return err
 }
 
 func (r *Run) replay(e workflow.Entry) error {
