@@ -40,6 +40,8 @@ func OfRow(row ledger.Row) []Thing {
 		return one(Event, row.Owner)
 	case "firing":
 		return one(Firing, row.Labels["sensor"])
+	case "quarantine":
+		return []Thing{{Server, "", row.Key}}
 	case "sensor-state":
 		return one("Sensor", row.Owner)
 	case "definition":
@@ -102,6 +104,8 @@ func OfEntry(e ledger.Entry) []Thing {
 	case "definition":
 		of, key, _ := strings.Cut(rest, "/")
 		return one(of, key)
+	case "quarantine":
+		return []Thing{{Server, "", rest}}
 	case "image":
 		return []Thing{{Image, "", rest}}
 	}

@@ -30,6 +30,7 @@ func commands(std IO) []*cobra.Command {
 		newApply(std),
 		newDelete(std),
 		newCron(std),
+		newQuarantine(std),
 		newEvents(std),
 		newWhy(std),
 		newReplay(std),

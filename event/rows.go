@@ -16,6 +16,8 @@ const (
 	KindReceived = "event.received"
 	KindDropped  = "event.dropped"
 	KindDecided  = "sensor.decided"
+	// KindRetried says what a sensor made of an event that had been quarantined, beside what the others had made of it.
+	KindRetried  = "sensor.retried"
 	KindFired    = "trigger.fired"
 	KindDone     = "trigger.done"
 	KindFailed   = "trigger.failed"
@@ -47,7 +49,7 @@ type SavedEvent struct {
 	Time time.Time `json:"time"`
 }
 
-// Decided is the body of an entry "sensor.decided": everything that the sensors made of one event, in one entry
+// Decided is the body of the entries "sensor.decided" and "sensor.retried": everything that the sensors made of one event, in one entry
 // however many they are. Its cause is the event's entry.
 type Decided struct {
 	EventID string `json:"eventID"`
@@ -174,7 +176,7 @@ func (Rows) Version() int { return 2 }
 // Wants implements ledger.Projection.
 func (Rows) Wants(kind string) bool {
 	switch kind {
-	case KindReceived, KindDecided, KindFired, KindDone, KindFailed, KindRedriven:
+	case KindReceived, KindDecided, KindRetried, KindFired, KindDone, KindFailed, KindRedriven:
 		return true
 	}
 	return false
@@ -188,7 +190,7 @@ func (Rows) Apply(e ledger.Entry, rows ledger.Rows) error {
 	switch e.Kind {
 	case KindReceived:
 		return applyReceived(e, rows)
-	case KindDecided:
+	case KindDecided, KindRetried:
 		return applyDecided(e, rows)
 	case KindFired:
 		return applyFired(e, rows)

@@ -64,6 +64,8 @@ GET /api/v1/trail adv
 GET /api/v1/ledger/head adv
 POST /api/v1/ledger/verify adv
 GET /api/v1/ledger/verify adv
+GET /api/v1/quarantine adv
+POST /api/v1/quarantine/{verb} a
 GET /api/v1/restore a
 POST /api/v1/restore a
 GET /api/v1/stream adv

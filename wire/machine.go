@@ -22,6 +22,7 @@ import (
 	"github.com/tiphys/tiphys/artifact/mover"
 	"github.com/tiphys/tiphys/backup/folder"
 	"github.com/tiphys/tiphys/control/hold"
+	"github.com/tiphys/tiphys/control/quarantine"
 	"github.com/tiphys/tiphys/control/runs"
 	"github.com/tiphys/tiphys/datafolder"
 	"github.com/tiphys/tiphys/executor"
@@ -66,6 +67,8 @@ type MachineOptions struct {
 	// Orphans takes the reports of pods that are of no run; nil for nobody.
 	Orphans runs.Orphans
 	Network local.Network
+	// Quarantine has what runs compute on; nil lets everything happen.
+	Quarantine *quarantine.Book
 	// Pushed has what pods push; nil for none.
 	Pushed runs.Pushed
 	// Applications begins the names of the owners of applications' pods, for which a share of the places is kept; empty if there are none.
@@ -287,7 +290,7 @@ func (m *Machine) prepare(o MachineOptions) {
 	m.Runs = runs.New(runs.Options{
 		Ledger: m.Ledger, Executors: m.Executors, Hosts: o.Hosts, Objects: o.Objects, Secrets: m.secrets, Validator: runs.Manifests{Objects: o.Objects, Platform: local.Fields()},
 		Folders: artifact.Folders{Store: m.Artifacts, Guard: o.Guard}, Places: m.Places, Pushed: o.Pushed,
-		Tokens: o.Tokens, Env: o.Env, Now: o.Now, Log: m.log, Orphans: o.Orphans, Fault: at("runs", o.Fault),
+		Tokens: o.Tokens, Quarantine: o.Quarantine, Env: o.Env, Now: o.Now, Log: m.log, Orphans: o.Orphans, Fault: at("runs", o.Fault),
 	})
 }
 

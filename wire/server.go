@@ -28,6 +28,7 @@ import (
 	"github.com/tiphys/tiphys/control/events"
 	"github.com/tiphys/tiphys/control/hold"
 	"github.com/tiphys/tiphys/control/posts"
+	"github.com/tiphys/tiphys/control/quarantine"
 	"github.com/tiphys/tiphys/control/sweep"
 	"github.com/tiphys/tiphys/datafolder"
 	"github.com/tiphys/tiphys/deploy"
@@ -116,6 +117,7 @@ type Server struct {
 	port      *server.Port
 	services  *control.Group
 	hold      *hold.Hold
+	book      *quarantine.Book
 	recording *audit.Recording
 	feed      *feed.Hub
 	reports   targetlocal.Reports
@@ -136,7 +138,7 @@ func Open(ctx context.Context, o Options) (_ *Server, err error) {
 			err = errors.Join(err, s.Close())
 		}
 	}()
-	for _, open := range []func(context.Context) error{s.lockData, s.openCarrier, s.openNetwork, s.openRecord, s.openGit, s.openForges, s.openMachine, s.openEvents, s.openDeploy, s.openSteps, s.openPort} {
+	for _, open := range []func(context.Context) error{s.lockData, s.openCarrier, s.openNetwork, s.openRecord, s.openQuarantine, s.openGit, s.openForges, s.openMachine, s.openEvents, s.openDeploy, s.openSteps, s.openPort} {
 		if err := open(ctx); err != nil {
 			return s, err
 		}
@@ -163,7 +165,7 @@ const keySize = 32
 
 // serverProjections make the rows of the rooms beside runs.
 func serverProjections() []ledger.Projection {
-	return []ledger.Projection{definitions.Projection{}, event.Rows{}, builtin.Projection{}, deploy.Projection(), crons.Projection{}, posts.Projection{}}
+	return []ledger.Projection{definitions.Projection{}, event.Rows{}, builtin.Projection{}, deploy.Projection(), crons.Projection{}, posts.Projection{}, quarantine.Projection{}}
 }
 
 // openRecord opens the ledger and what is kept in it for everybody: keys, definitions, and who may do what.
@@ -200,6 +202,22 @@ func (s *Server) openRecord(ctx context.Context) (err error) {
 	return err
 }
 
+// openQuarantine takes up what an earlier process had in hand when it ended.
+func (s *Server) openQuarantine(ctx context.Context) error {
+	crash, err := quarantine.CatchCrashes(s.o.Data)
+	if err != nil {
+		return err
+	}
+	if crash != "" {
+		s.o.Log.Warn("the server ended by a fault of its own: what it had in hand is tried alone", "report", quarantine.Report(s.o.Data))
+	}
+	if s.book, err = quarantine.Open(ctx, quarantine.Options{Folder: s.o.Data, Ledger: s.ledger, Fault: at("quarantine", s.o.Fault)}, crash); err != nil {
+		return err
+	}
+	s.closers = append(s.closers, s.book.Close)
+	return nil
+}
+
 // openMachine opens what runs need, with what was opened before it.
 func (s *Server) openMachine(ctx context.Context) (err error) {
 	if s.pushes, err = pushed.Open(filepath.Join(s.o.Data, "pushed")); err != nil {
@@ -210,7 +228,7 @@ func (s *Server) openMachine(ctx context.Context) (err error) {
 		Own: s.remote, Guard: stepclaims.Artifacts{Ledger: s.ledger},
 		Tokens: stepclaims.Tokens{Issuer: s.tokens, Claims: stepclaims.Reader{Ledger: s.ledger, Forges: s.forges}},
 		Hosts:  grant.Hosts{Repos: s.o.HostRepos, Own: s.remote, Ledger: s.ledger}, Orphans: s.reports, Pushed: s.pushes, Applications: targetlocal.OwnerPrefix, Network: s.o.Network, Pods: s.o.Pods,
-		Env: map[string]string{"TIPHYS_URL": s.URL()}, Log: s.o.Log, Now: s.o.Now, Fault: s.o.Fault,
+		Quarantine: s.book, Env: map[string]string{"TIPHYS_URL": s.URL()}, Log: s.o.Log, Now: s.o.Now, Fault: s.o.Fault,
 	})
 	if s.machine != nil {
 		s.closers = append(s.closers, s.machine.Close)
@@ -250,7 +268,7 @@ func (s *Server) openEvents(context.Context) error {
 	}
 	s.events = events.New(events.Options{
 		Ledger: s.ledger, Runs: s.machine.Runs, Definitions: s.defs, Policy: &s.policy, Sources: kinds, Secrets: s.machine.Runs,
-		Repositories: files{s}, Programs: programs(s.programs()), Now: s.o.Now, Log: s.o.Log, Fault: at("events", s.o.Fault),
+		Repositories: files{s}, Programs: programs(s.programs()), Quarantine: s.book, Now: s.o.Now, Log: s.o.Log, Fault: at("events", s.o.Fault),
 	})
 	s.crons = crons.New(crons.Options{Ledger: s.ledger, Runs: s.machine.Runs, Definitions: s.defs, Now: s.o.Now, Log: s.o.Log})
 	return nil
@@ -279,7 +297,7 @@ func (s *Server) openPort(context.Context) error {
 	s.services = s.loops()
 	s.api = &api.API{
 		Policy: s.policy, Ledger: access.NewView(s.ledger, s.policy), Runs: s.machine.Runs, Definitions: s.defs, Logs: s.machine, Artifacts: s.machine.Artifacts, Guard: stepclaims.Artifacts{Ledger: s.ledger}, Events: s.events, Git: s.remote, Forges: s.forges,
-		Apps: s.apps, Targets: s.targets, Crons: s.crons, Audit: s.audit, Hold: s.hold, Planners: s.planners(), Keys: s.o.Data, Version: s.o.Version, Feed: s.feed, Log: s.o.Log, Now: s.o.Now,
+		Apps: s.apps, Targets: s.targets, Crons: s.crons, Audit: s.audit, Hold: s.hold, Planners: s.planners(), Quarantine: s.book, Rooms: s.rooms(), Keys: s.o.Data, Version: s.o.Version, Feed: s.feed, Log: s.o.Log, Now: s.o.Now,
 	}
 	s.port = server.New(server.Options{
 		Names: s.names(), Gate: s.gate, Steps: s.steps, API: s.api,
@@ -288,6 +306,14 @@ func (s *Server) openPort(context.Context) error {
 		Collectors: []prometheus.Collector{server.NewLedgerMetrics(s.ledger), server.NewPodMetrics(s.machine.Places), s.sweeper},
 	})
 	return nil
+}
+
+// rooms are those that can do something about an item that is quarantined.
+func (s *Server) rooms() quarantine.Rooms {
+	return quarantine.Rooms{
+		quarantine.KindEvent: s.events, quarantine.KindFiring: s.events, quarantine.KindDefinition: s.events, quarantine.KindRun: s.machine.Runs,
+		quarantine.KindCron: s.crons, quarantine.KindApplication: s.apps, quarantine.KindApplicationSet: s.apps,
+	}
 }
 
 func localUser() string {
@@ -316,6 +342,7 @@ func (s *Server) loops() *control.Group {
 	acts := s.hold.Service
 	services := []control.Service{
 		s.recording,
+		s.book,
 		acts(s.events),
 		acts(s.posts),
 		podsService{s.machine.Executor, []executor.Executor{s.machine.Containers.Executor, s.machine.hosts.Executor}},

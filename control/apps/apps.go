@@ -19,6 +19,7 @@ import (
 	"github.com/tiphys/tiphys/control"
 	"github.com/tiphys/tiphys/control/actor"
 	"github.com/tiphys/tiphys/control/definitions"
+	"github.com/tiphys/tiphys/control/quarantine"
 	"github.com/tiphys/tiphys/deploy"
 	"github.com/tiphys/tiphys/deploy/health"
 	"github.com/tiphys/tiphys/deploy/render"
@@ -46,8 +47,10 @@ type Options struct {
 	Deadline, HookDeadline time.Duration
 	// Timeout bounds how long one checkout, one rendering or one look at a target may take; 2 minutes if 0.
 	Timeout time.Duration
-	Now     func() time.Time
-	Log     *slog.Logger
+	// Quarantine has what is computed on; nil lets everything happen.
+	Quarantine *quarantine.Book
+	Now        func() time.Time
+	Log        *slog.Logger
 }
 
 // Controller looks after every Application. It is a control.Service.

@@ -53,7 +53,9 @@ func (w *worker) advanceOnce(ctx context.Context) (bool, error) {
 	if note != "" {
 		w.row.Problems = append(w.row.Problems, note)
 	}
-	w.judge(live)
+	if err := w.judge(live); err != nil {
+		return false, err
+	}
 	op, err := w.operation()
 	if err != nil {
 		return false, err
@@ -91,7 +93,9 @@ func (w *worker) refused(ctx context.Context, live []*unstructured.Unstructured,
 func (w *worker) stays(ctx context.Context, live []*unstructured.Unstructured, kind, problem string) error {
 	w.row.Sync, w.row.Message = plan.SyncUnknown, problem
 	w.blame(kind, problem)
-	w.judge(live)
+	if err := w.judge(live); err != nil {
+		return err
+	}
 	w.next(w.c.o.Now().Add(30 * time.Second))
 	return w.recordChanges(ctx, w.changeKind(), w.row.Definition)
 }
@@ -116,7 +120,7 @@ func (w *worker) changeKind() string {
 }
 
 // judge sets the health from what is live of what is wanted; while it is not known what is wanted, of all that is there.
-func (w *worker) judge(live []*unstructured.Unstructured) {
+func (w *worker) judge(live []*unstructured.Unstructured) error {
 	all := len(w.wanted.objects) == 0 && w.wanted.problem != ""
 	var objects []health.Judged
 	there := map[deploy.Key]*unstructured.Unstructured{}
@@ -132,7 +136,11 @@ func (w *worker) judge(live []*unstructured.Unstructured) {
 			objects = append(objects, health.Judged{Key: key, Live: there[key], Hook: plan.IsHook(o)})
 		}
 	}
-	h := w.c.Rules().Aggregate(objects)
+	var h deploy.Health
+	err := w.try(func() error { h = w.c.Rules().Aggregate(objects); return nil })
+	if err != nil {
+		return err
+	}
 	if len(objects) == 0 && w.wanted.problem != "" {
 		h = deploy.Health{Status: health.Missing, Message: w.wanted.problem}
 	}
@@ -140,6 +148,7 @@ func (w *worker) judge(live []*unstructured.Unstructured) {
 		w.row.Since = w.c.o.Now().UTC()
 	}
 	w.row.Health = h
+	return nil
 }
 
 // compare compares what applying would give with what is there.
@@ -149,7 +158,14 @@ func (w *worker) compare(ctx context.Context, live []*unstructured.Unstructured)
 		return plan.Comparison{}, err
 	}
 	w.row.Problems = slices.Concat(w.wanted.notes, w.remnants(), w.c.customProblems(), problems)
-	comparison := plan.Compare(predicted, live, plan.Views{Predicted: true, Ignore: w.row.Spec.IgnoreDifferences})
+	var comparison plan.Comparison
+	err = w.try(func() error {
+		comparison = plan.Compare(predicted, live, plan.Views{Predicted: true, Ignore: w.row.Spec.IgnoreDifferences})
+		return nil
+	})
+	if err != nil {
+		return comparison, err
+	}
 	w.row.Sync, w.row.Message = comparison.Status, ""
 	w.blame("", "")
 	raw, err := json.Marshal(comparison.Resources)

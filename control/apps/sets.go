@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/tiphys/tiphys/control/quarantine"
 	"github.com/tiphys/tiphys/deploy"
 	"github.com/tiphys/tiphys/deploy/preview"
 	"github.com/tiphys/tiphys/deploy/promote"
@@ -149,7 +150,10 @@ func (c *Controller) expand(ctx context.Context, key string, d defined) (map[str
 	for _, g := range in.Set.Spec.Generators {
 		in.Replies = append(in.Replies, c.ask(ctx, g))
 	}
-	out := preview.Expand(in)
+	var out preview.Output
+	if err := c.o.Quarantine.Try(quarantine.Item{Kind: quarantine.KindApplicationSet, Key: key + "@" + d.digest}, func() error { out = preview.Expand(in); return nil }); err != nil {
+		return nil, "", err
+	}
 	if out.Err != nil {
 		return nil, "", out.Err
 	}

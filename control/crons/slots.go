@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/tiphys/tiphys/control/quarantine"
 	"github.com/tiphys/tiphys/control/runs"
 	"github.com/tiphys/tiphys/failure"
 	"github.com/tiphys/tiphys/ledger"
@@ -226,11 +227,12 @@ func (c *Controller) submit(ctx context.Context, s scheduled, due cron.Due) erro
 	run, err := c.o.Runs.Submit(ctx, runs.Submission{
 		Object: objects[0], Namespace: s.def.Namespace, Name: name, Labels: labels, Annotations: annotations,
 		Actor: "cron:" + s.key, Cause: s.seq, ScheduledTime: &slot, Origin: s.origin,
+		Item: quarantine.Item{Kind: quarantine.KindCron, Key: s.key + "@" + slot.UTC().Format(time.RFC3339)},
 	})
 	if errors.Is(err, ledger.ErrExists) {
 		run.Name, err = name, nil
 	}
-	if passes(err) {
+	if passes(err) || errors.As(err, new(*quarantine.PanicError)) {
 		return fmt.Errorf("submit %s: %w", name, err)
 	}
 	if err != nil {

@@ -10,6 +10,7 @@ import (
 	"sync"
 
 	"github.com/tiphys/tiphys/control/definitions"
+	"github.com/tiphys/tiphys/control/quarantine"
 	"github.com/tiphys/tiphys/event/sensor"
 	"github.com/tiphys/tiphys/ledger"
 	"github.com/tiphys/tiphys/manifest"
@@ -32,6 +33,7 @@ type roster struct {
 	store   *definitions.Store
 	sources *sources
 	warn    func(definitions.Definition, []manifest.Diagnostic)
+	book    *quarantine.Book
 
 	mu         sync.RWMutex
 	byKey      map[string]*sensor.Sensor
@@ -167,6 +169,10 @@ func (r *roster) held(d definitions.Definition) string {
 
 // use makes a definition count, or says why it cannot.
 func (r *roster) use(d definitions.Definition) error {
+	return r.book.Try(quarantine.Item{Kind: quarantine.KindDefinition, Key: d.Key() + "@" + d.Digest}, func() error { return r.compile(d) })
+}
+
+func (r *roster) compile(d definitions.Definition) error {
 	if d.Kind == kindSource {
 		seen := definitions.Decode[manifest.EventSource](d)
 		if seen.Problem != nil {

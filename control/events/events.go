@@ -18,6 +18,7 @@ import (
 	"github.com/tiphys/tiphys/access"
 	"github.com/tiphys/tiphys/control"
 	"github.com/tiphys/tiphys/control/definitions"
+	"github.com/tiphys/tiphys/control/quarantine"
 	"github.com/tiphys/tiphys/control/runs"
 	"github.com/tiphys/tiphys/event"
 	"github.com/tiphys/tiphys/event/sensor"
@@ -55,6 +56,8 @@ type Options struct {
 	Policy *access.Policy
 	Now    func() time.Time
 	Log    *slog.Logger
+	// Quarantine has what is computed on; nil lets everything happen.
+	Quarantine *quarantine.Book
 	// Fault is called at named points in test builds.
 	Fault func(string)
 }
@@ -85,10 +88,10 @@ func New(o Options) *Controller {
 		builtIn := access.BuiltIn()
 		o.Policy = &builtIn
 	}
-	c := &Controller{o: o, work: make(chan sensor.Firing, 4096), rates: newRates(), minds: newMinds(o.Ledger), clock: clock{o.Now}}
+	c := &Controller{o: o, work: make(chan sensor.Firing, 4096), rates: newRates(), minds: newMinds(o.Ledger, o.Quarantine), clock: clock{o.Now}}
 	c.sources = newSources(o.Sources, source.Tools{Sink: c, Secrets: o.Secrets, History: c, Clock: c.clock, NewID: c.newID}, o.Log)
 	c.roster = &roster{
-		store: o.Definitions, sources: c.sources, warn: c.complain,
+		store: o.Definitions, sources: c.sources, warn: c.complain, book: o.Quarantine,
 		byKey: map[string]*sensor.Sensor{}, conditions: map[string]Condition{},
 	}
 	return c

@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/tiphys/tiphys/access"
+	"github.com/tiphys/tiphys/control/quarantine"
 	"github.com/tiphys/tiphys/control/runs"
 	"github.com/tiphys/tiphys/event"
 	"github.com/tiphys/tiphys/event/sensor"
@@ -379,7 +380,15 @@ func (c *Controller) workflow(ctx context.Context, f sensor.Firing, operation st
 		}
 		source = sourceURL(src)
 	}
-	objects, diags := manifest.Decode("trigger "+f.Trigger, raw)
+	var objects []manifest.Object
+	var diags []manifest.Diagnostic
+	err := c.o.Quarantine.Try(firingItem(f), func() error {
+		objects, diags = manifest.Decode("trigger "+f.Trigger, raw)
+		return nil
+	})
+	if err != nil {
+		return "", deadIfQuarantined(err)
+	}
 	if manifest.Failed(diags) || len(objects) != 1 {
 		return "", fmt.Errorf("the trigger's object: %w: %w", errOr(manifest.FirstError(diags), "it is not one object"), errFinal)
 	}
@@ -439,8 +448,9 @@ func (c *Controller) submit(ctx context.Context, f sensor.Firing, obj manifest.O
 	}
 	run, err := c.o.Runs.Submit(ctx, runs.Submission{
 		Object: obj, Given: given, Namespace: namespaceOf(f), Labels: labels, Actor: "sensor:" + f.Sensor, Cause: cause, Event: seq,
-		Events: slices.Sorted(maps.Values(f.Events)), Source: source, Origin: origin, Unique: "run-of/" + f.Key,
+		Events: slices.Sorted(maps.Values(f.Events)), Source: source, Origin: origin, Unique: "run-of/" + f.Key, Item: firingItem(f),
 	})
+	err = deadIfQuarantined(err)
 	if errors.Is(err, ledger.ErrExists) {
 		rows, lerr := c.o.Ledger.List(ctx, ledger.Query{Table: "run", Labels: map[string]string{labelFiring: mark}, Limit: 1})
 		if lerr == nil && len(rows) == 1 {
@@ -451,6 +461,14 @@ func (c *Controller) submit(ctx context.Context, f sensor.Firing, obj manifest.O
 		return "", err
 	}
 	return "run/" + runs.Key(run.Namespace, run.Name), nil
+}
+
+// deadIfQuarantined makes a firing that is quarantined a dead letter.
+func deadIfQuarantined(err error) error {
+	if quarantine.IsQuarantined(err) {
+		return fmt.Errorf("%w: %w", err, errFinal)
+	}
+	return err
 }
 
 func namespaceOf(f sensor.Firing) string {

@@ -7,6 +7,7 @@ import (
 	"fmt"
 
 	"github.com/tiphys/tiphys/control/actor"
+	"github.com/tiphys/tiphys/control/quarantine"
 	"github.com/tiphys/tiphys/event"
 	"github.com/tiphys/tiphys/event/sensor"
 	"github.com/tiphys/tiphys/ledger"
@@ -45,11 +46,12 @@ func (t *thought) add(o *outcome, d *sensor.Document) {
 // minds has one owner for each sensor's mind.
 type minds struct {
 	ledger ledger.Reader
+	book   *quarantine.Book
 	owners *actor.System[string, *mind, *thought]
 }
 
-func newMinds(l ledger.Reader) *minds {
-	m := &minds{ledger: l}
+func newMinds(l ledger.Reader, book *quarantine.Book) *minds {
+	m := &minds{ledger: l, book: book}
 	m.owners = actor.New(actor.Options[string, *mind, *thought]{Load: m.load, Handle: m.handle, Batch: 1})
 	return m
 }
@@ -141,7 +143,14 @@ func (m *minds) one(ctx context.Context, own *mind, s *sensor.Sensor, o *outcome
 	if err != nil {
 		return err
 	}
-	r, err := s.TryDecide(own.states, doc, earlier, o.event.Time)
+	var r sensor.Result
+	err = m.book.Try(itemOf(s.Key, o.event.Seq), func() (err error) {
+		r, err = s.TryDecide(own.states, doc, earlier, o.event.Time)
+		return err
+	})
+	if errors.As(err, new(*quarantine.PanicError)) {
+		return err // it is tried again, alone
+	}
 	if err != nil {
 		o.decided.Decisions = append(o.decided.Decisions, fault(s, o.event, err))
 		return nil

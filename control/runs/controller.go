@@ -12,6 +12,7 @@ import (
 
 	"github.com/tiphys/tiphys/artifact"
 	"github.com/tiphys/tiphys/control/actor"
+	"github.com/tiphys/tiphys/control/quarantine"
 	"github.com/tiphys/tiphys/executor"
 	"github.com/tiphys/tiphys/executor/admission"
 	"github.com/tiphys/tiphys/failure"
@@ -94,6 +95,8 @@ type Options struct {
 	Orphans Orphans
 	// Keep is how many entries a run has at least between two times that its state is kept in the ledger; 2000 if 0, and negative for never.
 	Keep int64
+	// Quarantine has what is computed on; nil lets everything happen.
+	Quarantine *quarantine.Book
 	// Fault is called at named points in test builds.
 	Fault func(point string)
 }

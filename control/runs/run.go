@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 
+	"github.com/tiphys/tiphys/control/quarantine"
 	"github.com/tiphys/tiphys/ledger"
 	"github.com/tiphys/tiphys/workflow"
 )
@@ -37,6 +38,8 @@ type message struct {
 	cause int64
 	// unique guards a submission against being made twice.
 	unique string
+	// item is what is computed on, where that is not the run: what led to a submission, and leads to another after a restart.
+	item quarantine.Item
 	// settles are outbox items that are done with the message.
 	settles []workKey
 }
@@ -130,7 +133,11 @@ func (t *turn) take(ctx context.Context, m *message) error {
 		m.look(t.run)
 		return nil
 	}
-	decision, err := workflow.Decide(t.run.state, m.command)
+	var decision workflow.Decision
+	err := t.c.compute(t.run.key, m.item, func() (err error) {
+		decision, err = workflow.Decide(t.run.state, m.command)
+		return err
+	})
 	if err != nil {
 		return err
 	}
@@ -287,21 +294,27 @@ func (c *Controller) replayOn(ctx context.Context, key string, r *replayed) erro
 		if err != nil {
 			return fmt.Errorf("read run %s: %w", key, err)
 		}
-		for _, e := range es {
-			after = e.Seq
-			switch e.Kind {
-			case KindDeleted:
-				*r, failed = replayed{state: workflow.NewState()}, nil
-				continue
-			case kindMemo, KindSetAside, KindStalled, KindResumed:
-				continue
-			case workflow.KindSubmitted:
-				*r, failed = replayed{state: workflow.NewState(), root: e.Seq}, nil
+		err = c.compute(key, quarantine.Item{}, func() error {
+			for _, e := range es {
+				after = e.Seq
+				switch e.Kind {
+				case KindDeleted:
+					*r, failed = replayed{state: workflow.NewState()}, nil
+					continue
+				case kindMemo, KindSetAside, KindStalled, KindResumed:
+					continue
+				case workflow.KindSubmitted:
+					*r, failed = replayed{state: workflow.NewState(), root: e.Seq}, nil
+				}
+				r.last, r.entries, r.tail = e.Seq, r.entries+1, r.tail+1
+				if failed == nil {
+					failed = replayEntry(r.state, e)
+				}
 			}
-			r.last, r.entries, r.tail = e.Seq, r.entries+1, r.tail+1
-			if failed == nil {
-				failed = replayEntry(r.state, e)
-			}
+			return nil
+		})
+		if err != nil {
+			return err
 		}
 		if len(es) < replayPage {
 			if failed != nil {

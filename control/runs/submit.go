@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/tiphys/tiphys/control/quarantine"
 	"github.com/tiphys/tiphys/executor"
 	"github.com/tiphys/tiphys/failure"
 	"github.com/tiphys/tiphys/ledger"
@@ -49,6 +50,8 @@ type Submission struct {
 	ScheduledTime *time.Time
 	// Name overrides the manifest's name.
 	Name string
+	// Item is what leads to the submission, if that is done again after a restart.
+	Item quarantine.Item
 	// Keep makes a bad manifest a run that Failed at once, with the reason, instead of refusing it: for a Workflow
 	// that exists as an object before anybody judges it.
 	Keep bool
@@ -63,7 +66,7 @@ func (c *Controller) Submit(ctx context.Context, s Submission) (workflow.Run, er
 	if err != nil {
 		return workflow.Run{}, err
 	}
-	if err = c.validate(ctx, s, cmd.Namespace); err != nil && !s.keeps(&cmd, err) {
+	if err = c.tryValidate(ctx, s, &cmd); err != nil && !s.keeps(&cmd, err) {
 		return workflow.Run{}, err
 	}
 	if err = c.refuseHost(ctx, s, &cmd); err != nil && !s.keeps(&cmd, err) {
@@ -71,7 +74,7 @@ func (c *Controller) Submit(ctx context.Context, s Submission) (workflow.Run, er
 	}
 	key := Key(cmd.Namespace, cmd.Name)
 	for range submitTries {
-		err = c.runs.Ask(ctx, key, &message{command: cmd, cause: s.Cause, unique: s.Unique})
+		err = c.runs.Ask(ctx, key, &message{command: cmd, cause: s.Cause, unique: s.Unique, item: s.Item})
 		if err == nil {
 			return c.Summary(ctx, cmd.Namespace, cmd.Name)
 		}
@@ -104,6 +107,11 @@ func (s Submission) keeps(cmd *workflow.Submit, err error) bool {
 		cmd.Invalid = err.Error()
 	}
 	return true
+}
+
+// tryValidate is validate, of what may be quarantined.
+func (c *Controller) tryValidate(ctx context.Context, s Submission, cmd *workflow.Submit) error {
+	return c.compute(Key(cmd.Namespace, cmd.Name), s.Item, func() error { return c.validate(ctx, s, cmd.Namespace) })
 }
 
 // validate refuses a manifest with errors, each with its place.
@@ -280,7 +288,10 @@ func (c *Controller) Delete(ctx context.Context, namespace, name, actor string) 
 	if err != nil {
 		return fmt.Errorf("delete run %s: %w", key, err)
 	}
-	return c.runs.Ask(ctx, key, &message{eraser: first(actor, system), forgets: forgets})
+	if err := c.runs.Ask(ctx, key, &message{eraser: first(actor, system), forgets: forgets}); err != nil {
+		return err
+	}
+	return c.o.Quarantine.Forget(ctx, quarantine.Item{Kind: quarantine.KindRun, Key: key}, first(actor, system))
 }
 
 // abandon stops what a run has running whose entries cannot be replayed, before it is deleted: nobody else will.

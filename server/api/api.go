@@ -21,6 +21,7 @@ import (
 	"github.com/tiphys/tiphys/control/definitions"
 	"github.com/tiphys/tiphys/control/events"
 	"github.com/tiphys/tiphys/control/hold"
+	"github.com/tiphys/tiphys/control/quarantine"
 	"github.com/tiphys/tiphys/control/runs"
 	"github.com/tiphys/tiphys/deploy"
 	"github.com/tiphys/tiphys/event/forge"
@@ -73,6 +74,9 @@ type API struct {
 	// Hold says whether the server is held after a restore, Planners what would happen if it was released.
 	Hold     *hold.Hold
 	Planners hold.Planners
+	// Quarantine has the items that are left out, and Rooms are who can do something about them.
+	Quarantine *quarantine.Book
+	Rooms      quarantine.Rooms
 	// Keys is the folder with the key that signs ledger heads.
 	Keys    string
 	Version string
@@ -129,6 +133,8 @@ func (a *API) Routes() []gate.Route {
 		send("POST", "/api/v1/ledger/verify", small, a.ledgerVerify),
 		get("/api/v1/ledger/verify", a.ledgerVerified),
 		get("/api/v1/restore", a.restorePlan),
+		get("/api/v1/quarantine", a.quarantined),
+		send("POST", "/api/v1/quarantine/{verb}", small, a.unquarantine),
 		{Pattern: "POST /api/v1/restore", Access: gate.User, Body: small, Timeout: releaseTimeout, Handle: a.restoreRelease},
 		stream("/api/v1/stream", gate.Always, a.stream),
 	}...))

@@ -42,6 +42,8 @@ func asks() map[string]gate.Ask {
 		"GET /api/v1/ledger/head":                                         one(access.Get, access.Ledger),
 		"POST /api/v1/ledger/verify":                                      one(access.Get, access.Ledger),
 		"GET /api/v1/ledger/verify":                                       one(access.Get, access.Ledger),
+		"GET /api/v1/quarantine":                                          one(access.Get, access.Server),
+		"POST /api/v1/quarantine/{verb}":                                  one(access.Update, access.Server),
 		"GET /api/v1/restore":                                             one(access.Update, access.Server),
 		"POST /api/v1/restore":                                            one(access.Update, access.Server),
 		"GET /api/v1/stream":                                              each(access.Get, "*"),

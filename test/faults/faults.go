@@ -19,6 +19,8 @@ const (
 	// EnvTrace is a file that each passed point is written to, a line each. What it has already counts: N is of all
 	// processes that had the same file, so that one who starts the server again is not killed at the same place again.
 	EnvTrace = "TIPHYS_FAULT_TRACE"
+	// EnvPoison is an item, KIND/KEY or the beginning of it, that ends the process by a fault of its own whenever it is in hand.
+	EnvPoison = "TIPHYS_POISON"
 )
 
 // Point is a named place where the server may die.
@@ -42,6 +44,7 @@ func Points() []Point {
 		{"git/ref-update", "a push or merge is on record as intended, refs are as before"},
 		{"git/before-confirm", "refs have moved, which is not on record"},
 		{"git/after-confirm", "refs have moved, which is on record; git was not answered"},
+		{"quarantine/try", "an item is in hand, and nothing was made of it"},
 		{"events/fired", "a trigger was carried out, which is not on record"},
 		{"runs/append", "an entry of a run is in the transaction"},
 		{"runs/shim-launch", "a step is decided on and the executor was not asked"},
@@ -87,11 +90,11 @@ func CommandPoints() []Point {
 
 // FromEnviron gives the function that rooms call at their points, or nil if the environment asks for nothing.
 func FromEnviron(getenv func(string) string) (func(point string), error) {
-	armed, trace := getenv(EnvArmed), getenv(EnvTrace)
-	if armed == "" && trace == "" {
+	armed, trace, poison := getenv(EnvArmed), getenv(EnvTrace), getenv(EnvPoison)
+	if armed == "" && trace == "" && poison == "" {
 		return nil, nil
 	}
-	f := &faults{path: trace, armed: map[pass]int{}}
+	f := &faults{path: trace, poison: poison, armed: map[pass]int{}}
 	for part := range strings.SplitSeq(armed, ",") {
 		if armed == "" {
 			break
@@ -117,8 +120,9 @@ type pass struct {
 }
 
 type faults struct {
-	path  string
-	armed map[pass]int // who is killed
+	path   string
+	poison string
+	armed  map[pass]int // who is killed
 
 	mu     sync.Mutex
 	passed map[string]int
@@ -127,6 +131,13 @@ type faults struct {
 
 // pass counts a point, and ends the process at the armed one.
 func (f *faults) pass(point string) {
+	if item, ok := strings.CutPrefix(point, "quarantine/try "); ok {
+		if f.poison != "" && strings.HasPrefix(item, f.poison) {
+			go func() { panic("poisoned: " + item) }() //nolint:forbidigo // where nobody recovers it
+			select {}
+		}
+		return
+	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.passed == nil {

@@ -111,3 +111,6 @@ export interface Definition { kind: string; namespace: string; name: string; ori
 export interface Cron { namespace: string; name: string; schedules?: string[]; timezone?: string; suspended?: boolean; lastScheduled?: string; next?: string }
 
 export interface Row { table: string; key: string; owner?: string; state?: string; time?: string; body?: unknown; seq: number; deleted?: boolean }
+
+/** Quarantined is a piece of work that is left out, because it ended the server. */
+export interface Quarantined { kind: string; key: string; why: string; deaths: number; since?: string }
