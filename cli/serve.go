@@ -26,11 +26,11 @@ import (
 const defaultListen = "127.0.0.1:2746"
 
 type serveOptions struct {
-	config, data, listen, executor, tokenFile, name, hostImages string
-	bridge, subnet, serverConfig                                string
-	mirrors, hostRepos                                          []string
-	verbose, keeper                                             bool
-	pods                                                        int
+	config, data, listen, stepsListen, executor, tokenFile, name, hostImages string
+	bridge, subnet, serverConfig                                             string
+	mirrors, hostRepos                                                       []string
+	verbose, keeper                                                          bool
+	pods                                                                     int
 }
 
 func newServe(std IO) *cobra.Command {
@@ -68,6 +68,7 @@ Exit status: 0 stopped by a signal, 1 a part of the server failed, 2 a bad comma
 	f.StringVar(&o.config, "config", "", "folder of manifests that declare what this server does")
 	f.StringVar(&o.data, "data", "tiphys-data", "folder for the ledger, repositories, artifacts, images and logs")
 	f.StringVar(&o.listen, "listen", defaultListen, "address of the one port")
+	f.StringVar(&o.stepsListen, "steps-listen", "", "address where steps of other machines reach the server over HTTPS, with their tokens (default none)")
 	f.StringVar(&o.executor, "executor", local.NameContainer, "where steps run unless a workflow's annotation tiphys.dev/executor says: container or host")
 	f.StringArrayVar(&o.hostRepos, "host-repos", nil, "repositories whose runs may use the host executor, and so this machine's files: NAME of the built-in remote, HOST/NAME elsewhere, GROUP/*, or * for all; never forks (may be repeated)")
 	f.StringVar(&o.tokenFile, "token-file", "", "file with the admin token")
@@ -126,7 +127,7 @@ func leave(ctx context.Context, std IO, data string, carries bool) error {
 
 func (o serveOptions) server(std IO) (wire.Options, error) {
 	opt := wire.Options{
-		Config: o.config, Listen: o.listen, Executor: o.executor, Name: o.name, Version: Version, Keeper: o.keeper,
+		Config: o.config, Listen: o.listen, StepsListen: o.stepsListen, Executor: o.executor, Name: o.name, Version: Version, Keeper: o.keeper,
 		Network: local.Network{Bridge: o.bridge, Subnet: o.subnet}, Pods: o.pods, Log: logger(std.Err, o.verbose), Fault: std.Fault,
 	}
 	switch o.executor {

@@ -6,11 +6,9 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
-	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -61,6 +59,8 @@ type Options struct {
 	Data string
 	// Listen is the address of the one port: "127.0.0.1:2746".
 	Listen string
+	// StepsListen is the address where steps of other machines reach the server over HTTPS; empty for none.
+	StepsListen string
 	// Executor names the default executor; the container executor if empty.
 	Executor string
 	// HostRepos are the repositories whose runs may use it.
@@ -91,6 +91,7 @@ type Server struct {
 	o         Options
 	carrier   carrier
 	network   *local.Claim
+	stepPort  stepPort
 	machine   *Machine
 	record    *record
 	ledger    *sqlite.Ledger
@@ -138,7 +139,7 @@ func Open(ctx context.Context, o Options) (_ *Server, err error) {
 			err = errors.Join(err, s.Close())
 		}
 	}()
-	for _, open := range []func(context.Context) error{s.lockData, s.openCarrier, s.openNetwork, s.openRecord, s.openQuarantine, s.openGit, s.openForges, s.openMachine, s.openEvents, s.openDeploy, s.openSteps, s.openPort} {
+	for _, open := range []func(context.Context) error{s.lockData, s.openCarrier, s.openNetwork, s.openRecord, s.openStepPort, s.openQuarantine, s.openGit, s.openForges, s.openMachine, s.openEvents, s.openDeploy, s.openSteps, s.openPort} {
 		if err := open(ctx); err != nil {
 			return s, err
 		}
@@ -228,10 +229,13 @@ func (s *Server) openMachine(ctx context.Context) (err error) {
 		Own: s.remote, Guard: stepclaims.Artifacts{Ledger: s.ledger},
 		Tokens: stepclaims.Tokens{Issuer: s.tokens, Claims: stepclaims.Reader{Ledger: s.ledger, Forges: s.forges}},
 		Hosts:  grant.Hosts{Repos: s.o.HostRepos, Own: s.remote, Ledger: s.ledger}, Orphans: s.reports, Pushed: s.pushes, Applications: targetlocal.OwnerPrefix, Network: s.o.Network, Pods: s.o.Pods,
-		Quarantine: s.book, Env: map[string]string{"TIPHYS_URL": s.URL()}, Log: s.o.Log, Now: s.o.Now, Fault: s.o.Fault,
+		Quarantine: s.book, Env: s.stepEnvironment(), Log: s.o.Log, Now: s.o.Now, Fault: s.o.Fault,
 	})
 	if s.machine != nil {
 		s.closers = append(s.closers, s.machine.Close)
+	}
+	if err == nil {
+		err = s.showAuthority()
 	}
 	return err
 }
@@ -362,76 +366,6 @@ func (s *Server) loops() *control.Group {
 		services = append(services, acts(definitions.NewFolder(s.o.Config, s.defs, s.o.Log)))
 	}
 	return control.NewGroup(control.GroupOptions{Now: s.o.Now, Log: s.o.Log}, services...)
-}
-
-// Serve serves until ctx ends. Steps and applications go on after it.
-func (s *Server) Serve(ctx context.Context) error {
-	if err := s.services.Start(ctx); err != nil {
-		return err
-	}
-	defer s.services.Stop()
-	stepListener, err := s.stepSocket(ctx)
-	if err != nil {
-		return err
-	}
-	web, stepServer := s.httpServer(s.port.Handler()), s.httpServer(s.port.StepHandler())
-	failed := make(chan error, 2)
-	serve := func(what string, h *http.Server, l net.Listener) {
-		if err := h.Serve(l); !errors.Is(err, http.ErrServerClosed) {
-			failed <- fmt.Errorf("%s: %w", what, err)
-		}
-	}
-	go serve("the port", web, s.carrier.listener)
-	go serve("the steps' socket", stepServer, stepListener)
-	if s.carrier.keeper != nil {
-		s.carrier.keeper.Serve()
-	}
-	select {
-	case <-ctx.Done():
-	case err = <-failed:
-	}
-	drain, done := context.WithTimeout(context.WithoutCancel(ctx), drainTimeout)
-	defer done()
-	if s.carrier.keeper != nil {
-		s.carrier.keeper.Pause(drain) // new connections wait for the next server
-	}
-	s.gate.EndStreams()
-	var ending sync.WaitGroup
-	for _, srv := range []*http.Server{web, stepServer} {
-		ending.Go(func() {
-			_ = srv.Shutdown(drain) // what has not ended by then is broken off
-			if s.carrier.keeper != nil && srv == web {
-				s.carrier.keeper.Wait(drain)
-			}
-			_ = srv.Close()
-		})
-	}
-	ending.Wait()
-	return err
-}
-
-func (s *Server) httpServer(h http.Handler) *http.Server {
-	return &http.Server{
-		Handler: h, ReadHeaderTimeout: headerTimeout, IdleTimeout: idleTimeout, MaxHeaderBytes: maxHeader,
-		ErrorLog: slog.NewLogLogger(s.o.Log.Handler(), slog.LevelDebug),
-	}
-}
-
-// stepSocket listens where every step finds it at /run/tiphys/api.sock. Whoever connects still needs a step's token.
-func (s *Server) stepSocket(ctx context.Context) (net.Listener, error) {
-	path := filepath.Join(s.machine.Socket, "api.sock")
-	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
-		return nil, fmt.Errorf("make socket for steps: %w", err)
-	}
-	var lc net.ListenConfig
-	l, err := lc.Listen(ctx, "unix", path)
-	if err == nil {
-		err = os.Chmod(path, 0o666) //nolint:gosec // steps of any user connect; the token is what counts
-	}
-	if err != nil {
-		return nil, fmt.Errorf("make socket for steps: %w", err)
-	}
-	return l, nil
 }
 
 // Close closes everything, the last opened first.

@@ -3,29 +3,22 @@ package steps_test
 import (
 	"bytes"
 	"context"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
-	"crypto/x509/pkix"
-	"encoding/pem"
 	"fmt"
 	"io"
 	"log/slog"
-	"math/big"
 	"net"
 	"net/http"
-	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
-	"time"
 
 	"github.com/tiphys/tiphys/access"
+	"github.com/tiphys/tiphys/access/authority"
 	"github.com/tiphys/tiphys/access/steptoken"
 	artifactlocal "github.com/tiphys/tiphys/artifact/local"
 	"github.com/tiphys/tiphys/executor"
@@ -34,11 +27,56 @@ import (
 	"github.com/tiphys/tiphys/server/steps"
 )
 
-// pier is a server that pods reach over HTTPS, under a certificate that its own authority vouches for, and a pod's client.
+// A step reaches its server over one of these.
+const (
+	overSocket = "socket" // in its pod
+	overHTTPS  = "https"  // from another machine
+)
+
+// clients are the programs that pods have, by what they reach the server over.
+type clients map[string]string
+
+// builtClients builds them as the Makefile does.
+func builtClients(t *testing.T) clients {
+	t.Helper()
+	dir, programs := t.TempDir(), clients{}
+	for way, tags := range map[string]string{overSocket: "", overHTTPS: "https"} {
+		programs[way] = filepath.Join(dir, way, "tiphys")
+		build := exec.Command("go", "build", "-trimpath", "-tags", tags, "-o", programs[way], "github.com/tiphys/tiphys/cmd/tiphys-init")
+		build.Env = append(os.Environ(), "CGO_ENABLED=0")
+		if out, err := build.CombinedOutput(); err != nil {
+			t.Fatalf("build the client: %v\n%s", err, out)
+		}
+	}
+	return programs
+}
+
+// TestTransports has steps speak to their server over each transport: the same holds for both.
+func TestTransports(t *testing.T) {
+	programs := builtClients(t)
+	for _, way := range []string{overSocket, overHTTPS} {
+		for name, test := range map[string]func(*testing.T, *pier){
+			"pods push":             testPodsPush,
+			"an attempt that ended": testEndedAttempt,
+			"digests":               testDigests,
+			"a server that is away": testServerAway,
+			"large and refused":     testRefused,
+		} {
+			t.Run(way+"/"+name, func(t *testing.T) { test(t, newPier(t, way, programs[way])) })
+		}
+	}
+	t.Run(overHTTPS+"/who is who", func(t *testing.T) { testWhoIsWho(t, newPier(t, overHTTPS, programs[overHTTPS])) })
+}
+
+// pier is a server that pods reach, and a pod's client.
 type pier struct {
 	t         *testing.T
 	client    string // the program
-	server    *httptest.Server
+	way       string
+	ca        *authority.Authority
+	address   string
+	handler   http.Handler
+	stop      func()
 	artifacts *artifactlocal.Store
 	pushes    *pushed.Store
 	env       []string
@@ -52,16 +90,14 @@ type pier struct {
 
 var claims = steptoken.Claims{UID: "uid-1", Run: "default/sail", Node: "sail-1", Attempt: 2}
 
-func newPier(t *testing.T) *pier {
+func newPier(t *testing.T, way, client string) *pier {
 	t.Helper()
-	dir := t.TempDir()
-	p := &pier{t: t, client: filepath.Join(dir, "tiphys"), tokenFile: filepath.Join(dir, "token"), issuer: steptoken.NewIssuer(bytes.Repeat([]byte("k"), 32), 0)}
-	build := exec.Command("go", "build", "-trimpath", "-tags", "https", "-o", p.client, "github.com/tiphys/tiphys/cmd/tiphys-init")
-	build.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := build.CombinedOutput(); err != nil {
-		t.Fatalf("build the client: %v\n%s", err, out)
+	dir, err := os.MkdirTemp("", "p") // t.TempDir is too long for a socket's name
+	if err != nil {
+		t.Fatal(err)
 	}
-	var err error
+	t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	p := &pier{t: t, way: way, client: client, tokenFile: filepath.Join(dir, "token"), issuer: steptoken.NewIssuer(bytes.Repeat([]byte("k"), 32), 0)}
 	if p.artifacts, err = artifactlocal.Open(filepath.Join(dir, "artifacts"), artifactlocal.Options{}); err != nil {
 		t.Fatal(err)
 	}
@@ -69,16 +105,40 @@ func newPier(t *testing.T) *pier {
 	if p.pushes, err = pushed.Open(filepath.Join(dir, "pushed")); err != nil {
 		t.Fatal(err)
 	}
+	if p.ca, err = authority.Open(filepath.Join(dir, "ca.key"), nil); err != nil {
+		t.Fatal(err)
+	}
+	p.handler = p.routes()
+	p.address = filepath.Join(dir, "api.sock")
+	if way == overHTTPS {
+		p.address = "127.0.0.1:0"
+	}
+	p.listen()
+	t.Cleanup(func() { p.stop() })
+	ca := filepath.Join(dir, "ca.pem")
+	p.write(ca, string(p.ca.PEM()))
+	p.identify(claims)
+	server := "unix://" + p.address
+	if way == overHTTPS {
+		server = "https://" + p.address
+	}
+	p.env = []string{"TIPHYS_SERVER=" + server, "TIPHYS_CA_FILE=" + ca, "TIPHYS_TOKEN_FILE=" + p.tokenFile, "TIPHYS_TIMEOUT=60"}
+	return p
+}
+
+// routes are those of steps behind the gate.
+func (p *pier) routes() http.Handler {
+	p.t.Helper()
 	g, err := gate.New(gate.Options{Policy: access.BuiltIn(), Steps: p.issuer, Attempts: only(claims.Attempt)})
 	if err != nil {
-		t.Fatal(err)
+		p.t.Fatal(err)
 	}
 	api := &steps.API{Policy: access.BuiltIn(), Artifacts: p.artifacts, Pushes: p.pushes, Log: slog.New(slog.DiscardHandler)}
 	mux := http.NewServeMux()
 	for _, r := range api.Routes() {
 		mux.Handle(r.Pattern, g.Wrap(r))
 	}
-	p.server = httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		p.mu.Lock()
 		meet := p.meet
 		p.mu.Unlock()
@@ -86,44 +146,61 @@ func newPier(t *testing.T) *pier {
 			meet(r)
 		}
 		mux.ServeHTTP(w, r)
-	}))
-	authority, certificate := vouched(t)
-	p.server.TLS = &tls.Config{Certificates: []tls.Certificate{certificate}, MinVersion: tls.VersionTLS12}
-	p.server.Config.ErrorLog = slog.NewLogLogger(slog.DiscardHandler, slog.LevelError)
-	p.server.StartTLS()
-	t.Cleanup(p.server.Close)
-	ca := filepath.Join(dir, "ca.pem")
-	p.write(ca, string(authority))
-	p.identify(claims)
-	p.env = []string{"TIPHYS_SERVER=" + p.server.URL, "TIPHYS_CA_FILE=" + ca, "TIPHYS_TOKEN_FILE=" + p.tokenFile, "TIPHYS_TIMEOUT=60"}
-	return p
+	})
 }
 
-// vouched makes an authority and a certificate of its for 127.0.0.1.
-func vouched(t *testing.T) (authority []byte, c tls.Certificate) {
-	t.Helper()
-	check := func(err error) {
-		t.Helper()
-		if err != nil {
-			t.Fatal(err)
+// listen has the server answer at its address, until stop.
+func (p *pier) listen() {
+	p.t.Helper()
+	network := "unix"
+	if p.way == overHTTPS {
+		network = "tcp"
+	}
+	l, err := net.Listen(network, p.address)
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	if p.way == overHTTPS {
+		p.address = l.Addr().String()
+		l = tls.NewListener(l, p.ca.Server([]string{"127.0.0.1"}))
+	}
+	srv := &http.Server{Handler: p.handler, ErrorLog: slog.NewLogLogger(slog.DiscardHandler, slog.LevelError)}
+	go func() { _ = srv.Serve(l) }()
+	p.stop = func() { _ = srv.Close() }
+}
+
+// request is one that no client of ours makes.
+func (p *pier) request(method, path, digest, body string) int {
+	p.t.Helper()
+	pool := x509.NewCertPool()
+	pool.AppendCertsFromPEM(p.ca.PEM())
+	transport := &http.Transport{TLSClientConfig: &tls.Config{RootCAs: pool}}
+	base := "https://" + p.address
+	if p.way == overSocket {
+		base = "http://localhost"
+		transport.DialContext = func(ctx context.Context, _, _ string) (net.Conn, error) {
+			return (&net.Dialer{}).DialContext(ctx, "unix", p.address)
 		}
 	}
-	key := func() *ecdsa.PrivateKey {
-		k, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-		check(err)
-		return k
+	defer transport.CloseIdleConnections()
+	token, err := p.issuer.Issue(claims)
+	if err != nil {
+		p.t.Fatal(err)
 	}
-	from, until := time.Now().Add(-time.Hour), time.Now().Add(time.Hour)
-	root := &x509.Certificate{SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "harbour"}, NotBefore: from, NotAfter: until,
-		IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign}
-	rootKey, leafKey := key(), key()
-	rootDER, err := x509.CreateCertificate(rand.Reader, root, root, rootKey.Public(), rootKey)
-	check(err)
-	leaf := &x509.Certificate{SerialNumber: big.NewInt(2), NotBefore: from, NotAfter: until, IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
-		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth}}
-	leafDER, err := x509.CreateCertificate(rand.Reader, leaf, root, leafKey.Public(), rootKey)
-	check(err)
-	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: rootDER}), tls.Certificate{Certificate: [][]byte{leafDER}, PrivateKey: leafKey}
+	r, err := http.NewRequestWithContext(p.t.Context(), method, base+path, strings.NewReader(body))
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	r.Header.Set("Authorization", "Bearer "+token.Reveal())
+	if digest != "" {
+		r.Header.Set("Content-Digest", digest)
+	}
+	resp, err := transport.RoundTrip(r)
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	_ = resp.Body.Close()
+	return resp.StatusCode
 }
 
 func (p *pier) write(path, text string) {
@@ -203,10 +280,8 @@ func (p *pier) log() string {
 	return string(data)
 }
 
-// A pod on another machine pushes an output, an artifact and a log, dies while it does, and does it again: the server has
-// each once and whole.
-func TestPodsPushOverHTTPS(t *testing.T) {
-	p := newPier(t)
+// A pod pushes an output, an artifact and a log, dies while it does, and does it again: the server has each once and whole.
+func testPodsPush(t *testing.T, p *pier) {
 	dir := t.TempDir()
 	var text strings.Builder
 	for i := 0; text.Len() < 3<<20; i++ {
@@ -248,14 +323,15 @@ func TestPodsPushOverHTTPS(t *testing.T) {
 	}
 }
 
-// Nothing is told to a server that does not prove its name, and nothing is taken from a pod whose attempt is over.
-func TestWhoIsWho(t *testing.T) {
-	p := newPier(t)
-	value := filepath.Join(t.TempDir(), "value")
+// Nothing is told to a server that does not prove its name.
+func testWhoIsWho(t *testing.T, p *pier) {
+	value, ca := filepath.Join(t.TempDir(), "value"), filepath.Join(t.TempDir(), "other.pem")
 	p.write(value, "x")
-	other, _ := vouched(t)
-	ca := filepath.Join(t.TempDir(), "other.pem")
-	p.write(ca, string(other))
+	other, err := authority.Open(filepath.Join(t.TempDir(), "other.key"), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.write(ca, string(other.PEM()))
 	met := false
 	p.meet = func(*http.Request) { met = true }
 	c := p.command("output", "put", "tag", value)
@@ -266,41 +342,64 @@ func TestWhoIsWho(t *testing.T) {
 	if met {
 		t.Error("a request reached a server that nobody vouches for")
 	}
+}
+
+// Nothing is taken from a pod whose attempt is over, nor from one whose token nobody here made.
+func testEndedAttempt(t *testing.T, p *pier) {
+	value := filepath.Join(t.TempDir(), "value")
+	p.write(value, "x")
 	over := claims
 	over.Attempt--
 	p.identify(over)
 	if out, err := p.command("output", "put", "tag", value).CombinedOutput(); err == nil {
 		t.Errorf("an attempt that is over pushed: %s", out)
 	}
+	for _, token := range []string{"", "tps_e30.AAAA"} {
+		p.write(p.tokenFile, token)
+		if out, err := p.command("whoami").CombinedOutput(); err == nil {
+			t.Errorf("with the token %q: %s", token, out)
+		}
+	}
 	// The file is read again for each command, so that a fresh token serves at once.
 	p.identify(claims)
 	p.run("output", "put", "tag", value)
+	if out := p.run("whoami"); !strings.Contains(out, claims.Node) {
+		t.Errorf("it is %s", out)
+	}
+}
+
+// A command waits for a server that is being restarted, and what it sends is there once.
+func testServerAway(t *testing.T, p *pier) {
+	value := filepath.Join(t.TempDir(), "value")
+	p.write(value, "v2\n")
+	p.stop()
+	c := p.command("output", "put", "tag", value)
+	if err := c.Start(); err != nil {
+		t.Fatal(err)
+	}
+	p.listen()
+	if err := c.Wait(); err != nil {
+		t.Fatalf("it did not wait: %v", err)
+	}
+	if got := p.run("output", "get", "tag"); got != "v2\n" {
+		t.Errorf("the output is %q", got)
+	}
+}
+
+// What the server refuses is said by the client in the server's words, whatever was on its way.
+func testRefused(t *testing.T, p *pier) {
+	large := filepath.Join(t.TempDir(), "large")
+	p.write(large, strings.Repeat("x", 4<<20))
+	if out, err := p.command("output", "put", "tag", large).CombinedOutput(); err == nil || !strings.Contains(string(out), "make it an artifact") {
+		t.Errorf("an output of 4 MiB: %v: %s", err, out)
+	}
+	if out, err := p.command("artifact", "get", "nothing").CombinedOutput(); err == nil || len(out) == 0 {
+		t.Errorf("an artifact that is not there: %v: %s", err, out)
+	}
 }
 
 // What arrives otherwise than it was sent is not kept.
-func TestDigests(t *testing.T) {
-	p := newPier(t)
-	token, err := p.issuer.Issue(claims)
-	if err != nil {
-		t.Fatal(err)
-	}
-	ask := func(method, path, digest, body string) int {
-		t.Helper()
-		r, err := http.NewRequestWithContext(t.Context(), method, p.server.URL+path, strings.NewReader(body))
-		if err != nil {
-			t.Fatal(err)
-		}
-		r.Header.Set("Authorization", "Bearer "+token.Reveal())
-		if digest != "" {
-			r.Header.Set("Content-Digest", digest)
-		}
-		resp, err := p.server.Client().Do(r)
-		if err != nil {
-			t.Fatal(err)
-		}
-		_ = resp.Body.Close()
-		return resp.StatusCode
-	}
+func testDigests(t *testing.T, p *pier) {
 	// printf '' | openssl dgst -sha256 -binary | base64
 	const ofNothing = "sha-256=:47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU=:"
 	for _, c := range []struct {
@@ -320,7 +419,7 @@ func TestDigests(t *testing.T) {
 		{"PUT", "/api/v1/step/outputs/tag", ofNothing, "", 200},
 		{"PUT", "/api/v1/step/outputs/tag", ofNothing, strings.Repeat("x", 1<<20+1), 413},
 	} {
-		if got := ask(c.method, c.path, c.digest, c.body); got != c.want {
+		if got := p.request(c.method, c.path, c.digest, c.body); got != c.want {
 			t.Errorf("%s %s with %q, %d bytes: %d, want %d", c.method, c.path, c.digest, len(c.body), got, c.want)
 		}
 	}
