@@ -17,6 +17,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/tiphys/tiphys/access/podpolicy"
 	"github.com/tiphys/tiphys/control/definitions"
 	"github.com/tiphys/tiphys/control/runs"
 	"github.com/tiphys/tiphys/executor"
@@ -63,7 +64,7 @@ func (s *logServer) Log(ctx context.Context, _ workflow.Run, n workflow.Node, co
 func (s *logServer) start() {
 	s.t.Helper()
 	a := &api.API{Ledger: s.ledger, Logs: s, Runs: runs.New(runs.Options{
-		Ledger: s.ledger, Executors: executor.NewRegistry(scripted.New(scripted.Options{}).Named()), Objects: definitions.NewMemory(nil),
+		Ledger: s.ledger, Executors: executor.NewRegistry(podpolicy.New(), scripted.New(scripted.Options{}).Named()), Objects: definitions.NewMemory(nil),
 	})}
 	mux := http.NewServeMux()
 	for _, r := range a.Routes() {

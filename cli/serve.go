@@ -14,7 +14,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/tiphys/tiphys/access/grant"
+	"github.com/tiphys/tiphys/access/podpolicy"
 	"github.com/tiphys/tiphys/executor/local"
 	"github.com/tiphys/tiphys/keeper"
 	"github.com/tiphys/tiphys/manifest"
@@ -28,7 +28,8 @@ const defaultListen = "127.0.0.1:2746"
 type serveOptions struct {
 	config, data, listen, stepsListen, executor, tokenFile, name, hostImages string
 	bridge, subnet, serverConfig                                             string
-	mirrors, hostRepos                                                       []string
+	mirrors, removed                                                         []string
+	grants                                                                   []podpolicy.Grant
 	verbose, keeper                                                          bool
 	pods                                                                     int
 }
@@ -42,7 +43,9 @@ func newServe(std IO) *cobra.Command {
 CronWorkflow, Application, ApplicationSet, Secret, ConfigMap) are read from a folder of manifests and again when it
 changes, as a whole: a bad file is reported with file:line:column and the last good set stays.
 
-Every flag can stand in a file instead, see --server-config; a flag of the command line wins.
+Every flag can stand in a file instead, see --server-config; a flag of the command line wins. What pods may do beyond
+Kubernetes' Pod Security Standard "baseline", the host executor, the machine's network and the Secrets of repositories
+are granted in that file alone.
 
 Everything is kept in the data folder. Killed at any moment and started again, the server takes up what was running.
 
@@ -55,7 +58,8 @@ Exit status: 0 stopped by a signal, 1 a part of the server failed, 2 a bad comma
 		Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
 			if o.serverConfig != "" {
-				diags := configure(o.serverConfig, c.Flags())
+				grants, diags := configure(o.serverConfig, c.Flags())
+				o.grants = grants
 				if err := manifest.FirstError(diags); err != nil {
 					return usage(err)
 				}
@@ -69,8 +73,7 @@ Exit status: 0 stopped by a signal, 1 a part of the server failed, 2 a bad comma
 	f.StringVar(&o.data, "data", "tiphys-data", "folder for the ledger, repositories, artifacts, images and logs")
 	f.StringVar(&o.listen, "listen", defaultListen, "address of the one port")
 	f.StringVar(&o.stepsListen, "steps-listen", "", "address where steps of other machines reach the server over HTTPS, with their tokens (default none)")
-	f.StringVar(&o.executor, "executor", local.NameContainer, "where steps run unless a workflow's annotation tiphys.dev/executor says: container or host")
-	f.StringArrayVar(&o.hostRepos, "host-repos", nil, "repositories whose runs may use the host executor, and so this machine's files: NAME of the built-in remote, HOST/NAME elsewhere, GROUP/*, or * for all; never forks (may be repeated)")
+	f.StringVar(&o.executor, "executor", local.NameContainer, "where steps run unless a workflow's annotation tiphys.dev/executor says: container, or host, which needs a grant")
 	f.StringVar(&o.tokenFile, "token-file", "", "file with the admin token")
 	f.StringVar(&o.name, "name", "", "host name under which the server is reached from elsewhere")
 	f.StringVar(&o.hostImages, "host-images", "", "YAML file that tells the host executor the commands and programs of images")
@@ -80,6 +83,8 @@ Exit status: 0 stopped by a signal, 1 a part of the server failed, 2 a bad comma
 	f.StringArrayVar(&o.mirrors, "registry-mirror", nil, "pull images of a registry from elsewhere, HOST=URL (may be repeated)")
 	f.BoolVar(&o.keeper, "keeper", true, "have the port and the requests to applications in a process that outlives the server; with --keeper=false they end with it")
 	f.BoolVarP(&o.verbose, "verbose", "v", false, "log more")
+	f.StringArrayVar(&o.removed, removedFlag, nil, "")
+	_ = f.MarkHidden(removedFlag) // it is there, so it can be hidden
 	return c
 }
 
@@ -128,7 +133,10 @@ func leave(ctx context.Context, std IO, data string, carries bool) error {
 func (o serveOptions) server(std IO) (wire.Options, error) {
 	opt := wire.Options{
 		Config: o.config, Listen: o.listen, StepsListen: o.stepsListen, Executor: o.executor, Name: o.name, Version: Version, Keeper: o.keeper,
-		Network: local.Network{Bridge: o.bridge, Subnet: o.subnet}, Pods: o.pods, Log: logger(std.Err, o.verbose), Fault: std.Fault,
+		Network: local.Network{Bridge: o.bridge, Subnet: o.subnet}, Pods: o.pods, Grants: o.grants, Log: logger(std.Err, o.verbose), Fault: std.Fault,
+	}
+	if len(o.removed) > 0 {
+		return opt, fmt.Errorf("--%s was replaced by grants: %s", removedFlag, removedHint)
 	}
 	switch o.executor {
 	case local.NameContainer, local.NameHost:
@@ -146,9 +154,6 @@ func (o serveOptions) server(std IO) (wire.Options, error) {
 	}
 	if opt.Mirrors, err = parameters(o.mirrors); err != nil {
 		return opt, err
-	}
-	if opt.HostRepos, err = grant.ParseHostRepos(o.hostRepos); err != nil {
-		return opt, fmt.Errorf("--host-repos: %w", err)
 	}
 	if o.hostImages != "" {
 		if opt.Images, err = local.ReadHostImages(o.hostImages); err != nil {

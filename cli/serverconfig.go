@@ -9,6 +9,7 @@ import (
 
 	"github.com/spf13/pflag"
 
+	"github.com/tiphys/tiphys/access/podpolicy"
 	"github.com/tiphys/tiphys/manifest"
 )
 
@@ -19,35 +20,40 @@ const (
 	configFlag    = "server-config"
 )
 
-// grantFlags are the flags that give somebody rights. In the file they stand under "grants", so that whoever reviews it
-// sees them in one place.
-func grantFlags() []string { return []string{"host-repos"} }
+// grantsKey is the list of grants. It has no flag: what gives somebody rights is written down and reviewed.
+const grantsKey = "grants"
+
+// removedFlag gave repositories the host executor, until grants said it for everything; removedHint says what to write instead.
+const (
+	removedFlag = "host-repos"
+	removedHint = "write the grant into the file of --server-config: grants: [{to: {repositories: [NAME], mergeRequests: true}, executors: [host]}] (docs/configuration.md)"
+)
 
 // pathFlags are the flags that name a file or folder. In the file they are relative to it.
 func pathFlags() []string {
 	return []string{"config", "data", "token-file", "host-images"}
 }
 
-// configure sets flags from the server's configuration file: every flag stands there under its name in camel case, lists
+// configure sets flags from the server's configuration file, and gives its grants: every flag stands there under its name in camel case, lists
 // as lists and maps as maps. A flag of the command line wins. The diagnostics have places.
-func configure(file string, flags *pflag.FlagSet) []manifest.Diagnostic {
+func configure(file string, flags *pflag.FlagSet) ([]podpolicy.Grant, []manifest.Diagnostic) {
 	data, err := readSmall(file)
 	if err != nil {
-		return []manifest.Diagnostic{{Position: manifest.Position{File: file}, Severity: manifest.SeverityError, Message: err.Error()}}
+		return nil, []manifest.Diagnostic{{Position: manifest.Position{File: file}, Severity: manifest.SeverityError, Message: err.Error()}}
 	}
 	objects, diags := manifest.Decode(file, data)
 	if manifest.Failed(diags) {
-		return diags
+		return nil, diags
 	}
 	if len(objects) != 1 || objects[0].Kind != configKind || objects[0].APIVersion != configVersion {
-		return append(diags, manifest.Diagnostic{
+		return nil, append(diags, manifest.Diagnostic{
 			Position: manifest.Position{File: file}, Severity: manifest.SeverityError,
 			Message: "this is not one " + configKind, Hint: "begin it with apiVersion: " + configVersion + " and kind: " + configKind,
 		})
 	}
 	c := configuration{folder: filepath.Dir(file), flags: flags}
-	c.section("", objects[0].Tree)
-	return append(diags, c.diags...)
+	c.read(objects[0].Tree)
+	return c.grants, append(diags, c.diags...)
 }
 
 // maxServerConfig is the most bytes that a configuration file has.
@@ -68,39 +74,34 @@ func readSmall(file string) ([]byte, error) {
 type configuration struct {
 	folder string
 	flags  *pflag.FlagSet
+	grants []podpolicy.Grant
 	diags  []manifest.Diagnostic
 }
 
-// section sets the flags that stand in one map of the file.
-func (c *configuration) section(section string, tree *manifest.Tree) {
+// read sets the flags that the file names.
+func (c *configuration) read(tree *manifest.Tree) {
 	for _, key := range tree.Keys() {
-		value, path := tree.Get(key), manifest.JoinPath(section, key)
-		switch {
-		case section == "" && (key == "apiVersion" || key == "kind"):
-		case section == "" && key == "grants" && value.Kind() == manifest.KindMap:
-			c.section("grants", value)
-		case section == "" && key == "grants":
-			c.refuse(value, path, "it must be a map", "write the grants below it, one a line")
+		value := tree.Get(key)
+		switch key {
+		case "apiVersion", "kind":
+		case grantsKey:
+			grants, diags := podpolicy.Read(value, grantsKey)
+			c.grants, c.diags = grants, append(c.diags, diags...)
 		default:
-			c.set(section, key, path, value)
+			c.set(key, value)
 		}
 	}
 }
 
-func (c *configuration) set(section, key, path string, value *manifest.Tree) {
-	name := flagName(key)
+func (c *configuration) set(key string, value *manifest.Tree) {
+	name, path := flagName(key), key
 	flag := c.flags.Lookup(name)
-	grant := slices.Contains(grantFlags(), name)
 	switch {
+	case name == removedFlag || key == removedFlag:
+		c.refuse(value, path, "it was replaced by grants", removedHint)
+		return
 	case flag == nil || flag.Hidden || camelCase(name) != key || name == configFlag || name == "help":
 		c.refuse(value, path, "there is no such setting", c.nearest(key))
-		return
-	case grant != (section == "grants"):
-		place := "at the top"
-		if grant {
-			place = "under grants"
-		}
-		c.refuse(value, path, "it does not belong here", "write it "+place)
 		return
 	case flag.Changed:
 		return // the command line wins
@@ -139,6 +140,7 @@ func (c *configuration) nearest(key string) string {
 			return "did you mean " + name + "?"
 		}
 	}
+	names = append(names, grantsKey)
 	return "there are " + strings.Join(names, ", ")
 }
 
@@ -171,7 +173,7 @@ func texts(value *manifest.Tree) ([]string, bool) {
 	return []string{value.Text()}, true
 }
 
-// flagName is a setting's name as the command line has it: hostRepos is --host-repos.
+// flagName is a setting's name as the command line has it: registryMirror is --registry-mirror.
 func flagName(key string) string {
 	var b strings.Builder
 	for _, r := range key {

@@ -24,7 +24,8 @@ func configured(t *testing.T, text string, args ...string) (*pflag.FlagSet, stri
 	if err := flags.Parse(args); err != nil {
 		t.Fatal(err)
 	}
-	err := manifest.FirstError(configure(file, flags))
+	_, diags := configure(file, flags)
+	err := manifest.FirstError(diags)
 	return flags, folder, err
 }
 
@@ -42,18 +43,18 @@ verbose: true
 registryMirror:
   docker.io: https://mirror.example.org
 grants:
-  hostRepos: [harbour, team/*]
+- {to: {repositories: [harbour, team/*]}, executors: [host]}
 `, "--listen", "127.0.0.1:2")
 	if err != nil {
 		t.Fatal(err)
 	}
 	got := map[string]string{}
-	for _, name := range []string{"data", "config", "listen", "name", "verbose", "registry-mirror", "host-repos", "executor"} {
+	for _, name := range []string{"data", "config", "listen", "name", "verbose", "registry-mirror", "executor"} {
 		got[name] = flags.Lookup(name).Value.String()
 	}
 	want := map[string]string{
 		"data": filepath.Join(folder, "state"), "config": "/etc/tiphys/definitions", "listen": "127.0.0.1:2", "name": "ci.example.org", "verbose": "true",
-		"registry-mirror": "[docker.io=https://mirror.example.org]", "host-repos": "[harbour,team/*]", "executor": "container",
+		"registry-mirror": "[docker.io=https://mirror.example.org]", "executor": "container",
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Error(diff)
@@ -67,10 +68,10 @@ func TestServerConfigurationRefuses(t *testing.T) {
 		"data: x\n":                                "kind is required",
 		"apiVersion: v1\nkind: ConfigMap\n":        "begin it with apiVersion: tiphys.dev/v1alpha1",
 		configHead + "listn: x\n":                  "3:8: listn: there is no such setting",
-		configHead + "host-repos: [x]\n":           "did you mean hostRepos?",
-		configHead + "hostRepos: [x]\n":            "write it under grants",
-		configHead + "grants: {data: x}\n":         "write it at the top",
-		configHead + "grants: [x]\n":               "it must be a map",
+		configHead + "host-repos: [x]\n":           "it was replaced by grants (write the grant into",
+		configHead + "hostRepos: [x]\n":            "it was replaced by grants (write the grant into",
+		configHead + "grants: {hostRepos: [x]}\n":  "server.yaml:3:9: grants: it must be a list",
+		configHead + "grants: [{to: x}]\n":         "server.yaml:3:15: ",
 		configHead + "verbose: perhaps\n":          "server.yaml:3:10: verbose: \"perhaps\" is not a bool",
 		configHead + "data: [a, b]\n":              "it cannot be a list",
 		configHead + "data:\n":                     "it cannot be a null",
@@ -83,7 +84,7 @@ func TestServerConfigurationRefuses(t *testing.T) {
 			t.Errorf("%.60q: %v, want %q", text, err, want)
 		}
 	}
-	if err := manifest.FirstError(configure(filepath.Join(t.TempDir(), "none"), newServe(IO{}).Flags())); err == nil {
+	if _, diags := configure(filepath.Join(t.TempDir(), "none"), newServe(IO{}).Flags()); !manifest.Failed(diags) {
 		t.Error("a file that is not there was read")
 	}
 }
@@ -96,11 +97,9 @@ func TestSettingNames(t *testing.T) {
 			t.Errorf("--%s is %s in the file, which is --%s", f.Name, camelCase(f.Name), got)
 		}
 	})
-	for _, list := range [][]string{grantFlags(), pathFlags()} {
-		for _, name := range list {
-			if newServe(IO{}).Flags().Lookup(name) == nil {
-				t.Errorf("there is no flag --%s", name)
-			}
+	for _, name := range pathFlags() {
+		if newServe(IO{}).Flags().Lookup(name) == nil {
+			t.Errorf("there is no flag --%s", name)
 		}
 	}
 }
@@ -113,8 +112,17 @@ func TestSettingsAreDocumented(t *testing.T) {
 		t.Fatal(err)
 	}
 	newServe(IO{}).Flags().VisitAll(func(f *pflag.Flag) {
-		if f.Name != configFlag && !strings.Contains(string(page), "| `"+camelCase(f.Name)+"` |") {
+		if f.Name != configFlag && !f.Hidden && !strings.Contains(string(page), "| `"+camelCase(f.Name)+"` |") {
 			t.Errorf("docs/configuration.md has no row of %s", camelCase(f.Name))
 		}
 	})
+}
+
+// Whoever still gives repositories the host executor on the command line is told what to write.
+func TestRemovedFlag(t *testing.T) {
+	t.Parallel()
+	_, err := serveOptions{executor: "host", removed: []string{"harbour"}}.server(IO{Getenv: func(string) string { return "" }})
+	if err == nil || !strings.Contains(err.Error(), "--host-repos was replaced by grants") || !strings.Contains(err.Error(), "executors: [host]") {
+		t.Errorf("%v", err)
+	}
 }

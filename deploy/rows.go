@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/tiphys/tiphys/access/podpolicy"
 	"github.com/tiphys/tiphys/ledger"
 	"github.com/tiphys/tiphys/manifest"
 )
@@ -166,10 +167,12 @@ type Deployment struct {
 type ObjectRecord struct {
 	Key Key `json:"key"`
 	// Cluster is where it is; empty is [InCluster].
-	Cluster     string    `json:"cluster,omitempty"`
-	Application string    `json:"application,omitempty"`
-	UID         string    `json:"uid"`
-	Created     time.Time `json:"created"`
+	Cluster     string `json:"cluster,omitempty"`
+	Application string `json:"application,omitempty"`
+	// For is for whom its pods are; objects of old ledgers do not say it.
+	For     podpolicy.Subject `json:"for,omitzero"`
+	UID     string            `json:"uid"`
+	Created time.Time         `json:"created"`
 	// Cause is the entry of the sync that asked for it.
 	Cause int64 `json:"cause,omitempty"`
 	// Object is in Kubernetes' shape; a Secret's values are digests.

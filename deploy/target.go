@@ -8,6 +8,7 @@ import (
 
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
+	"github.com/tiphys/tiphys/access/podpolicy"
 	"github.com/tiphys/tiphys/failure"
 )
 
@@ -16,6 +17,8 @@ type ApplyOptions struct {
 	// Application owns the object: namespace/name. An object of another one is refused with an [OwnedError], but for TakeFrom.
 	// An object that nobody owns becomes its own. Empty is nobody: then Delete asks for no owner.
 	Application string
+	// For is for whom the object's pods are. A target keeps it with the object and gives it to the executor with each pod.
+	For podpolicy.Subject
 	// TakeFrom is the Application whose object may be taken over, or deleted. It is named, so that an owner who came in between
 	// is refused.
 	TakeFrom string
@@ -36,8 +39,9 @@ type ApplyOptions struct {
 type Target interface {
 	// Capabilities says what the target can do now.
 	Capabilities(ctx context.Context) (Capabilities, error)
-	// Check says what of these objects cannot be had here, before anything is applied. It changes nothing.
-	Check(ctx context.Context, objects []*unstructured.Unstructured) ([]Problem, error)
+	// Check says what of these objects cannot be had here on the behalf that the options name, before anything is applied. It changes
+	// nothing.
+	Check(ctx context.Context, objects []*unstructured.Unstructured, opt ApplyOptions) ([]Problem, error)
 	// Apply creates or changes an object and returns it as it now is. It returns when the wish is on record;
 	// status follows. A wish that is there already changes nothing. An object that is being deleted is refused with [ErrLeaving].
 	Apply(ctx context.Context, o *unstructured.Unstructured, opt ApplyOptions) (*unstructured.Unstructured, error)

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/tiphys/tiphys/access/podpolicy"
 	"github.com/tiphys/tiphys/failure"
 	"github.com/tiphys/tiphys/manifest"
 )
@@ -32,13 +33,14 @@ type Cluster struct {
 	Pods   Pods
 }
 
-// Targets finds the target of an Application by its destination. It does not change; methods are safe for concurrent use.
+// Targets finds the target of an Application by its destination, and is the door of all of them: nothing is applied whose pods its
+// policy refuses. It does not change; methods are safe for concurrent use.
 type Targets struct {
 	clusters []Cluster
 }
 
-// NewTargets registers clusters. A name or server that is used twice, or that cannot be part of a key, is an error.
-func NewTargets(clusters ...Cluster) (*Targets, error) {
+// NewTargets registers clusters behind a policy. A name or server that is used twice, or that cannot be part of a key, is an error.
+func NewTargets(policy podpolicy.Policy, clusters ...Cluster) (*Targets, error) {
 	t := &Targets{}
 	for _, c := range clusters {
 		if !clusterName(c.Name) {
@@ -52,6 +54,7 @@ func NewTargets(clusters ...Cluster) (*Targets, error) {
 				return nil, fmt.Errorf("register cluster %s (%s): %s (%s) has the same name or server", c.Name, c.Server, other.Name, other.Server)
 			}
 		}
+		c.Target = door{Target: c.Target, policy: policy}
 		t.clusters = append(t.clusters, c)
 	}
 	slices.SortFunc(t.clusters, func(a, b Cluster) int { return cmp.Compare(a.Name, b.Name) })

@@ -5,6 +5,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/tiphys/tiphys/access/podpolicy"
 	"github.com/tiphys/tiphys/deploy"
 	"github.com/tiphys/tiphys/manifest"
 )
@@ -21,7 +22,7 @@ func place(name, server string) deploy.Cluster {
 // Argo CD's documents, "Application specification": a destination names a cluster by server or by name, and the cluster that Argo CD
 // itself runs in is in-cluster, https://kubernetes.default.svc. Here it is also the one of a destination that names none.
 func TestResolve(t *testing.T) {
-	targets, err := deploy.NewTargets(place("in-cluster", "https://kubernetes.default.svc"), place("far", "https://far.example.org:6443"))
+	targets, err := deploy.NewTargets(podpolicy.New(), place("in-cluster", "https://kubernetes.default.svc"), place("far", "https://far.example.org:6443"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -60,7 +61,7 @@ func TestClustersAreNamedOnce(t *testing.T) {
 		{place("a", "")},
 		{{Place: deploy.Place{Name: "a", Server: "https://a"}}},
 	} {
-		if _, err := deploy.NewTargets(list...); err == nil {
+		if _, err := deploy.NewTargets(podpolicy.New(), list...); err == nil {
 			t.Errorf("%v was taken", list)
 		}
 	}

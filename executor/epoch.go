@@ -26,7 +26,7 @@ func InEpoch(n Named, epoch int64, log *slog.Logger) Named {
 	}
 	e := &epochal{inner: n.Executor, epoch: epoch, log: log, out: make(chan Report), ended: make(chan struct{}), stopped: map[ID]bool{}}
 	e.work.Go(e.forward)
-	out := Named{Name: n.Name, Executor: e, Claims: n.Claims}
+	out := Named{Name: n.Name, Executor: e, Claims: n.Claims, NeedsGrant: n.NeedsGrant}
 	if n.Logs != nil {
 		out.Logs = epochalLogs{e, n.Logs}
 	}

@@ -2,6 +2,8 @@ package executor
 
 import (
 	"errors"
+	"fmt"
+	"strings"
 	"syscall"
 )
 
@@ -24,11 +26,29 @@ func (e *RefusedError) Error() string {
 	if len(e.Problems) == 0 {
 		return "the pod is refused"
 	}
-	p := e.Problems[0]
-	if p.Path == "" {
-		return p.Message
+	var text []string
+	for _, p := range e.Problems[:min(len(e.Problems), shownProblems)] {
+		text = append(text, p.text())
 	}
-	return p.Path + ": " + p.Message
+	if more := len(e.Problems) - shownProblems; more > 0 {
+		text = append(text, fmt.Sprintf("and %d more", more))
+	}
+	return strings.Join(text, "; ")
+}
+
+// shownProblems is how many problems a refusal shows.
+const shownProblems = 3
+
+// text is the problem on one line: its field, what it is and what would help.
+func (p Problem) text() string {
+	text := p.Message
+	if p.Path != "" {
+		text = p.Path + ": " + text
+	}
+	if p.Hint != "" {
+		text += ": " + p.Hint
+	}
+	return text
 }
 
 // Refused makes the error of the fatal ones among problems; nil if there is none.

@@ -16,6 +16,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 
+	"github.com/tiphys/tiphys/access/podpolicy"
 	"github.com/tiphys/tiphys/failure"
 	"github.com/tiphys/tiphys/manifest"
 	"github.com/tiphys/tiphys/secret"
@@ -43,6 +44,9 @@ type Pod struct {
 	ID ID `json:"id"`
 	// Executor names the executor of a [Registry]; empty for its default. An executor itself does not look at it.
 	Executor string `json:"executor,omitempty"`
+	// For is for whom the pod is: a [Registry] judges it by that, and by nothing that the pod says of itself. The zero value has the
+	// least rights.
+	For podpolicy.Subject `json:"-"`
 	// Pod has name, namespace, labels, annotations and spec. Values from ConfigMaps and Secrets are still
 	// references; Files and Env carry what they resolve to.
 	Pod corev1.Pod `json:"pod"`
@@ -164,6 +168,8 @@ type Problem struct {
 	Path string `json:"path"`
 	// Message says what happens instead.
 	Message string `json:"message"`
+	// Hint says what would help; empty if nobody knows.
+	Hint string `json:"hint,omitempty"`
 	// Fatal problems keep the pod from starting; others are said and the field has no effect.
 	Fatal bool `json:"fatal"`
 }

@@ -10,6 +10,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/tiphys/tiphys/access/podpolicy"
 )
 
 // Named is an executor of a [Registry], and what goes with it.
@@ -21,6 +23,9 @@ type Named struct {
 	Claims   Claims
 	Logs     Logs
 	Commands Commands
+	// NeedsGrant says that pods reach further here than what they say of themselves: they see the files or the network of their
+	// machine. A [Registry] lets only those in whose subject was granted this executor by its name.
+	NeedsGrant bool
 }
 
 // UnknownError says that a server has no executor of that name.
@@ -35,13 +40,15 @@ func (e *UnknownError) Error() string {
 }
 
 // Registry has executors by name, and is an executor itself: a pod goes to the executor that it names, and what concerns
-// an attempt goes to the executor that has it. Who consumes it need not know how many there are.
+// an attempt goes to the executor that has it. Who consumes it need not know how many there are. It is the door of all of them:
+// no pod goes in that its policy refuses.
 type Registry struct {
-	list []Named
-	out  chan Report
-	stop chan struct{}
-	work sync.WaitGroup
-	once sync.Once
+	list   []Named
+	policy podpolicy.Policy
+	out    chan Report
+	stop   chan struct{}
+	work   sync.WaitGroup
+	once   sync.Once
 
 	mu   sync.Mutex
 	have map[ID]int // which of the list has an attempt, as far as it was seen
@@ -53,10 +60,12 @@ var (
 	_ Commands = (*Registry)(nil)
 )
 
-// NewRegistry gathers executors; the first is the default. Close closes them all.
-func NewRegistry(first Named, others ...Named) *Registry {
-	r := &Registry{list: append([]Named{first}, others...), out: make(chan Report), stop: make(chan struct{}), have: map[ID]int{}}
-	for i := range r.list {
+// NewRegistry gathers executors behind a policy; the first is the default. Close closes them all.
+func NewRegistry(policy podpolicy.Policy, first Named, others ...Named) *Registry {
+	r := &Registry{policy: policy, out: make(chan Report), stop: make(chan struct{}), have: map[ID]int{}}
+	for i, n := range append([]Named{first}, others...) {
+		n.Executor = door{Executor: n.Executor, name: n.Name, policy: policy, needsGrant: n.NeedsGrant}
+		r.list = append(r.list, n)
 		r.work.Go(func() { r.forward(i) })
 	}
 	return r
@@ -99,6 +108,20 @@ func (r *Registry) Named(name string) (Named, error) {
 		return Named{}, err
 	}
 	return r.list[i], nil
+}
+
+// Policy is what the pods are held to.
+func (r *Registry) Policy() podpolicy.Policy { return r.policy }
+
+// Judge says what of a pod goes beyond the rights of whom it is for, as Check and Start do. It asks no executor, so that it can be
+// asked before anything is fetched or made for the pod.
+func (r *Registry) Judge(p Pod) []Problem {
+	i, err := r.index(p.Executor)
+	if err != nil {
+		return []Problem{{Path: "metadata.annotations", Message: err.Error(), Fatal: true}}
+	}
+	d, _ := r.list[i].Executor.(door)
+	return d.judge(p)
 }
 
 func (r *Registry) index(name string) (int, error) {

@@ -9,6 +9,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/tiphys/tiphys/access/podpolicy"
 	"github.com/tiphys/tiphys/executor"
 	"github.com/tiphys/tiphys/executor/scripted"
 )
@@ -20,7 +21,7 @@ func two(t *testing.T) (_ *executor.Registry, oak, pine *scripted.Executor) {
 	oak, pine = scripted.New(scripted.Options{Steps: steps}), scripted.New(scripted.Options{Steps: steps})
 	first, second := oak.Named(), pine.Named()
 	first.Name, second.Name = "oak", "pine"
-	r := executor.NewRegistry(first, second)
+	r := executor.NewRegistry(podpolicy.New(), first, second)
 	t.Cleanup(func() {
 		if err := r.Close(); err != nil {
 			t.Error(err)
@@ -105,7 +106,7 @@ func TestAttemptsAreFound(t *testing.T) {
 	if err := pine.Start(t.Context(), executor.Pod{ID: id("b")}); err != nil {
 		t.Fatal(err)
 	}
-	r := executor.NewRegistry(first, second)
+	r := executor.NewRegistry(podpolicy.New(), first, second)
 	t.Cleanup(func() { _ = r.Close() })
 	log, err := r.Logs(t.Context(), id("b"), "main", executor.LogOptions{})
 	if err != nil {

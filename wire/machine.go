@@ -16,6 +16,8 @@ import (
 	"sync"
 	"time"
 
+	"github.com/tiphys/tiphys/access"
+	"github.com/tiphys/tiphys/access/podpolicy"
 	"github.com/tiphys/tiphys/artifact"
 	"github.com/tiphys/tiphys/artifact/image"
 	artifactlocal "github.com/tiphys/tiphys/artifact/local"
@@ -62,8 +64,9 @@ type MachineOptions struct {
 	Guard artifact.Guard
 	// Tokens makes the steps' own tokens; nil for none.
 	Tokens runs.Tokens
-	// Hosts says which runs may use the host executor; nil for all.
-	Hosts runs.Hosts
+	// Policy is what pods are held to, and Rights finds out for whom those of runs are; nil has them be for whoever runs this process.
+	Policy podpolicy.Policy
+	Rights runs.Rights
 	// Orphans takes the reports of pods that are of no run; nil for nobody.
 	Orphans runs.Orphans
 	Network local.Network
@@ -91,7 +94,7 @@ type Machine struct {
 	Images   *image.Store
 	Library  *image.Library
 	Executor *local.Executor
-	// Executors are those that runs choose from; both of them are ways of Executor, for pods of the server's epoch.
+	// Executors are those that runs choose from, behind the policy; both of them are ways of Executor, for pods of the server's epoch.
 	Executors *executor.Registry
 	// Containers is the one of them that executes pods from images.
 	Containers executor.Named
@@ -263,17 +266,28 @@ func (m *Machine) openExecutor(o MachineOptions) (err error) {
 	if epoch := m.Restored.Epoch; epoch > 0 {
 		m.Containers, m.hosts = executor.InEpoch(m.Containers, epoch, m.log), executor.InEpoch(m.hosts, epoch, m.log)
 	}
-	m.Executors, err = executors(m.Containers, m.hosts, o.Executor)
+	if m.Executors, err = executors(o.Policy, m.Containers, m.hosts, o.Executor); err != nil {
+		return err
+	}
+	m.Containers, err = m.Executors.Named(m.Containers.Name) // behind the policy
 	return err
 }
 
+// desk is where somebody runs the program for themselves: what is theirs may be used.
+type desk struct{}
+
+// Run implements runs.Rights.
+func (desk) Run(context.Context, string, string, []int64, access.Role) (podpolicy.Subject, error) {
+	return podpolicy.Subject{Kind: podpolicy.Operator}, nil
+}
+
 // executors are the two of this machine, the one of that name first.
-func executors(container, host executor.Named, name string) (*executor.Registry, error) {
+func executors(policy podpolicy.Policy, container, host executor.Named, name string) (*executor.Registry, error) {
 	switch name {
 	case "", container.Name:
-		return executor.NewRegistry(container, host), nil
+		return executor.NewRegistry(policy, container, host), nil
 	case host.Name:
-		return executor.NewRegistry(host, container), nil
+		return executor.NewRegistry(policy, host, container), nil
 	}
 	return nil, &executor.UnknownError{Name: name, Known: []string{container.Name, host.Name}}
 }
@@ -287,8 +301,12 @@ func (m *Machine) prepare(o MachineOptions) {
 	if o.Applications != "" {
 		m.Places = admission.Shared(limit, o.Applications)
 	}
+	rights := o.Rights
+	if rights == nil {
+		rights = desk{}
+	}
 	m.Runs = runs.New(runs.Options{
-		Ledger: m.Ledger, Executors: m.Executors, Hosts: o.Hosts, Objects: o.Objects, Secrets: m.secrets, Validator: runs.Manifests{Objects: o.Objects, Platform: local.Fields()},
+		Ledger: m.Ledger, Executors: m.Executors, Rights: rights, Objects: o.Objects, Secrets: m.secrets, Validator: runs.Manifests{Objects: o.Objects, Platform: local.Fields()},
 		Folders: artifact.Folders{Store: m.Artifacts, Guard: o.Guard}, Places: m.Places, Pushed: o.Pushed,
 		Tokens: o.Tokens, Quarantine: o.Quarantine, Env: o.Env, Now: o.Now, Log: m.log, Orphans: o.Orphans, Fault: at("runs", o.Fault),
 	})

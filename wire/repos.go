@@ -56,13 +56,13 @@ func (s *Server) openDeploy(ctx context.Context) (err error) {
 		return err
 	}
 	s.closers = append(s.closers, s.target.Close)
-	s.targets, err = deploy.NewTargets(deploy.Cluster{Place: deploy.Place{Name: deploy.InCluster, Server: deploy.InClusterServer}, Target: s.target, Pods: s.target})
+	s.targets, err = deploy.NewTargets(s.pods, deploy.Cluster{Place: deploy.Place{Name: deploy.InCluster, Server: deploy.InClusterServer}, Target: s.target, Pods: s.target})
 	if err != nil {
 		return err
 	}
 	s.apps = apps.New(apps.Options{
 		Ledger: s.ledger, Targets: s.targets, Render: render.Child{}.Render,
-		Definitions: s.defs, Repositories: s.repos, Forges: forges{s}, Front: hosts{s}, Quarantine: s.book,
+		Definitions: s.defs, Repositories: s.repos, Forges: forges{s}, Front: hosts{s}, Rights: s.subjects(), Quarantine: s.book,
 		Now: s.o.Now, Log: s.o.Log,
 	})
 	return nil

@@ -15,6 +15,7 @@ import (
 
 	"github.com/tiphys/tiphys/access"
 	"github.com/tiphys/tiphys/access/grant"
+	"github.com/tiphys/tiphys/access/podpolicy"
 	"github.com/tiphys/tiphys/access/stepclaims"
 	"github.com/tiphys/tiphys/access/steptoken"
 	"github.com/tiphys/tiphys/artifact/image"
@@ -63,8 +64,8 @@ type Options struct {
 	StepsListen string
 	// Executor names the default executor; the container executor if empty.
 	Executor string
-	// HostRepos are the repositories whose runs may use it.
-	HostRepos grant.HostRepos
+	// Grants are the operator's: what pods may do beyond the baseline, and whose.
+	Grants []podpolicy.Grant
 	// Name is the host name under which the server is reached, beside loopback and its address.
 	Name string
 	// Token is the admin token; required beyond loopback.
@@ -96,6 +97,7 @@ type Server struct {
 	record    *record
 	ledger    *sqlite.Ledger
 	policy    access.Policy
+	pods      podpolicy.Policy
 	defs      *definitions.Store
 	remote    *builtin.Remote
 	repos     *repo.Store
@@ -196,7 +198,7 @@ func (s *Server) openRecord(ctx context.Context) (err error) {
 	s.hold = hold.New(s.ledger, s.record.Restored)
 	s.audit = audit.New(audit.Options{Ledger: s.ledger, Folder: s.o.Data, Key: key, Unclean: s.ledger.Unclean(), Now: s.o.Now, Log: s.o.Log})
 	s.defs = definitions.New(s.ledger, s.box, func(o manifest.Object) []manifest.Diagnostic { return checkWith(s.o.ForgeTypes, o) })
-	s.policy = access.BuiltIn()
+	s.policy, s.pods = access.BuiltIn(), podpolicy.New(s.o.Grants...)
 	s.gate, err = gate.New(gate.Options{
 		Token: s.o.Token, LocalUser: localUser(), Steps: s.tokens, Attempts: stepclaims.Attempts{Ledger: s.ledger}, Policy: s.policy, Now: s.o.Now, Log: s.o.Log,
 	})
@@ -228,7 +230,7 @@ func (s *Server) openMachine(ctx context.Context) (err error) {
 		Data: s.o.Data, Locked: true, Record: s.record, Objects: s.defs, Executor: s.o.Executor, Mirrors: s.o.Mirrors, HostImages: s.o.Images,
 		Own: s.remote, Guard: stepclaims.Artifacts{Ledger: s.ledger},
 		Tokens: stepclaims.Tokens{Issuer: s.tokens, Claims: stepclaims.Reader{Ledger: s.ledger, Forges: s.forges}},
-		Hosts:  grant.Hosts{Repos: s.o.HostRepos, Own: s.remote, Ledger: s.ledger}, Orphans: s.reports, Pushed: s.pushes, Applications: targetlocal.OwnerPrefix, Network: s.o.Network, Pods: s.o.Pods,
+		Policy: s.pods, Rights: s.subjects(), Orphans: s.reports, Pushed: s.pushes, Applications: targetlocal.OwnerPrefix, Network: s.o.Network, Pods: s.o.Pods,
 		Quarantine: s.book, Env: s.stepEnvironment(), Log: s.o.Log, Now: s.o.Now, Fault: s.o.Fault,
 	})
 	if s.machine != nil {
@@ -239,6 +241,9 @@ func (s *Server) openMachine(ctx context.Context) (err error) {
 	}
 	return err
 }
+
+// subjects finds out for whom pods are.
+func (s *Server) subjects() grant.Subjects { return grant.Subjects{Own: s.remote, Ledger: s.ledger} }
 
 func (s *Server) openGit(ctx context.Context) (err error) {
 	self, err := os.Executable()

@@ -6,6 +6,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/tiphys/tiphys/access/podpolicy"
 	"github.com/tiphys/tiphys/manifest"
 )
 
@@ -57,6 +58,9 @@ type submitted struct {
 	Conditions    []Condition          `json:"conditions,omitempty"`
 	Waiting       lockState            `json:"lock,omitempty"`
 	Message       string               `json:"message,omitempty"`
+	// For is for whom the run's pods are; runs of old ledgers have nobody. Grants is what the operator gave them at the time.
+	For    podpolicy.Subject `json:"for,omitzero"`
+	Grants []string          `json:"grants,omitempty"`
 }
 
 // pinned is an object outside the run, as it was when the run took it. A nil Body means that there is none.

@@ -27,6 +27,7 @@ func (t *turn) submit(c Submit) error {
 	b := &submitted{
 		UID: c.UID, Namespace: c.Namespace, Name: c.Name, Positions: c.Positions, Event: c.Event, ScheduledTime: c.ScheduledTime,
 		Actor: c.Actor, Time: t.now, Template: m.from, Conditions: conditions(m.limits), Labels: m.labels, Annotations: m.annotations,
+		For: c.For, Grants: c.Grants,
 	}
 	spec, _ := tree["spec"].(map[string]any)
 	b.Entrypoint = text(spec["entrypoint"])

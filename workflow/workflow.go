@@ -14,6 +14,7 @@ import (
 	"encoding/json"
 	"time"
 
+	"github.com/tiphys/tiphys/access/podpolicy"
 	"github.com/tiphys/tiphys/executor"
 	"github.com/tiphys/tiphys/failure"
 	"github.com/tiphys/tiphys/manifest"
@@ -64,6 +65,9 @@ type Submit struct {
 	Event int64
 	// ScheduledTime is set for runs of a CronWorkflow.
 	ScheduledTime *time.Time
+	// For is for whom the run's pods are, and Grants what the operator gives them: both are recorded, and the pods carry the first.
+	For    podpolicy.Subject
+	Grants []string
 }
 
 // Ref names an object outside the run. Kind is WorkflowTemplate, ClusterWorkflowTemplate, ConfigMap or Secret.

@@ -16,6 +16,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/tiphys/tiphys/access/podpolicy"
 	"github.com/tiphys/tiphys/control"
 	"github.com/tiphys/tiphys/control/actor"
 	"github.com/tiphys/tiphys/control/definitions"
@@ -31,6 +32,13 @@ import (
 // ErrNotFound says that there is no such Application.
 var ErrNotFound = failure.New(failure.NotFound, "no such application")
 
+// Rights finds out for whom the pods of an Application are.
+type Rights interface {
+	// Application says it of one by its name, namespace/name, the URLs of its sources, the merge request that it is a preview of (0 for
+	// none), and the repository that this one comes from if it is another.
+	Application(name string, sources []string, mr int, fork string) podpolicy.Subject
+}
+
 // Options of a [Controller].
 type Options struct {
 	Ledger  ledger.Ledger
@@ -41,6 +49,8 @@ type Options struct {
 	Repositories Repositories
 	Forges       Forges
 	Front        Front
+	// Rights finds out for whom the pods of Applications are; nil has them be for the Application alone.
+	Rights Rights
 	// Poll is how often Git and the forges are asked where no event tells; 3 minutes if 0.
 	Poll time.Duration
 	// Deadline and HookDeadline bound a sync; the planner's defaults if 0.

@@ -19,6 +19,7 @@ import (
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"sigs.k8s.io/yaml"
 
+	"github.com/tiphys/tiphys/access/podpolicy"
 	"github.com/tiphys/tiphys/control/apps"
 	"github.com/tiphys/tiphys/control/definitions"
 	"github.com/tiphys/tiphys/deploy"
@@ -200,7 +201,7 @@ func (w *world) Wakes() []string { return nil }
 func (w *world) URL(host string) string { return "http://" + host + "/" }
 
 func (w *world) start() {
-	targets, err := deploy.NewTargets(append(w.clusters, deploy.Cluster{Place: deploy.Place{Name: deploy.InCluster, Server: deploy.InClusterServer},
+	targets, err := deploy.NewTargets(podpolicy.New(), append(w.clusters, deploy.Cluster{Place: deploy.Place{Name: deploy.InCluster, Server: deploy.InClusterServer},
 		Target: watched{w.target, w}, Pods: w.target})...)
 	if err != nil {
 		w.t.Fatal(err)

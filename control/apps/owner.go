@@ -6,12 +6,15 @@ import (
 
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
+	"github.com/tiphys/tiphys/access/podpolicy"
 	"github.com/tiphys/tiphys/deploy"
+	"github.com/tiphys/tiphys/deploy/promote"
 	"github.com/tiphys/tiphys/ledger"
 )
 
 // apply applies one object. What another Application owns is taken over only where this one may.
 func (w *worker) apply(ctx context.Context, o *unstructured.Unstructured, opt deploy.ApplyOptions) (*unstructured.Unstructured, error) {
+	opt.For = w.subject()
 	made, err := w.cluster.Target.Apply(ctx, o, opt)
 	var owned *deploy.OwnedError
 	if !errors.As(err, &owned) {
@@ -36,4 +39,17 @@ func (w *worker) mayTake(ctx context.Context, owner string) (bool, error) {
 		return false, err
 	}
 	return w.options(w.row.Asked == nil).Force && projectOf(w.row.Spec) == projectOf(other.Spec), nil
+}
+
+// subject is for whom the Application's pods are.
+func (w *worker) subject() podpolicy.Subject {
+	fork := w.row.Annotations[promote.AnnotationFork]
+	if w.c.o.Rights == nil {
+		return podpolicy.Subject{Kind: podpolicy.Application, Name: w.key, MergeRequest: w.row.MR, Fork: fork}
+	}
+	var urls []string
+	for _, s := range w.row.Spec.SourceList() {
+		urls = append(urls, s.RepoURL)
+	}
+	return w.c.o.Rights.Application(w.key, urls, w.row.MR, fork)
 }

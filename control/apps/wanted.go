@@ -274,7 +274,7 @@ func (w *worker) prepare(ctx context.Context, next *wanted) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, w.c.o.Timeout)
 	defer cancel()
-	problems, err := w.cluster.Target.Check(ctx, next.objects)
+	problems, err := w.cluster.Target.Check(ctx, next.objects, deploy.ApplyOptions{Application: w.key, For: w.subject()})
 	if err != nil {
 		return fmt.Errorf("ask the target what it cannot do: %w", err)
 	}

@@ -11,6 +11,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/tiphys/tiphys/access/podpolicy"
 	"github.com/tiphys/tiphys/control/definitions"
 	"github.com/tiphys/tiphys/control/runs"
 	"github.com/tiphys/tiphys/executor"
@@ -169,7 +170,7 @@ func lamp(t *testing.T, now *time.Time) (*Controller, ledger.Ledger) {
 	if _, err := defs.Apply(t.Context(), "user:ada", "api", objects); err != nil {
 		t.Fatal(err)
 	}
-	executors := executor.NewRegistry(scripted.New(scripted.Options{}).Named())
+	executors := executor.NewRegistry(podpolicy.New(), scripted.New(scripted.Options{}).Named())
 	t.Cleanup(func() { _ = executors.Close() })
 	c := New(Options{Ledger: l, Definitions: defs, Now: func() time.Time { return *now }, Log: slog.New(slog.DiscardHandler),
 		Runs: runs.New(runs.Options{Ledger: l, Executors: executors, Objects: defs, Now: func() time.Time { return *now }})})

@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/tiphys/tiphys/access/podpolicy"
 	"github.com/tiphys/tiphys/executor"
 	"github.com/tiphys/tiphys/executor/scripted"
 
@@ -107,7 +108,7 @@ func (h *house) apply(text string) {
 // open makes a room that receives; start lets it decide.
 func (h *house) open() {
 	h.Helper()
-	r := runs.New(runs.Options{Ledger: h.ledger, Executors: executor.NewRegistry(scripted.New(scripted.Options{}).Named()), Objects: h.defs})
+	r := runs.New(runs.Options{Ledger: h.ledger, Executors: executor.NewRegistry(podpolicy.New(), scripted.New(scripted.Options{}).Named()), Objects: h.defs})
 	kinds, err := source.NewKinds(append(hook.Kinds(), calendar.Kind{})...)
 	if err != nil {
 		h.Fatal(err)

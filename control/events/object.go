@@ -43,7 +43,7 @@ func (c *Controller) origin(ctx context.Context, f sensor.Firing, src *manifest.
 			return "a " + p[0] + " that is gone", nil
 		case err != nil:
 			return "", err
-		case origin == "" || d.Origin != definitions.OriginFolder && d.Origin != definitions.OriginAPI:
+		case origin == "" || origin == definitions.OriginFolder || d.Origin != definitions.OriginFolder && d.Origin != definitions.OriginAPI:
 			origin = d.Origin
 		}
 	}

@@ -73,7 +73,7 @@ func TestOriginOfAFiring(t *testing.T) {
 		want   string
 	}{
 		{"ours", &manifest.TriggerSource{}, "folder"},
-		{"ours", from("ours"), "folder"},
+		{"ours", from("ours"), "api"}, // the lesser of the two
 		{"ours", from("theirs"), "sensor:ports/other"},
 		{"theirs", &manifest.TriggerSource{}, "sensor:ports/other"},
 		{"theirs", from("ours"), "sensor:ports/other"},

@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/tiphys/tiphys/access/podpolicy"
 	"github.com/tiphys/tiphys/control/definitions"
 	"github.com/tiphys/tiphys/control/runs"
 	"github.com/tiphys/tiphys/executor"
@@ -75,7 +76,7 @@ func (d *dock) shelve(o scripted.Options) *shelf {
 	}
 	d.exec = scripted.New(o)
 	d.door = &door{Executor: d.exec}
-	d.all = executor.NewRegistry(executor.Named{Name: "scripted", Executor: d.door, Claims: s})
+	d.all = executor.NewRegistry(podpolicy.New(), executor.Named{Name: "scripted", Executor: d.door, Claims: s})
 	return s
 }
 

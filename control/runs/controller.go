@@ -10,6 +10,8 @@ import (
 	"sync"
 	"time"
 
+	"github.com/tiphys/tiphys/access"
+	"github.com/tiphys/tiphys/access/podpolicy"
 	"github.com/tiphys/tiphys/artifact"
 	"github.com/tiphys/tiphys/control/actor"
 	"github.com/tiphys/tiphys/control/quarantine"
@@ -36,11 +38,12 @@ type Objects interface {
 // ErrNoObject says that a referenced object does not exist.
 var ErrNoObject = failure.New(failure.NotFound, "object not found")
 
-// Hosts says which runs may use an executor that shows pods the files of its machine.
-type Hosts interface {
-	// Refuse says why a run may not, and what to do about it; an empty reason allows it. Origin is that of the definition which
-	// submits it, source the URL that its manifest is from, and events are the sequences of those that led to it; each may be empty.
-	Refuse(ctx context.Context, origin, source string, events []int64) (reason, hint string)
+// Rights finds out for whom the pods of a run are.
+type Rights interface {
+	// Run says it of a submission. Origin is that of the definition which submits it, source the URL that its manifest is from, events are
+	// the sequences of those that led to it, and role is that of the person who submits it; each may be empty. An error means that
+	// nobody knows at the moment.
+	Run(ctx context.Context, origin, source string, events []int64, role access.Role) (podpolicy.Subject, error)
 }
 
 // Folders lists folders of the built-in store.
@@ -66,8 +69,8 @@ type Options struct {
 	Ledger ledger.Ledger
 	// Executors execute pods: the default one, or the one that a run or template names.
 	Executors *executor.Registry
-	// Hosts says which runs may use an executor that shows pods the files of its machine; nil allows it to all.
-	Hosts   Hosts
+	// Rights finds out for whom the pods of runs are; nil has all be for nobody.
+	Rights  Rights
 	Objects Objects
 	// Secrets reads what Objects has; nil makes a reader.
 	Secrets *Secrets

@@ -14,6 +14,7 @@ import (
 
 	"pgregory.net/rapid"
 
+	"github.com/tiphys/tiphys/access/podpolicy"
 	"github.com/tiphys/tiphys/control/definitions"
 	"github.com/tiphys/tiphys/control/runs"
 	"github.com/tiphys/tiphys/executor"
@@ -63,7 +64,7 @@ func newDock(t testing.TB, dir string, o scripted.Options) *dock {
 func (d *dock) machine(o scripted.Options) {
 	d.exec = scripted.New(o)
 	d.door = &door{Executor: d.exec}
-	d.all = executor.NewRegistry(executor.Named{Name: "scripted", Executor: d.door})
+	d.all = executor.NewRegistry(podpolicy.New(), executor.Named{Name: "scripted", Executor: d.door})
 }
 
 // door is an executor whose starts the test may hold up or refuse.
@@ -292,7 +293,7 @@ func TestReportsOfPodsThatNobodyKnows(t *testing.T) {
 	exec := scripted.New(scripted.Options{Auto: true})
 	defer exec.Close()
 	orphans := make(chan executor.Report, 8)
-	c := runs.New(runs.Options{Ledger: l, Executors: executor.NewRegistry(exec.Named()), Objects: definitions.NewMemory(nil),
+	c := runs.New(runs.Options{Ledger: l, Executors: executor.NewRegistry(podpolicy.New(), exec.Named()), Objects: definitions.NewMemory(nil),
 		Orphans: orphanage(orphans)})
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan struct{})

@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/tiphys/tiphys/access/podpolicy"
 	"github.com/tiphys/tiphys/control/runs"
 	"github.com/tiphys/tiphys/executor"
 	"github.com/tiphys/tiphys/executor/admission"
@@ -55,7 +56,7 @@ func TestAnAttemptOnRecordIsStoppedWhileItWaits(t *testing.T) {
 	}
 	d.exec = scripted.New(scripted.Options{Steps: map[string][]scripted.Step{"*": {{Duration: time.Hour}}}})
 	k := &keeping{Executor: d.exec, reports: make(chan executor.Report, 100)}
-	d.all = executor.NewRegistry(executor.Named{Name: "scripted", Executor: k})
+	d.all = executor.NewRegistry(podpolicy.New(), executor.Named{Name: "scripted", Executor: k})
 	gate := admission.New(1)
 	gate.Hold(executor.ID{Owner: "somebody", Node: "else"})
 	orphans := make(chan executor.Report, 1)

@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/tiphys/tiphys/access/podpolicy"
 	"github.com/tiphys/tiphys/control/definitions"
 	"github.com/tiphys/tiphys/control/runs"
 	"github.com/tiphys/tiphys/executor"
@@ -70,7 +71,7 @@ func waiters(b *testing.B, one, locked bool, n int) {
 	defer l.Close()
 	script := scripted.New(scripted.Options{Auto: true})
 	exec := &firstHeld{Executor: script, open: make(chan struct{})}
-	all := executor.NewRegistry(executor.Named{Name: "scripted", Executor: exec})
+	all := executor.NewRegistry(podpolicy.New(), executor.Named{Name: "scripted", Executor: exec})
 	defer all.Close()
 	c := runs.New(runs.Options{Ledger: l, Executors: all, Objects: definitions.NewMemory(nil)})
 	ctx, cancel := context.WithCancel(b.Context())

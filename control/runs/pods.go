@@ -100,9 +100,7 @@ type wanted struct {
 	want workflow.Want
 	pod  executor.Pod
 	run  workflow.Run
-	// refused says why the run may not use an executor that shows pods the files of its machine.
-	refused string
-	err     error
+	err  error
 }
 
 // start starts a pod that its run still wants, or reports why it cannot be started. An error means that it is tried again.
@@ -114,7 +112,6 @@ func (c *Controller) start(ctx context.Context, run string, id executor.ID, e wo
 			w.pod, w.err = c.pod(r.state, e)
 			w.run = r.state.Run()
 			w.run.Labels = maps.Clone(w.run.Labels) // it is read when others may change the run
-			w.refused = w.run.Annotations[AnnotationHostRefused]
 		}
 		return w
 	})
@@ -132,9 +129,6 @@ func (c *Controller) start(ctx context.Context, run string, id executor.ID, e wo
 		if w.pod.Token, err = c.o.Tokens.Token(ctx, w.run, id); err != nil {
 			return err
 		}
-	}
-	if err == nil && w.refused != "" {
-		err = c.refusedHost(ctx, w.pod.Executor, w.refused)
 	}
 	if err == nil {
 		err = c.launch(ctx, &w.pod)
@@ -156,6 +150,10 @@ func (c *Controller) start(ctx context.Context, run string, id executor.ID, e wo
 }
 
 func (c *Controller) launch(ctx context.Context, pod *executor.Pod) error {
+	// The executors' door asks the same, but nothing is read or made for a pod that it refuses.
+	if err := executor.Refused(c.o.Executors.Judge(*pod)); err != nil {
+		return err
+	}
 	if err := c.resolve(ctx, pod); err != nil {
 		return err
 	}

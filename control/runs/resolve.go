@@ -121,9 +121,12 @@ func (c *Controller) Secret(ctx context.Context, namespace, name, key string) (s
 // headers sets the headers of an http template, some of which come from Secrets.
 func (c *Controller) headers(ctx context.Context, key string, e workflow.Request, h http.Header) error {
 	ns := path.Dir(key)
-	for _, hd := range e.HTTP.Headers {
+	for i, hd := range e.HTTP.Headers {
 		v := hd.Value
 		if hd.ValueFrom != nil && hd.ValueFrom.SecretKeyRef != nil {
+			if err := c.mayAsk(ctx, key, ns, fmt.Sprintf("http.headers[%d].valueFrom.secretKeyRef.name", i), hd.ValueFrom.SecretKeyRef.Name); err != nil {
+				return err
+			}
 			s, err := c.Secret(ctx, ns, hd.ValueFrom.SecretKeyRef.Name, hd.ValueFrom.SecretKeyRef.Key)
 			if err != nil {
 				return fmt.Errorf("header %s: %w", hd.Name, err)

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/tiphys/tiphys/access"
 	"github.com/tiphys/tiphys/control/quarantine"
 	"github.com/tiphys/tiphys/executor"
 	"github.com/tiphys/tiphys/failure"
@@ -45,6 +46,8 @@ type Submission struct {
 	Source string
 	// Origin is whoever declared the definition that the run is made of; empty for none.
 	Origin string
+	// Role is that of the person who submits the run by hand; empty for others.
+	Role access.Role
 	// Unique, if not empty, makes a second submission with it return the first run's name and ErrExists.
 	Unique        string
 	ScheduledTime *time.Time
@@ -67,9 +70,6 @@ func (c *Controller) Submit(ctx context.Context, s Submission) (workflow.Run, er
 		return workflow.Run{}, err
 	}
 	if err = c.tryValidate(ctx, s, &cmd); err != nil && !s.keeps(&cmd, err) {
-		return workflow.Run{}, err
-	}
-	if err = c.refuseHost(ctx, s, &cmd); err != nil && !s.keeps(&cmd, err) {
 		return workflow.Run{}, err
 	}
 	key := Key(cmd.Namespace, cmd.Name)
@@ -111,20 +111,22 @@ func (s Submission) keeps(cmd *workflow.Submit, err error) bool {
 
 // tryValidate is validate, of what may be quarantined.
 func (c *Controller) tryValidate(ctx context.Context, s Submission, cmd *workflow.Submit) error {
-	return c.compute(Key(cmd.Namespace, cmd.Name), s.Item, func() error { return c.validate(ctx, s, cmd.Namespace) })
+	return c.compute(Key(cmd.Namespace, cmd.Name), s.Item, func() error { return c.validate(ctx, s, *cmd) })
 }
 
-// validate refuses a manifest with errors, each with its place.
-func (c *Controller) validate(ctx context.Context, s Submission, namespace string) error {
-	if c.o.Validator == nil {
-		return nil
+// validate refuses a manifest with errors, and one whose pods go beyond their rights as far as can be seen now, each with its place.
+func (c *Controller) validate(ctx context.Context, s Submission, cmd workflow.Submit) error {
+	if c.o.Validator != nil {
+		object, err := manifest.Masked(s.Object, s.Given)
+		if err != nil {
+			return err
+		}
+		diags := c.o.Validator.Validate(ctx, object, cmd.Namespace, len(s.Parameters) > 0)
+		if manifest.Failed(diags) {
+			return &workflow.InvalidError{Diagnostics: diags}
+		}
 	}
-	object, err := manifest.Masked(s.Object, s.Given)
-	if err != nil {
-		return err
-	}
-	diags := c.o.Validator.Validate(ctx, object, namespace, len(s.Parameters) > 0)
-	if manifest.Failed(diags) {
+	if diags := c.foresee(ctx, s, cmd); len(diags) > 0 {
 		return &workflow.InvalidError{Diagnostics: diags}
 	}
 	return nil
@@ -146,7 +148,12 @@ func (c *Controller) submitCommand(ctx context.Context, s Submission) (workflow.
 	if err != nil {
 		return workflow.Submit{}, err
 	}
+	who, err := c.subject(ctx, s)
+	if err != nil {
+		return workflow.Submit{}, err
+	}
 	return workflow.Submit{
+		For: who, Grants: c.o.Executors.Policy().Given(who, ns),
 		Platform: platform,
 		Meta:     c.meta(first(s.Actor, system)), UID: newUID(), Namespace: ns, Name: name,
 		Workflow: s.Object.Tree.JSON(), Positions: workflow.Positions(s.Object.Tree), Given: s.Given, Parameters: s.Parameters, Entrypoint: s.Entrypoint,
@@ -246,7 +253,7 @@ func newUID() string {
 func (c *Controller) Lint(ctx context.Context, s Submission) error {
 	cmd, err := c.submitCommand(ctx, s)
 	if err == nil {
-		err = c.validate(ctx, s, cmd.Namespace)
+		err = c.validate(ctx, s, cmd)
 	}
 	if err != nil {
 		return err

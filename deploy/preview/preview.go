@@ -3,6 +3,7 @@
 package preview
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -155,6 +156,10 @@ func pin(a *manifest.Application, in Input, r event.PullRequest, old manifest.Ap
 	notes := a.Annotations
 	notes[promote.AnnotationMR] = strconv.Itoa(r.Number)
 	notes[AnnotationHead] = r.HeadSHA
+	delete(notes, promote.AnnotationFork)
+	if r.Fork {
+		notes[promote.AnnotationFork] = cmp.Or(r.SourceRepo, "unknown")
+	}
 	for _, key := range []string{promote.AnnotationServices, promote.AnnotationRelease} {
 		if value := in.Set.Annotations[key]; value != "" && notes[key] == "" {
 			notes[key] = value

@@ -24,6 +24,8 @@ const (
 	AnnotationBranches = "tiphys.dev/release-branches"
 	// AnnotationMR is the merge request of a preview.
 	AnnotationMR = "tiphys.dev/mr"
+	// AnnotationFork is on a preview of a merge request that comes from another repository, and names it.
+	AnnotationFork = "tiphys.dev/fork"
 	// AnnotationServices says which services a preview takes from its merge request: "label:PREFIX" for those named
 	// by a label, or "all".
 	AnnotationServices = "tiphys.dev/services"

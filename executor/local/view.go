@@ -42,7 +42,7 @@ func (v *View) Named() executor.Named {
 	if v.host {
 		name = NameHost
 	}
-	return executor.Named{Name: name, Executor: v, Claims: v, Logs: v, Commands: v}
+	return executor.Named{Name: name, Executor: v, Claims: v, Logs: v, Commands: v, NeedsGrant: v.host}
 }
 
 // view is the one that an attempt belongs to.

@@ -139,7 +139,7 @@ func (a *API) argoCreate(w http.ResponseWriter, r *http.Request) {
 }
 
 func (a *API) submit(w http.ResponseWriter, r *http.Request, s runs.Submission) {
-	s.Actor = gate.From(r.Context()).String()
+	s.Actor, s.Role = gate.From(r.Context()).String(), gate.From(r.Context()).Role
 	s.Namespace = r.PathValue("namespace")
 	if err := a.can(r, access.Create, access.Run, namespaceOf(s), s.Name); err != nil {
 		fail(w, err)

@@ -8,6 +8,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
+	"github.com/tiphys/tiphys/access/podpolicy"
 	"github.com/tiphys/tiphys/control/apps"
 	"github.com/tiphys/tiphys/deploy"
 	"github.com/tiphys/tiphys/deploy/plan"
@@ -42,7 +43,7 @@ func TestResourcesSayWhatASyncDeletes(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	targets, err := deploy.NewTargets(deploy.Cluster{Place: deploy.Place{Name: deploy.InCluster, Server: deploy.InClusterServer}, Target: live{objects: objects}, Pods: live{}})
+	targets, err := deploy.NewTargets(podpolicy.New(), deploy.Cluster{Place: deploy.Place{Name: deploy.InCluster, Server: deploy.InClusterServer}, Target: live{objects: objects}, Pods: live{}})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"github.com/tiphys/tiphys/access"
+	"github.com/tiphys/tiphys/access/podpolicy"
 	"github.com/tiphys/tiphys/control/definitions"
 	"github.com/tiphys/tiphys/control/runs"
 	"github.com/tiphys/tiphys/executor"
@@ -36,7 +37,7 @@ func testAPI(t *testing.T) *API {
 	}
 	t.Cleanup(func() { _ = l.Close() })
 	c := runs.New(runs.Options{
-		Ledger: l, Executors: executor.NewRegistry(scripted.New(scripted.Options{}).Named()), Objects: definitions.NewMemory(nil),
+		Ledger: l, Executors: executor.NewRegistry(podpolicy.New(), scripted.New(scripted.Options{}).Named()), Objects: definitions.NewMemory(nil),
 		Validator: plain{},
 	})
 	return &API{Policy: access.BuiltIn(), Ledger: l, Runs: c}

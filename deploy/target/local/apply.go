@@ -30,7 +30,7 @@ func metaUID(s string) types.UID { return types.UID(s) }
 // Apply implements deploy.Target.
 func (t *Target) Apply(ctx context.Context, wish *unstructured.Unstructured, opt deploy.ApplyOptions) (*unstructured.Unstructured, error) {
 	key := deploy.KeyOf(wish)
-	problems, err := t.check(ctx, wish)
+	problems, err := t.check(ctx, wish, opt.For)
 	if err != nil {
 		return nil, fmt.Errorf("apply %s: %w", key, err)
 	}
@@ -62,14 +62,14 @@ func (t *Target) Apply(ctx context.Context, wish *unstructured.Unstructured, opt
 		return next.view(), nil
 	}
 	if old != nil && next.live.GetGeneration() == old.live.GetGeneration() && sameMeta(old.live, next.live) &&
-		next.Application == old.Application && reflect.DeepEqual(next.Sealed, old.Sealed) {
+		next.Application == old.Application && reflect.DeepEqual(next.For, old.For) && reflect.DeepEqual(next.Sealed, old.Sealed) {
 		return old.view(), nil
 	}
 	t.o.Fault("apply")
 	var also []change
 	if old != nil {
-		if next.Application != old.Application {
-			also = t.takeOver(old, next.Application, opt.Cause)
+		if next.Application != old.Application || !reflect.DeepEqual(next.For, old.For) {
+			also = t.takeOver(old, next, opt.Cause)
 		}
 		// The object keeps its identity: pods and children refer to it.
 		next.last, next.recorded = old.last, old.recorded
@@ -87,14 +87,14 @@ func (t *Target) Apply(ctx context.Context, wish *unstructured.Unstructured, opt
 	return next.view(), nil
 }
 
-// takeOver gives what an object owns to another Application too.
-func (t *Target) takeOver(o *object, application string, cause int64) []change {
-	if old := o.Application; old != "" {
+// takeOver gives what an object owns to the Application and the subject that the object has next.
+func (t *Target) takeOver(o, next *object, cause int64) []change {
+	if old := o.Application; old != "" && old != next.Application {
 		t.hints.add(deploy.Change{Application: old, Key: o.Key, Time: t.o.Now()})
 	}
 	var changes []change
 	for _, below := range t.objects.below(o) {
-		below.Application = application
+		below.Application, below.For = next.Application, next.For
 		changes = append(changes, change{kind: deploy.KindObjectChanged, o: below, cause: cause})
 	}
 	return changes
@@ -116,11 +116,11 @@ func sameMeta(a, b *unstructured.Unstructured) bool {
 func (t *Target) next(old *object, wish *unstructured.Unstructured, opt deploy.ApplyOptions) (*object, error) {
 	u := wish.DeepCopy()
 	unstructured.RemoveNestedField(u.Object, "status")
-	next := &object{live: u, ObjectRecord: deploy.ObjectRecord{Key: deploy.KeyOf(u), Cluster: t.o.Cluster, Application: opt.Application, Cause: opt.Cause}}
+	next := &object{live: u, ObjectRecord: deploy.ObjectRecord{Key: deploy.KeyOf(u), Cluster: t.o.Cluster, Application: opt.Application, For: opt.For, Cause: opt.Cause}}
 	if old != nil {
 		// What a pod has lived through is not the wish's to say.
 		record := old.ObjectRecord
-		record.Application, record.Cause, record.Object, record.Sealed = opt.Application, opt.Cause, nil, nil
+		record.Application, record.For, record.Cause, record.Object, record.Sealed = opt.Application, opt.For, opt.Cause, nil, nil
 		next.ObjectRecord = record
 	} else {
 		next.UID, next.Created = newUID(), t.o.Now().UTC()
@@ -230,12 +230,16 @@ func (t *Target) seal(next, old *object) error {
 	return nil
 }
 
-// resolve gives the ConfigMaps and Secrets of a pod's namespace for the executor. One that cannot be opened is an error only to a pod
-// whose specification has its name. t.mu is held.
+// resolve gives the ConfigMaps and Secrets of a pod's namespace for the executor, to a preview those of its own Application only: others
+// in the namespace are no business of a change that nobody has merged. One that cannot be opened is an error only to a pod whose
+// specification has its name. t.mu is held.
 func (t *Target) resolve(p *pod) (map[string]map[string]secret.Value, error) {
 	namespace, found := p.Key.Namespace, map[string]map[string]secret.Value{}
 	for o := range t.objects.byNamespace[namespace] {
 		key := o.Key
+		if p.For.MergeRequest != 0 && o.Application != p.Application {
+			continue
+		}
 		if o.deleting() || (key.Kind != "ConfigMap" && key.Kind != "Secret") {
 			continue
 		}

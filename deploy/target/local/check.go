@@ -13,6 +13,7 @@ import (
 	networkingv1 "k8s.io/api/networking/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
+	"github.com/tiphys/tiphys/access/podpolicy"
 	"github.com/tiphys/tiphys/deploy"
 	"github.com/tiphys/tiphys/executor"
 )
@@ -31,10 +32,10 @@ func (t *Target) Capabilities(ctx context.Context) (deploy.Capabilities, error) 
 }
 
 // Check implements deploy.Target.
-func (t *Target) Check(ctx context.Context, objects []*unstructured.Unstructured) ([]deploy.Problem, error) {
+func (t *Target) Check(ctx context.Context, objects []*unstructured.Unstructured, opt deploy.ApplyOptions) ([]deploy.Problem, error) {
 	var found []deploy.Problem
 	for _, o := range objects {
-		problems, err := t.check(ctx, o)
+		problems, err := t.check(ctx, o, opt.For)
 		if err != nil {
 			return nil, err
 		}
@@ -47,6 +48,7 @@ type checker struct {
 	ctx      context.Context
 	t        *Target
 	key      deploy.Key
+	who      podpolicy.Subject
 	problems []deploy.Problem
 	err      error // nobody knows at the moment
 }
@@ -55,11 +57,11 @@ func (c *checker) say(fatal bool, path, format string, args ...any) {
 	c.problems = append(c.problems, deploy.Problem{Key: c.key, Path: path, Message: fmt.Sprintf(format, args...), Fatal: fatal})
 }
 
-func (t *Target) check(ctx context.Context, o *unstructured.Unstructured) ([]deploy.Problem, error) {
+func (t *Target) check(ctx context.Context, o *unstructured.Unstructured, who podpolicy.Subject) ([]deploy.Problem, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, fmt.Errorf("check %s: %w", deploy.KeyOf(o), err)
 	}
-	c := &checker{ctx: ctx, t: t, key: deploy.KeyOf(o)}
+	c := &checker{ctx: ctx, t: t, key: deploy.KeyOf(o), who: who}
 	gvk := o.GroupVersionKind()
 	if o.GetName() == "" {
 		c.say(true, "metadata.name", "%s has no name", gvk.Kind)
@@ -127,7 +129,7 @@ func (c *checker) pod(path string, p corev1.Pod) {
 	if c.t.o.Executor == nil {
 		return
 	}
-	problems, err := c.t.o.Executor.Check(c.ctx, executor.Pod{ID: executor.ID{Owner: OwnerPrefix + "check", Node: c.key.Name}, Pod: p})
+	problems, err := c.t.o.Executor.Check(c.ctx, executor.Pod{ID: executor.ID{Owner: OwnerPrefix + "check", Node: c.key.Name}, For: c.who, Pod: p})
 	if err != nil {
 		c.err = errors.Join(c.err, fmt.Errorf("check %s: %w", c.key, err))
 	}

@@ -444,7 +444,7 @@ func TestCheck(t *testing.T) {
 		if err := yaml.Unmarshal([]byte(manifest), &o.Object); err != nil {
 			t.Fatal(err)
 		}
-		problems, err := m.Check(t.Context(), []*unstructured.Unstructured{o})
+		problems, err := m.Check(t.Context(), []*unstructured.Unstructured{o}, deploy.ApplyOptions{})
 		if err != nil || len(problems) == 0 || !strings.Contains(problems[0].Message, want) {
 			t.Errorf("got %v, want %q", problems, want)
 		}

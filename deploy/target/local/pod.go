@@ -10,6 +10,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
+	"github.com/tiphys/tiphys/access/podpolicy"
 	"github.com/tiphys/tiphys/deploy"
 	"github.com/tiphys/tiphys/executor"
 )
@@ -49,6 +50,14 @@ type pod struct {
 	// passed are the containers that serve: without a readiness probe as soon as they run.
 	passed     map[string]bool
 	readySince time.Time
+}
+
+// subject is for whom the pod is. A record of an old ledger knows its Application only.
+func (p *pod) subject() podpolicy.Subject {
+	if p.For.Kind == podpolicy.Nobody && p.Application != "" {
+		return podpolicy.Subject{Kind: podpolicy.Application, Name: p.Application}
+	}
+	return p.For
 }
 
 func (p *pod) spec() *corev1.Pod { return typedOf[corev1.Pod](p.object) }
@@ -219,7 +228,7 @@ func (t *Target) order(p *pod) (executor.Pod, error) {
 			}
 		}
 	}
-	return executor.Pod{ID: p.id(), Pod: *spec, Resolve: resolved, Env: env}, nil
+	return executor.Pod{ID: p.id(), For: p.subject(), Pod: *spec, Resolve: resolved, Env: env}, nil
 }
 
 // step moves one pod on: begins a restart that is due, and records its status.

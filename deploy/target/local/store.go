@@ -244,6 +244,6 @@ func (t *Target) child(owner *object, apiVersion, kind, name string, tree map[st
 	u.SetGeneration(1)
 	u.SetOwnerReferences([]metav1.OwnerReference{{APIVersion: owner.live.GetAPIVersion(), Kind: owner.Key.Kind,
 		Name: owner.Key.Name, UID: metaUID(owner.UID), Controller: &yes, BlockOwnerDeletion: &yes}})
-	return &object{live: u, ObjectRecord: deploy.ObjectRecord{Key: deploy.KeyOf(u), Cluster: owner.Cluster, Application: owner.Application, UID: uid,
+	return &object{live: u, ObjectRecord: deploy.ObjectRecord{Key: deploy.KeyOf(u), Cluster: owner.Cluster, Application: owner.Application, For: owner.For, UID: uid,
 		Created: now, Cause: owner.Cause}}
 }

@@ -161,7 +161,7 @@ func contexts(t *testing.T, s *Subject) {
 		for name, call := range map[string]func() error{
 			"capabilities": func() error { _, err := s.Target.Capabilities(ctx); return err },
 			"check": func() error {
-				_, err := s.Target.Check(ctx, []*unstructured.Unstructured{configMap("c", "2")})
+				_, err := s.Target.Check(ctx, []*unstructured.Unstructured{configMap("c", "2")}, owned(application))
 				return err
 			},
 			"apply":  func() error { _, err := s.Target.Apply(ctx, configMap("c", "2"), owned(application)); return err },

@@ -119,7 +119,7 @@ func check(t *testing.T, s *Subject) {
 	if _, known := can.Kind("example.invalid", "Nothing"); known {
 		t.Error("an unknown kind is said to be known")
 	}
-	problems, err := s.Target.Check(t.Context(), []*unstructured.Unstructured{configMap("c", "1"), nothing, s.deployment("d")})
+	problems, err := s.Target.Check(t.Context(), []*unstructured.Unstructured{configMap("c", "1"), nothing, s.deployment("d")}, owned(application))
 	if err != nil || len(problems) != 1 || !problems[0].Fatal || problems[0].Message == "" || problems[0].Key != deploy.KeyOf(nothing) {
 		t.Errorf("of three objects one is of an unknown kind: %+v, %v", problems, err)
 	}

@@ -1,0 +1,80 @@
+package runs
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+
+	"github.com/tiphys/tiphys/access/podpolicy"
+	"github.com/tiphys/tiphys/executor"
+	"github.com/tiphys/tiphys/workflow"
+)
+
+// subject finds out for whom the pods of a submission are.
+func (c *Controller) subject(ctx context.Context, s Submission) (podpolicy.Subject, error) {
+	if c.o.Rights == nil {
+		return podpolicy.Subject{}, nil
+	}
+	events := s.Events
+	if len(events) == 0 && s.Event != 0 {
+		events = []int64{s.Event}
+	}
+	return c.o.Rights.Run(ctx, s.Origin, s.Source, events, s.Role)
+}
+
+// mayAsk refuses the value of a Secret to a request that is made on a run's behalf; path is the field that names it.
+func (c *Controller) mayAsk(ctx context.Context, key, namespace, path, name string) error {
+	who, err := view(ctx, c, key, func(r *live) podpolicy.Subject { return r.state.For() })
+	if err != nil {
+		return err
+	}
+	for _, p := range c.o.Executors.Policy().Header(who, namespace, path, name) {
+		return fmt.Errorf("%s: %s", p.Path, p)
+	}
+	return nil
+}
+
+// platform is what the executor of a run does not do. What a template's own executor does not do is said when its pod is made.
+func (c *Controller) platform(ctx context.Context, s Submission) (executor.Fields, error) {
+	var wf struct {
+		Metadata annotated `json:"metadata"`
+		Spec     struct {
+			PodMetadata      annotated `json:"podMetadata"`
+			WorkflowMetadata annotated `json:"workflowMetadata"`
+		} `json:"spec"`
+	}
+	if json.Unmarshal(s.Object.Tree.JSON(), &wf) != nil {
+		return executor.Fields{}, nil //nolint:nilerr // what cannot be read is refused for that
+	}
+	name := first(wf.Spec.PodMetadata.Annotations[AnnotationExecutor], s.Annotations[AnnotationExecutor],
+		wf.Spec.WorkflowMetadata.Annotations[AnnotationExecutor], wf.Metadata.Annotations[AnnotationExecutor])
+	named, err := c.o.Executors.Named(name)
+	if err != nil {
+		return executor.Fields{}, nil //nolint:nilerr // a tag, or a name that there is not, which the pods say
+	}
+	can, err := named.Capabilities(ctx)
+	if err != nil {
+		return executor.Fields{}, fmt.Errorf("ask executor %s: %w", named.Name, err)
+	}
+	return can.Fields, nil
+}
+
+type annotated struct {
+	Annotations map[string]string `json:"annotations"`
+}
+
+// templateOf gives the object that a run is made of; nil if there is none, which is said elsewhere.
+func (c *Controller) templateOf(ctx context.Context, namespace, name string, cluster bool) map[string]any {
+	kind := "WorkflowTemplate"
+	if cluster {
+		kind = "ClusterWorkflowTemplate"
+	}
+	raw, err := c.o.Objects.Object(ctx, workflow.Ref{Kind: kind, Namespace: namespace, Name: name})
+	var object struct {
+		Spec map[string]any `json:"spec"`
+	}
+	if err != nil || json.Unmarshal(raw, &object) != nil {
+		return nil
+	}
+	return object.Spec
+}
