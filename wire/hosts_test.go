@@ -9,7 +9,8 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/tiphys/tiphys/access/grant"
+	"github.com/tiphys/tiphys/access"
+	"github.com/tiphys/tiphys/access/podpolicy"
 	"github.com/tiphys/tiphys/control/runs"
 	"github.com/tiphys/tiphys/event"
 	"github.com/tiphys/tiphys/executor/local"
@@ -80,10 +81,18 @@ func received(t *testing.T, s *Server, e event.Event) int64 {
 	return rec.Seq()
 }
 
-// The host executor is for repositories that were opted in, never for forks, and the refusal stands at submission with its place
+// onHost gives the host executor to two repositories and to administrators.
+func onHost() []podpolicy.Grant {
+	return []podpolicy.Grant{
+		{To: podpolicy.To{Repositories: []string{"harbour", "gitlab.example.org/team/*"}}, Executors: []string{"host"}},
+		{To: podpolicy.To{Roles: []string{"admin"}}, Executors: []string{"host"}},
+	}
+}
+
+// The host executor needs a grant, which merge requests have by name only and forks never, and the refusal stands at submission with its place
 // and what to write (docs/security.md).
-func TestHostExecutorIsOptIn(t *testing.T) {
-	s := opened(t, Options{Executor: local.NameHost, HostRepos: grant.HostRepos{"harbour", "gitlab.example.org/team/*"}})
+func TestHostExecutorNeedsAGrant(t *testing.T) {
+	s := opened(t, Options{Executor: local.NameHost, Grants: onHost()})
 	push := func(forge, instance, repo, verified string, pr *event.PullRequest) int64 {
 		typ := forge
 		if forge == "tiphys" {
@@ -96,38 +105,46 @@ func TestHostExecutorIsOptIn(t *testing.T) {
 	}
 	harbour := push("tiphys", "localhost:1", "harbour", "none", nil)
 	fort := push("tiphys", "localhost:1", "fort", "none", nil)
+	request := push("tiphys", "localhost:1", "harbour", "local", &event.PullRequest{Number: 8})
 	fork := push("tiphys", "localhost:1", "harbour", "local", &event.PullRequest{Number: 7, Fork: true, SourceRepo: "mallory/harbour"})
 	claimed := push("gitlab", "https://gitlab.example.org", "team/a", "none", nil)
 	proved := push("gitlab", "https://gitlab.example.org", "team/a", "token", nil)
 	namesake := push("gitlab", "https://gitlab.example.org", "harbour", "token", nil)
 	calendar := received(t, s, event.Event{ID: "tick", Type: "calendar", Namespace: "default", Source: "c", Subject: "c", Verified: "local"})
+	webhook := received(t, s, event.Event{ID: "ring", Type: "webhook", Namespace: "default", Source: "door", Subject: "c", Verified: "none"})
 	for _, c := range []struct {
 		what                 string
 		sub                  runs.Submission
 		annotation, template string
 		want                 string // part of the refusal; empty for taken
 	}{
-		{what: "by hand", sub: runs.Submission{}},
+		{what: "by an administrator", sub: runs.Submission{Role: access.Admin}},
+		{what: "by a developer", sub: runs.Submission{Role: access.Developer}, want: "to: {roles: [developer]}, executors: [host]"},
+		{what: "by somebody without a role", sub: runs.Submission{}, want: "to: {namespaces: [default]}"},
 		{what: "of the folder's schedule", sub: runs.Submission{Origin: "folder"}},
+		{what: "of a schedule that was declared over the API", sub: runs.Submission{Origin: "api"}, want: "roles: [developer]"},
 		{what: "of a schedule that a sensor declared", sub: runs.Submission{Origin: "sensor:default/x"}, want: "made by sensor:default/x"},
-		{what: "of a calendar", sub: runs.Submission{Event: calendar}},
-		{what: "opted in", sub: runs.Submission{Event: harbour}},
-		{what: "not opted in", sub: runs.Submission{Event: fort}, want: "--host-repos fort"},
-		{what: "not opted in, in containers", sub: runs.Submission{Event: fort}, annotation: "tiphys.dev/executor: container"},
-		{what: "not opted in, one template on the host", sub: runs.Submission{Event: fort},
-			annotation: "tiphys.dev/executor: container", template: "tiphys.dev/executor: host", want: "--host-repos fort"},
-		{what: "a fork of one that is", sub: runs.Submission{Event: fork}, want: "merge request 7 comes from a fork (mallory/harbour)"},
+		{what: "of a calendar", sub: runs.Submission{Event: calendar, Origin: "folder"}},
+		{what: "of a webhook without a secret", sub: runs.Submission{Event: webhook, Origin: "folder"}, want: "nobody proved"},
+		{what: "granted", sub: runs.Submission{Event: harbour}},
+		{what: "not granted", sub: runs.Submission{Event: fort}, want: "to: {repositories: [fort]}, executors: [host]"},
+		{what: "not granted, though an administrator's hand is in it", sub: runs.Submission{Event: fort, Role: access.Admin}, want: "repositories: [fort]"},
+		{what: "not granted, in containers", sub: runs.Submission{Event: fort}, annotation: "tiphys.dev/executor: container"},
+		{what: "not granted, one template on the host", sub: runs.Submission{Event: fort},
+			annotation: "tiphys.dev/executor: container", template: "tiphys.dev/executor: host", want: "repositories: [fort]"},
+		{what: "a merge request of one that is", sub: runs.Submission{Event: request}, want: "to: {repositories: [harbour], mergeRequests: true}"},
+		{what: "a fork of one that is", sub: runs.Submission{Event: fork}, want: "comes from a fork (mallory/harbour)"},
 		{what: "a fork's event among others", sub: runs.Submission{Event: calendar, Events: []int64{fork, calendar}}, want: "fork"},
 		{what: "elsewhere, claimed", sub: runs.Submission{Event: claimed}, want: "nobody proved"},
 		{what: "elsewhere, proved", sub: runs.Submission{Event: proved}},
-		{what: "a namesake elsewhere", sub: runs.Submission{Event: namesake}, want: "--host-repos gitlab.example.org/harbour"},
-		{what: "its manifest from another repository", sub: runs.Submission{Event: harbour, Source: "http://tiphys.localhost/git/fort.git"}, want: "--host-repos fort"},
-		{what: "its manifest from elsewhere", sub: runs.Submission{Source: "git@gitlab.example.org:other/x.git"}, want: "--host-repos gitlab.example.org/other/x"},
-		{what: "its manifest from a folder above", sub: runs.Submission{Source: "https://gitlab.example.org/team/../fort.git"}, want: "was not given them"},
-		{what: "its manifest from a folder above, escaped", sub: runs.Submission{Source: "https://gitlab.example.org/team/%2e%2e/fort.git"}, want: "was not given them"},
-		{what: "its manifest from a host that looks like another", sub: runs.Submission{Source: "https://evil.example#@gitlab.example.org/team/x"}, want: "was not given them"},
-		{what: "its manifest from no URL", sub: runs.Submission{Source: "https://ada:pw@gitlab.example.org:port/team/x"}, want: "was not given them"},
-		{what: "its manifest from an opted-in one", sub: runs.Submission{Source: "https://ada:pw@gitlab.example.org/team/x.git"}},
+		{what: "a namesake elsewhere", sub: runs.Submission{Event: namesake}, want: "repositories: [gitlab.example.org/harbour]"},
+		{what: "its manifest from another repository", sub: runs.Submission{Event: harbour, Source: "http://tiphys.localhost/git/fort.git"}, want: "repositories: [fort, harbour]"},
+		{what: "its manifest from elsewhere", sub: runs.Submission{Source: "git@gitlab.example.org:other/x.git"}, want: "repositories: [gitlab.example.org/other/x]"},
+		{what: "its manifest from a folder above", sub: runs.Submission{Source: "https://gitlab.example.org/team/../fort.git"}, want: "is not granted to"},
+		{what: "its manifest from a folder above, escaped", sub: runs.Submission{Source: "https://gitlab.example.org/team/%2e%2e/fort.git"}, want: "is not granted to"},
+		{what: "its manifest from a host that looks like another", sub: runs.Submission{Source: "https://evil.example#@gitlab.example.org/team/x"}, want: "is not granted to"},
+		{what: "its manifest from no URL", sub: runs.Submission{Source: "https://ada:pw@gitlab.example.org:port/team/x"}, want: "is not granted to"},
+		{what: "its manifest from a granted one", sub: runs.Submission{Source: "https://ada:pw@gitlab.example.org/team/x.git"}},
 	} {
 		t.Run(c.what, func(t *testing.T) {
 			c.sub.Object = workflowOf(t, "w-"+strings.NewReplacer(" ", "-", ",", "").Replace(c.what), c.annotation, c.template)
@@ -149,9 +166,9 @@ func TestHostExecutorIsOptIn(t *testing.T) {
 	}
 }
 
-// A run that hides its wish until a pod is made is refused then, by what was noted at its submission.
+// A run that hides its wish until a pod is made is refused then, by whom it is for.
 func TestHostExecutorIsRefusedToWhatShowsLater(t *testing.T) {
-	s := opened(t, Options{HostRepos: grant.HostRepos{"harbour"}})
+	s := opened(t, Options{Grants: onHost()})
 	fort := received(t, s, event.Event{
 		ID: "e", Type: "git", Namespace: "default", Source: "git", Subject: "fort",
 		Git: &event.Git{Forge: "tiphys", Kind: "push", Repo: event.Repo{FullName: "fort"}},
@@ -159,7 +176,7 @@ func TestHostExecutorIsRefusedToWhatShowsLater(t *testing.T) {
 	marker := filepath.Join(t.TempDir(), "reached")
 	objects, diags := manifest.Decode("w.yaml", []byte(`apiVersion: argoproj.io/v1alpha1
 kind: Workflow
-metadata: {name: late, annotations: {tiphys.dev/host-refused: ""}}
+metadata: {name: late}
 spec:
   entrypoint: main
   arguments: {parameters: [{name: way, value: host}]}
@@ -177,7 +194,7 @@ spec:
 		t.Fatal(err)
 	}
 	run, err := s.machine.Runs.Wait(t.Context(), "default", "late")
-	if err != nil || run.Phase != workflow.Error || !strings.Contains(run.Message, "--host-repos fort") {
+	if err != nil || run.Phase != workflow.Error || !strings.Contains(run.Message, "repositories: [fort]") {
 		t.Errorf("it is refused: %s %q %v", run.Phase, run.Message, err)
 	}
 	if _, err := os.Stat(marker); err == nil {

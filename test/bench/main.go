@@ -195,7 +195,14 @@ func startServer(ctx context.Context, program, data, config string) (*server, er
 
 func startServerAt(ctx context.Context, program, data, config string, port int) (*server, time.Duration, error) {
 	s := &server{program: program, data: data, url: "http://127.0.0.1:" + strconv.Itoa(port), done: make(chan error, 1), log: &bytes.Buffer{}}
-	args := []string{"serve", "--data", data, "--listen", "127.0.0.1:" + strconv.Itoa(port), "--executor", "host", "--host-repos", "*",
+	// What is measured is said to be the operator's own.
+	settings := filepath.Join(data, "server.yaml")
+	text := "apiVersion: tiphys.dev/v1alpha1\nkind: ServerConfiguration\nexecutor: host\ngrants:\n" +
+		"- {to: {repositories: ['*'], mergeRequests: true}, executors: [host]}\n- {to: {namespaces: ['*']}, executors: [host]}\n"
+	if err := errors.Join(os.MkdirAll(data, 0o700), os.WriteFile(settings, []byte(text), 0o600)); err != nil {
+		return nil, 0, err
+	}
+	args := []string{"serve", "--data", data, "--listen", "127.0.0.1:" + strconv.Itoa(port), "--server-config", settings,
 		"--bridge", "tiphysbench", "--subnet", "10.215.0.0/16"}
 	if config != "" {
 		args = append(args, "--config", config)

@@ -272,8 +272,16 @@ func serve(t *testing.T) string {
 		t.Fatal(err)
 	}
 	address := freeAddress(t)
-	data := t.TempDir()
-	cmd := exec.CommandContext(t.Context(), program, "serve", "--data", data, "--listen", address, "--executor", "host",
+	data, settings := t.TempDir(), filepath.Join(t.TempDir(), "server.yaml")
+	if err := os.WriteFile(settings, []byte(`apiVersion: tiphys.dev/v1alpha1
+kind: ServerConfiguration
+executor: host
+grants:
+- {to: {roles: [admin]}, executors: [host]}
+`), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.CommandContext(t.Context(), program, "serve", "--data", data, "--listen", address, "--server-config", settings,
 		"--bridge", "tiphysweb", "--subnet", "10.218.0.0/16")
 	var log bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &log, &log

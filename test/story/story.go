@@ -25,8 +25,8 @@ type Options struct {
 	Tiphys, Sample, Deliveries string
 	// Names to give the repository and the services; the zero value means Harbour.
 	Names Names
-	// HostRepos are repositories whose runs may use this machine's files, beside the story's own.
-	HostRepos []string
+	// Grants are further grants of the server, each an item of the list in its configuration file.
+	Grants []string
 	// Out is told each step in a line.
 	Out io.Writer
 	// Edit changes the sample's files before they are committed; nil for no change.

@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -24,6 +25,8 @@ type World struct {
 	URL     string
 	port    string
 	logFile string
+	// settings is the server's configuration file, which is the operator's and in no repository.
+	settings string
 	// bridge and subnet of the pods are this world's own, so that it can be played beside another server.
 	bridge, subnet string
 
@@ -54,6 +57,9 @@ func Open(o Options) (*World, error) {
 		o: o, Dir: dir, Config: filepath.Join(dir, "config"), Data: filepath.Join(dir, "data"), Clone: filepath.Join(dir, o.Names.Repo),
 		logFile: filepath.Join(dir, "server.log"),
 	}
+	if err := w.configure(); err != nil {
+		return nil, err
+	}
 	if w.o.Tiphys, err = filepath.Abs(o.Tiphys); err != nil {
 		return nil, err
 	}
@@ -83,6 +89,22 @@ func Open(o Options) (*World, error) {
 	}
 	w.before = w.Leftovers()
 	return w, nil
+}
+
+// configure writes the server's configuration file. What the repositories' pipelines say, that of a merge request too, is executed with
+// this machine's own Go: it has to be granted.
+func (w *World) configure() error {
+	grants := append([]string{
+		"{to: {repositories: [" + w.o.Names.Repo + "], mergeRequests: true}, executors: [host]}",
+		"{to: {repositories: [gitlab.example.org/*]}, executors: [host]}",
+		"{to: {roles: [admin]}, executors: [host]}",
+	}, w.o.Grants...)
+	w.settings = filepath.Join(w.Dir, "server.yaml")
+	text := "apiVersion: tiphys.dev/v1alpha1\nkind: ServerConfiguration\nexecutor: host\ngrants:\n- " + strings.Join(grants, "\n- ") + "\n"
+	if err := os.WriteFile(w.settings, []byte(text), 0o600); err != nil {
+		return fmt.Errorf("make the stage: %w", err)
+	}
+	return nil
 }
 
 // network names a bridge and networks after the port, which is this world's own: the pods have a /24, and the
@@ -138,13 +160,8 @@ func (w *World) launch() error {
 	}
 	defer log.Close()
 	// It outlives the call that starts it, and ends by Stop, Kill or Close.
-	args := []string{"serve", "--config", w.Config, "--data", w.Data, "--listen", "127.0.0.1:" + w.port, "--executor", "host",
-		"--bridge", w.bridge, "--subnet", w.subnet}
-	// What the repositories' pipelines say is executed with this machine's own Go: each has to be named for that.
-	for _, repo := range append([]string{w.o.Names.Repo, "gitlab.example.org/*"}, w.o.HostRepos...) {
-		args = append(args, "--host-repos", repo)
-	}
-	cmd := exec.CommandContext(context.Background(), w.program, args...)
+	cmd := exec.CommandContext(context.Background(), w.program, "serve", "--server-config", w.settings, "--config", w.Config, "--data", w.Data,
+		"--listen", "127.0.0.1:"+w.port, "--bridge", w.bridge, "--subnet", w.subnet)
 	cmd.Stdout, cmd.Stderr = log, log
 	cmd.Env = append(os.Environ(), w.o.Env...)
 	// A session of its own, so that a Ctrl-C in the terminal reaches the player only and it can stop in order.

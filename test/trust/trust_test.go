@@ -16,8 +16,8 @@ import (
 	"github.com/tiphys/tiphys/test/story"
 )
 
-// server starts a server on a stage of its own.
-func server(t *testing.T) *story.World {
+// server starts a server on a stage of its own, with these grants beside the stage's.
+func server(t *testing.T, grants ...string) *story.World {
 	t.Helper()
 	if os.Getenv("TIPHYS_E2E") == "" {
 		t.Skip("SKIPPED: set TIPHYS_E2E=1 to try exploits on a real server; make test-e2e does")
@@ -25,7 +25,7 @@ func server(t *testing.T) *story.World {
 	root := filepath.Join("..", "..")
 	w, err := story.Open(story.Options{
 		Tiphys: filepath.Join(root, "bin", "tiphys"), Sample: filepath.Join(root, "examples", "harbour"),
-		Deliveries: filepath.Join(root, "event", "testdata", "gitlab"), Out: t.Output(),
+		Deliveries: filepath.Join(root, "event", "testdata", "gitlab"), Out: t.Output(), Grants: grants,
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -63,11 +63,17 @@ func poisons() []string {
 // One webhook body stopped the server for good once: its value became a part of the workflow's text, an expression in it took all
 // memory, and the event was decided again at each start.
 func TestDataOfAWebhookIsNeverCode(t *testing.T) {
-	w := server(t)
+	// What a definition over the API starts counts as a developer's.
+	w := server(t, "{to: {roles: [developer]}, executors: [host]}")
 	definitions := `apiVersion: argoproj.io/v1alpha1
 kind: EventSource
 metadata: {name: door}
-spec: {webhook: {bell: {port: "12000", endpoint: /bell, method: POST}}}
+spec: {webhook: {bell: {port: "12000", endpoint: /bell, method: POST, authSecret: {name: door, key: token}}}}
+---
+apiVersion: v1
+kind: Secret
+metadata: {name: door}
+stringData: {token: the-bell-of-the-door}
 ---
 apiVersion: argoproj.io/v1alpha1
 kind: Sensor
@@ -94,7 +100,7 @@ spec:
 		if err != nil {
 			t.Fatal(err)
 		}
-		code, answer, err := w.Request(t.Context(), http.MethodPost, "", "/webhooks/default/door/bell", map[string]string{"Content-Type": "application/json"}, body)
+		code, answer, err := w.Request(t.Context(), http.MethodPost, "", "/webhooks/default/door/bell", map[string]string{"Content-Type": "application/json", "Authorization": "Bearer the-bell-of-the-door"}, body)
 		if err != nil || code != http.StatusOK {
 			t.Fatalf("%q is answered %d %s %v", v, code, answer, err)
 		}

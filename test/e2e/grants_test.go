@@ -10,9 +10,9 @@ import (
 	"time"
 )
 
-// A repository that the operator did not name gets nothing of this machine, and whoever asks why is told what to write; in
-// the same server one that was named goes on (TestMergeRequestMayNotReleaseOrReachOut).
-func TestRepositoryThatWasNotOptedIn(t *testing.T) {
+// A repository that the operator granted nothing gets nothing of this machine, and whoever asks why is told what to write; in
+// the same server one that was granted it goes on (TestMergeRequestMayNotReleaseOrReachOut).
+func TestRepositoryWithoutAGrant(t *testing.T) {
 	w := server(t)
 	apply(t, w, "hut.yaml", `apiVersion: argoproj.io/v1alpha1
 kind: Sensor
@@ -53,7 +53,7 @@ spec:
 		}
 		for _, e := range events.Items {
 			out, err := w.Tiphys(ctx, "why", e.ID)
-			if err == nil && strings.Contains(out, "--host-repos hut") {
+			if err == nil && strings.Contains(out, "to: {repositories: [hut]}, executors: [host]") {
 				t.Log(out)
 				return nil
 			}
