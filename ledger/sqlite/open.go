@@ -67,6 +67,8 @@ type Options struct {
 	// "outbox-claimed" (durable, not yet answered). "append" and "after-commit" are called again for each entry, with a
 	// space and its kind. Crash tests kill the process there.
 	Fault func(point string)
+
+	inline int // instead of inlineBody
 }
 
 // Ledger is the SQLite ledger; it is a [ledger.Ledger] and a [ledger.Eraser].

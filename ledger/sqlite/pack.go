@@ -6,6 +6,9 @@ import (
 	"github.com/klauspost/compress/s2"
 )
 
+// maxInline bounds what a row's body is unpacked to, in bytes.
+const maxInline = 64 << 10
+
 // minPacked is the size in bytes from which a body is worth packing. Bodies are JSON that says the same names again and again:
 // packed they take a third of the pages, and pages are what a commit waits for.
 const minPacked = 1 << 10
@@ -27,7 +30,7 @@ func (w *writer) pack(body []byte) []byte {
 // unpack is the body that was packed.
 func unpack(packed []byte) ([]byte, error) {
 	n, err := s2.DecodedLen(packed)
-	if err != nil || n > inlineBody {
+	if err != nil || n > maxInline {
 		return nil, errPacked
 	}
 	body, err := s2.Decode(make([]byte, n), packed)

@@ -1,6 +1,7 @@
 package sqlite
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -70,6 +71,7 @@ type writer struct {
 	commits    int
 	uncopied   int // bytes since the copier was woken
 	packed     []byte
+	inline     int // inlineBody, but for benchmarks
 }
 
 // place is the end of the ledger: what the next entry is chained to.
@@ -84,7 +86,7 @@ func startWriter(ctx context.Context, l *Ledger, s *session, o Options) (*writer
 		ledger: l, now: o.Now, fault: o.Fault, faulty: o.Fault != nil, session: s,
 		intents: make(chan *intent, queueLength),
 		closing: make(chan struct{}), stopped: make(chan struct{}),
-		cache: newCache(), wants: map[string][]deriver{},
+		cache: newCache(), wants: map[string][]deriver{}, inline: cmp.Or(o.inline, inlineBody),
 	}
 	if w.fault == nil {
 		w.fault = func(string) {}
