@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -325,6 +326,60 @@ func TestReboot(t *testing.T) {
 	}
 	e = open(t, dir)
 	if r := report(t, e, done); r.Phase != executor.Error || r.Reason != executor.ReasonLost {
+		t.Errorf("%+v", r)
+	}
+	settleAndCheck(t, e, dir, p.ID)
+}
+
+// A shim gives an attempt back of which it has run nothing, because the pod's network went away with the server. The next server may see
+// it before it does; the attempt is not lost then.
+func TestAttemptThatIsGivenBackIsNotLost(t *testing.T) {
+	needRoot(t)
+	dir, shared := t.TempDir(), t.TempDir()
+	p := oncePod(t, shared)
+	server(t, dir, "shim-start", p, "")
+	folders, err := filepath.Glob(filepath.Join(dir, "live", "*"))
+	if err != nil || len(folders) != 1 {
+		t.Fatal(folders, err)
+	}
+	shim := exec.Command("sleep", "1000")
+	if err := shim.Start(); err != nil {
+		t.Fatal(err)
+	}
+	end := sync.OnceFunc(func() {
+		_ = shim.Process.Kill()
+		_ = shim.Wait()
+	})
+	defer end()
+	self, err := protocol.Self()
+	if err != nil {
+		t.Fatal(err)
+	}
+	self.PID = shim.Process.Pid
+	if self.Start, err = protocol.StartTime(self.PID); err != nil {
+		t.Fatal(err)
+	}
+	data, err := json.Marshal(self)
+	if err != nil {
+		t.Fatal(err)
+	}
+	file := filepath.Join(folders[0], protocol.ShimFile)
+	if err := os.WriteFile(file, data, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	e := open(t, dir)
+	if err := os.Remove(file); err != nil {
+		t.Fatal(err)
+	}
+	end()
+	if r := report(t, e, func(executor.Report) bool { return true }); r.Phase != executor.Pending || r.Reason != executor.ReasonNotLaunched {
+		t.Fatalf("%+v", r)
+	}
+	write(t, filepath.Join(shared, "go"))
+	if err := e.Start(t.Context(), p); err != nil {
+		t.Fatal(err)
+	}
+	if r := report(t, e, done); r.Phase != executor.Succeeded {
 		t.Errorf("%+v", r)
 	}
 	settleAndCheck(t, e, dir, p.ID)

@@ -58,6 +58,10 @@ func (a *attempt) settle() {
 		record, err = a.record()
 	}
 	if err != nil {
+		if errors.Is(err, fs.ErrNotExist) && a.givenBack() {
+			a.awaitsOrder()
+			return
+		}
 		a.unrecorded()
 		return
 	}

@@ -404,10 +404,7 @@ func (e *Executor) resume(a *attempt) error {
 			a.neverRun()
 			return nil
 		}
-		a.idle = true
-		r = a.report(executor.Pending, executor.ReasonNotLaunched, notLaunched)
-		r.StartedAt, r.FinishedAt = time.Time{}, time.Time{}
-		a.tell(r)
+		a.awaitsOrder()
 		return nil
 	}
 	if err != nil || !shim.Alive() {
@@ -418,6 +415,29 @@ func (e *Executor) resume(a *attempt) error {
 	e.watch(a)
 	e.spawn(func() { a.reconnect(shim) })
 	return nil
+}
+
+// awaitsOrder says that the attempt is on record and that nothing of it was executed.
+func (a *attempt) awaitsOrder() {
+	a.mu.Lock()
+	a.idle, a.taken = true, false
+	a.mu.Unlock()
+	r := a.report(executor.Pending, executor.ReasonNotLaunched, notLaunched)
+	r.StartedAt, r.FinishedAt = time.Time{}, time.Time{}
+	a.tell(r)
+}
+
+// givenBack reports whether a shim that an earlier executor started has let go of the attempt, of which it ran nothing: the pod's network
+// went away with that executor. It removes its file before it ends.
+func (a *attempt) givenBack() bool {
+	a.mu.Lock()
+	taken := a.taken && a.conn == nil
+	a.mu.Unlock()
+	if !taken {
+		return false
+	}
+	_, err := os.Lstat(filepath.Join(a.dir, protocol.ShimFile))
+	return errors.Is(err, fs.ErrNotExist)
 }
 
 // conclude takes over an attempt with a final report. Its shim may still hold the pod for the artifacts, which are saved.
