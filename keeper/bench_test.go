@@ -11,6 +11,7 @@ import (
 	"os/exec"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -29,7 +30,9 @@ func serveFront() {
 	if err := f.Set(table); err != nil {
 		return
 	}
-	s := httptest.NewServer(f)
+	s := httptest.NewUnstartedServer(f)
+	s.Config.ReadHeaderTimeout, s.Config.IdleTimeout = headerTimeout, idleTimeout // as a server has them
+	s.Start()
 	fmt.Println(s.URL)
 	_, _ = io.Copy(io.Discard, in.Buffered())
 	_, _ = io.Copy(io.Discard, os.Stdin)
@@ -39,6 +42,7 @@ func serveFront() {
 func startFront(b *testing.B, table front.Table) string {
 	b.Helper()
 	cmd := exec.CommandContext(b.Context(), os.Args[0], "__front")
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true} // as a keeper is: the kernel may share out processors by sessions
 	in, err := cmd.StdinPipe()
 	if err != nil {
 		b.Fatal(err)
