@@ -243,9 +243,9 @@ func (s *Store) lock(ctx context.Context, id string) (unlock func(), err error) 
 }
 
 var (
-	fullHash = regexp.MustCompile(`^([0-9a-f]{40}|[0-9a-f]{64})$`)
+	fullHash = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^([0-9a-f]{40}|[0-9a-f]{64})$`) })
 	// scpURL is user@host:path, which git takes for SSH.
-	scpURL = regexp.MustCompile(`^[A-Za-z0-9._-]+@[A-Za-z0-9._-]+:[^:]`)
+	scpURL = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[A-Za-z0-9._-]+@[A-Za-z0-9._-]+:[^:]`) })
 )
 
 // fetch brings a revision into the bare repository and gives its commit. A commit that is there is not fetched again.
@@ -253,7 +253,7 @@ func (s *Store) fetch(ctx context.Context, b Bare, raw, revision string) (string
 	if revision == "" {
 		revision = "HEAD"
 	}
-	if fullHash.MatchString(revision) {
+	if fullHash().MatchString(revision) {
 		if sha, err := b.commit(ctx, revision); err == nil {
 			return sha, nil
 		}
@@ -262,7 +262,7 @@ func (s *Store) fetch(ctx context.Context, b Bare, raw, revision string) (string
 	defer cancel()
 	runner, bare := s.credentials(raw)
 	_, err := runner.Run(ctx, s.fetching(b, "--depth=1", "--", bare, revision))
-	if err != nil && git.ExitCode(err) > 0 && hexPattern.MatchString(revision) {
+	if err != nil && git.ExitCode(err) > 0 && hexPattern().MatchString(revision) {
 		// Not every host gives a commit by its hash, and none by the beginning of one: look among all branches and tags.
 		if _, err := runner.Run(ctx, s.fetching(b, append(b.deepen(), "--tags", "--", bare, "+refs/heads/*:refs/heads/*")...)); err != nil {
 			return "", s.explain(raw, err)
@@ -308,7 +308,7 @@ func (s *Store) credentials(raw string) (*git.Runner, string) {
 	), u.String()
 }
 
-var hexPattern = regexp.MustCompile(`^[0-9a-f]{7,64}$`)
+var hexPattern = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[0-9a-f]{7,64}$`) })
 
 // fetching is a fetch that keeps its own remarks to itself.
 func (s *Store) fetching(b Bare, args ...string) git.Call {
@@ -338,7 +338,7 @@ func (s *Store) explain(raw string, err error) error {
 func Redact(raw string) string {
 	u, err := url.Parse(raw)
 	if err != nil {
-		if scpURL.MatchString(raw) {
+		if scpURL().MatchString(raw) {
 			return raw
 		}
 		return "the repository"
@@ -352,7 +352,7 @@ func checkURL(raw string) error {
 	if len(raw) > 4096 || strings.ContainsAny(raw, "\n\r\x00") {
 		return fmt.Errorf("a URL of %d bytes or with line breaks %s", len(raw), what)
 	}
-	if scpURL.MatchString(raw) {
+	if scpURL().MatchString(raw) {
 		return nil
 	}
 	u, err := url.Parse(raw)

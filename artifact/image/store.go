@@ -32,8 +32,10 @@ import (
 const maxManifest = 4 << 20
 
 var (
-	repoName = regexp.MustCompile(`^[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*(/[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*)*$`)
-	tagName  = regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9._-]{0,127}$`)
+	repoName = sync.OnceValue(func() *regexp.Regexp {
+		return regexp.MustCompile(`^[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*(/[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*)*$`)
+	})
+	tagName = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9._-]{0,127}$`) })
 )
 
 // Store keeps the repositories of the built-in registry in a folder.
@@ -86,7 +88,7 @@ func (s *Store) Close() error { return errors.Join(s.root.Close(), s.blobs.Close
 
 // CheckRepo says why name cannot be a repository's, or nil.
 func CheckRepo(name string) error {
-	if len(name) > 200 || !repoName.MatchString(name) {
+	if len(name) > 200 || !repoName().MatchString(name) {
 		return fmt.Errorf("%q is not a repository name: small letters, digits, and single . _ - between them, at most 200 bytes", name)
 	}
 	return nil
@@ -128,7 +130,7 @@ func join(repo, ref string) string {
 func (s *Store) resolve(repo, ref string) (Manifest, error) {
 	digest := ref
 	if _, err := blob.Hex(ref); err != nil {
-		if !tagName.MatchString(ref) {
+		if !tagName().MatchString(ref) {
 			return Manifest{}, fmt.Errorf("%q is neither a tag nor a digest", ref)
 		}
 		file, err := repoFile(repo, "tags", ref)
@@ -193,7 +195,7 @@ func (s *Store) PutManifest(ctx context.Context, repo, ref, mediaType string, bo
 	}
 	if _, err := blob.Hex(ref); err == nil && ref != m.Digest {
 		return m, fmt.Errorf("%w: expected %s, got %s", blob.ErrMismatch, ref, m.Digest)
-	} else if err != nil && !tagName.MatchString(ref) {
+	} else if err != nil && !tagName().MatchString(ref) {
 		return m, failure.Invalidf("%q is neither a tag nor a digest", ref)
 	}
 	// A sweep must not take away what was found to be there.

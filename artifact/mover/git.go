@@ -11,6 +11,7 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
+	"sync"
 
 	"github.com/tiphys/tiphys/artifact"
 	"github.com/tiphys/tiphys/artifact/archive"
@@ -19,8 +20,8 @@ import (
 
 var (
 	// scpURL is user@host:path, which git takes for SSH.
-	scpURL  = regexp.MustCompile(`^[A-Za-z0-9._-]+@[A-Za-z0-9._-]+:[^-].*$`)
-	wholeID = regexp.MustCompile(`^([0-9a-f]{40}|[0-9a-f]{64})$`)
+	scpURL  = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[A-Za-z0-9._-]+@[A-Za-z0-9._-]+:[^-].*$`) })
+	wholeID = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^([0-9a-f]{40}|[0-9a-f]{64})$`) })
 )
 
 // clone is one git artifact on its way to dest.
@@ -66,7 +67,7 @@ func (m *Mover) repo(ctx context.Context, repo string) (from string, local bool,
 			return dir, true, nil
 		}
 	}
-	if scpURL.MatchString(repo) {
+	if scpURL().MatchString(repo) {
 		return repo, false, nil
 	}
 	u, err := url.Parse(repo)
@@ -81,7 +82,7 @@ func (m *Mover) repo(ctx context.Context, repo string) (from string, local bool,
 }
 
 func redactRepo(repo string) string {
-	if scpURL.MatchString(repo) {
+	if scpURL().MatchString(repo) {
 		return repo
 	}
 	return redact(repo)
@@ -180,7 +181,7 @@ func (c *clone) find(ctx context.Context) (target, error) {
 
 // findShallow fetches nothing but the revision.
 func (c *clone) findShallow(ctx context.Context, revision string) (target, error) {
-	if wholeID.MatchString(revision) {
+	if wholeID().MatchString(revision) {
 		return c.findByName(ctx, revision, nil)
 	}
 	refs, err := c.git.run(ctx, "", "ls-remote", "--", c.from, "refs/heads/"+revision, "refs/tags/"+revision)
@@ -204,7 +205,7 @@ func (c *clone) findShallow(ctx context.Context, revision string) (target, error
 
 // findByName asks the remote for a commit or reference that no branch or tag led to; before is why it is needed.
 func (c *clone) findByName(ctx context.Context, revision string, before error) (target, error) {
-	if !wholeID.MatchString(revision) && !strings.HasPrefix(revision, "refs/") {
+	if !wholeID().MatchString(revision) && !strings.HasPrefix(revision, "refs/") {
 		if before == nil {
 			before = fmt.Errorf("there is no branch, tag or commit %q", revision)
 		}

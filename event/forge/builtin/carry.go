@@ -11,6 +11,7 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/tiphys/tiphys/ledger"
@@ -118,7 +119,9 @@ func (c *Carrier) Unpack(ctx context.Context, name string, pack io.Reader) error
 	return nil
 }
 
-var headLine = regexp.MustCompile(`^([0-9a-f]{40}) (` + mrRefs + `/([0-9]{1,9})/head)$`)
+var headLine = sync.OnceValue(func() *regexp.Regexp {
+	return regexp.MustCompile(`^([0-9a-f]{40}) (` + mrRefs + `/([0-9]{1,9})/head)$`)
+})
 
 // Point points the refs of a repository where the ledger says, and those of merge requests that it knows where heads says. A ref to an object
 // that is not there is an error.
@@ -135,7 +138,7 @@ func (c *Carrier) Point(ctx context.Context, name string, heads []byte) error {
 		return fmt.Errorf("make repository %s: %w", name, err)
 	}
 	for line := range strings.Lines(string(heads)) {
-		m := headLine.FindStringSubmatch(strings.TrimSuffix(line, "\n"))
+		m := headLine().FindStringSubmatch(strings.TrimSuffix(line, "\n"))
 		if m == nil {
 			return fmt.Errorf("%q is not the head of a merge request of %s: %w", line, name, ErrName)
 		}
@@ -145,7 +148,7 @@ func (c *Carrier) Point(ctx context.Context, name string, heads []byte) error {
 	}
 	var in bytes.Buffer
 	for ref, sha := range refs {
-		if !shaPattern.MatchString(sha) || strings.ContainsAny(ref, " \n\x00") {
+		if !shaPattern().MatchString(sha) || strings.ContainsAny(ref, " \n\x00") {
 			return fmt.Errorf("point %s of %s to %q: %w", ref, name, sha, ErrName)
 		}
 		if sha != git.Zero {

@@ -15,6 +15,7 @@ import (
 	"slices"
 
 	"strings"
+	"sync"
 
 	"github.com/tiphys/tiphys/event"
 	"github.com/tiphys/tiphys/event/forge"
@@ -191,7 +192,7 @@ func (r *Remote) Comments(ctx context.Context, repo string, number int) ([]forge
 	return all, nil
 }
 
-var hexPattern = regexp.MustCompile(`^[0-9a-f]{7,40}$`)
+var hexPattern = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[0-9a-f]{7,40}$`) })
 
 // Resolve implements forge.Forge. A branch comes before a tag, a tag before a commit; an empty revision and
 // HEAD are the default branch. Operators such as ~ and ^ are not understood.
@@ -210,7 +211,7 @@ func (r *Remote) Resolve(ctx context.Context, repo, revision string) (string, er
 	if strings.HasPrefix(revision, "refs/") {
 		candidates = []string{revision}
 	}
-	if hexPattern.MatchString(revision) {
+	if hexPattern().MatchString(revision) {
 		candidates = append(candidates, revision)
 		if len(revision) == 40 {
 			candidates = []string{revision}

@@ -158,7 +158,7 @@ func parseChanges(s string) ([]Change, error) {
 	var all []Change
 	for line := range strings.Lines(s) {
 		parts := strings.SplitN(strings.TrimSuffix(line, "\n"), " ", 3)
-		if len(parts) != 3 || !shaPattern.MatchString(parts[0]) || !shaPattern.MatchString(parts[1]) {
+		if len(parts) != 3 || !shaPattern().MatchString(parts[0]) || !shaPattern().MatchString(parts[1]) {
 			return nil, failure.Invalidf("line %q is not a ref change", cut(line, 200))
 		}
 		all = append(all, Change{Old: parts[0], New: parts[1], Ref: parts[2]})

@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/tiphys/tiphys/event/forge"
@@ -25,7 +26,7 @@ const (
 	servicePush  = "git-receive-pack"
 )
 
-var protocolPattern = regexp.MustCompile(`^[a-zA-Z0-9=:._-]{1,200}$`)
+var protocolPattern = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[a-zA-Z0-9=:._-]{1,200}$`) })
 
 // Handler serves /git/REPO.git/…; the path must still have its /git/ in front.
 func (r *Remote) Handler() http.Handler { return http.HandlerFunc(r.serve) }
@@ -133,7 +134,7 @@ func (r *Remote) fail(w http.ResponseWriter, err error) {
 
 // protocolEnv hands on the protocol version that the client asks for.
 func protocolEnv(req *http.Request) []string {
-	if v := req.Header.Get("Git-Protocol"); protocolPattern.MatchString(v) {
+	if v := req.Header.Get("Git-Protocol"); protocolPattern().MatchString(v) {
 		return []string{"GIT_PROTOCOL=" + v}
 	}
 	return nil

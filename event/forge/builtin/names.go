@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
+	"sync"
 
 	"github.com/tiphys/tiphys/failure"
 )
@@ -24,7 +25,8 @@ const mrRefs = "refs/merge-requests"
 // ErrName says that a name of a repository, branch or file cannot be used.
 var ErrName = failure.New(failure.Invalid, "name is not allowed")
 
-var segmentPattern = regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9._-]{0,99}$`)
+// Patterns are compiled when they are first needed: git starts this program twice for each push.
+var segmentPattern = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9._-]{0,99}$`) })
 
 // reserved is where images of repositories on other forges are (access.ImagesOf): a repository of that name, or below it, would have the same.
 const reserved = "forges"
@@ -41,7 +43,7 @@ func CheckName(name string) error {
 	}
 	for _, p := range parts {
 		lower := strings.ToLower(p)
-		if !segmentPattern.MatchString(p) || strings.Contains(p, "..") || strings.HasSuffix(p, ".") ||
+		if !segmentPattern().MatchString(p) || strings.Contains(p, "..") || strings.HasSuffix(p, ".") ||
 			strings.HasSuffix(lower, ".git") || strings.HasSuffix(lower, ".lock") {
 			return fmt.Errorf("repository %q: use letters, digits, '.', '_' and '-': %w", name, ErrName)
 		}
@@ -81,7 +83,7 @@ func checkRef(ref string) error {
 	return fmt.Errorf("ref %q: only branches, tags and notes can be pushed: %w", ref, ErrName)
 }
 
-var shaPattern = regexp.MustCompile(`^[0-9a-f]{40}$`)
+var shaPattern = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[0-9a-f]{40}$`) })
 
 // URL is the address to clone a repository from.
 func (r *Remote) URL(repo string) string { return r.opt.BaseURL + "/git/" + repo + ".git" }
