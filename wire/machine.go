@@ -3,6 +3,7 @@
 package wire
 
 import (
+	"cmp"
 	"context"
 	"crypto/ed25519"
 	"errors"
@@ -251,12 +252,14 @@ func (m *Machine) openExecutor(o MachineOptions) (err error) {
 	if m.scratch != m.Data {
 		scratch, hide = filepath.Join(m.scratch, "pods"), append(hide, m.scratch)
 	}
+	network := o.Network
+	network.Ahead = network.Ahead || o.Ephemeral && cmp.Or(o.Executor, local.NameContainer) == local.NameContainer
 	m.Executor, err = local.New(local.Options{
 		Dir: filepath.Join(m.Data, "executor"), Scratch: scratch, Volumes: filepath.Join(m.scratch, "executor", "volumes"), Init: init, Images: images{m.Library}, Socket: m.Socket,
 		Mover: mover.New(mover.Options{
 			Store: m.Artifacts, Secrets: m.secrets, Own: o.Own, TempDir: os.TempDir(), Guard: o.Guard,
 		}),
-		Network: o.Network, Hide: hide, HostFiles: o.HostImages.Files, HostCommand: o.HostImages.Command, HostPath: os.Getenv("PATH"),
+		Network: network, Hide: hide, HostFiles: o.HostImages.Files, HostCommand: o.HostImages.Command, HostPath: os.Getenv("PATH"),
 		NoSync: o.Ephemeral, Bound: o.Ephemeral, Now: o.Now, Log: m.log, Fault: at("executor", o.Fault),
 	})
 	if err != nil {

@@ -292,6 +292,7 @@ func (p *pod) fork(i int, root folder, args []string, attr *syscall.ProcAttr) (*
 	go func() {
 		// This thread is not used for anything else: the goroutine ends while it is locked to it.
 		runtime.LockOSThread()
+		usual()
 		var r result
 		if r.err = confine(p.spec.Containers[i]); r.err == nil {
 			r.proc, r.pid, r.err = p.forkHere(i, root, args, attr)

@@ -34,15 +34,15 @@ func (s *shim) takeFirst() (*first, error) {
 			f.end() // somebody ended it while it waited
 		}
 	}
-	f, err := startFirst(len(s.spec.Containers))
+	f, err := startFirst(len(s.spec.Containers), s.spec.Root)
 	if err == nil {
 		err = f.admit(network)
 	}
 	return f, err
 }
 
-// startFirst makes the namespaces and the process.
-func startFirst(containers int) (_ *first, err error) {
+// startFirst makes the namespaces and the process. root is where the pod's roots will be mounted.
+func startFirst(containers int, root string) (_ *first, err error) {
 	var theirs []int
 	f := &first{}
 	defer func() {
@@ -78,7 +78,7 @@ func startFirst(containers int) (_ *first, err error) {
 		}
 		f.outputs = append(f.outputs, read)
 	}
-	f.pid, err = syscall.ForkExec("/proc/self/exe", []string{"tiphys-init", "init"}, &syscall.ProcAttr{
+	f.pid, err = syscall.ForkExec("/proc/self/exe", []string{"tiphys-init", "init", root}, &syscall.ProcAttr{
 		Env: []string{"GOMAXPROCS=1"}, Files: files,
 		// The pod never outlives its shim: without the one that keeps its record it would be nobody's.
 		Sys: &syscall.SysProcAttr{Cloneflags: podSpaces, Pdeathsig: syscall.SIGKILL, Setsid: true},
@@ -101,6 +101,7 @@ func (f *first) close() {
 // spares keeps one process ready for the next pod, so that its start is no part of that pod's. It sees no mounts
 // that were made since, unless they are shared, and belongs to nobody: without an order it ends.
 type spares struct {
+	root   string
 	mu     sync.Mutex
 	ready  *first
 	closed bool
@@ -123,7 +124,7 @@ func (s *spares) fill() {
 		return
 	}
 	// Without it the next pod starts its own, and says why if that fails, too.
-	s.ready, _ = startFirst(1)
+	s.ready, _ = startFirst(1, s.root)
 }
 
 // close ends the process that waits.

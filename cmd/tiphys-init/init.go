@@ -32,6 +32,7 @@ type pod struct {
 	outMu   sync.Mutex
 	base    string // a small file system in memory that holds the roots
 	empty   string
+	ready   string // where mounts are that ahead made and nobody has taken; empty if there are none
 	memory  string
 	shm     string
 	machine []machineMount
@@ -53,26 +54,35 @@ type process struct {
 	ended     chan int // the exit code
 }
 
-func initMain() int {
-	network, err := receive(controlFD)
-	if err != nil {
-		return 1
-	}
+// initMain is the first process of a pod whose roots are mounted over base.
+func initMain(base string) int {
 	control := pollable(controlFD, "control")
 	syscall.CloseOnExec(controlFD)
+	p := &pod{out: json.NewEncoder(control), running: map[int]*process{}, halted: make(chan struct{})}
+	failed := p.ahead(base)
+	warmUp()
+	var err error
+	if p.network, err = receive(control); err != nil {
+		return 1
+	}
 	in := json.NewDecoder(control)
-	p := &pod{network: network, out: json.NewEncoder(control), running: map[int]*process{}, halted: make(chan struct{})}
 	var order protocol.Request
 	if err := in.Decode(&order); err != nil || order.Op != protocol.OpSpec || order.Spec == nil {
 		return 1
 	}
 	p.spec = *order.Spec
+	if failed != nil || base != p.spec.Root {
+		failed = p.afresh(p.spec.Root)
+	}
 	p.begun = make([]bool, len(p.spec.Containers))
 	for i := range p.spec.Containers {
 		syscall.CloseOnExec(firstLogFD + 2*i)
 		syscall.CloseOnExec(firstLogFD + 2*i + 1)
 	}
-	if err := p.prepare(); err != nil {
+	if failed == nil {
+		failed = p.prepare()
+	}
+	if err := failed; err != nil {
 		p.send(protocol.Event{Event: protocol.EventFailed, Reason: protocol.ReasonStart, Message: err.Error()})
 		return 1
 	}
@@ -83,6 +93,20 @@ func initMain() int {
 	<-quit
 	p.killAll(syscall.SIGKILL)
 	return 0
+}
+
+// warmUp has the tables of encoding/json made that an order and an answer need, while nobody waits for this process.
+func warmUp() {
+	order, err := json.Marshal(protocol.Request{Spec: &protocol.Spec{
+		Volumes:    []protocol.Volume{{Files: []protocol.File{{}}}},
+		Containers: []protocol.Container{{Mounts: []protocol.Mount{{}}}},
+	}})
+	if err == nil {
+		err = json.Unmarshal(order, &protocol.Request{})
+	}
+	if err == nil {
+		_, _ = json.Marshal(protocol.Event{})
+	}
 }
 
 func (p *pod) send(e protocol.Event) {
@@ -192,17 +216,6 @@ func (p *pod) prepare() error {
 				return err
 			}
 		}
-	}
-	p.base = p.spec.Root
-	p.empty = filepath.Join(p.base, "empty")
-	if err := os.MkdirAll(p.base, 0o755); err != nil {
-		return err
-	}
-	if err := mount("tmpfs", p.base, "tmpfs", syscall.MS_NODEV|syscall.MS_NOSUID, "mode=0755"); err != nil {
-		return err
-	}
-	if err := os.Mkdir(p.empty, 0o755); err != nil {
-		return err
 	}
 	if err := p.prepareVolumes(p.base); err != nil {
 		return err

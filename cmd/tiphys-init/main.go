@@ -18,16 +18,21 @@ func run(args []string) int {
 	if len(args) > 0 && filepath.Base(args[0]) == "tiphys" {
 		return client.Main(args[1:])
 	}
-	if len(args) == 2 {
-		// The kernel ties a parent-death signal and namespaces to a thread; the first one lives as long as the process.
-		runtime.LockOSThread()
+	if len(args) > 1 {
 		switch args[1] {
 		case "shim":
+			// The kernel ties a parent-death signal to the thread that starts a process; the first one lives as long as this process.
+			runtime.LockOSThread()
 			return shimMain()
 		case "keeper":
-			return keeperMain()
+			runtime.LockOSThread()
+			if len(args) == 3 {
+				return keeperMain(args[2])
+			}
 		case "init":
-			return initMain()
+			if len(args) == 3 {
+				return initMain(args[2])
+			}
 		}
 	}
 	fmt.Fprintln(os.Stderr, "tiphys-init is started by tiphys; there is nothing here to call by hand")

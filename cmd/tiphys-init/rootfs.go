@@ -265,17 +265,27 @@ func (p *pod) userMounts(root folder, c protocol.Container) error {
 	return nil
 }
 
-// systemMounts gives a root /proc, /sys and /dev.
+const safeMount = syscall.MS_NOSUID | syscall.MS_NOEXEC | syscall.MS_NODEV
+
+// systemMounts gives a root /proc, /sys and /dev. Which /sys it is depends on the pod's network.
 func (p *pod) systemMounts(root folder, c protocol.Container) error {
-	const safe = syscall.MS_NOSUID | syscall.MS_NOEXEC | syscall.MS_NODEV
-	if err := mountAt(root, "/proc", "proc", safe, ""); err != nil {
+	if taken, err := p.takeReady(root, c); err != nil {
 		return err
+	} else if !taken {
+		if err := p.ownMounts(root, c); err != nil {
+			return err
+		}
 	}
-	sysFlags := uintptr(safe)
+	flags := uintptr(safeMount)
 	if !c.Privileged {
-		sysFlags |= syscall.MS_RDONLY
+		flags |= syscall.MS_RDONLY
 	}
-	if err := mountAt(root, "/sys", "sysfs", sysFlags, ""); err != nil {
+	return mountAt(root, "/sys", "sysfs", flags, "")
+}
+
+// ownMounts gives a root /proc and /dev.
+func (p *pod) ownMounts(root folder, c protocol.Container) error {
+	if err := mountAt(root, "/proc", "proc", safeMount, ""); err != nil {
 		return err
 	}
 	if err := p.devices(root, c); err != nil {

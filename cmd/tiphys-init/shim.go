@@ -67,6 +67,7 @@ func shimMain() int {
 // reaches the server's terminal.
 func outlive() {
 	debug.SetGCPercent(50)
+	restful()
 	signal.Ignore(syscall.SIGINT, syscall.SIGHUP, syscall.SIGPIPE, syscall.SIGTERM, syscall.SIGQUIT)
 }
 

@@ -15,6 +15,7 @@ package local
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -39,6 +40,9 @@ const (
 	DefaultGrace    = 30 * time.Second // Kubernetes' terminationGracePeriodSeconds
 	DefaultLogLimit = 1 << 30          // bytes of one container's log
 )
+
+// rootFolder is where pods mount their roots, each where only itself sees them.
+const rootFolder = "root"
 
 // Image is an unpacked image.
 type Image struct {
@@ -139,7 +143,7 @@ func New(o Options) (*Executor, error) {
 	if err := o.complete(); err != nil {
 		return nil, err
 	}
-	for _, dir := range []string{"live", "done", "trash", "root", "stopped"} {
+	for _, dir := range []string{"live", "done", "trash", rootFolder, "stopped"} {
 		if err := os.MkdirAll(filepath.Join(o.Dir, dir), 0o700); err != nil {
 			return nil, fmt.Errorf("open local executor: %w", err)
 		}
@@ -170,7 +174,7 @@ func New(o Options) (*Executor, error) {
 	}
 	e.container, e.hostView = &View{Executor: e, reports: newQueue()}, &View{Executor: e, host: true, reports: newQueue()}
 	if o.Bound {
-		e.keeper = &keeper{program: o.Init, dir: o.Dir}
+		e.keeper = &keeper{program: o.Init, dir: o.Dir, root: filepath.Join(o.Dir, rootFolder)}
 	}
 	e.sweepClaims()
 	e.sweepStops()
@@ -193,6 +197,11 @@ func New(o Options) (*Executor, error) {
 	if e.keeper != nil {
 		// The first pod says why it does not start.
 		e.spawn(func() { _ = e.keeper.start() })
+		// The tables that the record of a pod is written by are made while others are still at work, not while the first pod waits.
+		e.spawn(func() { _, _ = json.Marshal(podRecord{}) })
+	}
+	if o.Network.Ahead {
+		e.network.ready.ahead(e.network)
 	}
 	return e, nil
 }
@@ -285,13 +294,15 @@ func (e *Executor) Close() error {
 		_ = e.notices.Close()
 	}
 	e.work.Wait()
+	var networks sync.WaitGroup
+	networks.Go(e.network.down)
 	if e.keeper != nil {
 		e.keeper.close()
 	}
 	e.awaitShims()
 	e.reaper.close()
 	e.trash.close()
-	e.network.down()
+	networks.Wait()
 	e.container.reports.close()
 	e.hostView.reports.close()
 	return e.lock.Close()

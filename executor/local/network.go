@@ -35,6 +35,8 @@ type Network struct {
 	// Subnet is an IPv4 network; "10.88.0.0/16" if empty. The bridge has its first address. Forwarding is switched on, and
 	// pods leave under this machine's address.
 	Subnet string
+	// Ahead has the first pod's network made while everything else is still being prepared.
+	Ahead bool
 	// Disabled refuses pods with a network of their own.
 	Disabled bool
 }
@@ -233,7 +235,10 @@ func writeLease(dir string, l lease) error {
 // route leads to the pod, and to nobody else behind that interface: what comes from there under another address is dropped.
 // Both sides know each other's hardware address for good, because a machine remembers no more than some hundred neighbours
 // that it has to ask for.
-func (n *network) route(l lease, outside netlink.Link) error {
+func (n *network) route(l lease) error {
+	attrs := netlink.NewLinkAttrs()
+	attrs.Name, attrs.Index = interfaceName("tv", l.addr), l.index
+	outside := &netlink.Veth{LinkAttrs: attrs}
 	if err := netlink.LinkSetUp(outside); err != nil {
 		return err
 	}

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/vishvananda/netlink"
+	"github.com/vishvananda/netlink/nl"
 	"github.com/vishvananda/netns"
 	"golang.org/x/sys/unix"
 
@@ -21,7 +22,7 @@ import (
 // network and its interfaces. In use it belongs to the pod's processes in the same way.
 
 const (
-	// poolSize is how many networks are ready at most. They are made once the first pod has asked for one.
+	// poolSize is how many networks are ready at most: as many as pods have lately found missing.
 	poolSize = 4
 	// poolIdle is how long they wait for a pod.
 	poolIdle = time.Minute
@@ -39,8 +40,10 @@ type readyNetwork struct {
 type pool struct {
 	size int
 
-	mu      sync.Mutex
-	list    []readyNetwork
+	mu   sync.Mutex
+	list []readyNetwork
+	// want is how many are to be ready. One more is with each pod that finds none.
+	want    int
 	filling bool
 	closed  bool
 	idle    *time.Timer
@@ -55,9 +58,28 @@ func (p *pool) take(n *network) (r readyNetwork, ok bool) {
 	}
 	if ok = len(p.list) > 0; ok {
 		r, p.list = p.list[0], p.list[1:]
+	} else {
+		p.want = min(p.want+1, p.size)
 	}
+	p.begin(n)
+	return r, ok
+}
+
+// ahead has the first network made before a pod asks for it.
+func (p *pool) ahead(n *network) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.size == 0 || p.closed || p.want > 0 {
+		return
+	}
+	p.want = 1
+	p.begin(n)
+}
+
+// begin has networks made beside everything else, and given back if no pod comes for them.
+func (p *pool) begin(n *network) {
 	if p.idle == nil {
-		p.idle = time.AfterFunc(poolIdle, func() { p.drain(n) })
+		p.idle = time.AfterFunc(poolIdle, func() { p.rest(n) })
 	} else {
 		p.idle.Reset(poolIdle)
 	}
@@ -65,14 +87,21 @@ func (p *pool) take(n *network) (r readyNetwork, ok bool) {
 		p.filling = true
 		n.work.Go(func() { p.fill(n) })
 	}
-	return r, ok
+}
+
+// rest gives back what no pod has come for.
+func (p *pool) rest(n *network) {
+	p.mu.Lock()
+	p.want = 0
+	p.mu.Unlock()
+	p.drain(n)
 }
 
 // fill makes networks until there are enough. If one cannot be had the next pod makes its own, and says why if that fails, too.
 func (p *pool) fill(n *network) {
 	for {
 		p.mu.Lock()
-		if p.closed || len(p.list) >= p.size {
+		if p.closed || len(p.list) >= p.want {
 			p.filling = false
 			p.mu.Unlock()
 			return
@@ -138,15 +167,13 @@ func (n *network) prepare() (r readyNetwork, err error) {
 		if err != nil {
 			return r, fmt.Errorf("make interface: %w", err)
 		}
-		link, err := netlink.LinkByName(attrs.Name)
-		if err != nil {
+		if r.index, err = interfaceIndex(attrs.Name); err != nil {
 			return r, fmt.Errorf("find interface: %w", err)
 		}
-		r.index = link.Attrs().Index
 		if err := n.configure(r); err != nil {
 			return r, fmt.Errorf("connect a network: %w", err)
 		}
-		return r, n.route(r.lease, link)
+		return r, n.route(r.lease)
 	}
 	r.lease = lease{}
 	return r, &executor.TransientError{Err: fmt.Errorf("no address is free in %s", n.subnet)}
@@ -168,11 +195,28 @@ func (n *network) upAgain() (again bool, err error) {
 	if err := n.up(); err != nil {
 		return false, err
 	}
-	if _, err := netlink.LinkByName(n.o.Bridge); err != nil {
+	if _, err := interfaceIndex(n.o.Bridge); err != nil {
 		n.isUp = false
 		return true, n.up()
 	}
 	return false, nil
+}
+
+// interfaceIndex is the number of an interface. The kernel tells it for a fraction of what it costs to describe the interface.
+func interfaceIndex(name string) (int, error) {
+	request, err := unix.NewIfreq(name)
+	if err != nil {
+		return 0, err
+	}
+	socket, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return 0, err
+	}
+	defer func() { _ = unix.Close(socket) }()
+	if err := unix.IoctlIfreq(socket, unix.SIOCGIFINDEX, request); err != nil {
+		return 0, err
+	}
+	return int(request.Uint32()), nil
 }
 
 // nextAddr goes round the addresses of the subnet, without the first, the bridge's and the last.
@@ -303,10 +347,37 @@ func (n *network) sweep() {
 	list := n.leaving
 	n.leaving, n.sweeping = nil, nil
 	n.mu.Unlock()
+	var links []netlink.Link
 	for _, l := range list {
 		if link := l.link(); link != nil {
-			_ = netlink.LinkDel(link) // it may have gone meanwhile
+			links = append(links, link)
 		}
+	}
+	removeLinks(links)
+}
+
+// leavingGroup is the group of links (ip-link(8)) that are about to be removed. Whoever finds one in it may remove it.
+const leavingGroup = 0x74697068
+
+// removeLinks removes interfaces together: for each removal the kernel waits until no processor uses what goes. Some may have
+// gone meanwhile.
+func removeLinks(links []netlink.Link) {
+	if len(links) == 0 {
+		return
+	}
+	for _, link := range links {
+		if err := netlink.LinkSetGroup(link, leavingGroup); err != nil {
+			_ = netlink.LinkDel(link)
+		}
+	}
+	req := nl.NewNetlinkRequest(unix.RTM_DELLINK, unix.NLM_F_ACK)
+	req.AddData(nl.NewIfInfomsg(unix.AF_UNSPEC))
+	req.AddData(nl.NewRtAttr(unix.IFLA_GROUP, nl.Uint32Attr(leavingGroup)))
+	if _, err := req.Execute(unix.NETLINK_ROUTE, 0); err == nil {
+		return
+	}
+	for _, link := range links {
+		_ = netlink.LinkDel(link)
 	}
 }
 
@@ -324,9 +395,6 @@ func (l lease) link() netlink.Link {
 	return link
 }
 
-// downWait is how long the kernel may take to remove the last links with their networks when the executor is closed.
-const downWait = 200 * time.Millisecond
-
 // down gives back all that no pod has, and removes the bridge if there is no pod that reaches this machine by its address.
 func (n *network) down() {
 	n.ready.close(n)
@@ -339,15 +407,7 @@ func (n *network) down() {
 	for name := range n.handed {
 		n.closeHandle(name)
 	}
-	list := n.leaving
 	n.mu.Unlock()
-	for limit := time.Now().Add(downWait); len(list) > 0 && time.Now().Before(limit); {
-		if list[0].link() == nil {
-			list = list[1:]
-			continue
-		}
-		<-time.After(2 * time.Millisecond)
-	}
 	n.sweep()
 	n.removeBridge()
 }
