@@ -90,3 +90,52 @@ func TestPortsAreHandedOver(t *testing.T) {
 	}
 	_ = first.Close()
 }
+
+// Somebody may read the beginning of an answer before there is an end, whether or not its length is known.
+func TestAnswersArriveAsTheyAreMade(t *testing.T) {
+	for name, length := range map[string]string{"known length": "8", "unknown length": ""} {
+		t.Run(name, func(t *testing.T) {
+			read := make(chan struct{})
+			app := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				if length != "" {
+					w.Header().Set("Content-Length", length)
+				}
+				_, _ = io.WriteString(w, "half")
+				_ = http.NewResponseController(w).Flush()
+				select {
+				case <-read:
+				case <-r.Context().Done():
+				}
+				_, _ = io.WriteString(w, "rest")
+			}))
+			defer app.Close()
+			f := front.New(front.Options{})
+			defer f.Close()
+			if err := f.Set(front.Table{Hosts: map[string][]front.Route{"shop.localhost": {{
+				Path: "/", Endpoints: []front.Endpoint{{Address: app.Listener.Addr().String(), Backend: "shop"}},
+			}}}}); err != nil {
+				t.Fatal(err)
+			}
+			s := httptest.NewServer(f)
+			defer s.Close()
+			request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, s.URL, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			request.Host = "shop.localhost"
+			response, err := http.DefaultClient.Do(request)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer response.Body.Close()
+			half := make([]byte, 4)
+			if _, err := io.ReadFull(response.Body, half); err != nil || string(half) != "half" {
+				t.Fatalf("%q %v", half, err)
+			}
+			close(read)
+			if rest, err := io.ReadAll(response.Body); err != nil || string(rest) != "rest" {
+				t.Errorf("%q %v", rest, err)
+			}
+		})
+	}
+}

@@ -67,6 +67,10 @@ type unreachable struct{ err error }
 func (u *unreachable) Error() string { return u.err.Error() }
 func (u *unreachable) Unwrap() error { return u.err }
 
+// flushAfter is how long a part of an answer whose length is known may wait for the rest, so that a small answer is sent in one piece. Of
+// one whose length is not known, a stream most likely, every part is sent at once.
+const flushAfter = 5 * time.Millisecond
+
 // bufferSize is how many bytes are copied at a time.
 const bufferSize = 32 << 10
 
@@ -94,7 +98,7 @@ func (f *Front) newReverse() *httputil.ReverseProxy {
 			}
 		},
 		Transport:     tripper{f},
-		FlushInterval: -1,
+		FlushInterval: flushAfter,
 		BufferPool:    &f.pool,
 		ErrorHandler:  f.failed,
 		ErrorLog:      slog.NewLogLogger(f.log.Handler(), slog.LevelWarn),
