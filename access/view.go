@@ -3,6 +3,7 @@ package access
 import (
 	"context"
 	"fmt"
+	"iter"
 
 	"github.com/tiphys/tiphys/ledger"
 )
@@ -32,33 +33,7 @@ func (v *View) Row(ctx context.Context, table, key string) (ledger.Row, error) {
 
 // List implements [ledger.Reader]. A page is as long as was asked for, if there is that much to see.
 func (v *View) List(ctx context.Context, q ledger.Query) ([]ledger.Row, error) {
-	if q.Limit <= 0 {
-		q.Limit = viewPage
-	}
-	sight := v.sight(ctx)
-	var seen []ledger.Row
-	for {
-		rows, err := v.Ledger.List(ctx, q)
-		if err != nil {
-			return nil, err
-		}
-		for _, row := range rows {
-			if sight.Sees(row) {
-				seen = append(seen, row)
-			}
-			if len(seen) == q.Limit {
-				return seen, nil
-			}
-		}
-		if len(rows) < q.Limit {
-			return seen, nil
-		}
-		if last := rows[len(rows)-1]; q.ChangedAfter > 0 {
-			q.ChangedAfter = last.Seq
-		} else {
-			q.After = &ledger.Cursor{Time: last.Time, Key: last.Key}
-		}
-	}
+	return page(ledger.Each(ctx, v.Ledger, q), v.sight(ctx).Sees, q.Limit)
 }
 
 // Entry implements [ledger.Reader].
@@ -72,33 +47,27 @@ func (v *View) Entry(ctx context.Context, seq int64) (ledger.Entry, error) {
 
 // Entries implements [ledger.Reader]. A page is as long as was asked for, if there is that much to see.
 func (v *View) Entries(ctx context.Context, q ledger.EntryQuery) ([]ledger.Entry, error) {
-	if q.Limit <= 0 {
-		q.Limit = viewPage
+	return page(ledger.EachEntry(ctx, v.Ledger, q), v.sight(ctx).SeesEntry, q.Limit)
+}
+
+// page is as much of a walk as is seen and was asked for.
+func page[T any](walk iter.Seq2[T, error], sees func(T) bool, limit int) ([]T, error) {
+	if limit <= 0 {
+		limit = viewPage
 	}
-	sight := v.sight(ctx)
-	var seen []ledger.Entry
-	for {
-		entries, err := v.Ledger.Entries(ctx, q)
+	var seen []T
+	for one, err := range walk {
 		if err != nil {
 			return nil, err
 		}
-		for _, e := range entries {
-			if sight.SeesEntry(e) {
-				seen = append(seen, e)
-			}
-			if len(seen) == q.Limit {
-				return seen, nil
-			}
+		if !sees(one) {
+			continue
 		}
-		if len(entries) < q.Limit {
-			return seen, nil
-		}
-		if last := entries[len(entries)-1].Seq; q.Newest {
-			q.Before = last
-		} else {
-			q.After = last
+		if seen = append(seen, one); len(seen) == limit {
+			break
 		}
 	}
+	return seen, nil
 }
 
 func (v *View) sight(ctx context.Context) *Sight { return v.policy.Sight(From(ctx)) }

@@ -143,15 +143,15 @@ func quadratic(name string, size int64) int64 {
 	return 0
 }
 
-// growth is how many times larger than its arguments a function's result can be.
-func growth(name string) int64 {
+// Growth is how many times larger than its arguments a function's result can be: of sprig's functions, and of those of expressions.
+func Growth(name string) int64 {
 	switch name {
 	case "toPrettyJson", "mustToPrettyJson": // two spaces for each level in each line, of which there is one for an item
 		return 6 + 2*deepest/itemSize
-	case "fromJson", "mustFromJson", "split", "splitList", "splitn", "regexFindAll", "mustRegexFindAll", "regexSplit", "mustRegexSplit", "toStrings":
+	case "fromJson", "mustFromJson", "fromJSON", "split", "splitAfter", "splitList", "splitn", "regexFindAll", "mustRegexFindAll", "regexSplit", "mustRegexSplit", "toStrings":
 		return itemSize
-	case "toJson", "toRawJson", "mustToJson", "mustToRawJson", "quote", "squote":
-		return 6 // a control character is \u0000
+	case "toJson", "toJSON", "string", "toBase64", "toRawJson", "mustToJson", "mustToRawJson", "quote", "squote":
+		return 6 // a control character is \u0000 in JSON, and a text may be quoted
 	case "wrap", "wrapWith", "snakecase", "kebabcase", "b64enc", "b32enc", "regexQuoteMeta":
 		return 2
 	}
@@ -255,5 +255,5 @@ func (b *Budget) weigh(name string, args []reflect.Value) error {
 	if err := b.Step(size); err != nil {
 		return err
 	}
-	return b.Take(Repeated(size, growth(name)))
+	return b.Take(Repeated(size, Growth(name)))
 }

@@ -82,13 +82,9 @@ func Open(o StoreOptions) (*Store, error) {
 		return nil, fmt.Errorf("open store of repositories: %w", err)
 	}
 	s.git = git.New(o.Git,
-		git.Setting{Key: "core.hooksPath", Value: "/dev/null"},
-		git.Setting{Key: "safe.directory", Value: "*"},
 		git.Setting{Key: "protocol.file.allow", Value: "never"},
 		git.Setting{Key: "protocol.ext.allow", Value: "never"},
 		git.Setting{Key: "fetch.recurseSubmodules", Value: "false"},
-		git.Setting{Key: "gc.auto", Value: "0"},
-		git.Setting{Key: "core.quotePath", Value: "false"},
 	)
 	return s, nil
 }

@@ -245,9 +245,6 @@ func (s *Store) put(tx ledger.Tx, actor string, d Definition) error {
 // kindClaim is the kind whose storage goes with its declaration.
 const kindClaim = "PersistentVolumeClaim"
 
-// listLimit bounds one page of definitions.
-const listLimit = 1000
-
 func (s *Store) prune(tx ledger.Tx, actor, origin string, defs map[string]Definition, ch *Change) error {
 	for row, err := range ledger.EachIn(tx, ledger.Query{Table: table, Owner: origin}) {
 		if err != nil {
@@ -419,20 +416,13 @@ func (s *Store) List(ctx context.Context, kind, namespace string) ([]Definition,
 		prefix += namespace + "/"
 	}
 	var out []Definition
-	var after *ledger.Cursor
-	for {
-		rows, err := s.ledger.List(ctx, ledger.Query{Table: table, KeyPrefix: prefix, After: after, Limit: listLimit, Oldest: true})
+	for row, err := range ledger.Each(ctx, s.ledger, ledger.Query{Table: table, KeyPrefix: prefix, Oldest: true}) {
 		if err != nil {
 			return nil, fmt.Errorf("list %s: %w", kind, err)
 		}
-		for _, row := range rows {
-			out = append(out, s.Open(row))
-		}
-		if len(rows) < listLimit {
-			return out, nil
-		}
-		after = &ledger.Cursor{Time: rows[len(rows)-1].Time, Key: rows[len(rows)-1].Key}
+		out = append(out, s.Open(row))
 	}
+	return out, nil
 }
 
 // Object implements runs.Objects.

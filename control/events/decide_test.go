@@ -113,7 +113,7 @@ func (h *house) open() {
 	if err != nil {
 		h.Fatal(err)
 	}
-	h.room = events.New(events.Options{Ledger: h.ledger, Definitions: h.defs, Runs: r, Sources: kinds, Secrets: r, Now: time.Now,
+	h.room = events.New(events.Options{Ledger: h.ledger, Definitions: h.defs, Runs: r, Sources: kinds, Secrets: runs.NewSecrets(h.defs), Now: time.Now,
 		Log: slog.New(slog.DiscardHandler)})
 	if err := h.room.Start(h.Context()); err != nil {
 		h.Fatal(err)

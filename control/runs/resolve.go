@@ -26,7 +26,7 @@ func (c *Controller) resolve(ctx context.Context, pod *executor.Pod) error {
 		if _, ok := pod.Resolve[id]; ok {
 			continue
 		}
-		data, err := c.data(ctx, workflow.Ref{Kind: ref.Kind, Namespace: ns, Name: ref.Name})
+		data, err := c.o.Secrets.data(ctx, workflow.Ref{Kind: ref.Kind, Namespace: ns, Name: ref.Name})
 		if errors.Is(err, ErrNoObject) && optional {
 			continue
 		}
@@ -108,16 +108,6 @@ func volumeReferences(v corev1.Volume, add func(kind, name string, optional *boo
 	}
 }
 
-// data reads a ConfigMap's or Secret's data, which callers do not change.
-func (c *Controller) data(ctx context.Context, ref workflow.Ref) (map[string]secret.Value, error) {
-	return c.o.Secrets.data(ctx, ref)
-}
-
-// Secret gives one key of a Secret.
-func (c *Controller) Secret(ctx context.Context, namespace, name, key string) (secret.Value, error) {
-	return c.o.Secrets.Secret(ctx, namespace, name, key)
-}
-
 // headers sets the headers of an http template, some of which come from Secrets.
 func (c *Controller) headers(ctx context.Context, key string, e workflow.Request, h http.Header) error {
 	ns := path.Dir(key)
@@ -127,7 +117,7 @@ func (c *Controller) headers(ctx context.Context, key string, e workflow.Request
 			if err := c.mayAsk(ctx, key, ns, fmt.Sprintf("http.headers[%d].valueFrom.secretKeyRef.name", i), hd.ValueFrom.SecretKeyRef.Name); err != nil {
 				return err
 			}
-			s, err := c.Secret(ctx, ns, hd.ValueFrom.SecretKeyRef.Name, hd.ValueFrom.SecretKeyRef.Key)
+			s, err := c.o.Secrets.Secret(ctx, ns, hd.ValueFrom.SecretKeyRef.Name, hd.ValueFrom.SecretKeyRef.Key)
 			if err != nil {
 				return fmt.Errorf("header %s: %w", hd.Name, err)
 			}

@@ -38,8 +38,21 @@ type Runner struct {
 	env      []string
 }
 
-// New returns a runner of the git at path (empty: the one of the PATH), whose commands have these settings and no others.
-func New(path string, settings ...Setting) *Runner {
+// always are the settings of every runner; a later setting of the same key takes the place of one.
+func always() []Setting {
+	return []Setting{
+		{Key: "core.hooksPath", Value: os.DevNull}, // a repository's own hooks are somebody else's programs
+		{Key: "core.quotePath", Value: "false"},
+		{Key: "gc.auto", Value: "0"},
+		{Key: "safe.directory", Value: "*"},
+	}
+}
+
+// New returns a runner of the git at path (empty: the one of the PATH), whose commands have these settings beside those that all have, and no
+// others.
+func New(path string, settings ...Setting) *Runner { return with(path, append(always(), settings...)) }
+
+func with(path string, settings []Setting) *Runner {
 	if path == "" {
 		path = "git"
 	}
@@ -64,7 +77,7 @@ func New(path string, settings ...Setting) *Runner {
 
 // With returns a runner with more settings. They are in the environment of its commands, which other users cannot read.
 func (g *Runner) With(settings ...Setting) *Runner {
-	return New(g.path, append(slices.Clone(g.settings), settings...)...)
+	return with(g.path, append(slices.Clone(g.settings), settings...))
 }
 
 // Error is a command that ended with a code other than 0.

@@ -65,24 +65,17 @@ func releaseNamed(text string) *releaseOf {
 
 func (a *API) deployments(ctx context.Context, owner string) ([]deploy.Deployment, error) {
 	var out []deploy.Deployment
-	q := ledger.Query{Table: deploy.TableDeployment, Owner: owner, Limit: 1000}
-	for {
-		rows, err := a.Ledger.List(ctx, q)
+	for row, err := range ledger.Each(ctx, a.Ledger, ledger.Query{Table: deploy.TableDeployment, Owner: owner}) {
 		if err != nil {
 			return nil, err
 		}
-		for _, row := range rows {
-			var d deploy.Deployment
-			if err := json.Unmarshal(row.Body, &d); err != nil {
-				return nil, fmt.Errorf("decode deployment: %w", err)
-			}
-			out = append(out, d)
+		var d deploy.Deployment
+		if err := json.Unmarshal(row.Body, &d); err != nil {
+			return nil, fmt.Errorf("decode deployment: %w", err)
 		}
-		if len(rows) < q.Limit {
-			return out, nil
-		}
-		q.After = &ledger.Cursor{Time: rows[len(rows)-1].Time, Key: rows[len(rows)-1].Key}
+		out = append(out, d)
 	}
+	return out, nil
 }
 
 func appOf(d deploy.Deployment) app {

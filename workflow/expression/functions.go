@@ -43,17 +43,6 @@ func weighed(name string) bool {
 	return false
 }
 
-// grown is how many times larger than its arguments a function's result can be.
-func grown(name string) int64 {
-	switch name {
-	case "split", "splitAfter", "fromJSON":
-		return 16
-	case "toJSON", "string", "toBase64":
-		return 6
-	}
-	return 1
-}
-
 func newFunctions() functions {
 	return functions{sprigs: budget.NewSprigs()}
 }
@@ -64,7 +53,7 @@ func (f functions) environment(o Options, p *program, b *budget.Budget) map[stri
 		"asInt":   asInt,
 		"asFloat": asFloat,
 		"toJson": func(value any) (string, error) {
-			if err := b.Take(budget.Repeated(budget.Size(value, budget.Bytes), 6)); err != nil {
+			if err := b.Take(budget.Repeated(budget.Size(value, budget.Bytes), budget.Growth("toJson"))); err != nil {
 				return "", fmt.Errorf("toJson: %w", err)
 			}
 			return toJSON(value), nil
@@ -125,7 +114,7 @@ func callBuiltin(b *budget.Budget, name string, call *builtin.Function, args []a
 	if err := b.Step(looked); err != nil {
 		return nil, fmt.Errorf("%s: %w", name, err)
 	}
-	if err := b.Take(budget.Repeated(size, grown(name))); err != nil {
+	if err := b.Take(budget.Repeated(size, budget.Growth(name))); err != nil {
 		return nil, fmt.Errorf("%s: %w", name, err)
 	}
 	switch {

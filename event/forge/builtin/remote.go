@@ -229,7 +229,6 @@ func (r *Remote) newID() (string, error) {
 func newGit(path, hooks string, maxPush int64) *git.Runner {
 	return git.New(path,
 		git.Setting{Key: "core.hooksPath", Value: hooks},
-		git.Setting{Key: "safe.directory", Value: "*"},
 		git.Setting{Key: "receive.advertisePushOptions", Value: "true"},
 		git.Setting{Key: "receive.autogc", Value: "false"}, // gc would outlive the push; Maintain does it
 		git.Setting{Key: "receive.maxInputSize", Value: strconv.FormatInt(maxPush, 10)},
@@ -239,9 +238,7 @@ func newGit(path, hooks string, maxPush int64) *git.Runner {
 		git.Setting{Key: "transfer.advertiseSID", Value: "false"},
 		git.Setting{Key: "protocol.version", Value: "2"},
 		git.Setting{Key: "uploadpack.allowFilter", Value: "true"},
-		git.Setting{Key: "gc.auto", Value: "0"},
 		git.Setting{Key: "gc.autoDetach", Value: "false"},
-		git.Setting{Key: "core.quotePath", Value: "false"},
 		git.Setting{Key: "core.fsync", Value: "committed,loose-object,reference"}, // a confirmed push must survive a power cut
 	)
 }
