@@ -308,7 +308,12 @@ func (m *Machine) prepare(o MachineOptions) {
 	if rights == nil {
 		rights = desk{}
 	}
+	keep := int64(0)
+	if m.away != nil {
+		keep = -1 // what is kept is for the next process
+	}
 	m.Runs = runs.New(runs.Options{
+		Keep:   keep,
 		Ledger: m.Ledger, Executors: m.Executors, Rights: rights, Objects: o.Objects, Secrets: m.secrets, Validator: runs.Manifests{Objects: o.Objects, Platform: local.Fields()},
 		Folders: artifact.Folders{Store: m.Artifacts, Guard: o.Guard}, Places: m.Places, Pushed: o.Pushed,
 		Tokens: o.Tokens, Quarantine: o.Quarantine, Env: o.Env, Now: o.Now, Log: m.log, Orphans: o.Orphans, Fault: at("runs", o.Fault),
