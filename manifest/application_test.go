@@ -12,21 +12,28 @@ import (
 // Field names and meanings: argo-cd 3.6, Application, AppProject and ApplicationSet specifications.
 func TestApplicationValidate(t *testing.T) {
 	for text, want := range map[string]string{
-		"{metadata: {name: a}, spec: {destination: {name: in-cluster}, source: {repoURL: x, path: .}}}":           "",
-		"{metadata: {name: a}, spec: {source: {repoURL: x, path: ., helm: {values: y}}}}":                         "spec.source.helm: Helm is not supported yet",
-		"{metadata: {name: a}, spec: {source: {repoURL: x, chart: y}}}":                                           "spec.source.chart: Helm charts are not supported yet",
-		"{metadata: {name: a}, spec: {source: {repoURL: x, path: ., plugin: {name: y}}}}":                         "spec.source.plugin: config management plugins",
-		"{metadata: {name: a}, spec: {source: {repoURL: x, path: ., directory: {jsonnet: {tlas: [{name: y}]}}}}}": "spec.source.directory.jsonnet: Jsonnet",
-		"{metadata: {name: a}, spec: {sources: [{repoURL: x, path: .}, {repoURL: x, path: ../y}]}}":               "spec.sources[1].path: path",
-		"{metadata: {name: a}, spec: {source: {repoURL: x, path: .}, destination: {server: s, name: n}}}":         "spec.destination: a destination has",
-		"{metadata: {name: a}, spec: {}}": "spec.source: an Application needs a source",
-		"{metadata: {name: a}, spec: {source: {repoURL: x, path: .}}, operation: {sync: {prune: true, syncStrategy: {hook: {force: true}}}}}": "",
-		"{metadata: {name: a}, spec: {source: {repoURL: x, path: .}}, operation: {initiatedBy: {username: x}}}":                               "operation.sync: an operation is a sync",
-		"{metadata: {name: a}, spec: {source: {repoURL: x, path: .}}, operation: {sync: {dryRun: true}}}":                                     "operation.sync.dryRun: dryRun is not supported",
-		"{metadata: {name: a}, spec: {source: {repoURL: x, path: .}}, operation: {sync: {revision: v1}}}":                                     "operation.sync.revision: revision is not",
-		"{metadata: {name: a}, spec: {source: {repoURL: x, path: .}}, operation: {sync: {syncStrategy: {apply: {}}}}}":                        "operation.sync.syncStrategy.apply",
-		"{metadata: {name: a}, spec: {source: {repoURL: x, path: .}, ignoreDifferences: [{kind: X, jsonPointers: [spec]}]}}":                  "spec.ignoreDifferences[0].jsonPointers[0]",
-		"{metadata: {name: a}, spec: {source: {repoURL: x, path: ., directory: {recurse: true}, kustomize: {namePrefix: y}}}}":                "spec.source: a source is a directory or",
+		"{metadata: {name: a}, spec: {destination: {name: in-cluster}, source: {repoURL: x, path: .}}}":                                                                    "",
+		"{metadata: {name: a}, spec: {destination: {namespace: n}, source: {repoURL: x, path: ., helm: {values: y}}}}":                                                     "spec.source.helm: Helm is not supported yet",
+		"{metadata: {name: a}, spec: {destination: {namespace: n}, source: {repoURL: x, chart: y}}}":                                                                       "spec.source.chart: Helm charts are not supported yet",
+		"{metadata: {name: a}, spec: {destination: {namespace: n}, source: {repoURL: x, path: ., plugin: {name: y}}}}":                                                     "spec.source.plugin: config management plugins",
+		"{metadata: {name: a}, spec: {destination: {namespace: n}, source: {repoURL: x, path: ., directory: {jsonnet: {tlas: [{name: y}]}}}}}":                             "spec.source.directory.jsonnet: Jsonnet",
+		"{metadata: {name: a}, spec: {destination: {namespace: n}, sources: [{repoURL: x, path: .}, {repoURL: x, path: ../y}]}}":                                           "spec.sources[1].path: path",
+		"{metadata: {name: a}, spec: {source: {repoURL: x, path: .}, destination: {server: s, name: n}}}":                                                                  "spec.destination: a destination has",
+		"{metadata: {name: a}, spec: {destination: {namespace: n}}}":                                                                                                       "spec.source: an Application needs a source",
+		"{metadata: {name: a}, spec: {destination: {namespace: n}, source: {repoURL: x, path: .}}, operation: {sync: {prune: true, syncStrategy: {hook: {force: true}}}}}": "",
+		"{metadata: {name: a}, spec: {destination: {namespace: n}, source: {repoURL: x, path: .}}, operation: {initiatedBy: {username: x}}}":                               "operation.sync: an operation is a sync",
+		"{metadata: {name: a}, spec: {destination: {namespace: n}, source: {repoURL: x, path: .}}, operation: {sync: {dryRun: true}}}":                                     "operation.sync.dryRun: dryRun is not supported",
+		"{metadata: {name: a}, spec: {destination: {namespace: n}, source: {repoURL: x, path: .}}, operation: {sync: {revision: v1}}}":                                     "operation.sync.revision: revision is not",
+		"{metadata: {name: a}, spec: {destination: {namespace: n}, source: {repoURL: x, path: .}}, operation: {sync: {syncStrategy: {apply: {}}}}}":                        "operation.sync.syncStrategy.apply",
+		"{metadata: {name: a}, spec: {destination: {namespace: n}, source: {repoURL: x, path: .}, ignoreDifferences: [{kind: X, jsonPointers: [spec]}]}}":                  "spec.ignoreDifferences[0].jsonPointers[0]",
+		"{metadata: {name: a}, spec: {destination: {namespace: n}, source: {repoURL: x, path: ., directory: {recurse: true}, kustomize: {namePrefix: y}}}}":                "spec.source: a source is a directory or",
+		// A slip of the pen that would move all that there is, and prune it where it was.
+		"{metadata: {name: a}, spec: {source: {repoURL: x, path: .}}}":                                         "spec.destination: the destination is empty",
+		"{metadata: {name: a}, spec: {source: {repoURL: x, path: .}, destination: {namespace: '{{x}}'}}}":      `spec.destination.namespace: "{{x}}" is no name of a namespace`,
+		"{metadata: {name: a}, spec: {source: {repoURL: x, path: .}, destination: {namespace: 'a/b'}}}":        `spec.destination.namespace: "a/b"`,
+		"{metadata: {name: a}, spec: {source: {repoURL: x, path: .}, destination: {namespace: -a}}}":           `spec.destination.namespace: "-a"`,
+		"{metadata: {name: a}, spec: {source: {repoURL: x, path: .}, destination: {namespace: mr-1}}}":         "",
+		"{metadata: {name: a}, spec: {source: {repoURL: x, path: .}, destination: {server: s, namespace: a}}}": "",
 	} {
 		var a manifest.Application
 		if err := yaml.UnmarshalStrict([]byte(text), &a); err != nil {
@@ -55,8 +62,13 @@ func TestApplicationSetValidate(t *testing.T) {
 		"generators: [{pullRequest: {bitbucketServer: {}}}]}}":                       "pull requests of bitbucketServer",
 		"generators: [{pullRequest: {}}]}}":                                          "names exactly one forge",
 		"generators: [{pullRequest: {tiphys: {}, filters: [{branchMatch: '('}]}}]}}": "not a regular expression",
-		"generators: [{list: {}}], templatePatch: x}}":                               "templatePatch is not supported",
+		"generators: [{list: {elements: [{a: b}]}}], templatePatch: x}}":             "templatePatch is not supported",
 		"generators: []}}": "needs a generator",
+		// An empty list is meant; one that is not there is a slip of the pen, and would delete every Application of the set.
+		"generators: [{list: {elements: []}}]}}":    "",
+		"generators: [{list: {elements: null}}]}}":  "a list generator has elements",
+		"generators: [{list: {}}]}}":                "a list generator has elements",
+		"generators: [{list: {elementsYaml: x}}]}}": "",
 	} {
 		var s manifest.ApplicationSet
 		if err := yaml.UnmarshalStrict([]byte(head+text), &s); err != nil {

@@ -131,7 +131,17 @@ func (c *check) destination(d Destination) {
 	if d.Server != "" && d.Name != "" {
 		c.fail("spec.destination", "a destination has a server or a name, not both", "remove one")
 	}
+	// Without anything in it, after a slip of the pen say, all that there is would have to move, and be pruned where it was.
+	if d.Server == "" && d.Name == "" && d.Namespace == "" {
+		c.fail("spec.destination", "the destination is empty", "set server: https://kubernetes.default.svc, and namespace")
+	}
+	if d.Namespace != "" && !namespaceName.MatchString(d.Namespace) {
+		c.fail("spec.destination.namespace", fmt.Sprintf("%.80q is no name of a namespace", d.Namespace), "use at most 63 lower-case letters, digits and -, with a letter or digit at both ends")
+	}
 }
+
+// namespaceName is a DNS label, as Kubernetes wants it (RFC 1123).
+var namespaceName = regexp.MustCompile(`^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$`)
 
 func (c *check) source(path string, s ApplicationSource) {
 	if s.RepoURL == "" {
@@ -236,6 +246,10 @@ func (c *check) generator(path string, g ApplicationSetGenerator) {
 	}
 	if g.List != nil {
 		given++
+		if g.List.Elements == nil && g.List.ElementsYAML == "" {
+			// It would make nothing, and what it made before would be deleted.
+			c.fail(path+".list.elements", "a list generator has elements", "write elements: [] if it is to make nothing")
+		}
 	}
 	if g.PullRequest != nil {
 		given++

@@ -241,3 +241,18 @@ func TestNothingGoesOnThatIsNotOnRecord(t *testing.T) {
 	}
 	w.await("it runs", func() bool { return w.images() == "web:1" })
 }
+
+// An edit that takes the namespace out of the destination would move all objects and prune them where they were. They stay, and it is said.
+func TestDestinationWithoutItsNamespaceKeepsTheObjects(t *testing.T) {
+	w := newWorld(t)
+	w.commit("c1", map[string]string{"a.yaml": deployment("web", "web:1")})
+	w.define(application(""))
+	w.await("it runs", func() bool { return w.images() == "web:1" && w.app("prod").Sync == plan.Synced })
+	w.define(strings.Replace(application(""), "namespace: prod", "x: y", 1))
+	w.await("it says why", func() bool {
+		return strings.Contains(w.app("prod").Conditions.Message(deploy.ConditionInvalidSpec), "is missing: set spec.destination.namespace")
+	})
+	if got := w.images(); got != "web:1" {
+		t.Errorf("it runs %q", got)
+	}
+}

@@ -93,7 +93,7 @@ func (w *worker) resolved(ctx context.Context) (*wanted, error) {
 		return nil, err
 	}
 	next, err := w.rendered(ctx)
-	if err != nil || project == nil {
+	if err != nil || project == nil && w.row.Spec.Destination.Namespace != "" {
 		return next, err
 	}
 	objects := next.objects
@@ -110,6 +110,14 @@ func (w *worker) resolved(ctx context.Context) (*wanted, error) {
 			return kind.Namespaced
 		}
 		return render.Namespaced(o)
+	}
+	for _, o := range objects {
+		if o.GetNamespace() == "" && namespaced(o) {
+			return nil, invalid{fmt.Errorf("the namespace of %s %s is missing: set spec.destination.namespace, or metadata.namespace of the object", o.GetKind(), o.GetName())}
+		}
+	}
+	if project == nil {
+		return next, nil
 	}
 	if err := plan.PermitObjects(*project, w.cluster.Place, objects, namespaced); err != nil {
 		return nil, invalid{err}

@@ -125,7 +125,7 @@ func TestRefusals(t *testing.T) {
 		"templatePatch is not supported":     func(s *manifest.ApplicationSet) { s.Spec.TemplatePatch = "x" },
 		"the git generator is not supported": func(s *manifest.ApplicationSet) { s.Spec.Generators[0].Git = []byte("{}") },
 		"Helm is not supported yet": func(s *manifest.ApplicationSet) {
-			s.Spec.Template.Spec = []byte(`{"source":{"repoURL":"x","path":".","helm":{}}}`)
+			s.Spec.Template.Spec = []byte(`{"destination":{"namespace":"n"},"source":{"repoURL":"x","path":".","helm":{}}}`)
 		},
 		"is no name for an Application": func(s *manifest.ApplicationSet) { s.Spec.Template.Metadata.Name = "Mr_{{number}}" },
 		"put what tells them apart":     func(s *manifest.ApplicationSet) { s.Spec.Template.Metadata.Name = "same" },
