@@ -63,6 +63,8 @@ type MachineOptions struct {
 	Own mover.Repositories
 	// Guard says which artifacts of the default store a step may read and write; nil for all.
 	Guard artifact.Guard
+	// Claims says what submitted runs may act for; nil is nothing, for everybody.
+	Claims runs.Claims
 	// Tokens makes the steps' own tokens; nil for none.
 	Tokens runs.Tokens
 	// Policy is what pods are held to, and Rights finds out for whom those of runs are; nil has them be for whoever runs this process.
@@ -316,7 +318,7 @@ func (m *Machine) prepare(o MachineOptions) {
 		Keep:   keep,
 		Ledger: m.Ledger, Executors: m.Executors, Rights: rights, Objects: o.Objects, Secrets: m.secrets, Validator: runs.Manifests{Objects: o.Objects, Platform: local.Fields()},
 		Folders: artifact.Folders{Store: m.Artifacts, Guard: o.Guard}, Places: m.Places, Pushed: o.Pushed,
-		Tokens: o.Tokens, Quarantine: o.Quarantine, Env: o.Env, Now: o.Now, Log: m.log, Orphans: o.Orphans, Fault: at("runs", o.Fault),
+		Claims: o.Claims, Tokens: o.Tokens, Quarantine: o.Quarantine, Env: o.Env, Now: o.Now, Log: m.log, Orphans: o.Orphans, Fault: at("runs", o.Fault),
 	})
 }
 

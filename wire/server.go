@@ -226,10 +226,11 @@ func (s *Server) openMachine(ctx context.Context) (err error) {
 	if s.pushes, err = pushed.Open(filepath.Join(s.o.Data, "pushed")); err != nil {
 		return err
 	}
+	claims := stepclaims.Reader{Ledger: s.ledger, Forges: s.forges}
 	s.machine, err = OpenMachine(ctx, MachineOptions{
 		Data: s.o.Data, Locked: true, Record: s.record, Objects: s.defs, Executor: s.o.Executor, Mirrors: s.o.Mirrors, HostImages: s.o.Images,
-		Own: s.remote, Guard: stepclaims.Artifacts{Ledger: s.ledger},
-		Tokens: stepclaims.Tokens{Issuer: s.tokens, Claims: stepclaims.Reader{Ledger: s.ledger, Forges: s.forges}},
+		Own: stepclaims.Repositories{Own: s.remote, Claims: claims}, Guard: stepclaims.Artifacts{Ledger: s.ledger},
+		Claims: claims, Tokens: stepclaims.Tokens{Issuer: s.tokens, Claims: claims},
 		Policy: s.pods, Rights: s.subjects(), Orphans: s.reports, Pushed: s.pushes, Applications: targetlocal.OwnerPrefix, Network: s.o.Network, Pods: s.o.Pods,
 		Quarantine: s.book, Env: s.stepEnvironment(), Log: s.o.Log, Now: s.o.Now, Fault: s.o.Fault,
 	})
@@ -267,7 +268,8 @@ func (s *Server) openGit(ctx context.Context) (err error) {
 	if s.hold.State().Held {
 		return nil // the refs are those of the ledger, and what was begun is not ended now
 	}
-	return s.remote.Reconcile(ctx)
+	s.remote.Settle(ctx, reconcileEvery)
+	return nil
 }
 
 func (s *Server) openEvents(context.Context) error {

@@ -51,6 +51,7 @@ type submitted struct {
 	Objects       []pinned             `json:"objects,omitempty"`
 	Template      string               `json:"from,omitempty"`
 	Event         int64                `json:"event,omitempty"`
+	ActsFor       *ActsFor             `json:"actsFor,omitempty"`
 	ScheduledTime *time.Time           `json:"scheduledTime,omitempty"`
 	Actor         string               `json:"actor,omitempty"`
 	Time          time.Time            `json:"time"`

@@ -123,6 +123,8 @@ type Run struct {
 	Template string `json:"template,omitempty"`
 	// Event is the sequence of the ledger entry of the event that led to the run; 0 if none.
 	Event int64 `json:"event,omitempty"`
+	// ActsFor is what the run may act for; nil in runs of servers that did not record it.
+	ActsFor *ActsFor `json:"actsFor,omitempty"`
 }
 
 // For is for whom the run's pods are, as it was found out when the run was submitted.

@@ -63,6 +63,8 @@ type Submit struct {
 	Platform executor.Fields
 	// Event is the ledger sequence of the event that led to the run; 0 if none.
 	Event int64
+	// ActsFor is what the run may act for; nil if nobody asked.
+	ActsFor *ActsFor
 	// ScheduledTime is set for runs of a CronWorkflow.
 	ScheduledTime *time.Time
 	// For is for whom the run's pods are, and Grants what the operator gives them: both are recorded, and the pods carry the first.

@@ -6,7 +6,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strconv"
+	"maps"
+	"slices"
 
 	"github.com/tiphys/tiphys/access/steptoken"
 	"github.com/tiphys/tiphys/event"
@@ -29,70 +30,93 @@ type Reader struct {
 	Forges Forges
 }
 
-// Of gives what a run may act for. A run that an event made acts for what that event was about, whatever labels its manifest
-// gives itself; one made by hand for what its maker wrote.
+// Of gives what a run may act for, as its submission recorded it. Labels and names say nothing: whoever writes a manifest writes them, too.
 func (r Reader) Of(ctx context.Context, run workflow.Run) (steptoken.Claims, error) {
 	c := steptoken.Claims{Run: run.Namespace + "/" + run.Name, UID: run.UID}
-	if run.Event == 0 {
-		byHand(run.Labels, &c)
-	} else if err := r.ofEvent(ctx, run.Event, &c); err != nil {
+	a, err := r.actsFor(ctx, run)
+	if err != nil {
 		return c, fmt.Errorf("read what run %s was made for: %w", c.Run, err)
 	}
-	if c.MR == 0 && c.Repo != "" && !c.Nobody {
-		if err := r.protect(ctx, &c); err != nil {
-			return c, err
-		}
-	}
-	if c.Protected && run.Event != 0 {
-		others, err := withMergeRequest(ctx, r.Ledger, c.Run)
-		if err != nil {
-			return c, err
-		}
-		c.Protected = !others
-	}
+	c.Forge, c.Repo, c.Ref, c.Commit, c.MR, c.Protected, c.Nobody = a.Forge, a.Repo, a.Ref, a.Commit, a.MR, a.Protected, a.Nobody
 	return c, nil
 }
 
-// byHand reads what whoever made a run wrote.
-func byHand(labels map[string]string, c *steptoken.Claims) {
-	c.Repo, c.Commit = labels[event.LabelRepo], labels[event.LabelCommit]
-	c.MR, _ = strconv.Atoi(labels[event.LabelMR])
-	if b := labels[event.LabelBranch]; b != "" {
-		c.Ref = "refs/heads/" + b
+// actsFor is what is recorded with a run, or what follows from its events where an older server recorded nothing.
+func (r Reader) actsFor(ctx context.Context, run workflow.Run) (workflow.ActsFor, error) {
+	if run.ActsFor != nil {
+		return *run.ActsFor, nil
 	}
+	events, err := eventsOf(ctx, r.Ledger, run.Namespace+"/"+run.Name)
+	if err != nil {
+		return workflow.ActsFor{}, err
+	}
+	return r.Submitted(ctx, run.Event, events)
+}
+
+// Submitted implements runs.Claims. A run acts for what its event was about, and has no more rights than the least of the events that a
+// condition put together. One that no event made, a person's or a schedule's, acts for no repository.
+func (r Reader) Submitted(ctx context.Context, seq int64, events []int64) (workflow.ActsFor, error) {
+	var a workflow.ActsFor
+	if seq == 0 {
+		return a, nil
+	}
+	a, err := r.ofEvent(ctx, seq)
+	if err != nil {
+		return a, err
+	}
+	if a.MR == 0 && a.Repo != "" && !a.Nobody {
+		if a.Protected, err = r.protected(ctx, a); err != nil {
+			return a, err
+		}
+	}
+	for _, other := range events {
+		if other == seq {
+			continue
+		}
+		b, err := r.ofEvent(ctx, other)
+		if err != nil {
+			return a, err
+		}
+		a.Nobody, a.Fork = a.Nobody || b.Nobody, a.Fork || b.Fork
+		if b.MR != a.MR && b.MR != 0 || b.Nobody {
+			// What a merge request says may have come into the run, so that it speaks for no ref.
+			a.Protected, a.Ref = false, ""
+		}
+	}
+	return a, nil
 }
 
 // ofEvent reads what an event was about. One that was erased, and one that nobody proved to come from where it says, act for nobody: whoever
 // sent it would else write with this server's credentials.
-func (r Reader) ofEvent(ctx context.Context, seq int64, c *steptoken.Claims) error {
+func (r Reader) ofEvent(ctx context.Context, seq int64) (workflow.ActsFor, error) {
+	var a workflow.ActsFor
 	entry, err := r.Ledger.Entry(ctx, seq)
 	var e event.Event
 	if err == nil {
 		e, err = event.FromEntry(entry)
 	}
 	if errors.Is(err, ledger.ErrNotFound) {
-		c.Nobody = true
-		return nil
+		return workflow.ActsFor{Nobody: true}, nil
 	}
 	if err != nil {
-		return err
+		return a, err
 	}
-	ofGit(e.Git, c)
+	ofGit(e.Git, &a)
 	own := e.Type == "git" && e.Git != nil && e.Git.Forge == forge.TypeBuiltin
-	c.Nobody = !own && (e.Verified == "" || e.Verified == forge.VerifiedNone)
+	a.Nobody = !own && (e.Verified == "" || e.Verified == forge.VerifiedNone)
 	if e.Git != nil && !own {
-		c.Forge = r.forgeOf(ctx, e.Git, c.Nobody)
+		a.Forge = r.forgeOf(ctx, e.Git, a.Nobody)
 	}
-	return nil
+	return a, nil
 }
 
-func ofGit(g *event.Git, c *steptoken.Claims) {
+func ofGit(g *event.Git, c *workflow.ActsFor) {
 	if g == nil {
 		return
 	}
 	c.Repo, c.Ref, c.Commit = g.Repo.FullName, g.Ref, g.SHA
 	if g.PR != nil {
-		c.MR, c.Commit = g.PR.Number, g.PR.HeadSHA
+		c.MR, c.Commit, c.Fork = g.PR.Number, g.PR.HeadSHA, g.PR.Fork
 		c.Ref = "refs/heads/" + g.PR.SourceBranch
 	}
 }
@@ -109,62 +133,44 @@ func (r Reader) forgeOf(ctx context.Context, g *event.Git, nobody bool) string {
 	return in.Name
 }
 
-// protect notes whether the ref is the default branch of a repository of the built-in remote, which takes pushes of those who may only.
-func (r Reader) protect(ctx context.Context, c *steptoken.Claims) error {
-	if forge.NameOf(c.Forge) != forge.Builtin {
-		return nil
+// protected tells whether the ref is the default branch of a repository of the built-in remote, which takes pushes of those who may only.
+func (r Reader) protected(ctx context.Context, a workflow.ActsFor) (bool, error) {
+	if forge.NameOf(a.Forge) != forge.Builtin {
+		return false, nil
 	}
 	in, err := r.Forges.Instance(ctx, forge.Builtin)
 	if err != nil {
-		return err
+		return false, err
 	}
-	repo, err := in.Forge.Describe(ctx, c.Repo)
+	repo, err := in.Forge.Describe(ctx, a.Repo)
 	if errors.Is(err, forge.ErrNotFound) {
-		return nil // labels may name what is not there
+		return false, nil // it was removed since
 	}
 	if err != nil {
-		return fmt.Errorf("read repository %s: %w", c.Repo, err)
+		return false, fmt.Errorf("read repository %s: %w", a.Repo, err)
 	}
-	c.Protected = c.Ref == "refs/heads/"+repo.DefaultBranch
-	return nil
+	return a.Ref == "refs/heads/"+repo.DefaultBranch, nil
 }
 
-// withMergeRequest tells whether a merge request is among the events that a condition put together for a run. What it says may
-// have come into the run, so that the run has no more rights than it.
-func withMergeRequest(ctx context.Context, l ledger.Reader, run string) (bool, error) {
+// eventsOf gives the events that a condition put together for a run.
+func eventsOf(ctx context.Context, l ledger.Reader, run string) ([]int64, error) {
 	made, err := l.Entries(ctx, ledger.EntryQuery{Subject: "run/" + run, Kinds: []string{workflow.KindSubmitted}, Newest: true, Limit: 1, Bare: true})
 	if err != nil || len(made) == 0 {
-		return false, err
+		return nil, err
 	}
 	// Between the firing and the run may stand attempts that failed.
 	fired := ledger.Entry{Cause: made[0].Cause}
 	for fired.Kind != event.KindFired {
 		if fired.Cause == 0 {
-			return false, nil // nobody fired it
+			return nil, nil // nobody fired it
 		}
 		if fired, err = l.Entry(ctx, fired.Cause); err != nil {
-			return false, err
+			return nil, err
 		}
 	}
 	firing, err := ledger.Read[event.Fired](fired)
 	if err != nil {
-		return false, err
+		return nil, err
 	}
-	for _, seq := range firing.Events {
-		entry, err := l.Entry(ctx, seq)
-		var e event.Event
-		if err == nil {
-			e, err = event.FromEntry(entry)
-		}
-		if errors.Is(err, ledger.ErrNotFound) {
-			return true, nil // what was erased may have been one
-		}
-		if err != nil {
-			return false, err
-		}
-		if e.Git != nil && e.Git.PR != nil {
-			return true, nil
-		}
-	}
-	return false, nil
+	return slices.Sorted(maps.Values(firing.Events)), nil
 }

@@ -1,11 +1,16 @@
 package stepclaims
 
 import (
+	"context"
 	"fmt"
 	"path/filepath"
 	"testing"
 
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/tiphys/tiphys/access/steptoken"
 	"github.com/tiphys/tiphys/event"
+	"github.com/tiphys/tiphys/event/forge"
 	"github.com/tiphys/tiphys/ledger"
 	"github.com/tiphys/tiphys/ledger/sqlite"
 	"github.com/tiphys/tiphys/workflow"
@@ -24,47 +29,78 @@ func record(t *testing.T) ledger.Ledger {
 	return l
 }
 
-// TestRightsOfACondition: a run of several events has no more rights than the least of them, also where the firing was tried again.
+// received records an event and gives its sequence.
+func received(t *testing.T, l ledger.Ledger, id string, g *event.Git, verified string) int64 {
+	t.Helper()
+	e := event.Event{ID: id, Type: "gitlab", Namespace: "default", Source: "s", Subject: "x", Verified: verified, Git: g}
+	var made ledger.Ref
+	err := l.Write(t.Context(), ledger.Anyone(event.Subject(e)), func(tx ledger.Tx) (err error) {
+		made, err = tx.Append(ledger.Draft{Actor: "a", Kind: event.KindReceived, Subject: event.Subject(e), Body: event.Received{Event: e}})
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return made.Seq()
+}
+
+// none has no forge but the built-in remote, which is not asked here.
+type none struct{}
+
+func (none) Instance(context.Context, string) (forge.Instance, error) {
+	return forge.Instance{}, forge.ErrNotFound
+}
+
+func (none) Sent(context.Context, string, string) (forge.Instance, error) {
+	return forge.Instance{}, forge.ErrNotFound
+}
+
+// TestRightsOfACondition: a run of several events has no more rights than the least of them, whichever came last.
 func TestRightsOfACondition(t *testing.T) {
 	l := record(t)
-	push := &event.Git{Kind: "push", Ref: "refs/heads/main"}
-	merge := &event.Git{Kind: "pull_request", PR: &event.PullRequest{Number: 1, Fork: true}}
+	r := Reader{Ledger: l, Forges: none{}}
+	lab := forge.Undeclared("gitlab", "https://lab.example")
+	push := &event.Git{Forge: "gitlab", Instance: "https://lab.example", Kind: "push", Ref: "refs/heads/main", SHA: "c1", Repo: event.Repo{FullName: "shop"}}
+	merge := &event.Git{Forge: "gitlab", Instance: "https://lab.example", Kind: "pull_request", Repo: event.Repo{FullName: "shop"},
+		PR: &event.PullRequest{Number: 1, Fork: true, SourceBranch: "try", HeadSHA: "c2"}}
 	for i, c := range []struct {
-		name   string
-		events []*event.Git
-		want   bool
+		name     string
+		git      []*event.Git
+		verified []string
+		want     workflow.ActsFor
 	}{
-		{"pushes", []*event.Git{push, push}, false},
-		{"a merge request first", []*event.Git{merge, push}, true},
-		{"no repository at all", []*event.Git{nil, push}, false},
+		{"pushes", []*event.Git{push, push}, []string{"token", "token"}, workflow.ActsFor{Forge: lab, Repo: "shop", Ref: "refs/heads/main", Commit: "c1"}},
+		{"a merge request before a push", []*event.Git{merge, push}, []string{"token", "token"}, workflow.ActsFor{Forge: lab, Repo: "shop", Commit: "c1", Fork: true}},
+		{"a merge request after a push", []*event.Git{push, merge}, []string{"token", "token"},
+			workflow.ActsFor{Forge: lab, Repo: "shop", Ref: "refs/heads/try", Commit: "c2", MR: 1, Fork: true}},
+		{"a stranger's before a push", []*event.Git{nil, push}, []string{"none", "token"}, workflow.ActsFor{Forge: lab, Repo: "shop", Commit: "c1", Nobody: true}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			run := fmt.Sprint("default/r", i)
-			fired := event.Fired{Key: run, Events: map[string]int64{}}
-			var cause ledger.Ref
-			add := func(kind, subject string, body any) {
-				t.Helper()
-				err := l.Write(t.Context(), ledger.On(subject), func(tx ledger.Tx) error {
-					e, err := tx.Append(ledger.Draft{Actor: "system", Kind: kind, Subject: subject, Cause: cause, Body: body})
-					cause = e
-					return err
-				})
-				if err != nil {
-					t.Fatal(err)
-				}
+			var seqs []int64
+			for n, g := range c.git {
+				seqs = append(seqs, received(t, l, fmt.Sprint(i, n), g, c.verified[n]))
 			}
-			for n, g := range c.events {
-				cause = ledger.Ref{}
-				add(event.KindReceived, "event/x", event.Received{Event: event.Event{ID: fmt.Sprint(run, n), Git: g}})
-				fired.Events[fmt.Sprint(n)] = cause.Seq()
+			got, err := r.Submitted(t.Context(), seqs[len(seqs)-1], seqs)
+			if err != nil {
+				t.Fatal(err)
 			}
-			add(event.KindFired, "event/x", fired)
-			add(event.KindFailed, "firing/"+run, event.Settled{Key: run})
-			add(workflow.KindSubmitted, "run/"+run, nil)
-			got, err := withMergeRequest(t.Context(), l, run)
-			if err != nil || got != c.want {
-				t.Errorf("%t %v, want %t", got, err, c.want)
+			if diff := cmp.Diff(c.want, got); diff != "" {
+				t.Error(diff)
 			}
 		})
+	}
+}
+
+// TestLabelsClaimNothing: what a manifest says of itself does not count, neither for a run by hand nor for one that an older server submitted.
+func TestLabelsClaimNothing(t *testing.T) {
+	labels := map[string]string{event.LabelRepo: "harbour", event.LabelCommit: "c", event.LabelBranch: "main", event.LabelMR: "3"}
+	for _, acts := range []*workflow.ActsFor{nil, {}} {
+		got, err := (Reader{Ledger: record(t)}).Of(t.Context(), workflow.Run{Namespace: "default", Name: "r", UID: "u", Labels: labels, ActsFor: acts})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff(steptoken.Claims{Run: "default/r", UID: "u"}, got); diff != "" {
+			t.Error(diff)
+		}
 	}
 }

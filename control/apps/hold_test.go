@@ -248,7 +248,7 @@ func TestDestinationWithoutItsNamespaceKeepsTheObjects(t *testing.T) {
 	w.commit("c1", map[string]string{"a.yaml": deployment("web", "web:1")})
 	w.define(application(""))
 	w.await("it runs", func() bool { return w.images() == "web:1" && w.app("prod").Sync == plan.Synced })
-	w.define(strings.Replace(application(""), "namespace: prod", "x: y", 1))
+	w.define(strings.Replace(application(""), "namespace: prod", "server: https://kubernetes.default.svc", 1))
 	w.await("it says why", func() bool {
 		return strings.Contains(w.app("prod").Conditions.Message(deploy.ConditionInvalidSpec), "is missing: set spec.destination.namespace")
 	})

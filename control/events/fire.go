@@ -1,7 +1,6 @@
 package events
 
 import (
-	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -395,9 +394,9 @@ func (c *Controller) workflow(ctx context.Context, f sensor.Firing, operation st
 	if operation != "" && operation != "create" && operation != "submit" {
 		return "", fmt.Errorf("operation %q is understood but not run by this version (use submit or create): %w", operation, errFinal)
 	}
-	// What lies elsewhere is written by others than the sensor, and does not choose whose Secrets it may use.
-	if ns := objects[0].Namespace; source != "" && ns != "" && ns != namespaceOf(f) {
-		return "", fmt.Errorf("the trigger's object is for namespace %q, and what this sensor fetches may only be for its own, %q: leave metadata.namespace out: %w",
+	// A name is no claim to a namespace: neither what lies elsewhere, nor an event, nor who may declare sensors in one chooses whose Secrets a run may use.
+	if ns := objects[0].Namespace; ns != "" && ns != namespaceOf(f) {
+		return "", fmt.Errorf("the trigger's object is for namespace %q, and those of this sensor may only be for its own, %q: leave metadata.namespace out, or declare the sensor there: %w",
 			ns, namespaceOf(f), errFinal)
 	}
 	if objects[0].Kind == "Workflow" {
@@ -422,8 +421,10 @@ func errOr(err error, text string) error {
 
 func (c *Controller) define(ctx context.Context, f sensor.Firing, objects []manifest.Object) (string, error) {
 	who := access.Identity{Actor: "sensor:" + f.Sensor, Verified: true, Role: access.SensorTrigger}
-	for _, o := range objects {
-		if err := c.o.Policy.Can(who, access.Create, o.Kind, cmp.Or(o.Namespace, "default"), o.Name); err != nil {
+	for i := range objects {
+		objects[i].Namespace = namespaceOf(f)
+		o := objects[i]
+		if err := c.o.Policy.Can(who, access.Create, o.Kind, o.Namespace, o.Name); err != nil {
 			return "", fmt.Errorf("declare the trigger's object: %w: %w", err, errFinal)
 		}
 	}

@@ -10,6 +10,7 @@ import (
 
 	"github.com/tiphys/tiphys/control/definitions"
 	"github.com/tiphys/tiphys/event/sensor"
+	"github.com/tiphys/tiphys/ledger"
 	"github.com/tiphys/tiphys/manifest"
 )
 
@@ -36,8 +37,35 @@ func TestFetchedObjectsStayWithinTheirSensor(t *testing.T) {
 			if !errors.Is(err, errFinal) || !strings.Contains(err.Error(), c.want) {
 				t.Errorf("got %v, want %q", err, c.want)
 			}
-			if defs, err := r.o.Definitions.List(t.Context(), "", ""); err != nil || len(defs) > 0 {
+			if defs, err := r.o.Ledger.List(t.Context(), ledger.Query{Table: "definition"}); err != nil || len(defs) > 0 {
 				t.Errorf("it was declared: %v %v", defs, err)
+			}
+		})
+	}
+}
+
+// What a sensor itself has in it goes no further: whoever may declare sensors in one namespace names another in vain. Without a namespace the
+// object is for the sensor's own.
+func TestInlineObjectsStayWithinTheirSensor(t *testing.T) {
+	for _, c := range []struct{ what, kind, text, want string }{
+		{"a workflow", "argoWorkflow", `{"apiVersion":"argoproj.io/v1alpha1","kind":"Workflow","metadata":{"name":"w","namespace":"safe"}}`, `is for namespace "safe"`},
+		{"a workflow of a k8s trigger", "k8s", `{"apiVersion":"argoproj.io/v1alpha1","kind":"Workflow","metadata":{"name":"w","namespace":"safe"}}`, `is for namespace "safe"`},
+		{"a template", "k8s", `{"apiVersion":"argoproj.io/v1alpha1","kind":"WorkflowTemplate","metadata":{"name":"w","namespace":"safe"},"spec":{"templates":[]}}`, `is for namespace "safe"`},
+		{"its own", "k8s", `{"apiVersion":"v1","kind":"ConfigMap","metadata":{"name":"c","namespace":"ports"},"data":{"a":"b"}}`, ""},
+		{"none", "k8s", `{"apiVersion":"v1","kind":"ConfigMap","metadata":{"name":"c"},"data":{"a":"b"}}`, ""},
+	} {
+		t.Run(c.what, func(t *testing.T) {
+			r := newRoom(t, nil)
+			_, err := r.workflow(t.Context(), sensor.Firing{Key: "k", Sensor: "ports/s", Trigger: "t", Type: c.kind, Resource: []byte(c.text)}, "", nil, 0)
+			if c.want != "" && (!errors.Is(err, errFinal) || !strings.Contains(err.Error(), c.want)) {
+				t.Errorf("got %v, want %q", err, c.want)
+			}
+			defs, lerr := r.o.Ledger.List(t.Context(), ledger.Query{Table: "definition"})
+			if lerr != nil || c.want != "" && len(defs) > 0 {
+				t.Errorf("it was declared: %v %v", defs, lerr)
+			}
+			if c.want == "" && (err != nil || len(defs) != 1 || defs[0].Key != "ConfigMap/ports/c") {
+				t.Errorf("%v: %v", err, defs)
 			}
 		})
 	}

@@ -46,6 +46,12 @@ type Rights interface {
 	Run(ctx context.Context, origin, source string, events []int64, role access.Role) (podpolicy.Subject, error)
 }
 
+// Claims says what a run may act for, from the record alone: the entry of its event and those of all events that led to it. An error is one of
+// the record, which may be read later.
+type Claims interface {
+	Submitted(ctx context.Context, event int64, events []int64) (workflow.ActsFor, error)
+}
+
 // Folders lists folders of the built-in store.
 type Folders interface {
 	// Keys gives the keys below a folder, or refuses it to the caller.
@@ -76,6 +82,8 @@ type Options struct {
 	Secrets *Secrets
 	// Folders lists folders of the built-in store, on behalf of a run's node; nil for no store.
 	Folders Folders
+	// Claims says what a submitted run may act for; nil is nothing, for everybody.
+	Claims Claims
 	// Tokens makes the steps' own tokens; nil for none.
 	Tokens Tokens
 	// Env is added to every step.

@@ -152,13 +152,19 @@ func (c *Controller) submitCommand(ctx context.Context, s Submission) (workflow.
 	if err != nil {
 		return workflow.Submit{}, err
 	}
+	actsFor := &workflow.ActsFor{}
+	if c.o.Claims != nil {
+		if *actsFor, err = c.o.Claims.Submitted(ctx, s.Event, s.Events); err != nil {
+			return workflow.Submit{}, fmt.Errorf("find out what run %s may act for: %w", name, err)
+		}
+	}
 	return workflow.Submit{
 		For: who, Grants: c.o.Executors.Policy().Given(who, ns),
 		Platform: platform,
 		Meta:     c.meta(first(s.Actor, system)), UID: newUID(), Namespace: ns, Name: name,
 		Workflow: s.Object.Tree.JSON(), Positions: workflow.Positions(s.Object.Tree), Given: s.Given, Parameters: s.Parameters, Entrypoint: s.Entrypoint,
 		Labels: s.Labels, Annotations: s.Annotations, Objects: map[workflow.Ref]json.RawMessage{},
-		Defaults: c.o.Defaults, Event: s.Event, ScheduledTime: s.ScheduledTime,
+		Defaults: c.o.Defaults, Event: s.Event, ActsFor: actsFor, ScheduledTime: s.ScheduledTime,
 	}, nil
 }
 

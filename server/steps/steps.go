@@ -12,6 +12,7 @@ import (
 	"io"
 	"log/slog"
 	"net/http"
+	"strconv"
 	"strings"
 	"time"
 
@@ -250,9 +251,10 @@ func record(tx ledger.Tx, rel *deploy.Release, cause int64, unique string) error
 	}
 	rel.Number = 1
 	if len(rows) > 0 {
-		var last deploy.Release
-		if err := json.Unmarshal(rows[0].Body, &last); err != nil {
-			return fmt.Errorf("decode release: %w", err)
+		last := deploy.Release{Namespace: rel.Namespace, Name: rel.Name}
+		// The key has the number, whatever the body is like.
+		if last.Number, err = strconv.ParseInt(strings.TrimPrefix(rows[0].Key, owner+"/"), 10, 64); err != nil {
+			return fmt.Errorf("read the number of release %s: %w", rows[0].Key, err)
 		}
 		rel.Number = promote.Next([]deploy.Release{last}, rel.Namespace, rel.Name)
 	}

@@ -178,18 +178,25 @@ const reconciling = "compare the repositories with the record"
 // Trouble says for people what does not succeed and is tried again; empty for nothing.
 func (r *Remote) Trouble() string { return r.troubles.Text() }
 
+// Settle is [Remote.Reconcile] of a server, which a repository that cannot be compared does not keep from serving the others: it is trouble, and
+// tried again after a while.
+func (r *Remote) Settle(ctx context.Context, again time.Duration) {
+	err := r.Reconcile(ctx)
+	if err == nil || ctx.Err() != nil {
+		r.troubles.Over(reconciling)
+		return
+	}
+	if r.troubles.Note(reconciling, err) {
+		r.log.Error("reconcile git repositories; trying again", "after", again, "error", err)
+	}
+}
+
 // Run reconciles at once and then every so often until the context ends, which is no error.
 func (r *Remote) Run(ctx context.Context, every time.Duration) error {
 	ticker := time.NewTicker(every)
 	defer ticker.Stop()
 	for {
-		if err := r.Reconcile(ctx); err != nil && ctx.Err() == nil {
-			if r.troubles.Note(reconciling, err) {
-				r.log.Error("reconcile git repositories; trying again", "every", every, "error", err)
-			}
-		} else {
-			r.troubles.Over(reconciling)
-		}
+		r.Settle(ctx, every)
 		select {
 		case <-ctx.Done():
 			return nil
