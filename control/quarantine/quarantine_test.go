@@ -347,3 +347,30 @@ func TestRetryAndDrop(t *testing.T) {
 		t.Errorf("left: %v, %v", book.List(), book.Suspects())
 	}
 }
+
+// BenchmarkTry is what it costs to have an item on record, beside a call without a book.
+func BenchmarkTry(b *testing.B) {
+	folder := b.TempDir()
+	l, err := openLedger(b.Context(), folder)
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer func() { _ = l.Close() }()
+	book, err := quarantine.Open(b.Context(), quarantine.Options{Folder: folder, Ledger: l}, "")
+	if err != nil {
+		b.Fatal(err)
+	}
+	for name, of := range map[string]*quarantine.Book{"book": book, "none": nil} {
+		b.Run(name, func(b *testing.B) {
+			b.ReportAllocs()
+			for b.Loop() {
+				if err := of.Try(bad, func() error { return nil }); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
+	if err := book.Close(); err != nil {
+		b.Fatal(err)
+	}
+}
