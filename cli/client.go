@@ -73,7 +73,12 @@ const callTimeout = time.Minute
 
 // call sends a request and decodes the answer into out, if out is not nil.
 func (c *client) call(ctx context.Context, method, path string, body, out any) error {
-	ctx, cancel := context.WithTimeoutCause(ctx, callTimeout, fmt.Errorf("no answer within %s", callTimeout))
+	return c.callWithin(ctx, callTimeout, method, path, body, out)
+}
+
+// callWithin is call with a limit of its own, for what takes the server long.
+func (c *client) callWithin(ctx context.Context, limit time.Duration, method, path string, body, out any) error {
+	ctx, cancel := context.WithTimeoutCause(ctx, limit, fmt.Errorf("no answer within %s", limit))
 	defer cancel()
 	resp, err := c.send(ctx, method, path, body)
 	if err != nil {

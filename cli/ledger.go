@@ -7,7 +7,9 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/url"
 	"path/filepath"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -18,7 +20,7 @@ import (
 
 func newLedger(std IO) *cobra.Command {
 	c := &cobra.Command{Use: "ledger", Short: "Prove that the record is whole"}
-	c.AddCommand(newLedgerVerify(std), newLedgerHead(std), newLedgerBackup(std), newLedgerRepair(std))
+	c.AddCommand(newLedgerVerify(std), newLedgerHead(std), newLedgerBackup(std), newLedgerRepair(std), newLedgerErase(std))
 	return c
 }
 
@@ -223,6 +225,38 @@ func newLedgerBackup(std IO) *cobra.Command {
 			fmt.Fprintln(std.Out, "written to", args[1])
 		}
 		return err
+	}
+	return c
+}
+
+// erasing is how long the erasure may take: every row of a large ledger is made anew.
+const erasing = 30 * time.Minute
+
+func newLedgerErase(std IO) *cobra.Command {
+	var reason string
+	c := &cobra.Command{
+		Use: "erase ENTRY --reason TEXT", Short: "Take a leaked secret's body out of the record for good", Args: cobra.ExactArgs(1),
+		Long: `Erase deletes the body of one entry, for a secret that has got into it. The bytes are overwritten in the ledger's file, and every row that was made of
+them is made anew, while the server goes on. The entry stays in its place without its body, the chain stays whole, and an
+entry says who erased it and why. It cannot be taken back.
+
+Other entries with the same body keep it, and so do backups: erase those, too, and change the secret. A run that has not ended and has lost an
+entry cannot go on and is shown as stalled.
+
+Exit status: 0 success, 1 it could not be done, 2 a bad command line.`,
+	}
+	server := clientFlags(c, std)
+	c.Flags().StringVar(&reason, "reason", "", "why, for the record")
+	c.RunE = func(c *cobra.Command, args []string) error {
+		if reason == "" {
+			return usage(errors.New("say why, with --reason: it is kept in the place of the body"))
+		}
+		var erased ledger.Entry
+		if err := server().callWithin(c.Context(), erasing, http.MethodPost, "/api/v1/entries/"+url.PathEscape(args[0])+"/erase", map[string]string{"reason": reason}, &erased); err != nil {
+			return err
+		}
+		fmt.Fprintf(std.Out, "the body of entry %s is erased, as entry %d says\n", args[0], erased.Seq)
+		return nil
 	}
 	return c
 }

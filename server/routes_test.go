@@ -60,6 +60,7 @@ DELETE /api/v1/definitions/{kind}/{namespace}/{name} kind=AppProject a
 DELETE /api/v1/definitions/{kind}/{namespace}/{name} kind=Forge a
 GET /api/v1/cron adv
 GET /api/v1/entries adv
+POST /api/v1/entries/{seq}/erase a
 GET /api/v1/trail adv
 GET /api/v1/ledger/head adv
 POST /api/v1/ledger/verify adv

@@ -308,7 +308,7 @@ func (s *Server) openPort(context.Context) error {
 	s.services = s.loops()
 	s.api = &api.API{
 		Policy: s.policy, Ledger: access.NewView(s.ledger, s.policy), Runs: s.machine.Runs, Definitions: s.defs, Logs: s.machine, Artifacts: s.machine.Artifacts, Guard: stepclaims.Artifacts{Ledger: s.ledger}, Events: s.events, Git: s.remote, Forges: s.forges,
-		Apps: s.apps, Targets: s.targets, Crons: s.crons, Audit: s.audit, Hold: s.hold, Planners: s.planners(), Quarantine: s.book, Rooms: s.rooms(), Keys: s.o.Data, Version: s.o.Version, Feed: s.feed, Log: s.o.Log, Now: s.o.Now,
+		Apps: s.apps, Targets: s.targets, Crons: s.crons, Audit: s.audit, Hold: s.hold, Planners: s.planners(), Quarantine: s.book, Rooms: s.rooms(), Eraser: s.ledger, Keys: s.o.Data, Version: s.o.Version, Feed: s.feed, Log: s.o.Log, Now: s.o.Now,
 	}
 	s.port = server.New(server.Options{
 		Names: s.names(), Gate: s.gate, Steps: s.steps, API: s.api,

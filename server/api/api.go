@@ -38,8 +38,8 @@ const (
 	quick     = 30 * time.Second // for what reads or writes a few rows
 	small     = 1 << 20          // bytes of a JSON body
 	manifests = 8 << 20          // bytes of manifests
-	// releaseTimeout is for a release that leaves out many things: each is recorded.
-	releaseTimeout = 30 * time.Minute
+	// longest is for a release that leaves out many things, each of which is recorded, and for an erasure, after which all rows are made anew.
+	longest = 30 * time.Minute
 )
 
 // Logs reads the log of a run's node.
@@ -77,6 +77,8 @@ type API struct {
 	// Quarantine has the items that are left out, and Rooms are who can do something about them.
 	Quarantine *quarantine.Book
 	Rooms      quarantine.Rooms
+	// Eraser takes leaked bodies out of the ledger.
+	Eraser Eraser
 	// Keys is the folder with the key that signs ledger heads.
 	Keys    string
 	Version string
@@ -130,12 +132,13 @@ func (a *API) Routes() []gate.Route {
 		get("/api/v1/entries", a.listEntries),
 		get("/api/v1/trail", a.trail),
 		get("/api/v1/ledger/head", a.ledgerHead),
+		{Pattern: "POST /api/v1/entries/{seq}/erase", Access: gate.User, Body: small, Timeout: longest, Handle: a.eraseEntry},
 		send("POST", "/api/v1/ledger/verify", small, a.ledgerVerify),
 		get("/api/v1/ledger/verify", a.ledgerVerified),
 		get("/api/v1/restore", a.restorePlan),
 		get("/api/v1/quarantine", a.quarantined),
 		send("POST", "/api/v1/quarantine/{verb}", small, a.unquarantine),
-		{Pattern: "POST /api/v1/restore", Access: gate.User, Body: small, Timeout: releaseTimeout, Handle: a.restoreRelease},
+		{Pattern: "POST /api/v1/restore", Access: gate.User, Body: small, Timeout: longest, Handle: a.restoreRelease},
 		stream("/api/v1/stream", gate.Always, a.stream),
 	}...))
 }

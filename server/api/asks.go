@@ -38,6 +38,7 @@ func asks() map[string]gate.Ask {
 		"DELETE /api/v1/definitions/{kind}/{namespace}/{name}":            one(access.Delete, "{kind}"),
 		"GET /api/v1/cron":                                                each(access.Get, "CronWorkflow"),
 		"GET /api/v1/entries":                                             each(access.Get, access.Ledger),
+		"POST /api/v1/entries/{seq}/erase":                                one(access.Update, access.Server),
 		"GET /api/v1/trail":                                               each(access.Get, access.Ledger),
 		"GET /api/v1/ledger/head":                                         one(access.Get, access.Ledger),
 		"POST /api/v1/ledger/verify":                                      one(access.Get, access.Ledger),
