@@ -12,7 +12,7 @@ LDFLAGS := -s -w -X github.com/tiphys/tiphys/cli.Version=$(VERSION)
 # Without the screens' build the program still works, and says so where a screen would be.
 TAGS    ?=
 
-.PHONY: build init init-https ui test test-race test-e2e lint fmt bench conformance demo clean need
+.PHONY: build init init-https ui test test-race soak test-e2e lint fmt bench conformance demo clean need
 
 build: init ui ## the program with its screens: bin/tiphys
 	CGO_ENABLED=0 $(GO) build -tags "$(TAGS)" -trimpath -ldflags "$(LDFLAGS)" -o $(BIN) ./cmd/tiphys
@@ -43,6 +43,14 @@ test: init ui ## every test that needs no cluster, forge or browser
 
 test-race: init ui
 	$(GO) test -race -timeout 25m ./...
+
+SOAK ?= 1m
+
+soak: init ui ## each fuzz target for SOAK (a minute): what reads bytes from outside must bear any
+	@set -eo pipefail; grep -rHo --include='*_test.go' '^func Fuzz[A-Za-z0-9_]*' . | sort | while IFS=: read -r file func; do \
+	  echo "=== $$(dirname $$file) $${func#func }"; \
+	  $(GO) test -run '^$$' -fuzz "^$${func#func }\$$" -fuzztime $(SOAK) "$$(dirname $$file)" </dev/null; \
+	done
 
 test-e2e: build ## the whole program, killed and restarted, and its screens in a real browser
 	@command -v chromedriver >/dev/null || { apt-get update -q && apt-get install -y -q chromium chromium-driver; }
