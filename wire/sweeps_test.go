@@ -282,7 +282,7 @@ func startPod(t *testing.T, s *Server) executor.Pod {
 	}
 	pod := executor.Pod{ID: executor.ID{Owner: "test", Node: "wait", Attempt: 1}, Pod: corev1.Pod{
 		ObjectMeta: metav1.ObjectMeta{Name: "wait", Namespace: "default"},
-		Spec:       corev1.PodSpec{HostNetwork: true, Containers: []corev1.Container{{Name: "main", Image: RegistryHost + "/shop/wait:v1"}}},
+		Spec:       corev1.PodSpec{Containers: []corev1.Container{{Name: "main", Image: RegistryHost + "/shop/wait:v1"}}},
 	}}
 	if err := s.machine.Executors.Start(t.Context(), pod); err != nil {
 		t.Fatal(err)
