@@ -8,10 +8,12 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	corev1 "k8s.io/api/core/v1"
 
 	"github.com/tiphys/tiphys/access/podpolicy"
 	"github.com/tiphys/tiphys/executor"
 	"github.com/tiphys/tiphys/executor/scripted"
+	"github.com/tiphys/tiphys/manifest"
 )
 
 // two are a registry of two scripted executors.
@@ -146,5 +148,77 @@ func TestStopBeforeStart(t *testing.T) {
 		if rep := next(t, r); rep.ID != id(name) || rep.Reason != executor.ReasonStopped {
 			t.Errorf("%s: %+v", name, rep)
 		}
+	}
+}
+
+// The registry is the door of each of its executors: what a pod's subject has no right to is a fatal problem, and does not start,
+// whichever executor it names and whoever holds that one.
+func TestRegistryIsADoor(t *testing.T) {
+	repo := podpolicy.Subject{Kind: podpolicy.Repository, Repositories: []string{"harbour"}}
+	plain := func(change func(*executor.Pod)) executor.Pod {
+		p := executor.Pod{ID: id("a"), For: repo}
+		p.Pod.Spec.Containers = []corev1.Container{{Name: "main", Image: "x"}}
+		change(&p)
+		return p
+	}
+	secret := func(p *executor.Pod) {
+		p.Pod.Spec.Containers[0].EnvFrom = []corev1.EnvFromSource{{SecretRef: &corev1.SecretEnvSource{LocalObjectReference: corev1.LocalObjectReference{Name: "key"}}}}
+	}
+	claim := func(owner string) func(p *executor.Pod) {
+		return func(p *executor.Pod) {
+			p.Claims = []executor.Claim{{Name: "work", Owner: owner}}
+			p.Pod.Spec.Volumes = []corev1.Volume{{Name: "w", VolumeSource: corev1.VolumeSource{PersistentVolumeClaim: &corev1.PersistentVolumeClaimVolumeSource{ClaimName: "work"}}}}
+		}
+	}
+	for _, c := range []struct {
+		what string
+		pod  executor.Pod
+		want string // the field; empty if it starts
+	}{
+		{"a plain pod", plain(func(*executor.Pod) {}), ""},
+		{"host network", plain(func(p *executor.Pod) { p.Pod.Spec.HostNetwork = true }), "spec.hostNetwork"},
+		{"on the other executor", plain(func(p *executor.Pod) { p.Executor, p.Pod.Spec.HostNetwork = "pine", true }), "spec.hostNetwork"},
+		{"a Secret", plain(secret), "spec.containers[0].envFrom[0].secretRef.name"},
+		{"a Secret of nobody", plain(func(p *executor.Pod) { secret(p); p.For = podpolicy.Subject{} }), "spec.containers[0].envFrom[0].secretRef.name"},
+		{"an artifact's Secret", plain(func(p *executor.Pod) {
+			p.Outputs.Artifacts = []manifest.Artifact{{ArtifactLocation: manifest.ArtifactLocation{S3: &manifest.S3Artifact{AccessKeySecret: &corev1.SecretKeySelector{LocalObjectReference: corev1.LocalObjectReference{Name: "key"}}}}}}
+		}), "outputs.artifacts[0].s3.accessKeySecret.name"},
+		{"a claim of its run", plain(claim("run")), ""},
+		{"a claim of nobody's", plain(claim("")), "spec.volumes[0].persistentVolumeClaim.claimName"},
+		{"a claim of another run", plain(claim("other")), "spec.volumes[0].persistentVolumeClaim.claimName"},
+		{"an executor that needs a grant", plain(func(p *executor.Pod) { p.Executor = "open" }), "metadata.annotations"},
+		{"an executor of an epoch that needs a grant", plain(func(p *executor.Pod) { p.Executor = "later" }), "metadata.annotations"},
+	} {
+		t.Run(c.what, func(t *testing.T) {
+			list := make([]executor.Named, 4)
+			for i, name := range []string{"oak", "pine", "open", "later"} {
+				list[i] = scripted.New(scripted.Options{Steps: map[string][]scripted.Step{"*": {{}}}}).Named()
+				list[i].Name, list[i].NeedsGrant = name, i > 1
+			}
+			list[3] = executor.InEpoch(list[3], 2, nil)
+			r := executor.NewRegistry(podpolicy.New(), list[0], list[1:]...)
+			defer func() { _ = r.Close() }()
+			one, err := r.Named(c.pod.Executor)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for what, start := range map[string]func() error{
+				"the registry": func() error { return r.Start(t.Context(), c.pod) }, "one of it": func() error { return one.Start(t.Context(), c.pod) },
+				"judge": func() error { return executor.Refused(r.Judge(c.pod)) },
+				"check": func() error {
+					problems, err := r.Check(t.Context(), c.pod)
+					return errors.Join(err, executor.Refused(problems))
+				},
+			} {
+				err := start()
+				var refused *executor.RefusedError
+				if c.want == "" && err != nil || c.want != "" && (!errors.As(err, &refused) || refused.Problems[0].Path != c.want) {
+					t.Errorf("%s: %v, want a refusal of %q", what, err, c.want)
+				}
+			}
+			if list, err := r.List(t.Context()); c.want != "" && (err != nil || len(list) > 0) {
+				t.Errorf("it was started: %v %v", list, err)
+			}
+		})
 	}
 }

@@ -60,6 +60,7 @@ func Run(t *testing.T, open func(t *testing.T) *Subject) {
 		"waves":                   waves,
 		"restart":                 restart,
 		"restart in a deletion":   restartInADeletion,
+		"behind its door":         behindItsDoor,
 	} {
 		t.Run(name, func(t *testing.T) { test(t, open(t)) })
 	}
