@@ -54,7 +54,7 @@ spec:
   templates:
   - name: main
     metadata: {annotations: {TEMPLATE}}
-    container: {image: alpine, command: [make]}
+    container: {image: alpine, command: [make], args: ["{{workflow.name}}"]}
 `
 
 func workflowOf(t *testing.T, name, annotation, template string) manifest.Object {

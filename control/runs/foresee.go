@@ -114,6 +114,10 @@ func (f *foresight) template(t *manifest.Tree, path string) {
 		pod.Claims = append(pod.Claims, executor.Claim{Name: f.cmd.Name + "-" + claim.Name, Owner: f.cmd.UID})
 	}
 	for _, p := range f.c.o.Executors.Judge(pod) {
+		if p.Path == "metadata.annotations" { // the executor, which is known
+			f.note(sk.place(p.Path), p.Message, p.Hint)
+			continue
+		}
 		f.say(sk.place(p.Path), p.Message, p.Hint)
 	}
 }
@@ -160,6 +164,11 @@ func (f *foresight) say(path, message, hint string) {
 			return
 		}
 	}
+	f.note(path, message, hint)
+}
+
+// note notes a refusal with its place.
+func (f *foresight) note(path, message, hint string) {
 	d := manifest.Diagnostic{Severity: manifest.SeverityError, Path: path, Message: path + ": " + message, Hint: hint, Position: f.s.Object.Position}
 	where := path
 	if f.s.Object.Tree.Lookup(path) == nil && f.s.Object.Tree.Lookup(refPath) != nil {

@@ -96,7 +96,7 @@ func Open(o Options) (*World, error) {
 func (w *World) configure() error {
 	grants := append([]string{
 		"{to: {repositories: [" + w.o.Names.Repo + "], mergeRequests: true}, executors: [host]}",
-		"{to: {repositories: [gitlab.example.org/*]}, executors: [host]}",
+		"{to: {repositories: [gitlab.example.org/*], mergeRequests: true}, executors: [host]}",
 		"{to: {roles: [admin]}, executors: [host]}",
 	}, w.o.Grants...)
 	w.settings = filepath.Join(w.Dir, "server.yaml")
