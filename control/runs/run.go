@@ -29,6 +29,8 @@ type message struct {
 	command workflow.Command
 	// look reads the state of a run. What it gives away must not be part of it.
 	look func(*live)
+	// unload drops the state, since the entries that it is of are not what they were.
+	unload bool
 	// eraser is who takes the finished run out of lists.
 	eraser string
 	// forgets is what goes with it.
@@ -111,8 +113,14 @@ type step struct {
 	bodies   []ledger.Encoded
 }
 
+// errUnloaded drops the state of a run, as every error does that is no refusal.
+var errUnloaded = errors.New("the run is read anew when it is needed")
+
 // take decides what follows from a message.
 func (t *turn) take(ctx context.Context, m *message) error {
+	if m.unload {
+		return errUnloaded
+	}
 	if m.eraser != "" {
 		t.steps = append(t.steps, step{message: m, decision: workflow.Decision{Effects: []workflow.Effect{m.forgets}}})
 		t.run.replayed, t.run.exists = replayed{state: workflow.NewState()}, false

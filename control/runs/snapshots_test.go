@@ -188,3 +188,30 @@ func TestADeletedRunKeepsNoState(t *testing.T) {
 		})
 	}
 }
+
+// What was erased is not kept again: the state in memory, which still has it, is dropped.
+func TestAnUnloadedRunIsReadAnew(t *testing.T) {
+	t.Parallel()
+	d := newDock(t, t.TempDir(), scripted.Options{Steps: map[string][]scripted.Step{"*": {{Duration: time.Hour}}}})
+	defer d.close()
+	counted := &reading{Ledger: d.ledger}
+	d.reopen(func(o *runs.Options) { o.Keep, o.Ledger = -1, counted })
+	d.submit(wide(3))
+	d.status("wide")
+	before := counted.entries.Load()
+	for _, subject := range []string{"event/default/a/b", workflow.Subject("default", "wide")} {
+		if n := counted.entries.Load(); n != before {
+			t.Errorf("%d entries were read though the run is in memory", n-before)
+		}
+		if err := d.runs.Unload(t.Context(), subject); err != nil {
+			t.Errorf("unload %s: %v", subject, err)
+		}
+		if subject != workflow.Subject("default", "wide") {
+			d.status("wide")
+		}
+	}
+	d.status("wide")
+	if counted.entries.Load() == before {
+		t.Error("the run was not read anew")
+	}
+}

@@ -39,7 +39,14 @@ func (a *API) eraseEntry(w http.ResponseWriter, r *http.Request) {
 		fail(w, badRequest("say why the entry is erased, in 1 to %d bytes: the reason is kept in its place", maxReason))
 		return
 	}
-	erasure, err := a.Eraser.Erase(r.Context(), seq, gate.From(r.Context()).Actor, body.Reason)
+	entry, err := a.Ledger.Entry(r.Context(), seq)
+	var erasure ledger.Entry
+	if err == nil {
+		erasure, err = a.Eraser.Erase(r.Context(), seq, gate.From(r.Context()).Actor, body.Reason)
+	}
+	if err == nil {
+		err = a.Runs.Unload(r.Context(), entry.Subject)
+	}
 	if err == nil {
 		err = a.Eraser.Rebuild(r.Context())
 	}
