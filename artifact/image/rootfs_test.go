@@ -151,7 +151,7 @@ func push(t *testing.T, to string, img v1.Image) string {
 
 func TestRootfsOverlays(t *testing.T) {
 	if os.Getuid() != 0 {
-		t.Skip("mounting an overlay needs root")
+		t.Skip("SKIPPED: layers are not mounted: an overlay needs root")
 	}
 	_, host := other(t, nil)
 	lower := layerOf(t,
@@ -191,7 +191,7 @@ func TestRootfsOverlays(t *testing.T) {
 	}
 	root := t.TempDir()
 	if err := syscall.Mount("overlay", root, "overlay", 0, "lowerdir="+strings.Join(got.Layers, ":")); err != nil {
-		t.Skipf("cannot mount an overlay here: %v", err)
+		t.Skipf("SKIPPED: layers are not mounted: no overlay here: %v", err)
 	}
 	t.Cleanup(func() { _ = syscall.Unmount(root, syscall.MNT_DETACH) })
 	var names []string

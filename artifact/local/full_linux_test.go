@@ -13,11 +13,11 @@ import (
 
 func TestDiskFull(t *testing.T) {
 	if os.Getuid() != 0 {
-		t.Skip("mounting a small disk needs root")
+		t.Skip("SKIPPED: a full disk is not tested: mounting a small one needs root")
 	}
 	dir := t.TempDir()
 	if err := syscall.Mount("tmpfs", dir, "tmpfs", 0, "size=64k"); err != nil {
-		t.Skipf("cannot mount a small disk: %v", err)
+		t.Skipf("SKIPPED: a full disk is not tested: a small one cannot be mounted: %v", err)
 	}
 	t.Cleanup(func() { _ = syscall.Unmount(dir, syscall.MNT_DETACH) })
 	s, err := local.Open(dir, local.Options{})

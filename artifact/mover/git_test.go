@@ -169,7 +169,7 @@ func gitServer(t *testing.T, bare, user, password string) *httptest.Server {
 	t.Helper()
 	backend := filepath.Join(git(t, "/", "--exec-path"), "git-http-backend")
 	if _, err := os.Stat(backend); err != nil {
-		t.Skip("git has no http-backend here")
+		t.Skip("SKIPPED: fetching over HTTP is not tested: git has no http-backend here")
 	}
 	h := &cgi.Handler{Path: backend, Root: "/", Env: []string{"GIT_PROJECT_ROOT=" + filepath.Dir(bare), "GIT_HTTP_EXPORT_ALL=1", "REMOTE_USER=x"}}
 	want := "Basic " + base64.StdEncoding.EncodeToString([]byte(user+":"+password))

@@ -197,7 +197,7 @@ func beyond(t *testing.T) string {
 	cmd := exec.Command("python3", "-m", "http.server", "8000", "--directory", "/etc")
 	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNET, Pdeathsig: syscall.SIGKILL}
 	if err := cmd.Start(); err != nil {
-		t.Skipf("start a server in a network of its own: %v", err)
+		t.Skipf("SKIPPED: a server in a network of its own cannot be started here: %v", err)
 	}
 	t.Cleanup(func() {
 		_ = cmd.Process.Kill()
@@ -332,7 +332,7 @@ func TestMemoryLimit(t *testing.T) {
 	for _, problem := range problems {
 		if strings.Contains(problem.Path, "memory") {
 			_ = e.Close()
-			t.Skip(problem.Message)
+			t.Skip("SKIPPED: limits on memory are not tested: ", problem.Message)
 		}
 	}
 	r := run(t, e, p)

@@ -49,7 +49,7 @@ func TestMain(m *testing.M) {
 
 func needRoot(t testing.TB) {
 	if os.Geteuid() != 0 {
-		t.Skip("needs root")
+		t.Skip("SKIPPED: containers and host views are not tested without root")
 	}
 }
 

@@ -22,7 +22,7 @@ const diskSize = 160 << 20
 func smallDisk(t *testing.T, l *line) {
 	t.Helper()
 	if os.Geteuid() != 0 {
-		t.Skip("not tested: a full disk; it needs root to mount a small one")
+		t.Skip("SKIPPED: not tested: a full disk; it needs root to mount a small one")
 	}
 	dir := filepath.Join(t.TempDir(), "disk")
 	if err := os.Mkdir(dir, 0o700); err != nil {

@@ -23,7 +23,7 @@ const root = "../.."
 func options(t *testing.T) story.Options {
 	t.Helper()
 	if os.Getenv("TIPHYS_E2E") == "" {
-		t.Skip("set TIPHYS_E2E=1 to play the whole program; make test-e2e does")
+		t.Skip("SKIPPED: set TIPHYS_E2E=1 to play the whole program; make test-e2e does")
 	}
 	tiphys := filepath.Join(root, "bin", "tiphys")
 	if other := os.Getenv("TIPHYS_BIN"); other != "" {
