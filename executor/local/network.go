@@ -54,6 +54,8 @@ type network struct {
 
 	mu   sync.Mutex
 	isUp bool
+	// bridge is its index while it is up.
+	bridge int
 	// recalled says that an earlier executor has left a bridge, or pods that have a network here.
 	recalled bool
 	// inherited are the indexes of links of an earlier executor's pods that were there at the start and belong to no pod that goes on.
@@ -149,7 +151,7 @@ func (n *network) up() error {
 	if err := switchOn(n.o.Bridge, "proxy_arp"); err != nil {
 		return err
 	}
-	n.isUp = true
+	n.isUp, n.bridge = true, link.Attrs().Index
 	if err := masquerade(n.table(), n.subnet); err != nil {
 		n.log.Warn("pods cannot reach beyond this machine", "error", err)
 	}
@@ -304,6 +306,11 @@ type NetworkInfo struct{ Bridge, Subnet, Gateway string }
 // Network tells where pods are, and makes the bridge if it is not there yet, so that its address can be
 // listened on.
 func (e *Executor) Network() (NetworkInfo, error) {
+	unlock, err := e.network.lockBridge(false) // before mu, as everywhere
+	if err != nil {
+		return NetworkInfo{}, err
+	}
+	defer unlock()
 	e.network.mu.Lock()
 	defer e.network.mu.Unlock()
 	if err := e.network.up(); err != nil {

@@ -143,6 +143,12 @@ func (p *pool) close(n *network) {
 
 // prepare makes a network. Whoever makes the interface that is named after an address has the address, on the whole machine.
 func (n *network) prepare() (r readyNetwork, err error) {
+	// Until there is an interface that leads to a pod another executor might remove the bridge.
+	unlock, err := n.lockBridge(false)
+	if err != nil {
+		return r, &executor.TransientError{Err: err}
+	}
+	defer unlock()
 	if err := n.ensureUp(); err != nil {
 		return r, err
 	}
@@ -190,12 +196,18 @@ func (n *network) ensureUp() error {
 }
 
 func (n *network) upAgain() (again bool, err error) {
+	unlock, err := n.lockBridge(false)
+	if err != nil {
+		return false, &executor.TransientError{Err: err}
+	}
+	defer unlock()
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	if err := n.up(); err != nil {
 		return false, err
 	}
-	if _, err := interfaceIndex(n.o.Bridge); err != nil {
+	// One that was made anew by another is not the same.
+	if index, err := interfaceIndex(n.o.Bridge); err != nil || index != n.bridge {
 		n.isUp = false
 		return true, n.up()
 	}
@@ -463,6 +475,11 @@ func (n *network) awaitInherited() {
 
 func (n *network) removeBridge() {
 	n.awaitInherited()
+	unlock, err := n.lockBridge(true)
+	if err != nil {
+		return // somebody uses it all the time, who removes it at last
+	}
+	defer unlock()
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	if !n.isUp && !n.recalled || len(n.leases) > 0 {

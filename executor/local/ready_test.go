@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -126,6 +127,38 @@ func TestTheBridgeOfAKilledServerIsRemoved(t *testing.T) {
 	if err := e.Close(); err != nil {
 		t.Fatal(err)
 	}
+	if _, err := netlink.LinkByName(network.Bridge); err == nil {
+		t.Errorf("bridge %s is left", network.Bridge)
+	}
+}
+
+// Executors of one machine that share a bridge and come and go, each the last one now and then, do not take it from each other.
+func TestExecutorsShareABridge(t *testing.T) {
+	needRoot(t)
+	network := local.Network{Bridge: fmt.Sprintf("tys-%d", os.Getpid()%100000), Subnet: "100.127.60.0/25"}
+	var all sync.WaitGroup
+	for owner := range 3 {
+		all.Go(func() {
+			for i := range 15 {
+				e := open(t, t.TempDir(), withImages, func(o *local.Options) { o.Network = network })
+				p := executor.Pod{ID: executor.ID{Owner: fmt.Sprint("share", owner), Node: "n", Attempt: i}, Main: "main"}
+				p.Pod.Spec.Containers = []corev1.Container{{Name: "main", Image: "any", Command: []string{"true"}}}
+				if err := e.Start(t.Context(), p); err != nil {
+					t.Errorf("executor %d.%d: %v", owner, i, err)
+					return
+				}
+				if r := report(t, e, done); r.Phase != executor.Succeeded {
+					t.Errorf("executor %d.%d: %+v", owner, i, r)
+					return
+				}
+				if err := errors.Join(e.Acknowledge(t.Context(), p.ID), e.Close()); err != nil {
+					t.Errorf("executor %d.%d: %v", owner, i, err)
+					return
+				}
+			}
+		})
+	}
+	all.Wait()
 	if _, err := netlink.LinkByName(network.Bridge); err == nil {
 		t.Errorf("bridge %s is left", network.Bridge)
 	}

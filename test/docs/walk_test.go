@@ -93,11 +93,15 @@ func (w *walk) leave(t *testing.T) {
 	for _, f := range []string{"applications.yaml", "sensors.yaml", "nightly.yaml", "tides.yaml"} {
 		_ = os.Remove(filepath.Join(w.dir, "definitions", f))
 	}
+	gone := false
 	for began := time.Now(); time.Since(began) < patience; {
 		out, err := w.bash(context.Background(), "bin/tiphys apps; bin/tiphys list --state Running --state Pending | sed 1d | sed 's/^default.//; s/ .*//' | tee /dev/stderr | xargs -r bin/tiphys terminate")
-		if err == nil && !strings.Contains(out, "harbour-") {
+		if gone = err == nil && !strings.Contains(out, "harbour-"); gone {
 			break
 		}
+	}
+	if !gone {
+		t.Error("applications or runs are left, though their definitions are gone")
 	}
 	_ = w.server.Process.Signal(os.Interrupt)
 	_ = w.server.Wait()
@@ -166,10 +170,11 @@ func (w *walk) bash(ctx context.Context, line string) (string, error) {
 // serve starts the server as the page says, but on a port, a bridge and a copy of the definitions that nobody else has.
 func (w *walk) serve(t *testing.T, line string) {
 	t.Helper()
-	if out, err := w.bash(t.Context(), "[ -d definitions ] || cp -r examples/harbour/tiphys definitions"); err != nil {
+	prepare := "[ -d definitions ] || cp -r examples/harbour/tiphys definitions; sed 's#^config: .*#config: definitions#' examples/harbour-server.yaml > server.yaml; grep -q '^config: definitions' server.yaml"
+	if out, err := w.bash(t.Context(), prepare); err != nil {
 		t.Fatalf("%s%v", out, err)
 	}
-	line = strings.ReplaceAll(line, "examples/harbour/tiphys", "definitions")
+	line = strings.NewReplacer("examples/harbour/tiphys", "definitions", "examples/harbour-server.yaml", "server.yaml").Replace(line)
 	args := append(strings.Fields(line), "--listen", "127.0.0.1:"+w.port, "--bridge", w.bridge, "--subnet", w.subnet)
 	w.server = exec.CommandContext(context.WithoutCancel(t.Context()), args[0], args[1:]...)
 	w.server.Dir, w.server.Stdout, w.server.Stderr = w.dir, &w.said, &w.said
