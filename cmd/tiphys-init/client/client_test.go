@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
-	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -22,6 +21,7 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/validate"
 
 	"github.com/tiphys/tiphys/artifact/image"
+	"github.com/tiphys/tiphys/failure"
 )
 
 // call is a request as the server saw it.
@@ -339,7 +339,7 @@ func TestPackAndPushToTheRegistry(t *testing.T) {
 			uploads++
 		}
 		if write && (r.Header.Get("Authorization") != "Bearer tok" || repo != "harbour/api") {
-			return fmt.Errorf("this run may not push to %s", repo)
+			return failure.Refusedf("this run may not push to %s", repo)
 		}
 		return nil
 	}}})
