@@ -70,7 +70,7 @@ func (f Subjects) Run(ctx context.Context, origin, source string, events []int64
 		}
 	}
 	if len(refs) == 1 && s.MergeRequest == 0 {
-		for s.Ref = range refs { //nolint:revive // there is one
+		for s.Ref = range refs { // there is one
 		}
 	}
 	if len(s.Repositories) > 0 {

@@ -108,7 +108,7 @@ func misbehave(mode string) {
 	switch mode {
 	case "stack":
 		debug.SetMaxStack(1 << 20)
-		sink = make([][]byte, deep(0))
+		sink = append(sink, make([]byte, deep(0)))
 	case "goroutine":
 		go func() { panic("nobody recovers this") }()
 		select {}

@@ -174,9 +174,9 @@ func (n *network) ipNet(a netip.Addr) *net.IPNet {
 }
 
 // interfaceName is derived from the address, so that no two executors on this machine lease the same one.
-func interfaceName(prefix string, a netip.Addr) string {
+func interfaceName(a netip.Addr) string {
 	b := a.As4()
-	return fmt.Sprintf("%s%02x%02x%02x%02x", prefix, b[0], b[1], b[2], b[3])
+	return fmt.Sprintf("tv%02x%02x%02x%02x", b[0], b[1], b[2], b[3])
 }
 
 // hardware is the hardware address that goes with an address. Whoever has the address next has the same one: neighbours
@@ -239,7 +239,7 @@ func writeLease(dir string, l lease) error {
 // that it has to ask for.
 func (n *network) route(l lease) error {
 	attrs := netlink.NewLinkAttrs()
-	attrs.Name, attrs.Index = interfaceName("tv", l.addr), l.index
+	attrs.Name, attrs.Index = interfaceName(l.addr), l.index
 	outside := &netlink.Veth{LinkAttrs: attrs}
 	if err := netlink.LinkSetUp(outside); err != nil {
 		return err
@@ -279,7 +279,7 @@ func (n *network) recall(name, dir string) string {
 		return ""
 	}
 	if l.index == 0 {
-		link, err := netlink.LinkByName(interfaceName("tv", l.addr))
+		link, err := netlink.LinkByName(interfaceName(l.addr))
 		if err != nil || link.Attrs().HardwareAddr.String() != mark(dir).String() {
 			return "" // nothing was made, or somebody else has that address
 		}

@@ -164,7 +164,7 @@ func (n *network) prepare() (r readyNetwork, err error) {
 	for range size {
 		r.addr = n.nextAddr()
 		attrs := netlink.NewLinkAttrs()
-		attrs.Name, attrs.HardwareAddr = interfaceName("tv", r.addr), outsideHardware(r.addr)
+		attrs.Name, attrs.HardwareAddr = interfaceName(r.addr), outsideHardware(r.addr)
 		// The other end begins its life in the pod's network: to move it there would take longer than all the rest.
 		err := netlink.LinkAdd(&netlink.Veth{LinkAttrs: attrs, PeerName: "eth0", PeerHardwareAddr: hardware(r.addr), PeerNamespace: netlink.NsFd(int(r.space))})
 		if errors.Is(err, unix.EEXIST) {
@@ -401,7 +401,7 @@ func (l lease) link() netlink.Link {
 		return nil
 	case err != nil: // that it cannot be told does not say that it is gone
 		return &netlink.GenericLink{LinkAttrs: netlink.LinkAttrs{Index: l.index}}
-	case link.Attrs().Name != interfaceName("tv", l.addr):
+	case link.Attrs().Name != interfaceName(l.addr):
 		return nil
 	}
 	return link

@@ -215,12 +215,12 @@ func (t *Target) setStatus(o *object, status any, cause int64) {
 			tree, _ = u.Object["x"].(map[string]any)
 		}
 	}
-	if what := "write the status of " + o.Key.String(); err != nil {
+	what := "write the status of " + o.Key.String()
+	if err != nil {
 		t.wrong(what, err)
 		return
-	} else {
-		t.troubles.Over(what)
 	}
+	t.troubles.Over(what)
 	before := o.live.Object["status"]
 	if reflect.DeepEqual(before, any(tree)) {
 		return
