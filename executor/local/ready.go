@@ -482,9 +482,10 @@ func (n *network) removeBridge() {
 	defer unlock()
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	if !n.isUp && !n.recalled || len(n.leases) > 0 {
+	if !n.isUp && !n.recalled {
 		return
 	}
+	// What counts is the pods' links below: a lease may be of a pod that has ended and was not acknowledged.
 	n.isUp, n.recalled = false, false
 	bridge, err := netlink.LinkByName(n.o.Bridge)
 	if err != nil {
