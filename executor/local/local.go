@@ -19,6 +19,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net"
 	"os"
 	"path/filepath"
@@ -294,8 +295,9 @@ func (e *Executor) Close() error {
 		_ = e.notices.Close()
 	}
 	e.work.Wait()
+	e.releaseEnded()
 	var networks sync.WaitGroup
-	networks.Go(e.network.down)
+	networks.Go(e.network.giveBack)
 	if e.keeper != nil {
 		e.keeper.close()
 	}
@@ -303,9 +305,23 @@ func (e *Executor) Close() error {
 	e.reaper.close()
 	e.trash.close()
 	networks.Wait()
+	e.network.removeBridge()
 	e.container.reports.close()
 	e.hostView.reports.close()
 	return e.lock.Close()
+}
+
+// releaseEnded gives back the networks of pods that have ended and whose end nobody has taken in: the next executor on this folder does that,
+// and may need no network.
+func (e *Executor) releaseEnded() {
+	e.mu.Lock()
+	attempts := slices.Collect(maps.Values(e.names))
+	e.mu.Unlock()
+	for _, a := range attempts {
+		if _, err := a.record(); err == nil {
+			e.network.release(a.name)
+		}
+	}
 }
 
 // spawn runs f unless the executor is closed; Close waits for it.

@@ -196,12 +196,14 @@ func mark(dir string) net.HardwareAddr {
 // lease gives an attempt a network: one that is ready, or one that is made for it. That it is the attempt's is on record before the
 // attempt has it.
 func (n *network) lease(name, dir string) (addr, path string, err error) {
-	if err := n.ensureUp(); err != nil {
+	unlock, err := n.ensureUp()
+	if err != nil {
 		return "", "", err
 	}
+	defer unlock()
 	r, ok := n.ready.take(n)
 	if !ok {
-		if r, err = n.prepare(); err != nil {
+		if r, err = n.connect(); err != nil {
 			return "", "", err
 		}
 	}

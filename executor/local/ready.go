@@ -141,17 +141,18 @@ func (p *pool) close(n *network) {
 	p.drain(n)
 }
 
-// prepare makes a network. Whoever makes the interface that is named after an address has the address, on the whole machine.
+// prepare makes a network, on the bridge that is there then.
 func (n *network) prepare() (r readyNetwork, err error) {
-	// Until there is an interface that leads to a pod another executor might remove the bridge.
-	unlock, err := n.lockBridge(false)
+	unlock, err := n.ensureUp()
 	if err != nil {
-		return r, &executor.TransientError{Err: err}
-	}
-	defer unlock()
-	if err := n.ensureUp(); err != nil {
 		return r, err
 	}
+	defer unlock()
+	return n.connect()
+}
+
+// connect makes a network. Whoever makes the interface that is named after an address has the address, on the whole machine.
+func (n *network) connect() (r readyNetwork, err error) {
 	if r.space, err = newSpace(); err != nil {
 		return r, fmt.Errorf("make a network: %w", err)
 	}
@@ -186,21 +187,25 @@ func (n *network) prepare() (r readyNetwork, err error) {
 }
 
 // ensureUp makes the bridge, again if somebody removed it: another executor that used it, too, and is closed, or the machine's owner.
-// The routes to what was ready went with its address, so that is given back then.
-func (n *network) ensureUp() error {
+// The routes to what was ready went with its address, so that is given back then. Until unlock is called no other executor removes it;
+// an interface that leads to a pod keeps it afterwards.
+func (n *network) ensureUp() (unlock func(), err error) {
+	unlock, err = n.lockBridge(false)
+	if err != nil {
+		return nil, &executor.TransientError{Err: err}
+	}
 	again, err := n.upAgain()
 	if again {
 		n.ready.drain(n)
 	}
-	return err
+	if err != nil {
+		unlock()
+		return nil, err
+	}
+	return unlock, nil
 }
 
 func (n *network) upAgain() (again bool, err error) {
-	unlock, err := n.lockBridge(false)
-	if err != nil {
-		return false, &executor.TransientError{Err: err}
-	}
-	defer unlock()
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	if err := n.up(); err != nil {
@@ -407,8 +412,8 @@ func (l lease) link() netlink.Link {
 	return link
 }
 
-// down gives back all that no pod has, and removes the bridge if there is no pod that reaches this machine by its address.
-func (n *network) down() {
+// giveBack gives back all that no pod has.
+func (n *network) giveBack() {
 	n.ready.close(n)
 	n.mu.Lock()
 	n.closed = true
@@ -421,7 +426,6 @@ func (n *network) down() {
 	}
 	n.mu.Unlock()
 	n.sweep()
-	n.removeBridge()
 }
 
 // inheritWait is how long the kernel may take, on a busy machine, to remove the networks of an executor that was killed a moment ago.
@@ -473,36 +477,46 @@ func (n *network) awaitInherited() {
 	}
 }
 
+// removeBridge removes the bridge if no pod reaches this machine by its address, at the end of all else. That it stays for another reason
+// is said.
 func (n *network) removeBridge() {
 	n.awaitInherited()
+	if why := n.tryRemoveBridge(); why != nil {
+		n.log.Warn("the pods' bridge stays: the next server removes it, or ip link del", "bridge", n.o.Bridge, "reason", why)
+	}
+}
+
+func (n *network) tryRemoveBridge() error {
 	unlock, err := n.lockBridge(true)
 	if err != nil {
-		return // somebody uses it all the time, who removes it at last
+		return err
 	}
 	defer unlock()
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	if !n.isUp && !n.recalled {
-		return
+	if !n.isUp && !n.recalled || len(n.leases) > 0 {
+		return nil
 	}
-	// What counts is the pods' links below: a lease may be of a pod that has ended and was not acknowledged.
 	n.isUp, n.recalled = false, false
 	bridge, err := netlink.LinkByName(n.o.Bridge)
+	if errors.As(err, new(netlink.LinkNotFoundError)) {
+		return nil
+	}
 	if err != nil {
-		return
+		return err
 	}
 	links, err := allLinks()
 	if err != nil {
-		return
+		return err
 	}
 	for _, l := range links {
 		if l.Attrs().MasterIndex == bridge.Attrs().Index || n.leadsToPod(l.Attrs().Name) {
-			return
+			return fmt.Errorf("interface %s leads to a pod of another executor, or is about to go", l.Attrs().Name)
 		}
 	}
 	// In this order: another executor that makes the bridge anew at this moment makes the table after it.
 	_ = unmasquerade(n.table())
-	_ = netlink.LinkDel(bridge)
+	return netlink.LinkDel(bridge)
 }
 
 // listTries is how often interfaces are listed while others come and go.

@@ -19,6 +19,7 @@ import (
 
 	"github.com/tiphys/tiphys/executor"
 	"github.com/tiphys/tiphys/executor/local"
+	"github.com/tiphys/tiphys/executor/protocol"
 )
 
 // podLinks are this machine's sides of the networks of pods in a subnet of 256 addresses.
@@ -135,6 +136,41 @@ func TestTheBridgeOfAKilledServerIsRemoved(t *testing.T) {
 	if _, err := netlink.LinkByName(network.Bridge); err == nil {
 		t.Errorf("bridge %s is left", network.Bridge)
 	}
+}
+
+// A pod may end a moment before its executor is closed, who has not heard of it then. The next executor tells its end, and need not have a
+// network for that: so the bridge goes with this one.
+func TestTheBridgeGoesWithAPodThatNobodyHeardOf(t *testing.T) {
+	needRoot(t)
+	network := local.Network{Bridge: fmt.Sprintf("tyu-%d", os.Getpid()%100000), Subnet: "100.127.70.0/25"}
+	dir, shared := t.TempDir(), t.TempDir()
+	e := open(t, dir, withImages, func(o *local.Options) { o.Network = network })
+	p := oncePod(t, shared)
+	p.Pod.Spec.Containers[0].Image = "any"
+	p.Pod.Spec.Containers[0].VolumeMounts[0].MountPath = "/shared"
+	if err := e.Start(t.Context(), p); err != nil {
+		t.Fatal(err)
+	}
+	report(t, e, func(r executor.Report) bool { return r.Phase == executor.Running })
+	if err := os.Remove(filepath.Join(dir, protocol.NoticeFile)); err != nil {
+		t.Fatal(err)
+	}
+	write(t, filepath.Join(shared, "go"))
+	eventually(t, "the pod has left its record", func() bool {
+		found, err := filepath.Glob(filepath.Join(dir, "live", "*", protocol.RecordFile))
+		return err == nil && len(found) == 1
+	})
+	if err := e.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := netlink.LinkByName(network.Bridge); err == nil {
+		t.Errorf("bridge %s is left", network.Bridge)
+	}
+	e = open(t, dir, withImages, func(o *local.Options) { o.Network = network })
+	if r := report(t, e, done); r.Phase != executor.Succeeded {
+		t.Errorf("%+v", r)
+	}
+	settleAndCheck(t, e, dir, p.ID)
 }
 
 // Executors of one machine that share a bridge and come and go, each the last one now and then, do not take it from each other.
