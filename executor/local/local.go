@@ -189,7 +189,9 @@ func New(o Options) (*Executor, error) {
 		_ = e.Close()
 		return nil, err
 	}
-	e.network.inherit()
+	if !o.Bound { // who is bound to its process has a folder of its own, and no predecessor
+		e.network.inherit()
+	}
 	if !o.Bound {
 		// What shims have told since the socket is there waits in it: before, there would be nobody to know whom they mean.
 		e.spawn(e.listenForNotices)

@@ -105,20 +105,7 @@ func TestNothingIsLeftOfNetworksOfAKilledServer(t *testing.T) {
 func TestTheBridgeOfAKilledServerIsRemoved(t *testing.T) {
 	needRoot(t)
 	network := local.Network{Bridge: fmt.Sprintf("tyi-%d", os.Getpid()%100000), Subnet: "100.127.50.0/25"}
-	attrs := netlink.NewLinkAttrs()
-	attrs.Name, attrs.HardwareAddr = network.Bridge, net.HardwareAddr{0x0a, 0x58, 100, 127, 50, 1}
-	bridge := &netlink.Bridge{LinkAttrs: attrs}
-	if err := netlink.LinkAdd(bridge); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = netlink.LinkDel(bridge) })
-	attrs = netlink.NewLinkAttrs()
-	attrs.Name = "tv647f3205"
-	link := &netlink.Veth{LinkAttrs: attrs, PeerName: "tyi-peer"}
-	if err := netlink.LinkAdd(link); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = netlink.LinkDel(link) })
+	link := leftNetwork(t, network)
 	waited := false
 	e := open(t, t.TempDir(), withImages, func(o *local.Options) {
 		o.Network, o.Fault = network, func(point string) {
@@ -135,6 +122,47 @@ func TestTheBridgeOfAKilledServerIsRemoved(t *testing.T) {
 	}
 	if _, err := netlink.LinkByName(network.Bridge); err == nil {
 		t.Errorf("bridge %s is left", network.Bridge)
+	}
+}
+
+// leftNetwork is a bridge, and a link to a pod in its subnet, 100.127.50.0/25, as another executor has them.
+func leftNetwork(t *testing.T, network local.Network) netlink.Link {
+	t.Helper()
+	attrs := netlink.NewLinkAttrs()
+	attrs.Name, attrs.HardwareAddr = network.Bridge, net.HardwareAddr{0x0a, 0x58, 100, 127, 50, 1}
+	bridge := &netlink.Bridge{LinkAttrs: attrs}
+	if err := netlink.LinkAdd(bridge); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = netlink.LinkDel(bridge) })
+	attrs = netlink.NewLinkAttrs()
+	attrs.Name = "tv647f3205"
+	link := &netlink.Veth{LinkAttrs: attrs, PeerName: "tyi-peer"}
+	if err := netlink.LinkAdd(link); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = netlink.LinkDel(link) })
+	return link
+}
+
+// An executor that is bound to its process has no predecessor whose networks it would wait for: those there are another's.
+func TestABoundExecutorWaitsForNobodysNetworks(t *testing.T) {
+	needRoot(t)
+	network := local.Network{Bridge: fmt.Sprintf("tyw-%d", os.Getpid()%100000), Subnet: "100.127.50.0/25"}
+	leftNetwork(t, network)
+	e := open(t, t.TempDir(), withImages, func(o *local.Options) {
+		o.Network, o.Bound = network, true
+		o.Fault = func(point string) {
+			if point == "network-inherited" {
+				t.Error("it waits for the network of another's pod")
+			}
+		}
+	})
+	if err := e.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := netlink.LinkByName(network.Bridge); err != nil {
+		t.Errorf("another's bridge is gone: %v", err)
 	}
 }
 
