@@ -2,22 +2,22 @@ package apps
 
 import (
 	"context"
-	"strings"
 
 	"github.com/tiphys/tiphys/control/quarantine"
 	"github.com/tiphys/tiphys/failure"
 )
 
 // try computes on the Application as it is declared now.
-func (w *worker) try(compute func() error) error {
-	return w.c.o.Quarantine.Try(quarantine.Item{Kind: quarantine.KindApplication, Key: w.key + "@" + w.row.Digest}, compute)
+func try[T any](w *worker, compute func() T) (T, error) {
+	item := quarantine.Version(quarantine.KindApplication, w.key, w.row.Digest)
+	return quarantine.Value(w.c.o.Quarantine, item, func() (T, error) { return compute(), nil })
 }
 
 var _ quarantine.Room = (*Controller)(nil)
 
 // Again implements quarantine.Room: it is looked at at once.
 func (c *Controller) Again(_ context.Context, item quarantine.Item, _ string) error {
-	key, _, _ := strings.Cut(item.Key, "@")
+	key, _ := item.Parts()
 	if item.Kind == quarantine.KindApplicationSet {
 		c.sets.wake(key, true)
 	} else {
@@ -28,7 +28,7 @@ func (c *Controller) Again(_ context.Context, item quarantine.Item, _ string) er
 
 // Drop implements quarantine.Room: only a version that is not declared any more can be dropped.
 func (c *Controller) Drop(ctx context.Context, item quarantine.Item, _ string) error {
-	key, digest, _ := strings.Cut(item.Key, "@")
+	key, digest := item.Parts()
 	w, err := c.load(ctx, key)
 	if err != nil {
 		return err

@@ -136,8 +136,7 @@ func (w *worker) judge(live []*unstructured.Unstructured) error {
 			objects = append(objects, health.Judged{Key: key, Live: there[key], Hook: plan.IsHook(o)})
 		}
 	}
-	var h deploy.Health
-	err := w.try(func() error { h = w.c.Rules().Aggregate(objects); return nil })
+	h, err := try(w, func() deploy.Health { return w.c.Rules().Aggregate(objects) })
 	if err != nil {
 		return err
 	}
@@ -158,10 +157,8 @@ func (w *worker) compare(ctx context.Context, live []*unstructured.Unstructured)
 		return plan.Comparison{}, err
 	}
 	w.row.Problems = slices.Concat(w.wanted.notes, w.remnants(), w.c.customProblems(), problems)
-	var comparison plan.Comparison
-	err = w.try(func() error {
-		comparison = plan.Compare(predicted, live, plan.Views{Predicted: true, Ignore: w.row.Spec.IgnoreDifferences})
-		return nil
+	comparison, err := try(w, func() plan.Comparison {
+		return plan.Compare(predicted, live, plan.Views{Predicted: true, Ignore: w.row.Spec.IgnoreDifferences})
 	})
 	if err != nil {
 		return comparison, err

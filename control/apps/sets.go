@@ -150,12 +150,12 @@ func (c *Controller) expand(ctx context.Context, key string, d defined) (map[str
 	for _, g := range in.Set.Spec.Generators {
 		in.Replies = append(in.Replies, c.ask(ctx, g))
 	}
-	var out preview.Output
-	if err := c.o.Quarantine.Try(quarantine.Item{Kind: quarantine.KindApplicationSet, Key: key + "@" + d.digest}, func() error { out = preview.Expand(in); return nil }); err != nil {
+	out, err := quarantine.Value(c.o.Quarantine, quarantine.Version(quarantine.KindApplicationSet, key, d.digest), func() (preview.Output, error) {
+		out := preview.Expand(in)
+		return out, out.Err
+	})
+	if err != nil {
 		return nil, "", err
-	}
-	if out.Err != nil {
-		return nil, "", out.Err
 	}
 	held := ""
 	if out.Held != "" {

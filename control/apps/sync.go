@@ -111,11 +111,9 @@ func (w *worker) adopt(ctx context.Context, comparison plan.Comparison) error {
 // advance carries out the next step of the running sync; true if there may be another at once.
 func (w *worker) advance(ctx context.Context, op plan.Operation, live []*unstructured.Unstructured, comparison plan.Comparison) (bool, error) {
 	automated := w.row.Asked == nil
-	var step plan.Step
-	err := w.try(func() error {
-		step = plan.Next(plan.Input{Desired: w.desired, Live: live, OutOfSync: comparison.OutOfSync(), Options: w.options(automated),
+	step, err := try(w, func() plan.Step {
+		return plan.Next(plan.Input{Desired: w.desired, Live: live, OutOfSync: comparison.OutOfSync(), Options: w.options(automated),
 			Operation: op, Newest: w.wanted.revision, Health: w.c.Rules(), Now: w.c.o.Now().UTC()})
-		return nil
 	})
 	if err != nil {
 		return false, err

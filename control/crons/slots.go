@@ -227,7 +227,7 @@ func (c *Controller) submit(ctx context.Context, s scheduled, due cron.Due) erro
 	run, err := c.o.Runs.Submit(ctx, runs.Submission{
 		Object: objects[0], Namespace: s.def.Namespace, Name: name, Labels: labels, Annotations: annotations,
 		Actor: "cron:" + s.key, Cause: s.seq, ScheduledTime: &slot, Origin: s.origin,
-		Item: quarantine.Item{Kind: quarantine.KindCron, Key: s.key + "@" + slot.UTC().Format(time.RFC3339)},
+		Item: quarantine.Version(quarantine.KindCron, s.key, slot.UTC().Format(time.RFC3339)),
 	})
 	if errors.Is(err, ledger.ErrExists) {
 		run.Name, err = name, nil

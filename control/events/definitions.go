@@ -169,7 +169,7 @@ func (r *roster) held(d definitions.Definition) string {
 
 // use makes a definition count, or says why it cannot.
 func (r *roster) use(d definitions.Definition) error {
-	return r.book.Try(quarantine.Item{Kind: quarantine.KindDefinition, Key: d.Key() + "@" + d.Digest}, func() error { return r.compile(d) })
+	return r.book.Try(quarantine.Version(quarantine.KindDefinition, d.Key(), d.Digest), func() error { return r.compile(d) })
 }
 
 func (r *roster) compile(d definitions.Definition) error {

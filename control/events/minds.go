@@ -143,10 +143,8 @@ func (m *minds) one(ctx context.Context, own *mind, s *sensor.Sensor, o *outcome
 	if err != nil {
 		return err
 	}
-	var r sensor.Result
-	err = m.book.Try(itemOf(s.Key, o.event.Seq), func() (err error) {
-		r, err = s.TryDecide(own.states, doc, earlier, o.event.Time)
-		return err
+	r, err := quarantine.Value(m.book, itemOf(s.Key, o.event.Seq), func() (sensor.Result, error) {
+		return s.TryDecide(own.states, doc, earlier, o.event.Time)
 	})
 	if errors.As(err, new(*quarantine.PanicError)) {
 		return err // it is tried again, alone

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
-	"strings"
 
 	"github.com/tiphys/tiphys/control/quarantine"
 	"github.com/tiphys/tiphys/event"
@@ -17,7 +16,7 @@ import (
 
 // itemOf is an event before a sensor.
 func itemOf(sensor string, seq int64) quarantine.Item {
-	return quarantine.Item{Kind: quarantine.KindEvent, Key: fmt.Sprintf("%s@%d", sensor, seq)}
+	return quarantine.Version(quarantine.KindEvent, sensor, strconv.FormatInt(seq, 10))
 }
 
 func firingItem(f sensor.Firing) quarantine.Item {
@@ -35,7 +34,7 @@ func (c *Controller) Again(ctx context.Context, item quarantine.Item, actor stri
 	case quarantine.KindFiring:
 		return c.Redrive(ctx, item.Key, actor)
 	}
-	key, _, _ := strings.Cut(item.Key, "@")
+	key, _ := item.Parts()
 	return c.roster.changed(ctx, ledger.Entry{Subject: "definition/" + key})
 }
 
@@ -43,7 +42,7 @@ func (c *Controller) Again(ctx context.Context, item quarantine.Item, actor stri
 // a version can be dropped that is not declared any more.
 func (c *Controller) Drop(ctx context.Context, item quarantine.Item, _ string) error {
 	if item.Kind == quarantine.KindDefinition {
-		key, digest, _ := strings.Cut(item.Key, "@")
+		key, digest := item.Parts()
 		kind, namespace, name, _ := subjectOf("definition/" + key)
 		d, err := c.roster.store.Latest(ctx, kind, namespace, name)
 		if errors.Is(err, ledger.ErrNotFound) || err == nil && d.Digest != digest {
@@ -59,7 +58,7 @@ func (c *Controller) Drop(ctx context.Context, item quarantine.Item, _ string) e
 
 // redecide has one sensor decide on an event that was quarantined.
 func (c *Controller) redecide(ctx context.Context, item quarantine.Item, actor string) (err error) {
-	key, text, _ := strings.Cut(item.Key, "@")
+	key, text := item.Parts()
 	seq, err := strconv.ParseInt(text, 10, 64)
 	if err != nil {
 		return failure.Invalidf("item %s: NAMESPACE/SENSOR@SEQUENCE is wanted", item)

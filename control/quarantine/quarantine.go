@@ -52,6 +52,15 @@ const (
 	KindDefinition = "definition"
 )
 
+// Version is an item of a kind that is one version, one slot or one event of something: KEY is OF@VERSION.
+func Version(kind, of, version string) Item { return Item{Kind: kind, Key: of + "@" + version} }
+
+// Parts are what [Version] was given; version is empty for an item of another kind.
+func (i Item) Parts() (of, version string) {
+	of, version, _ = strings.Cut(i.Key, "@")
+	return of, version
+}
+
 // String is KIND/KEY.
 func (i Item) String() string { return i.Kind + "/" + i.Key }
 
@@ -177,6 +186,15 @@ func (b *Book) Try(item Item, compute func() error) error {
 	}
 	b.alone.RUnlock()
 	return err
+}
+
+// Value is [Book.Try] of what gives a value.
+func Value[T any](b *Book, item Item, compute func() (T, error)) (value T, err error) {
+	err = b.Try(item, func() (err error) {
+		value, err = compute()
+		return err
+	})
+	return value, err
 }
 
 func (b *Book) compute(item Item, compute func() error) (err error) {
