@@ -61,11 +61,7 @@ func Open(path string, now func() time.Time) (*Authority, error) {
 
 // fresh makes an authority's file.
 func fresh(now time.Time) ([]byte, error) {
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		return nil, err
-	}
-	serial, err := newSerial()
+	key, serial, err := newKey()
 	if err != nil {
 		return nil, err
 	}
@@ -150,11 +146,7 @@ func (c *certificates) get(*tls.ClientHelloInfo) (*tls.Certificate, error) {
 
 // certify makes a certificate and its key.
 func (a *Authority) certify(names []string, now time.Time) (*tls.Certificate, error) {
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		return nil, err
-	}
-	serial, err := newSerial()
+	key, serial, err := newKey()
 	if err != nil {
 		return nil, err
 	}
@@ -176,11 +168,15 @@ func (a *Authority) certify(names []string, now time.Time) (*tls.Certificate, er
 	return &tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}, nil
 }
 
-// newSerial is a random number of 127 bits, as RFC 5280 wants it: positive and never used again.
-func newSerial() (*big.Int, error) {
-	n, err := rand.Int(rand.Reader, new(big.Int).Lsh(big.NewInt(1), 126))
+// newKey is a key, and the serial number of its certificate: random and of 127 bits, as RFC 5280 wants it, positive and never used again.
+func newKey() (*ecdsa.PrivateKey, *big.Int, error) {
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	return n.SetBit(n, 126, 1), nil
+	serial, err := rand.Int(rand.Reader, new(big.Int).Lsh(big.NewInt(1), 126))
+	if err != nil {
+		return nil, nil, err
+	}
+	return key, serial.SetBit(serial, 126, 1), nil
 }

@@ -41,11 +41,7 @@ func indent(text, by string) string {
 
 func apply(t *testing.T, w *story.World, name, text string) {
 	t.Helper()
-	file := filepath.Join(w.Dir, name)
-	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := w.Tiphys(t.Context(), "apply", file); err != nil {
+	if err := w.Apply(t.Context(), name, text); err != nil {
 		t.Fatal(err)
 	}
 }

@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"time"
 )
@@ -72,6 +73,16 @@ func (w *World) Tiphys(ctx context.Context, args ...string) (string, error) {
 	cmd := exec.CommandContext(ctx, w.o.Tiphys, args...)
 	cmd.Env = append(os.Environ(), "TIPHYS_SERVER="+w.URL, "NO_COLOR=1")
 	return output(cmd, "tiphys "+strings.Join(args, " "))
+}
+
+// Apply declares what a text says; name is that of a file in w.Dir.
+func (w *World) Apply(ctx context.Context, name, text string) error {
+	file := filepath.Join(w.Dir, name)
+	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+		return err
+	}
+	_, err := w.Tiphys(ctx, "apply", file)
+	return err
 }
 
 // Git runs the system's git as Ada, who has no configuration of her own.

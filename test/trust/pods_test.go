@@ -107,11 +107,7 @@ func (c *clone) push(branch, file, text string) {
 // apply declares something.
 func apply(t *testing.T, w *story.World, name, text string) {
 	t.Helper()
-	file := filepath.Join(w.Dir, name)
-	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := w.Tiphys(t.Context(), "apply", file); err != nil {
+	if err := w.Apply(t.Context(), name, text); err != nil {
 		t.Fatal(err)
 	}
 }

@@ -88,13 +88,7 @@ spec:
         source: {resource: ` + echo + `}
         parameters: [{src: {dependencyName: bell, dataKey: body.v}, dest: spec.arguments.parameters.0.value}]
 `
-	file := filepath.Join(w.Dir, "door.yaml")
-	if err := os.WriteFile(file, []byte(definitions), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := w.Tiphys(t.Context(), "apply", file); err != nil {
-		t.Fatal(err)
-	}
+	apply(t, w, "door.yaml", definitions)
 	for _, v := range poisons() {
 		body, err := json.Marshal(map[string]string{"v": v})
 		if err != nil {
