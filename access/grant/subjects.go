@@ -60,8 +60,8 @@ func (f Subjects) Run(ctx context.Context, origin, source string, events []int64
 		if err != nil {
 			return podpolicy.Subject{}, fmt.Errorf("find out for whom the run is: %w", err)
 		}
-		own := e.Type == "git" && e.Git != nil && e.Git.Forge == forge.TypeBuiltin
-		if !own && (e.Verified == "" || e.Verified == forge.VerifiedNone) {
+		own, proved := forge.Proved(e)
+		if !proved {
 			return podpolicy.Subject{Why: "nobody proved who sent the event; give the event source " + e.Namespace + "/" + e.Source + " a secret"}, nil
 		}
 		if e.Git != nil {
@@ -70,7 +70,8 @@ func (f Subjects) Run(ctx context.Context, origin, source string, events []int64
 		}
 	}
 	if len(refs) == 1 && s.MergeRequest == 0 {
-		for s.Ref = range refs { // there is one
+		for ref := range refs { // there is one
+			s.Ref = ref
 		}
 	}
 	if len(s.Repositories) > 0 {

@@ -102,8 +102,8 @@ func (r Reader) ofEvent(ctx context.Context, seq int64) (workflow.ActsFor, error
 		return a, err
 	}
 	ofGit(e.Git, &a)
-	own := e.Type == "git" && e.Git != nil && e.Git.Forge == forge.TypeBuiltin
-	a.Nobody = !own && (e.Verified == "" || e.Verified == forge.VerifiedNone)
+	own, proved := forge.Proved(e)
+	a.Nobody = !proved
 	if e.Git != nil && !own {
 		a.Forge = r.forgeOf(ctx, e.Git, a.Nobody)
 	}

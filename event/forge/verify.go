@@ -11,6 +11,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/tiphys/tiphys/event"
 	"github.com/tiphys/tiphys/failure"
 	"github.com/tiphys/tiphys/secret"
 )
@@ -22,6 +23,13 @@ const (
 	VerifiedHMAC     = "hmac-sha256"
 	VerifiedStandard = "standard-webhooks"
 )
+
+// Proved says whether the built-in remote made an event, and whether it is known who sent it: the built-in remote, or whoever has the
+// secret of its source. What an event leads to that nobody proved acts for nobody.
+func Proved(e event.Event) (own, proved bool) {
+	own = e.Type == "git" && e.Git != nil && e.Git.Forge == TypeBuiltin
+	return own, own || e.Verified != "" && e.Verified != VerifiedNone
+}
 
 // ErrSignature says that a delivery does not prove that it comes from who knows the secret.
 var ErrSignature = failure.New(failure.Unauthenticated, "signature or token does not match")
