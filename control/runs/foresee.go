@@ -43,11 +43,7 @@ func (c *Controller) foresee(ctx context.Context, s Submission, cmd workflow.Sub
 	if f.spec.PodSpecPatch != "" || f.spec.TemplateDefaults != nil || len(c.o.Defaults) > 0 {
 		return nil // what pods will be like is not known yet
 	}
-	f.executor = s.Annotations[AnnotationExecutor]
-	for _, at := range []string{"spec.workflowMetadata", "metadata"} {
-		f.executor = first(f.executor, executorAt(s.Object.Tree, at))
-	}
-	f.executor = first(executorAt(f.tree, "podMetadata"), f.executor)
+	f.executor = s.executor(f.tree)
 	f.walk(f.tree.Get("templates"), "spec.templates")
 	return f.diags
 }

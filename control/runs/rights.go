@@ -7,6 +7,7 @@ import (
 
 	"github.com/tiphys/tiphys/access/podpolicy"
 	"github.com/tiphys/tiphys/executor"
+	"github.com/tiphys/tiphys/manifest"
 	"github.com/tiphys/tiphys/workflow"
 )
 
@@ -36,19 +37,7 @@ func (c *Controller) mayAsk(ctx context.Context, key, namespace, path, name stri
 
 // platform is what the executor of a run does not do. What a template's own executor does not do is said when its pod is made.
 func (c *Controller) platform(ctx context.Context, s Submission) (executor.Fields, error) {
-	var wf struct {
-		Metadata annotated `json:"metadata"`
-		Spec     struct {
-			PodMetadata      annotated `json:"podMetadata"`
-			WorkflowMetadata annotated `json:"workflowMetadata"`
-		} `json:"spec"`
-	}
-	if json.Unmarshal(s.Object.Tree.JSON(), &wf) != nil {
-		return executor.Fields{}, nil //nolint:nilerr // what cannot be read is refused for that
-	}
-	name := first(wf.Spec.PodMetadata.Annotations[AnnotationExecutor], s.Annotations[AnnotationExecutor],
-		wf.Spec.WorkflowMetadata.Annotations[AnnotationExecutor], wf.Metadata.Annotations[AnnotationExecutor])
-	named, err := c.o.Executors.Named(name)
+	named, err := c.o.Executors.Named(s.executor(s.Object.Tree.Get("spec")))
 	if err != nil {
 		return executor.Fields{}, nil //nolint:nilerr // a tag, or a name that there is not, which the pods say
 	}
@@ -59,8 +48,11 @@ func (c *Controller) platform(ctx context.Context, s Submission) (executor.Field
 	return can.Fields, nil
 }
 
-type annotated struct {
-	Annotations map[string]string `json:"annotations"`
+// executor is the one that a run asks for, unless a template asks for another; spec is that of the run, with what it has of a template that
+// it is made of.
+func (s Submission) executor(spec *manifest.Tree) string {
+	return first(executorAt(spec, "podMetadata"), s.Annotations[AnnotationExecutor], executorAt(s.Object.Tree, "spec.workflowMetadata"),
+		executorAt(s.Object.Tree, "metadata"))
 }
 
 // templateOf gives the object that a run is made of; nil if there is none, which is said elsewhere.

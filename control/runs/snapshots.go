@@ -109,13 +109,12 @@ func (c *Controller) keep(r *live) {
 		return
 	}
 	raw, err := r.state.Snapshot()
-	now := r.replayed
 	r.tail = 0
 	if err != nil {
 		c.o.Log.Warn("the state of a run cannot be kept", "run", r.key, "error", err)
 		return
 	}
-	key, now := r.key, replayed{root: now.root, last: now.last, entries: now.entries}
+	key, now := r.key, replayed{root: r.root, last: r.last, entries: r.entries}
 	send(c, c.asks, snapshotKey(key), &errand{what: "keep the state of run " + key, do: func(ctx context.Context) error {
 		body, err := pack(now, raw)
 		if err == nil {
