@@ -171,7 +171,7 @@ func New(o Options) (*Executor, error) {
 	e := &Executor{
 		o: o, lock: lock, host: host, hidden: outermost(append([]string{o.Dir, o.Scratch}, o.Hide...)), ctx: ctx, cancel: cancel,
 		trash: newTrash(filepath.Join(o.Dir, "trash"), o.Log), attempts: map[executor.ID]*attempt{}, names: map[string]*attempt{}, troubles: map[string]string{}, looked: map[*attempt]bool{},
-		reaper: newReaper(), launching: make(chan struct{}, launching), cgroups: findCgroups(""), network: newNetwork(o.Network, o.Log, o.Fault),
+		reaper: newReaper(), launching: make(chan struct{}, launching), cgroups: findCgroups(""), network: newNetwork(o.Network, o.Dir, o.Log, o.Fault),
 	}
 	e.container, e.hostView = &View{Executor: e, reports: newQueue()}, &View{Executor: e, host: true, reports: newQueue()}
 	if o.Bound {

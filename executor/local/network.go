@@ -2,6 +2,7 @@ package local
 
 import (
 	"crypto/sha256"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -44,7 +45,9 @@ type Network struct {
 // network connects pods to this machine, each by a pair of interfaces with a route to its one address. The bridge, which
 // has this machine's address there, is made when it is first needed.
 type network struct {
-	o       Network
+	o Network
+	// group is that of the links that executors on this folder make (ip-link(8)), by which the next one knows them.
+	group   uint32
 	log     *slog.Logger
 	fault   func(string)
 	subnet  netip.Prefix
@@ -58,7 +61,7 @@ type network struct {
 	bridge int
 	// recalled says that an earlier executor has left a bridge, or pods that have a network here.
 	recalled bool
-	// inherited are the indexes of links of an earlier executor's pods that were there at the start and belong to no pod that goes on.
+	// inherited are the indexes of links that were there at the start, of pods of another executor or of an earlier version of this one.
 	inherited []int
 	last      netip.Addr
 	leases    map[string]lease          // by attempt
@@ -76,14 +79,14 @@ type lease struct {
 	index int // of the interface on this machine's side; 0 on record before it is made
 }
 
-func newNetwork(o Network, log *slog.Logger, fault func(string)) *network {
+func newNetwork(o Network, dir string, log *slog.Logger, fault func(string)) *network {
 	if o.Bridge == "" {
 		o.Bridge = defaultBridge
 	}
 	if o.Subnet == "" {
 		o.Subnet = defaultSubnet
 	}
-	n := &network{o: o, log: log, fault: fault, leases: map[string]lease{}, handed: map[string]netns.NsHandle{}}
+	n := &network{o: o, group: linkGroup(dir), log: log, fault: fault, leases: map[string]lease{}, handed: map[string]netns.NsHandle{}}
 	prefix, err := netip.ParsePrefix(o.Subnet)
 	switch {
 	case o.Disabled:
@@ -99,6 +102,15 @@ func newNetwork(o Network, log *slog.Logger, fault func(string)) *network {
 		n.ready.size = min(poolSize, 1<<(32-prefix.Bits())/16)
 	}
 	return n
+}
+
+// linkGroup is the group of a folder's links: neither that of all other links, which is 0, nor that of those that are about to go.
+func linkGroup(dir string) uint32 {
+	sum := sha256.Sum256([]byte(dir))
+	if g := binary.BigEndian.Uint32(sum[:]); g != 0 && g != leavingGroup {
+		return g
+	}
+	return 1
 }
 
 // usable says why pods cannot have a network of their own, or nil.

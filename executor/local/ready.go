@@ -165,7 +165,7 @@ func (n *network) connect() (r readyNetwork, err error) {
 	for range size {
 		r.addr = n.nextAddr()
 		attrs := netlink.NewLinkAttrs()
-		attrs.Name, attrs.HardwareAddr = interfaceName(r.addr), outsideHardware(r.addr)
+		attrs.Name, attrs.HardwareAddr, attrs.Group = interfaceName(r.addr), outsideHardware(r.addr), n.group
 		// The other end begins its life in the pod's network: to move it there would take longer than all the rest.
 		err := netlink.LinkAdd(&netlink.Veth{LinkAttrs: attrs, PeerName: "eth0", PeerHardwareAddr: hardware(r.addr), PeerNamespace: netlink.NsFd(int(r.space))})
 		if errors.Is(err, unix.EEXIST) {
@@ -431,8 +431,7 @@ func (n *network) giveBack() {
 // inheritWait is how long the kernel may take, on a busy machine, to remove the networks of an executor that was killed a moment ago.
 const inheritWait = 5 * time.Second
 
-// inherit takes up what an earlier executor has left: its bridge, and the links of its pods that the kernel has not removed yet. It is
-// asked once the leases of the pods that go on are known.
+// inherit takes up what an earlier executor has left: its bridge, and links that are not known to be of this folder and may be about to go.
 func (n *network) inherit() {
 	if n.invalid != nil {
 		return
@@ -448,13 +447,9 @@ func (n *network) inherit() {
 	if err != nil {
 		return // what is not known of is not waited for
 	}
-	leased := map[int]bool{}
-	for _, l := range n.leases {
-		leased[l.index] = true
-	}
 	for _, l := range links {
-		if index := l.Attrs().Index; n.leadsToPod(l.Attrs().Name) && !leased[index] {
-			n.inherited = append(n.inherited, index)
+		if n.leadsToPod(l.Attrs().Name) && l.Attrs().Group != n.group {
+			n.inherited = append(n.inherited, l.Attrs().Index)
 		}
 	}
 }
@@ -509,11 +504,16 @@ func (n *network) tryRemoveBridge() error {
 	if err != nil {
 		return err
 	}
+	var own []netlink.Link
 	for _, l := range links {
-		if l.Attrs().MasterIndex == bridge.Attrs().Index || n.leadsToPod(l.Attrs().Name) {
+		switch {
+		case n.leadsToPod(l.Attrs().Name) && l.Attrs().Group == n.group:
+			own = append(own, l) // of a pod that is gone; the kernel, which removes it with its network, may be late
+		case l.Attrs().MasterIndex == bridge.Attrs().Index || n.leadsToPod(l.Attrs().Name):
 			return fmt.Errorf("interface %s leads to a pod of another executor, or is about to go", l.Attrs().Name)
 		}
 	}
+	removeLinks(own)
 	// In this order: another executor that makes the bridge anew at this moment makes the table after it.
 	_ = unmasquerade(n.table())
 	return netlink.LinkDel(bridge)

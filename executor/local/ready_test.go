@@ -125,6 +125,57 @@ func TestTheBridgeOfAKilledServerIsRemoved(t *testing.T) {
 	}
 }
 
+// What the kernel has not removed yet at the end is removed by hand, if it was a link of this folder's: a busy kernel may take longer than
+// anybody waits.
+func TestTheBridgeGoesThoughTheKernelIsLate(t *testing.T) {
+	needRoot(t)
+	dir, shared := t.TempDir(), t.TempDir()
+	network := local.Network{Bridge: fmt.Sprintf("tyl-%d", os.Getpid()%100000), Subnet: "100.127.51.0/25"}
+	p := oncePod(t, shared)
+	p.Pod.Spec.Containers[0].Image = "any"
+	p.Pod.Spec.Containers[0].VolumeMounts[0].MountPath = "/shared"
+	cmd := server(t, dir, "", p, "Running", network.Bridge, network.Subnet)
+	eventually(t, "networks are ready", func() bool { return len(podLinks(t, network.Subnet)) > 1 })
+	holdNetworks(t, cmd.Process.Pid)
+	if err := syscall.Kill(cmd.Process.Pid, syscall.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	_ = cmd.Wait()
+	write(t, filepath.Join(shared, "go"))
+	e := open(t, dir, withImages, func(o *local.Options) { o.Network = network })
+	if r := report(t, e, done); r.Phase != executor.Succeeded {
+		t.Errorf("%+v", r)
+	}
+	settleAndCheck(t, e, dir, p.ID)
+	if _, err := netlink.LinkByName(network.Bridge); err == nil {
+		t.Errorf("bridge %s is left with %v", network.Bridge, podLinks(t, network.Subnet))
+	}
+}
+
+// holdNetworks keeps the networks that a process has open, so that the kernel does not remove them with it.
+func holdNetworks(t *testing.T, pid int) {
+	t.Helper()
+	held := 0
+	names, err := filepath.Glob(fmt.Sprintf("/proc/%d/fd/*", pid))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range names {
+		if to, err := os.Readlink(name); err != nil || !strings.HasPrefix(to, "net:[") {
+			continue
+		}
+		f, err := os.Open(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = f.Close() })
+		held++
+	}
+	if held == 0 {
+		t.Fatalf("process %d has no network open", pid)
+	}
+}
+
 // leftNetwork is a bridge, and a link to a pod in its subnet, 100.127.50.0/25, as another executor has them.
 func leftNetwork(t *testing.T, network local.Network) netlink.Link {
 	t.Helper()
