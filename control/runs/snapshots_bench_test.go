@@ -19,8 +19,11 @@ func BenchmarkRestart(b *testing.B) {
 		d := newDock(b, b.TempDir(), scripted.Options{Auto: true})
 		d.reopen(func(o *runs.Options) {})
 		d.submit(wide(n))
-		for d.nodePhase("wide", "ask") != workflow.Running {
-			changed := d.ledger.Changed()
+		for {
+			changed := d.ledger.Changed() // before the look: what comes after it is not missed
+			if d.nodePhase("wide", "ask") == workflow.Running {
+				break
+			}
 			select {
 			case <-changed:
 			case <-time.After(time.Minute):
