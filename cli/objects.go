@@ -204,7 +204,11 @@ Exit status: 0 no faults (there may be warnings), 2 faults.`,
 			if err != nil && !manifest.Failed(diags) {
 				return usage(err)
 			}
-			diags = append(diags, made.placeAll(wire.Lint(objects))...)
+			rules, err := wire.Rules(nil)
+			if err != nil {
+				return err
+			}
+			diags = append(diags, made.placeAll(rules.Lint(objects))...)
 			for _, d := range diags {
 				fmt.Fprintf(std.Err, "%s: %s\n", d.Severity, d.Error())
 			}

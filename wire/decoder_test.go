@@ -166,7 +166,11 @@ func TestOneDecoder(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	store := definitions.New(l, box, check)
+	rules, err := Rules(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	store := definitions.New(l, box, rules)
 	both[manifest.WorkflowTemplate](t, store)
 	both[manifest.CronWorkflow](t, store)
 	both[manifest.EventSource](t, store)
@@ -260,7 +264,7 @@ func TestTagsWhereNobodyReplacesThem(t *testing.T) {
 			if len(objects) != 1 || len(diags) > 0 {
 				t.Fatal(diags)
 			}
-			if err := manifest.FirstError(check(objects[0])); err == nil || err.Error() != c.want {
+			if err := manifest.FirstError(rules.Check(objects[0])); err == nil || err.Error() != c.want {
 				t.Errorf("said %v, want %s", err, c.want)
 			}
 		})

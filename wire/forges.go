@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"strings"
 
-	"github.com/tiphys/tiphys/control/definitions"
 	"github.com/tiphys/tiphys/control/posts"
 	"github.com/tiphys/tiphys/control/runs"
 	"github.com/tiphys/tiphys/event"
@@ -22,62 +21,11 @@ func (s *Server) openForges(context.Context) (err error) {
 	own := forge.Instance{
 		Name: forge.Builtin, Type: forge.TypeBuiltin, URL: strings.TrimRight(s.URL(), "/"), Forge: s.remote, Addresses: s.remote, Local: true,
 	}
-	if s.forges, err = forge.NewForges(own, s.o.ForgeTypes, declaredForges{s.defs}, runs.NewSecrets(s.defs)); err != nil {
+	if s.forges, err = forge.NewForges(own, s.o.ForgeTypes, s.defs, runs.NewSecrets(s.defs)); err != nil {
 		return err
 	}
 	s.posts = posts.New(posts.Options{Ledger: s.ledger, Forges: s.forges, Now: s.o.Now, Log: s.o.Log})
 	return nil
-}
-
-// declaredForges reads declarations of kind Forge. Of one that cannot be read the last version that could be goes on.
-type declaredForges struct{ store *definitions.Store }
-
-// maxEarlier is how many earlier versions of a declaration are tried.
-const maxEarlier = 20
-
-// Forges implements forge.Declarations.
-func (d declaredForges) Forges(ctx context.Context) ([]forge.Declaration, error) {
-	all, err := definitions.All[manifest.Forge](ctx, d.store, "")
-	if err != nil {
-		return nil, fmt.Errorf("read declared forges: %w", err)
-	}
-	out := make([]forge.Declaration, 0, len(all))
-	for _, seen := range all {
-		one := forge.Declaration{Namespace: seen.Namespace, Name: seen.Name}
-		if one.Spec, one.Problem = specOf(seen); one.Problem == nil {
-			one.Digest = seen.Digest
-		} else if err := d.earlier(ctx, seen.Definition, &one); err != nil {
-			return nil, err
-		}
-		out = append(out, one)
-	}
-	return out, nil
-}
-
-// earlier puts the last version that could be read into a declaration, if there is one.
-func (d declaredForges) earlier(ctx context.Context, now definitions.Definition, one *forge.Declaration) error {
-	earlier, err := d.store.Earlier(ctx, now, maxEarlier)
-	if err != nil {
-		return err
-	}
-	for _, was := range earlier {
-		if spec, err := specOf(definitions.Decode[manifest.Forge](was)); err == nil {
-			one.Spec, one.Digest = spec, was.Digest
-			return nil
-		}
-	}
-	return nil
-}
-
-// specOf reads one declaration.
-func specOf(seen definitions.Seen[manifest.Forge]) (manifest.ForgeSpec, error) {
-	if seen.State != definitions.Present {
-		return manifest.ForgeSpec{}, seen.Problem
-	}
-	if err := manifest.FirstError(seen.Value.Validate()); err != nil {
-		return manifest.ForgeSpec{}, err
-	}
-	return seen.Value.Spec, nil
 }
 
 // PullRequests implements apps.Forges.

@@ -40,7 +40,6 @@ import (
 	"github.com/tiphys/tiphys/executor/pushed"
 	"github.com/tiphys/tiphys/ledger"
 	"github.com/tiphys/tiphys/ledger/sqlite"
-	"github.com/tiphys/tiphys/manifest"
 	"github.com/tiphys/tiphys/repo"
 	"github.com/tiphys/tiphys/secret"
 	"github.com/tiphys/tiphys/server"
@@ -197,7 +196,11 @@ func (s *Server) openRecord(ctx context.Context) (err error) {
 	s.tokens = steptoken.NewIssuer(stepKey, s.record.Restored.Epoch)
 	s.hold = hold.New(s.ledger, s.record.Restored)
 	s.audit = audit.New(audit.Options{Ledger: s.ledger, Folder: s.o.Data, Key: key, Unclean: s.ledger.Unclean(), Now: s.o.Now, Log: s.o.Log})
-	s.defs = definitions.New(s.ledger, s.box, func(o manifest.Object) []manifest.Diagnostic { return checkWith(s.o.ForgeTypes, o) })
+	rules, err := Rules(s.o.ForgeTypes)
+	if err != nil {
+		return err
+	}
+	s.defs = definitions.New(s.ledger, s.box, rules)
 	s.policy, s.pods = access.BuiltIn(), podpolicy.New(s.o.Grants...)
 	s.gate, err = gate.New(gate.Options{
 		Token: s.o.Token, LocalUser: localUser(), Steps: s.tokens, Attempts: stepclaims.Attempts{Ledger: s.ledger}, Policy: s.policy, Now: s.o.Now, Log: s.o.Log,
@@ -289,7 +292,7 @@ func (s *Server) openEvents(context.Context) error {
 func (s *Server) openSteps(context.Context) (err error) {
 	s.sweeper = s.sweeps()
 	s.recording = &audit.Recording{Folder: s.o.Data, Disk: datafolder.Disk{}, Auditor: s.audit, Rows: s.ledger, Held: s.hold}
-	s.feed = api.NewFeed(feed.Options{Ledger: s.ledger, Trouble: s.recording.Shown})
+	s.feed = api.NewFeed(feed.Options{Ledger: s.ledger, Banner: s.recording})
 	s.closers = append(s.closers, func() error { s.feed.Close(); return nil })
 	s.steps = &steps.API{
 		Policy: s.policy, Pushes: s.pushes,

@@ -85,8 +85,7 @@ type Sealer interface {
 type Store struct {
 	ledger ledger.Ledger
 	box    Sealer
-	// check judges an object before it is taken.
-	check func(manifest.Object) []manifest.Diagnostic
+	rules  Checker
 
 	// opened are definitions as Get last gave them: a webhook's secret is wanted at every delivery. What was read before the last
 	// change is not used.
@@ -107,12 +106,9 @@ type opened struct {
 // maxOpened bounds how many definitions are kept open.
 const maxOpened = 256
 
-// New returns a store. check may be nil.
-func New(l ledger.Ledger, box Sealer, check func(manifest.Object) []manifest.Diagnostic) *Store {
-	if check == nil {
-		check = func(manifest.Object) []manifest.Diagnostic { return nil }
-	}
-	return &Store{ledger: l, box: box, check: check, opened: map[string]opened{}, decoded: map[string]*memo{}}
+// New returns a store. Without rules, which is nil, it takes every object.
+func New(l ledger.Ledger, box Sealer, rules Checker) *Store {
+	return &Store{ledger: l, box: box, rules: rules, opened: map[string]opened{}, decoded: map[string]*memo{}}
 }
 
 // Change tells what an Apply or Replace did.
@@ -135,7 +131,9 @@ func (s *Store) change(ctx context.Context, actor, origin string, objects []mani
 	var ch Change
 	defs := map[string]Definition{}
 	for _, o := range objects {
-		ch.Diagnostics = append(ch.Diagnostics, s.check(o)...)
+		if s.rules != nil {
+			ch.Diagnostics = append(ch.Diagnostics, s.rules.Check(o)...)
+		}
 		d := define(o, origin)
 		if twin, ok := defs[d.Key()]; ok {
 			ch.Diagnostics = append(ch.Diagnostics, manifest.Diagnostic{

@@ -196,12 +196,17 @@ func TestArgoWatchTellsOfDeletions(t *testing.T) {
 	t.Fatal("the stream ended")
 }
 
+// banner is a text that changes under those who read it.
+type banner struct{ atomic.Value }
+
+func (b *banner) Shown() string { return b.Load().(string) }
+
 // A full disk is told when a stream begins and when it ends to be so, once, however much is free; a server that is well says nothing.
 func TestStreamTellsOfTrouble(t *testing.T) {
 	l := streamLedger(t)
-	var trouble atomic.Value
+	var trouble banner
 	trouble.Store("the disk is full (3 KiB are free)")
-	hub := NewFeed(feed.Options{Ledger: l, Trouble: func() string { return trouble.Load().(string) }})
+	hub := NewFeed(feed.Options{Ledger: l, Banner: &trouble})
 	s := httptest.NewServer(as(access.Admin, (&API{Policy: access.BuiltIn(), Ledger: l, Feed: hub}).stream))
 	t.Cleanup(s.Close)
 	t.Cleanup(hub.Close)

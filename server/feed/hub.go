@@ -30,14 +30,17 @@ type Options struct {
 	Deletions Deletions
 	// Brief shortens the rows of those who ask for it; nil shortens nothing.
 	Brief func(ledger.Row) (json.RawMessage, error)
-	// Trouble says for people what keeps the server from recording anything; empty if nothing does. May be nil.
-	Trouble func() string
+	// Banner is what all screens show above everything; nil for nothing.
+	Banner Banner
 	// Pace and Beat are the least time between two looks and the most between two signs of life; 0 for the usual.
 	Pace, Beat time.Duration
 	// Kept is how many bytes of rows wait for one slow subscriber, Open how many may look on, Behind how many rows are
 	// read for one who comes late before it must read anew; 0 for the usual.
 	Kept, Open, Behind int
 }
+
+// Banner says for people what keeps the server from recording anything; empty if nothing does.
+type Banner interface{ Shown() string }
 
 // Hub reads what changes in the ledger, once for all its subscribers. It reads only while there are any.
 type Hub struct {
@@ -215,8 +218,8 @@ func (h *Hub) look(ctx context.Context, r *reader) error {
 		return err
 	}
 	trouble := ""
-	if h.o.Trouble != nil {
-		trouble = h.o.Trouble()
+	if h.o.Banner != nil {
+		trouble = h.o.Banner.Shown()
 	}
 	for _, s := range subs {
 		s.reach(r.at, trouble)

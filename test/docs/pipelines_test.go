@@ -18,6 +18,10 @@ import (
 func TestPipelines(t *testing.T) {
 	page := read(t, "../../docs/pipelines.md")
 	blocks := regexp.MustCompile("(?s)```(ts|python|go|yaml)\n(.*?)```").FindAllStringSubmatch(page, -1)
+	rules, err := wire.Rules(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
 	seen := map[string]int{}
 	first := map[string]string{}
 	for _, b := range blocks {
@@ -31,7 +35,7 @@ func TestPipelines(t *testing.T) {
 			}
 		}
 		objects, diags := manifest.Decode("of "+language, made)
-		if diags = append(diags, wire.Lint(objects)...); len(diags) > 0 {
+		if diags = append(diags, rules.Lint(objects)...); len(diags) > 0 {
 			t.Errorf("%s: %v in\n%s", language, diags, code)
 		}
 		if first[language] == "" {

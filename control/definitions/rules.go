@@ -1,0 +1,89 @@
+package definitions
+
+import (
+	"fmt"
+
+	"github.com/tiphys/tiphys/event/forge"
+	"github.com/tiphys/tiphys/event/sensor"
+	"github.com/tiphys/tiphys/event/source"
+	"github.com/tiphys/tiphys/executor"
+	"github.com/tiphys/tiphys/manifest"
+	"github.com/tiphys/tiphys/workflow"
+	"github.com/tiphys/tiphys/workflow/validate"
+)
+
+// Checker judges an object before it is taken. An error among the diagnostics refuses it.
+type Checker interface {
+	Check(manifest.Object) []manifest.Diagnostic
+}
+
+// Rules is the [Checker] of a program: it refuses what the program does not run.
+type Rules struct {
+	Sources source.Kinds
+	// Forges are the types that can be declared.
+	Forges []forge.Type
+	// Platform is what the default executor does not do.
+	Platform executor.Fields
+}
+
+// Check judges an object by its kind's decoder, which the controllers read it with later, and by the room that it is for.
+func (r Rules) Check(o manifest.Object) []manifest.Diagnostic {
+	if o.Kind == "Workflow" {
+		return refuse(o, "a Workflow is not a definition but a run", "submit it with tiphys submit")
+	}
+	diags := manifest.CheckName(o)
+	if ofRuns(o.Kind) {
+		return append(diags, r.run(o, nil)...)
+	}
+	if o.Kind == "EventBus" { // read by nobody: there is no bus but the ledger
+		return diags
+	}
+	decoded, known := manifest.Check(o)
+	if !known {
+		return refuse(o, fmt.Sprintf("kind %s is not known here", o.Kind), "docs/compatibility.md lists the kinds")
+	}
+	diags = append(diags, decoded...)
+	switch o.Kind {
+	case "EventSource":
+		diags = append(diags, r.Sources.Check(o)...)
+	case "Sensor":
+		diags = append(diags, sensor.CheckDefinition(o)...)
+	case "Forge":
+		diags = append(diags, forge.Check(r.Forges, o)...)
+	}
+	return diags
+}
+
+// Lint judges objects as a server would, without one: what they declare themselves is known, references to anything else are passed over.
+func (r Rules) Lint(objects []manifest.Object) []manifest.Diagnostic {
+	find := func(kind, name string) (manifest.Object, bool) {
+		for _, o := range objects {
+			if o.Kind == kind && o.Name == name {
+				return o, true
+			}
+		}
+		return manifest.Object{}, false
+	}
+	var diags []manifest.Diagnostic
+	for _, o := range objects {
+		if o.Kind == "Workflow" || ofRuns(o.Kind) {
+			diags = append(diags, r.run(o, find)...)
+		} else {
+			diags = append(diags, r.Check(o)...)
+		}
+	}
+	return diags
+}
+
+// ofRuns says whether a kind is one that runs are made of. The validator decodes these, and says what is wrong with them.
+func ofRuns(kind string) bool {
+	return kind == "WorkflowTemplate" || kind == "ClusterWorkflowTemplate" || kind == "CronWorkflow"
+}
+
+func (r Rules) run(o manifest.Object, find func(kind, name string) (manifest.Object, bool)) []manifest.Diagnostic {
+	return append(workflow.Check(o, r.Platform), validate.Object(o, validate.Options{Mode: validate.Lint, Find: find, Incomplete: true})...)
+}
+
+func refuse(o manifest.Object, message, hint string) []manifest.Diagnostic {
+	return []manifest.Diagnostic{{Position: o.Position, Severity: manifest.SeverityError, Path: "kind", Message: message, Hint: hint}}
+}
