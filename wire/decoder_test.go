@@ -245,6 +245,10 @@ func sameRaw(a, b json.RawMessage) bool { return string(a) == string(b) }
 // made of it destroyed or stopped something.
 func TestTagsWhereNobodyReplacesThem(t *testing.T) {
 	const head = "apiVersion: argoproj.io/v1alpha1\nkind: "
+	rules, err := Rules(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
 	for name, c := range map[string]struct{ text, want string }{
 		"prune": {head + "Application\nmetadata: {name: a}\nspec:\n  source: {repoURL: u, path: p}\n  destination: {namespace: n}\n  syncPolicy:\n    automated:\n      prune: \"{{x}}\"\n",
 			`m.yaml:9:14: .spec.syncPolicy.automated.prune: expected boolean, got string "{{x}}" (write the value itself: tags are replaced in workflows, not here)`},

@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -15,7 +16,9 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
+	"time"
 
 	"github.com/tiphys/tiphys/access"
 	"github.com/tiphys/tiphys/access/authority"
@@ -157,6 +160,11 @@ func (p *pier) listen() {
 		network = "tcp"
 	}
 	l, err := net.Listen(network, p.address)
+	// A connection that somebody else on the machine makes may have the port for a moment.
+	for limit := time.Now().Add(time.Minute); errors.Is(err, syscall.EADDRINUSE) && time.Now().Before(limit); {
+		<-time.After(10 * time.Millisecond)
+		l, err = net.Listen(network, p.address)
+	}
 	if err != nil {
 		p.t.Fatal(err)
 	}
