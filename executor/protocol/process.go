@@ -70,11 +70,11 @@ func (s Shim) Alive() bool {
 	return start == s.Start
 }
 
-// WriteFile puts data at path in one step: temporary file, fsync (if sync), rename. A reader sees all or nothing.
+// WriteFile puts data at path in one step: temporary file, fsync (if sync), rename. A reader sees all or nothing, however many write at the
+// same time.
 func WriteFile(path string, data []byte, sync bool) error {
-	tmp := path + ".tmp" + strconv.Itoa(os.Getpid())
-	if err := writeSync(tmp, data, sync); err != nil {
-		_ = os.Remove(tmp)
+	tmp, err := writeBeside(path, data, sync)
+	if err != nil {
 		return err
 	}
 	if err := os.Rename(tmp, path); err != nil {
@@ -89,12 +89,11 @@ func WriteFile(path string, data []byte, sync bool) error {
 
 // CreateFile is [WriteFile] for a path that must not exist yet; the error is then os.ErrExist.
 func CreateFile(path string, data []byte, sync bool) error {
-	tmp := path + ".tmp" + strconv.Itoa(os.Getpid())
-	if err := writeSync(tmp, data, sync); err != nil {
-		_ = os.Remove(tmp)
+	tmp, err := writeBeside(path, data, sync)
+	if err != nil {
 		return err
 	}
-	err := os.Link(tmp, path)
+	err = os.Link(tmp, path)
 	_ = os.Remove(tmp)
 	if err != nil {
 		return err
@@ -105,10 +104,11 @@ func CreateFile(path string, data []byte, sync bool) error {
 	return nil
 }
 
-func writeSync(path string, data []byte, sync bool) error {
-	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
+// writeBeside writes a file of its own beside path, and gives its name.
+func writeBeside(path string, data []byte, sync bool) (string, error) {
+	f, err := os.CreateTemp(filepath.Dir(path), filepath.Base(path)+".tmp")
 	if err != nil {
-		return err
+		return "", err
 	}
 	_, err = f.Write(data)
 	if err == nil && sync {
@@ -117,7 +117,10 @@ func writeSync(path string, data []byte, sync bool) error {
 	if e := f.Close(); err == nil {
 		err = e
 	}
-	return err
+	if err != nil {
+		_ = os.Remove(f.Name())
+	}
+	return f.Name(), err
 }
 
 // SyncFolder makes the names in a folder durable.
