@@ -4,6 +4,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/tiphys/tiphys/deploy/render"
+	"github.com/tiphys/tiphys/egress"
 	"github.com/tiphys/tiphys/pipeline"
 )
 
@@ -44,6 +45,26 @@ func commands(std IO) []*cobra.Command {
 		newRender(std),
 		newEvaluate(std),
 		newKeeper(),
+		newEgressSSH(),
+		newEgressConnect(std),
+	}
+}
+
+// newEgressSSH stands in for ssh where git fetches what a manifest names; the server has git start it.
+func newEgressSSH() *cobra.Command {
+	return &cobra.Command{
+		Use: egress.SSHCommand, Hidden: true, DisableFlagParsing: true,
+		RunE: func(c *cobra.Command, args []string) error { return egress.SSH(c.Context(), args) },
+	}
+}
+
+// newEgressConnect carries the connection of such an ssh through the server's checked way out; ssh starts it.
+func newEgressConnect(std IO) *cobra.Command {
+	return &cobra.Command{
+		Use: egress.ConnectCommand, Hidden: true, Args: cobra.NoArgs,
+		RunE: func(c *cobra.Command, _ []string) error {
+			return egress.Connect(c.Context(), std.Getenv, std.In, std.Out)
+		},
 	}
 }
 

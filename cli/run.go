@@ -11,6 +11,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/tiphys/tiphys/egress"
 	"github.com/tiphys/tiphys/executor/local"
 
 	"github.com/spf13/cobra"
@@ -134,7 +135,7 @@ func runAll(ctx context.Context, std IO, o runOptions, objects []manifest.Object
 	}
 	m, err := wire.OpenMachine(ctx, wire.MachineOptions{
 		Data: o.data, Mirrors: mirrors, Log: logger(level, true), Ephemeral: o.data == "", Objects: definitions.NewMemory(objects),
-		Executor: o.executor, HostImages: host,
+		Executor: o.executor, HostImages: host, Egress: egress.Unrestricted(),
 	})
 	if err != nil {
 		return err

@@ -15,6 +15,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/tiphys/tiphys/access/podpolicy"
+	"github.com/tiphys/tiphys/egress"
 	"github.com/tiphys/tiphys/executor/local"
 	"github.com/tiphys/tiphys/keeper"
 	"github.com/tiphys/tiphys/manifest"
@@ -28,7 +29,7 @@ const defaultListen = "127.0.0.1:2746"
 type serveOptions struct {
 	config, data, listen, stepsListen, executor, tokenFile, name, hostImages string
 	bridge, subnet, serverConfig                                             string
-	mirrors, removed                                                         []string
+	mirrors, removed, allowEgress                                            []string
 	grants                                                                   []podpolicy.Grant
 	verbose, keeper                                                          bool
 	pods                                                                     int
@@ -81,6 +82,7 @@ Exit status: 0 stopped by a signal, 1 a part of the server failed, 2 a bad comma
 	f.StringVar(&o.subnet, "subnet", "", "IPv4 network of the pods; the first /24 behind it is for Services (default what this data folder had, or the first of 10.88.0.0/16, 10.90.0.0/16, … that is free)")
 	f.IntVar(&o.pods, "pods", 0, "how many pods may be live at the same time; the others wait (default what processors, memory and descriptors bear)")
 	f.StringArrayVar(&o.mirrors, "registry-mirror", nil, "pull images of a registry from elsewhere, HOST=URL (may be repeated)")
+	f.StringArrayVar(&o.allowEgress, "allow-egress", nil, "let manifests have the server reach addresses that it refuses otherwise (loopback, link-local, metadata, its own), CIDR[:PORT] (may be repeated)")
 	f.BoolVar(&o.keeper, "keeper", true, "have the port and the requests to applications in a process that outlives the server; with --keeper=false they end with it")
 	f.BoolVarP(&o.verbose, "verbose", "v", false, "log more")
 	f.StringArrayVar(&o.removed, removedFlag, nil, "")
@@ -154,6 +156,9 @@ func (o serveOptions) server(std IO) (wire.Options, error) {
 	}
 	if opt.Mirrors, err = parameters(o.mirrors); err != nil {
 		return opt, err
+	}
+	if opt.AllowEgress, err = egress.ParseRules(o.allowEgress); err != nil {
+		return opt, fmt.Errorf("--allow-egress: %w", err)
 	}
 	if o.hostImages != "" {
 		if opt.Images, err = local.ReadHostImages(o.hostImages); err != nil {

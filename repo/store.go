@@ -3,12 +3,10 @@ package repo
 import (
 	"context"
 	"crypto/sha256"
-	"encoding/base64"
 	"encoding/hex"
 	"errors"
 	"fmt"
 	"io/fs"
-	"net/url"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -16,6 +14,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/tiphys/tiphys/egress"
 	"github.com/tiphys/tiphys/repo/git"
 )
 
@@ -39,6 +38,8 @@ type StoreOptions struct {
 	Dir, Checkouts string
 	// Own are the hosts whose repositories are here, asked in order.
 	Own []Own
+	// Egress is the way to hosts elsewhere; nil refuses what is to be refused.
+	Egress *egress.Client
 	// Git is the program's path; empty for the one of the PATH.
 	Git string
 	// Longest bounds a fetch; 0 means five minutes.
@@ -82,8 +83,10 @@ func Open(o StoreOptions) (*Store, error) {
 		return nil, fmt.Errorf("open store of repositories: %w", err)
 	}
 	s.git = git.New(o.Git,
-		git.Setting{Key: "protocol.file.allow", Value: "never"},
-		git.Setting{Key: "protocol.ext.allow", Value: "never"},
+		git.Setting{Key: "protocol.allow", Value: "never"},
+		git.Setting{Key: "protocol.http.allow", Value: "always"},
+		git.Setting{Key: "protocol.https.allow", Value: "always"},
+		git.Setting{Key: "protocol.ssh.allow", Value: "always"},
 		git.Setting{Key: "fetch.recurseSubmodules", Value: "false"},
 	)
 	return s, nil
@@ -173,10 +176,14 @@ func (s *Store) DefaultBranch(ctx context.Context, raw string) (string, error) {
 	if err := checkURL(raw); err != nil {
 		return "", err
 	}
-	runner, bare := s.credentials(raw)
-	out, err := runner.Run(ctx, git.Call{Args: []string{"ls-remote", "--symref", "--", bare, "HEAD"}})
+	f, err := s.leave(ctx, raw)
 	if err != nil {
-		return "", s.explain(raw, err)
+		return "", err
+	}
+	defer f.route.Close()
+	out, err := f.git.Run(ctx, git.Call{Env: f.env, Args: []string{"ls-remote", "--symref", "--", f.url, "HEAD"}})
+	if err != nil {
+		return "", f.explain(raw, err)
 	}
 	for line := range strings.Lines(out) {
 		ref, name, _ := strings.Cut(strings.TrimSpace(line), "\t")
@@ -238,11 +245,7 @@ func (s *Store) lock(ctx context.Context, id string) (unlock func(), err error) 
 	}
 }
 
-var (
-	fullHash = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^([0-9a-f]{40}|[0-9a-f]{64})$`) })
-	// scpURL is user@host:path, which git takes for SSH.
-	scpURL = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[A-Za-z0-9._-]+@[A-Za-z0-9._-]+:[^:]`) })
-)
+var fullHash = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^([0-9a-f]{40}|[0-9a-f]{64})$`) })
 
 // fetch brings a revision into the bare repository and gives its commit. A commit that is there is not fetched again.
 func (s *Store) fetch(ctx context.Context, b Bare, raw, revision string) (string, error) {
@@ -256,12 +259,16 @@ func (s *Store) fetch(ctx context.Context, b Bare, raw, revision string) (string
 	}
 	ctx, cancel := context.WithTimeoutCause(ctx, s.o.Longest, fmt.Errorf("it took longer than %s", s.o.Longest))
 	defer cancel()
-	runner, bare := s.credentials(raw)
-	_, err := runner.Run(ctx, s.fetching(b, "--depth=1", "--", bare, revision))
+	f, err := s.leave(ctx, raw)
+	if err != nil {
+		return "", err
+	}
+	defer f.route.Close()
+	_, err = f.run(ctx, b, s.o.Longest, "--depth=1", "--", f.url, revision)
 	if err != nil && git.ExitCode(err) > 0 && hexPattern().MatchString(revision) {
 		// Not every host gives a commit by its hash, and none by the beginning of one: look among all branches and tags.
-		if _, err := runner.Run(ctx, s.fetching(b, append(b.deepen(), "--tags", "--", bare, "+refs/heads/*:refs/heads/*")...)); err != nil {
-			return "", s.explain(raw, err)
+		if _, err := f.run(ctx, b, s.o.Longest, append(b.deepen(), "--tags", "--", f.url, "+refs/heads/*:refs/heads/*")...); err != nil {
+			return "", f.explain(raw, err)
 		}
 		sha, err := b.commit(ctx, revision)
 		if err != nil {
@@ -270,7 +277,7 @@ func (s *Store) fetch(ctx context.Context, b Bare, raw, revision string) (string
 		return sha, nil
 	}
 	if err != nil {
-		return "", s.explain(raw, err)
+		return "", f.explain(raw, err)
 	}
 	sha, err := b.commit(ctx, "FETCH_HEAD")
 	if err != nil {
@@ -287,81 +294,12 @@ func (b Bare) deepen() []string {
 	return nil
 }
 
-// credentials takes user and password out of an http URL and has them sent as a header, so that they are neither among
-// the arguments of a process nor in a file.
-func (s *Store) credentials(raw string) (*git.Runner, string) {
-	u, err := url.Parse(raw)
-	if err != nil || u.User == nil || u.Scheme != "http" && u.Scheme != "https" {
-		return s.git, raw
-	}
-	password, _ := u.User.Password()
-	basic := base64.StdEncoding.EncodeToString([]byte(u.User.Username() + ":" + password))
-	u.User = nil
-	origin := url.URL{Scheme: u.Scheme, Host: u.Host}
-	return s.git.With(
-		git.Setting{Key: "http." + origin.String() + "/.extraHeader", Value: "Authorization: Basic " + basic},
-		git.Setting{Key: "http.followRedirects", Value: "false"}, // the header is for this host only
-	), u.String()
-}
-
 var hexPattern = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[0-9a-f]{7,64}$`) })
-
-// fetching is a fetch that keeps its own remarks to itself.
-func (s *Store) fetching(b Bare, args ...string) git.Call {
-	return git.Call{Dir: b.Dir, Within: s.o.Longest, Args: append([]string{"fetch", "--quiet", "--no-auto-maintenance", "--update-head-ok", "--force"}, args...)}
-}
 
 // commit gives the full hash of a commit that is there.
 func (b Bare) commit(ctx context.Context, revision string) (string, error) {
 	out, err := b.Git.Read(ctx, b.Dir, "rev-parse", "--verify", "--quiet", "--end-of-options", revision+"^{commit}")
 	return strings.TrimSpace(out), err
-}
-
-// explain says what git could not do, without the password of the URL.
-func (s *Store) explain(raw string, err error) error {
-	var failed *git.Error
-	if !errors.As(err, &failed) {
-		return fmt.Errorf("fetch %s: %w", Redact(raw), err)
-	}
-	text := failed.Error()
-	if strings.Contains(text, "couldn't find remote ref") || strings.Contains(text, "not found") {
-		return fmt.Errorf("fetch %s: %s: %w", Redact(raw), text, ErrNotFound)
-	}
-	return fmt.Errorf("fetch %s: %s", Redact(raw), text)
-}
-
-// Redact takes the password out of a URL, for people to read. What is no URL is cut short.
-func Redact(raw string) string {
-	u, err := url.Parse(raw)
-	if err != nil {
-		if scpURL().MatchString(raw) {
-			return raw
-		}
-		return "the repository"
-	}
-	return u.Redacted()
-}
-
-// checkURL allows what the system's git fetches over the network, and nothing that it would execute or read from a disk.
-func checkURL(raw string) error {
-	const what = "is not a repository's http, https, ssh or git URL"
-	if len(raw) > 4096 || strings.ContainsAny(raw, "\n\r\x00") {
-		return fmt.Errorf("a URL of %d bytes or with line breaks %s", len(raw), what)
-	}
-	if scpURL().MatchString(raw) {
-		return nil
-	}
-	u, err := url.Parse(raw)
-	if err != nil {
-		return fmt.Errorf("%s %s", Redact(raw), what)
-	}
-	switch u.Scheme {
-	case "http", "https", "ssh", "git":
-		if u.Host != "" && !strings.HasPrefix(u.Host, "-") && !strings.HasPrefix(u.User.Username(), "-") {
-			return nil
-		}
-	}
-	return fmt.Errorf("%q %s", Redact(raw), what)
 }
 
 // checkRevision refuses what git could take for something else than the name of a branch, tag or commit.

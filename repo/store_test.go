@@ -16,6 +16,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/tiphys/tiphys/egress"
 	"github.com/tiphys/tiphys/repo"
 )
 
@@ -29,6 +30,8 @@ type host struct {
 	packs atomic.Int64
 	// user and password are asked for if they are set.
 	user, password string
+	// sendOn redirects every request to another host if it is set.
+	sendOn string
 }
 
 func newHost(t *testing.T) *host {
@@ -40,6 +43,10 @@ func newHost(t *testing.T) *host {
 	h := &host{t: t, dir: t.TempDir(), work: t.TempDir()}
 	handler := &cgi.Handler{Path: backend, Args: []string{"http-backend"}, Env: []string{"GIT_PROJECT_ROOT=" + h.dir, "GIT_HTTP_EXPORT_ALL=1", "GIT_CONFIG_NOSYSTEM=1", "HOME=/nonexistent"}}
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if h.sendOn != "" {
+			http.Redirect(w, r, h.sendOn+r.URL.RequestURI(), http.StatusFound)
+			return
+		}
 		if user, password, _ := r.BasicAuth(); h.user != "" && (user != h.user || password != h.password) {
 			w.Header().Set("WWW-Authenticate", `Basic realm="test"`)
 			w.WriteHeader(http.StatusUnauthorized)
@@ -91,6 +98,9 @@ func (h *host) push(name, content string) string {
 func open(t *testing.T, o repo.StoreOptions) *repo.Store {
 	t.Helper()
 	dir := t.TempDir()
+	if o.Egress == nil { // the hosts of these tests are on loopback
+		o.Egress = egress.Unrestricted()
+	}
 	o.Dir, o.Checkouts = filepath.Join(dir, "repos"), filepath.Join(dir, "checkouts")
 	s, err := repo.Open(o)
 	if err != nil {
@@ -297,5 +307,49 @@ func TestOwnHost(t *testing.T) {
 	}
 	if _, err := s.DefaultBranch(t.Context(), "http://here/shop"); !errors.Is(err, repo.ErrNotFound) {
 		t.Errorf("no branch yet: %v", err)
+	}
+}
+
+// A repository on loopback is not fetched for a manifest, by whatever name or transport, until the operator allows it; then git goes through the
+// checking proxy. Redirects do not lead past it.
+func TestEgress(t *testing.T) {
+	t.Parallel()
+	h := newHost(t)
+	sha := h.push("f", "x")
+	strict := egress.New(egress.Options{})
+	t.Cleanup(func() { _ = strict.Close() })
+	s := open(t, repo.StoreOptions{Egress: strict})
+	host := strings.TrimSuffix(strings.TrimPrefix(h.url, "http://"), "/shop.git")
+	_, port, _ := strings.Cut(host, ":")
+	for _, raw := range []string{h.url, "http://localhost:" + port + "/shop.git", "http://[::ffff:127.0.0.1]:" + port + "/shop.git", "https://127.0.0.1:" + port + "/shop.git",
+		"http://ada:secret@127.0.0.1:" + port + "/shop.git"} {
+		for what, read := range map[string]func() error{
+			"file":           func() error { _, err := s.File(t.Context(), raw, "trunk", "f"); return err },
+			"default branch": func() error { _, err := s.DefaultBranch(t.Context(), raw); return err },
+			"commit":         func() error { _, err := s.Resolve(t.Context(), raw, sha); return err },
+		} {
+			if err := read(); !errors.Is(err, egress.ErrRefused) || !strings.Contains(err.Error(), "--allow-egress 127.0.0.1/32:"+port) {
+				t.Errorf("%s of %s: %v", what, raw, err)
+			}
+		}
+	}
+	rules, err := egress.ParseRules([]string{host})
+	if err != nil {
+		t.Fatal(err)
+	}
+	allowed := egress.New(egress.Options{Allow: rules})
+	t.Cleanup(func() { _ = allowed.Close() })
+	s = open(t, repo.StoreOptions{Egress: allowed})
+	if got, err := s.File(t.Context(), h.url, "trunk", "f"); err != nil || string(got) != "x" {
+		t.Errorf("allowed: %q, %v", got, err)
+	}
+	if branch, err := s.DefaultBranch(t.Context(), h.url); err != nil || branch != "trunk" {
+		t.Errorf("allowed: default branch %q, %v", branch, err)
+	}
+	inner := httptest.NewServer(http.NotFoundHandler())
+	t.Cleanup(inner.Close)
+	h.sendOn = inner.URL
+	if _, err := s.File(t.Context(), h.url, "refs/heads/other", "f"); !errors.Is(err, egress.ErrRefused) {
+		t.Errorf("sent on to another port of loopback: %v", err)
 	}
 }

@@ -4,10 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
 	"strings"
 
 	"github.com/tiphys/tiphys/control/posts"
 	"github.com/tiphys/tiphys/control/runs"
+	"github.com/tiphys/tiphys/egress"
 	"github.com/tiphys/tiphys/event"
 	"github.com/tiphys/tiphys/event/forge"
 	"github.com/tiphys/tiphys/manifest"
@@ -21,7 +23,8 @@ func (s *Server) openForges(context.Context) (err error) {
 	own := forge.Instance{
 		Name: forge.Builtin, Type: forge.TypeBuiltin, URL: strings.TrimRight(s.URL(), "/"), Forge: s.remote, Addresses: s.remote, Local: true,
 	}
-	if s.forges, err = forge.NewForges(own, s.o.ForgeTypes, s.defs, runs.NewSecrets(s.defs)); err != nil {
+	client := &http.Client{Transport: s.egress.Transport(egress.HTTP{Field: "the URL of a Forge"})}
+	if s.forges, err = forge.NewForges(own, s.o.ForgeTypes, s.defs, runs.NewSecrets(s.defs), client); err != nil {
 		return err
 	}
 	s.posts = posts.New(posts.Options{Ledger: s.ledger, Forges: s.forges, Now: s.o.Now, Log: s.o.Log})

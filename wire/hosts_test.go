@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"strings"
@@ -12,6 +13,7 @@ import (
 	"github.com/tiphys/tiphys/access"
 	"github.com/tiphys/tiphys/access/podpolicy"
 	"github.com/tiphys/tiphys/control/runs"
+	"github.com/tiphys/tiphys/egress"
 	"github.com/tiphys/tiphys/event"
 	"github.com/tiphys/tiphys/executor/local"
 	"github.com/tiphys/tiphys/ledger"
@@ -27,6 +29,9 @@ func opened(t *testing.T, o Options) *Server {
 	}
 	if o.Data == "" {
 		o.Data = t.TempDir()
+	}
+	if o.AllowEgress == nil { // servers of tests are on loopback
+		o.AllowEgress = []egress.Rule{{Addresses: netip.MustParsePrefix("127.0.0.0/8")}}
 	}
 	o.Listen, o.Log = "127.0.0.1:0", slog.New(slog.DiscardHandler)
 	if o.Network == (local.Network{}) {

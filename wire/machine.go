@@ -28,6 +28,7 @@ import (
 	"github.com/tiphys/tiphys/control/quarantine"
 	"github.com/tiphys/tiphys/control/runs"
 	"github.com/tiphys/tiphys/datafolder"
+	"github.com/tiphys/tiphys/egress"
 	"github.com/tiphys/tiphys/executor"
 	"github.com/tiphys/tiphys/executor/admission"
 	"github.com/tiphys/tiphys/executor/initbin"
@@ -61,6 +62,10 @@ type MachineOptions struct {
 	HostImages local.HostImages
 	// Own are repositories of this machine; nil for none.
 	Own mover.Repositories
+	// Egress is the way to other hosts for what manifests name; nil refuses what is to be refused.
+	Egress *egress.Client
+	// Registries are further names of the built-in registry in image references, with their ports.
+	Registries []string
 	// Guard says which artifacts of the default store a step may read and write; nil for all.
 	Guard artifact.Guard
 	// Claims says what submitted runs may act for; nil is nothing, for everybody.
@@ -259,7 +264,7 @@ func (m *Machine) openExecutor(o MachineOptions) (err error) {
 	m.Executor, err = local.New(local.Options{
 		Dir: filepath.Join(m.Data, "executor"), Scratch: scratch, Volumes: filepath.Join(m.scratch, "executor", "volumes"), Init: init, Images: images{m.Library}, Socket: m.Socket,
 		Mover: mover.New(mover.Options{
-			Store: m.Artifacts, Secrets: m.secrets, Own: o.Own, TempDir: os.TempDir(), Guard: o.Guard,
+			Store: m.Artifacts, Secrets: m.secrets, Own: o.Own, Egress: o.Egress, TempDir: os.TempDir(), Guard: o.Guard,
 		}),
 		Network: network, Hide: hide, HostFiles: o.HostImages.Files, HostCommand: o.HostImages.Command, HostPath: os.Getenv("PATH"),
 		NoSync: o.Ephemeral, Bound: o.Ephemeral, Now: o.Now, Log: m.log, Fault: at("executor", o.Fault),
@@ -318,7 +323,7 @@ func (m *Machine) prepare(o MachineOptions) {
 		Keep:   keep,
 		Ledger: m.Ledger, Executors: m.Executors, Rights: rights, Objects: o.Objects, Secrets: m.secrets, Validator: runs.Manifests{Objects: o.Objects, Platform: local.Fields()},
 		Folders: artifact.Folders{Store: m.Artifacts, Guard: o.Guard}, Places: m.Places, Pushed: o.Pushed,
-		Claims: o.Claims, Tokens: o.Tokens, Quarantine: o.Quarantine, Env: o.Env, Now: o.Now, Log: m.log, Orphans: o.Orphans, Fault: at("runs", o.Fault),
+		Egress: o.Egress, Claims: o.Claims, Tokens: o.Tokens, Quarantine: o.Quarantine, Env: o.Env, Now: o.Now, Log: m.log, Orphans: o.Orphans, Fault: at("runs", o.Fault),
 	})
 }
 

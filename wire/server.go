@@ -32,6 +32,7 @@ import (
 	"github.com/tiphys/tiphys/datafolder"
 	"github.com/tiphys/tiphys/deploy"
 	targetlocal "github.com/tiphys/tiphys/deploy/target/local"
+	"github.com/tiphys/tiphys/egress"
 	"github.com/tiphys/tiphys/event"
 	"github.com/tiphys/tiphys/event/forge"
 	"github.com/tiphys/tiphys/event/forge/builtin"
@@ -72,6 +73,8 @@ type Options struct {
 	Mirrors map[string]string
 	Images  local.HostImages
 	Network local.Network
+	// AllowEgress are the operator's exceptions from what manifests may have the server reach.
+	AllowEgress []egress.Rule
 	// Pods is how many pods may be live at the same time; 0 takes what the machine can bear.
 	Pods int
 	// ForgeTypes are the types of forges that can be declared; nil for [ForgeTypes].
@@ -91,6 +94,7 @@ type Server struct {
 	o         Options
 	carrier   carrier
 	network   *local.Claim
+	egress    *egress.Client
 	stepPort  stepPort
 	machine   *Machine
 	record    *record
@@ -140,7 +144,7 @@ func Open(ctx context.Context, o Options) (_ *Server, err error) {
 			err = errors.Join(err, s.Close())
 		}
 	}()
-	for _, open := range []func(context.Context) error{s.lockData, s.openCarrier, s.openNetwork, s.openRecord, s.openStepPort, s.openQuarantine, s.openGit, s.openForges, s.openMachine, s.openEvents, s.openDeploy, s.openSteps, s.openPort} {
+	for _, open := range []func(context.Context) error{s.lockData, s.openCarrier, s.openNetwork, s.openEgress, s.openRecord, s.openStepPort, s.openQuarantine, s.openGit, s.openForges, s.openMachine, s.openEvents, s.openDeploy, s.openSteps, s.openPort} {
 		if err := open(ctx); err != nil {
 			return s, err
 		}
@@ -234,7 +238,7 @@ func (s *Server) openMachine(ctx context.Context) (err error) {
 		Data: s.o.Data, Locked: true, Record: s.record, Objects: s.defs, Executor: s.o.Executor, Mirrors: s.o.Mirrors, HostImages: s.o.Images,
 		Own: stepclaims.Repositories{Own: s.remote, Claims: claims}, Guard: stepclaims.Artifacts{Ledger: s.ledger},
 		Claims: claims, Tokens: stepclaims.Tokens{Issuer: s.tokens, Claims: claims},
-		Policy: s.pods, Rights: s.subjects(), Orphans: s.reports, Pushed: s.pushes, Applications: targetlocal.OwnerPrefix, Network: s.o.Network, Pods: s.o.Pods,
+		Egress: s.egress, Registries: s.registries(), Policy: s.pods, Rights: s.subjects(), Orphans: s.reports, Pushed: s.pushes, Applications: targetlocal.OwnerPrefix, Network: s.o.Network, Pods: s.o.Pods,
 		Quarantine: s.book, Env: s.stepEnvironment(), Log: s.o.Log, Now: s.o.Now, Fault: s.o.Fault,
 	})
 	if s.machine != nil {
@@ -256,14 +260,14 @@ func (s *Server) openGit(ctx context.Context) (err error) {
 	}
 	s.remote, err = builtin.New(builtin.Options{
 		Dir: filepath.Join(s.o.Data, "git"), Ledger: s.ledger, Hook: self, Callers: doors.Git{Gate: s.gate, Policy: s.policy, Guarded: !s.o.Token.IsZero()},
-		BaseURL: s.URL(), CreateOnPush: true, Now: s.o.Now, Log: s.o.Log, Fault: at("git", s.o.Fault),
+		BaseURL: s.URL(), Names: s.elsewhere(), CreateOnPush: true, Now: s.o.Now, Log: s.o.Log, Fault: at("git", s.o.Fault),
 	})
 	if err != nil {
 		return err
 	}
 	s.closers = append(s.closers, s.remote.Close)
 	s.repos, err = repo.Open(repo.StoreOptions{
-		Dir: filepath.Join(s.o.Data, "repos"), Checkouts: filepath.Join(s.o.Data, "checkouts"), Own: []repo.Own{s.remote}, Now: s.o.Now,
+		Dir: filepath.Join(s.o.Data, "repos"), Checkouts: filepath.Join(s.o.Data, "checkouts"), Own: []repo.Own{s.remote}, Egress: s.egress, Now: s.o.Now,
 	})
 	if err != nil {
 		return err
@@ -281,7 +285,7 @@ func (s *Server) openEvents(context.Context) error {
 		return err
 	}
 	s.events = events.New(events.Options{
-		Ledger: s.ledger, Runs: s.machine.Runs, Definitions: s.defs, Policy: &s.policy, Sources: kinds, Secrets: s.machine.secrets,
+		Ledger: s.ledger, Runs: s.machine.Runs, Definitions: s.defs, Egress: s.egress, Policy: &s.policy, Sources: kinds, Secrets: s.machine.secrets,
 		Repositories: files{s}, Programs: programs(s.programs()), Quarantine: s.book, Now: s.o.Now, Log: s.o.Log, Fault: at("events", s.o.Fault),
 	})
 	s.crons = crons.New(crons.Options{Ledger: s.ledger, Runs: s.machine.Runs, Definitions: s.defs, Now: s.o.Now, Log: s.o.Log})

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net/http"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -21,6 +20,7 @@ import (
 
 	"github.com/tiphys/tiphys/artifact"
 	"github.com/tiphys/tiphys/artifact/archive"
+	"github.com/tiphys/tiphys/egress"
 	"github.com/tiphys/tiphys/secret"
 )
 
@@ -38,8 +38,8 @@ type LibraryOptions struct {
 	Mirrors map[string][]string
 	// AuthorizeLocal says whether the caller in ctx may read a repository of the built-in registry. nil: it may.
 	AuthorizeLocal func(ctx context.Context, repo string) error
-	// Transport reaches registries; one with a deadline for each phase if nil.
-	Transport http.RoundTripper
+	// Egress reaches registries, and mirrors without asking, since the operator names those; nil refuses what is to be refused.
+	Egress *egress.Client
 	// ResolveTimeout is how long it may take to find an image, all mirrors together; 0 for 45 s.
 	ResolveTimeout time.Duration
 	// StallTimeout is how long a download may go without a byte; 0 for a minute.
@@ -55,7 +55,9 @@ type LibraryOptions struct {
 // Library finds images, in the built-in registry or elsewhere, and unpacks them. It is safe for concurrent use, and
 // several processes may share its folders.
 type Library struct {
-	o     LibraryOptions
+	o         LibraryOptions
+	transport *egress.Transport
+
 	mu    sync.Mutex
 	locks map[string]*layerLock
 	// sweeping is held for the moments in which a layer is noted as used, or taken away because it is not.
@@ -73,9 +75,6 @@ func NewLibrary(o LibraryOptions) (*Library, error) {
 	if o.Now == nil {
 		o.Now = time.Now
 	}
-	if o.Transport == nil {
-		o.Transport = newTransport()
-	}
 	layers, err := filepath.Abs(o.Layers)
 	if err == nil {
 		o.Layers = layers
@@ -84,7 +83,8 @@ func NewLibrary(o LibraryOptions) (*Library, error) {
 	if err != nil {
 		return nil, fmt.Errorf("make folder of layers: %w", err)
 	}
-	return &Library{o: o, locks: map[string]*layerLock{}}, nil
+	transport := o.Egress.Transport(egress.HTTP{Trusted: mirrorHosts(o.Mirrors, false), Answer: answerTime})
+	return &Library{o: o, transport: transport, locks: map[string]*layerLock{}}, nil
 }
 
 // Config is what an image says about how to execute it.

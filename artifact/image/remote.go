@@ -23,20 +23,12 @@ import (
 	corev1 "k8s.io/api/core/v1"
 
 	"github.com/tiphys/tiphys/artifact"
+	"github.com/tiphys/tiphys/egress"
 	"github.com/tiphys/tiphys/secret"
 )
 
-func newTransport() http.RoundTripper {
-	return &http.Transport{
-		Proxy:                 http.ProxyFromEnvironment,
-		DialContext:           (&net.Dialer{Timeout: 10 * time.Second}).DialContext,
-		TLSHandshakeTimeout:   10 * time.Second,
-		ResponseHeaderTimeout: 30 * time.Second,
-		IdleConnTimeout:       30 * time.Second,
-		MaxIdleConnsPerHost:   4,
-		ForceAttemptHTTP2:     true,
-	}
-}
+// answerTime is how long the beginning of a registry's answer is waited for.
+const answerTime = 30 * time.Second
 
 // pulled remembers what a reference was when it was last pulled.
 type pulled struct {
@@ -140,7 +132,7 @@ func (l *Library) ask(ctx context.Context, ref name.Reference, keys keychain) (I
 		return Image{}, err
 	}
 	var problems []error
-	short, cancel := context.WithTimeout(ctx, l.o.ResolveTimeout)
+	short, cancel := context.WithTimeout(egress.For(ctx, "image"), l.o.ResolveTimeout)
 	defer cancel()
 	for _, p := range places {
 		img, err := l.askOne(short, p, ref, keys)
@@ -191,7 +183,7 @@ func (l *Library) askOne(ctx context.Context, place, ref name.Reference, keys ke
 	opts := func(ctx context.Context) []remote.Option {
 		return []remote.Option{
 			remote.WithContext(ctx), remote.WithPlatform(platform()), remote.WithAuthFromKeychain(keys),
-			remote.WithTransport(plainGuard{l.o.Transport, l.plainHosts()}), remote.WithUserAgent("tiphys"),
+			remote.WithTransport(plainGuard{l.transport, mirrorHosts(l.o.Mirrors, true)}), remote.WithUserAgent("tiphys"),
 			remote.WithRetryBackoff(remote.Backoff{Duration: 300 * time.Millisecond, Factor: 3, Jitter: 0.1, Steps: 3}),
 		}
 	}
@@ -216,7 +208,7 @@ func (l *Library) askOne(ctx context.Context, place, ref name.Reference, keys ke
 	}
 	return l.describe(d.Digest.String(), body, func(string) ([]byte, error) { return config, nil },
 		func(ctx context.Context, d v1.Descriptor) (io.ReadCloser, error) {
-			ctx, stop := context.WithCancelCause(ctx)
+			ctx, stop := context.WithCancelCause(egress.For(ctx, "image"))
 			one, err := remote.Layer(place.Context().Digest(d.Digest.String()), opts(ctx)...)
 			if err == nil {
 				var rc io.ReadCloser
@@ -247,6 +239,9 @@ func (l *Library) remember(ctx context.Context, ref name.Reference, digest strin
 
 // unreachable reports whether an error is about the way to a registry rather than its answer.
 func unreachable(err error) bool {
+	if _, refused := egress.Refused(err); refused {
+		return false
+	}
 	var answer *transport.Error
 	return !errors.As(err, &answer) || answer.StatusCode >= http.StatusInternalServerError || answer.StatusCode == http.StatusTooManyRequests
 }
@@ -254,7 +249,10 @@ func unreachable(err error) bool {
 // explain says what a registry's failure means and what to do.
 func explain(ctx context.Context, host string, limit time.Duration, err error) error {
 	var answer *transport.Error
+	refusal, refused := egress.Refused(err)
 	switch {
+	case refused:
+		return refusal
 	case errors.As(err, &answer) && answer.StatusCode == http.StatusNotFound:
 		return fmt.Errorf("%s has no such image; check its name and tag: %w: %w", host, artifact.ErrNotFound, err)
 	case errors.As(err, &answer) && (answer.StatusCode == http.StatusUnauthorized || answer.StatusCode == http.StatusForbidden):
@@ -267,15 +265,17 @@ func explain(ctx context.Context, host string, limit time.Duration, err error) e
 	return fmt.Errorf("the registry %s cannot be reached; check the network, or configure a mirror: %w", host, err)
 }
 
-// plainHosts are the hosts that plain HTTP may be spoken with, besides this machine.
-func (l *Library) plainHosts() []string {
+// mirrorHosts are the hosts of mirrors, which the operator named: all, or those that plain HTTP may be spoken with, as with this machine.
+func mirrorHosts(mirrors map[string][]string, plainOnly bool) []string {
 	var hosts []string
-	for _, mirrors := range l.o.Mirrors {
-		for _, m := range mirrors {
-			if plain, ok := strings.CutPrefix(m, "http://"); ok {
-				host, _, _ := strings.Cut(plain, "/")
-				hosts = append(hosts, host)
+	for _, list := range mirrors {
+		for _, m := range list {
+			rest, plain := strings.CutPrefix(m, "http://")
+			if plainOnly && !plain {
+				continue
 			}
+			host, _, _ := strings.Cut(strings.TrimPrefix(rest, "https://"), "/")
+			hosts = append(hosts, host)
 		}
 	}
 	return hosts

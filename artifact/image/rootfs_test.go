@@ -14,6 +14,8 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"net/netip"
+	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
@@ -41,13 +43,14 @@ import (
 	"github.com/tiphys/tiphys/artifact/blob"
 	"github.com/tiphys/tiphys/artifact/image"
 	"github.com/tiphys/tiphys/artifact/image/pack"
+	"github.com/tiphys/tiphys/egress"
 	"github.com/tiphys/tiphys/secret"
 )
 
 func newLibrary(t *testing.T, change func(*image.LibraryOptions)) (*image.Library, *image.Store) {
 	t.Helper()
 	s := openStore(t, image.StoreOptions{})
-	o := image.LibraryOptions{Store: s, Layers: t.TempDir(), LocalHosts: []string{"registry.localhost"}, Unsynced: true}
+	o := image.LibraryOptions{Store: s, Layers: t.TempDir(), LocalHosts: []string{"registry.localhost"}, Egress: egress.Unrestricted(), Unsynced: true}
 	if change != nil {
 		change(&o)
 	}
@@ -316,7 +319,7 @@ func TestZstdLayer(t *testing.T) {
 
 func TestBuiltInImagesNeedNoNetwork(t *testing.T) {
 	l, s := newLibrary(t, func(o *image.LibraryOptions) {
-		o.Transport = failing{}
+		o.Egress = egress.New(egress.Options{Resolver: failing{}})
 		o.AuthorizeLocal = func(_ context.Context, repo string) error {
 			if repo == "harbour/private" {
 				return errors.New("not yours")
@@ -357,7 +360,7 @@ func TestBuiltInImagesNeedNoNetwork(t *testing.T) {
 
 type failing struct{}
 
-func (failing) RoundTrip(*http.Request) (*http.Response, error) {
+func (failing) LookupNetIP(context.Context, string, string) ([]netip.Addr, error) {
 	return nil, errors.New("no network here")
 }
 
@@ -422,21 +425,17 @@ func TestUnreachableRegistry(t *testing.T) {
 func TestPlainHTTPIsRefusedForOthers(t *testing.T) {
 	plain := 0
 	l, _ := newLibrary(t, func(o *image.LibraryOptions) {
-		o.Transport = roundTrip(func(r *http.Request) (*http.Response, error) {
+		o.Egress = egress.New(egress.Options{Proxy: func(r *http.Request) (*url.URL, error) {
 			if r.URL.Scheme == "http" {
 				plain++
 			}
 			return nil, errors.New("no TLS there")
-		})
+		}})
 	})
 	if _, err := l.Rootfs(bg, "192.168.7.7:5000/x:v1", "", nil); err == nil || plain != 0 {
 		t.Errorf("%d requests in the clear, %v", plain, err)
 	}
 }
-
-type roundTrip func(*http.Request) (*http.Response, error)
-
-func (f roundTrip) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
 
 func TestPullSecret(t *testing.T) {
 	s := openStore(t, image.StoreOptions{})

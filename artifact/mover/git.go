@@ -15,6 +15,7 @@ import (
 
 	"github.com/tiphys/tiphys/artifact"
 	"github.com/tiphys/tiphys/artifact/archive"
+	"github.com/tiphys/tiphys/egress"
 	"github.com/tiphys/tiphys/manifest"
 )
 
@@ -44,13 +45,18 @@ func (m *Mover) fetchGit(ctx context.Context, a *manifest.GitArtifact, dest stri
 	if !local {
 		from = withoutPassword(from) // which would be seen among git's arguments
 	}
-	runner, err := m.newGitRunner(ctx, a, from, local)
+	route, err := m.o.Egress.Route(egress.For(ctx, "git.repo"))
+	if err != nil {
+		return err
+	}
+	defer route.Close()
+	runner, err := m.newGitRunner(ctx, a, from, local, route)
 	if err != nil {
 		return err
 	}
 	defer runner.close()
 	c := &clone{git: runner, a: a, from: from, dest: dest}
-	if err := c.run(ctx); err != nil {
+	if err := route.Explain(c.run(ctx)); err != nil {
 		_ = os.RemoveAll(dest)
 		return fmt.Errorf("clone %s: %w", redactRepo(a.Repo), err)
 	}

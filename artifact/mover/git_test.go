@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/base64"
 	"errors"
+	"fmt"
 	"net/http"
 	"net/http/cgi"
 	"net/http/httptest"
@@ -15,7 +16,26 @@ import (
 
 	"github.com/tiphys/tiphys/artifact/archive"
 	"github.com/tiphys/tiphys/artifact/mover"
+	"github.com/tiphys/tiphys/egress"
 )
+
+// TestMain lets the test binary be the hidden commands that ssh needs.
+func TestMain(m *testing.M) {
+	var err error
+	switch {
+	case len(os.Args) > 1 && os.Args[1] == egress.SSHCommand:
+		err = egress.SSH(context.Background(), os.Args[2:])
+	case len(os.Args) > 1 && os.Args[1] == egress.ConnectCommand:
+		err = egress.Connect(context.Background(), os.Getenv, os.Stdin, os.Stdout)
+	default:
+		os.Exit(m.Run())
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	os.Exit(0)
+}
 
 func git(t *testing.T, dir string, args ...string) string {
 	t.Helper()
@@ -239,3 +259,88 @@ func TestGitSubmoduleStaysOffThisMachine(t *testing.T) {
 type own func(url string) (string, bool, error)
 
 func (o own) Folder(_ context.Context, url string) (string, bool, error) { return o(url) }
+
+// Loopback is not cloned from, and no submodule or redirect leads there, even where the repository itself may be reached.
+func TestGitEgress(t *testing.T) {
+	bare, _ := repository(t)
+	reached := make(chan string, 100)
+	inner := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { reached <- r.URL.Path }))
+	t.Cleanup(inner.Close)
+	work := filepath.Join(t.TempDir(), "w")
+	git(t, "/", "clone", "-q", bare, work)
+	write(t, filepath.Join(work, ".gitmodules"), "[submodule \"sub\"]\n\tpath = sub\n\turl = "+inner.URL+"/sub.git\n")
+	git(t, work, "add", "-A")
+	git(t, work, "update-index", "--add", "--cacheinfo", "160000,"+git(t, work, "rev-parse", "HEAD")+",sub")
+	git(t, work, "commit", "-q", "-m", "sub")
+	git(t, work, "push", "-q", "origin", "HEAD:refs/heads/with-sub")
+	s := gitServer(t, bare, "u-value", "p-value")
+	host := s.Listener.Addr().String()
+	rules, err := egress.ParseRules([]string{host})
+	if err != nil {
+		t.Fatal(err)
+	}
+	open, strict := egress.New(egress.Options{Allow: rules}), egress.New(egress.Options{})
+	t.Cleanup(func() { _, _ = open.Close(), strict.Close() })
+	sendOn := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		http.Redirect(w, r, inner.URL+r.URL.RequestURI(), http.StatusFound)
+	}))
+	t.Cleanup(sendOn.Close)
+	sending, err := egress.ParseRules([]string{sendOn.Listener.Addr().String()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	redirected := egress.New(egress.Options{Allow: sending})
+	t.Cleanup(func() { _ = redirected.Close() })
+	for name, c := range map[string]struct {
+		client *egress.Client
+		repo   string
+		more   string
+		want   bool
+	}{
+		"loopback":            {strict, "http://u-value:p-value@" + host + "/repo.git", "", false},
+		"loopback, mapped":    {strict, "http://[::ffff:127.0.0.1]:" + strings.TrimPrefix(host, "127.0.0.1:") + "/repo.git", "", false},
+		"loopback by ssh":     {strict, "ssh://git@localhost/repo.git", "", false},
+		"loopback by scp":     {strict, "git@127.0.0.1:repo.git", "", false},
+		"allowed":             {open, "http://u-value:p-value@" + host + "/repo.git", "", true},
+		"submodule elsewhere": {open, "http://u-value:p-value@" + host + "/repo.git", `,"revision":"with-sub"`, false},
+		"redirect":            {redirected, sendOn.URL + "/repo.git", "", false},
+	} {
+		m, _ := newMover(t, func(o *mover.Options) { o.Egress = c.client })
+		err := m.Fetch(bg, art(t, `{"git":{"repo":"`+c.repo+`"`+c.more+`}}`), filepath.Join(t.TempDir(), "src"))
+		if c.want {
+			if err != nil {
+				t.Errorf("%s: %v", name, err)
+			}
+			continue
+		}
+		if !errors.Is(err, egress.ErrRefused) || !strings.Contains(err.Error(), "git.repo: ") {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	select {
+	case path := <-reached:
+		t.Errorf("what only this machine reaches was asked for %s", path)
+	default:
+	}
+}
+
+// An http artifact is not read from loopback, nor written there.
+func TestHTTPEgress(t *testing.T) {
+	asked := 0
+	s := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { asked++ }))
+	t.Cleanup(s.Close)
+	strict := egress.New(egress.Options{})
+	t.Cleanup(func() { _ = strict.Close() })
+	m, _ := newMover(t, func(o *mover.Options) { o.Egress = strict })
+	source := filepath.Join(t.TempDir(), "f")
+	write(t, source, "x")
+	for _, more := range []string{"", `,"insecureSkipTLS":true`} {
+		a := art(t, `{"name":"a","http":{"url":"`+s.URL+`/x"`+more+`}}`)
+		if err := m.Fetch(bg, a, filepath.Join(t.TempDir(), "d")); !errors.Is(err, egress.ErrRefused) || !strings.Contains(err.Error(), "http.url: 127.0.0.1 is loopback") {
+			t.Errorf("fetch: %v", err)
+		}
+	}
+	if asked != 0 {
+		t.Errorf("it was asked %d times", asked)
+	}
+}

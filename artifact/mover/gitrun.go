@@ -14,14 +14,15 @@ import (
 	"time"
 
 	"github.com/tiphys/tiphys/artifact/blob"
+	"github.com/tiphys/tiphys/egress"
 	"github.com/tiphys/tiphys/manifest"
 )
 
 // passedOn are the variables of this process that git gets to see.
-var passedOn = []string{
-	"PATH", "TMPDIR", "LANG", "SSL_CERT_FILE", "SSL_CERT_DIR", "GIT_SSL_CAINFO",
-	"http_proxy", "https_proxy", "no_proxy", "all_proxy", "HTTPS_PROXY", "NO_PROXY", "ALL_PROXY",
-}
+var passedOn = []string{"PATH", "TMPDIR", "LANG", "SSL_CERT_FILE", "SSL_CERT_DIR", "GIT_SSL_CAINFO"}
+
+// proxies are those that say which way git goes. They are passed on where no route says so.
+var proxies = []string{"http_proxy", "https_proxy", "no_proxy", "all_proxy", "HTTPS_PROXY", "NO_PROXY", "ALL_PROXY"}
 
 // gitRunner runs git for one artifact, with a configuration of its own and none of the machine's.
 type gitRunner struct {
@@ -31,14 +32,14 @@ type gitRunner struct {
 	hidden  []string // secrets that git might repeat
 }
 
-// newGitRunner prepares to fetch from a URL, or from a built-in repository's folder if local.
-func (m *Mover) newGitRunner(ctx context.Context, a *manifest.GitArtifact, from string, local bool) (*gitRunner, error) {
+// newGitRunner prepares to fetch by a route from a URL, or from a built-in repository's folder if local.
+func (m *Mover) newGitRunner(ctx context.Context, a *manifest.GitArtifact, from string, local bool, route *egress.Route) (*gitRunner, error) {
 	home, err := os.MkdirTemp(m.o.TempDir, "git-")
 	if err != nil {
 		return nil, fmt.Errorf("make folder for git: %w", blob.Explain(err, m.o.TempDir))
 	}
 	g := &gitRunner{command: m.o.GitCommand, home: home}
-	if err := m.prepare(ctx, g, a, from, local); err != nil {
+	if err := m.prepare(ctx, g, a, from, local, route); err != nil {
 		g.close()
 		return nil, err
 	}
@@ -61,7 +62,7 @@ func (g *gitRunner) close() { _ = os.RemoveAll(g.home) }
 
 // prepare writes git's configuration. Hooks and templates are off; only the transports that the artifact needs are
 // allowed, so that a submodule cannot name a folder of this machine or a helper program.
-func (m *Mover) prepare(ctx context.Context, g *gitRunner, a *manifest.GitArtifact, from string, local bool) error {
+func (m *Mover) prepare(ctx context.Context, g *gitRunner, a *manifest.GitArtifact, from string, local bool, route *egress.Route) error {
 	transports := "http:https:ssh"
 	if local {
 		transports += ":file"
@@ -80,7 +81,14 @@ func (m *Mover) prepare(ctx context.Context, g *gitRunner, a *manifest.GitArtifa
 		"GIT_CONFIG_GLOBAL=" + filepath.Join(g.home, "config"), "GIT_TERMINAL_PROMPT=0", "GIT_ASKPASS=/bin/false",
 		"GIT_ALLOW_PROTOCOL=" + transports, "GIT_OPTIONAL_LOCKS=0", "LC_ALL=C",
 	}
-	for _, name := range passedOn {
+	passed := passedOn
+	if through := route.Proxy(); through != "" {
+		config += "[http]\n\tproxy = " + quoteConfig(through) + "\n\tproxyAuthMethod = basic\n"
+		g.env = append(g.env, route.Env()...)
+	} else {
+		passed = slices.Concat(passedOn, proxies)
+	}
+	for _, name := range passed {
 		if v, ok := os.LookupEnv(name); ok {
 			g.env = append(g.env, name+"="+v)
 		}
@@ -89,7 +97,7 @@ func (m *Mover) prepare(ctx context.Context, g *gitRunner, a *manifest.GitArtifa
 	if err != nil {
 		return err
 	}
-	if err := m.ssh(ctx, g, a); err != nil {
+	if err := m.ssh(ctx, g, a, route); err != nil {
 		return err
 	}
 	if err := os.WriteFile(filepath.Join(g.home, "config"), []byte(config+login), 0o600); err != nil {
@@ -134,12 +142,16 @@ func quoteConfig(s string) string {
 }
 
 // ssh lets git use the artifact's key and nothing else of this machine but its known hosts.
-func (m *Mover) ssh(ctx context.Context, g *gitRunner, a *manifest.GitArtifact) error {
+func (m *Mover) ssh(ctx context.Context, g *gitRunner, a *manifest.GitArtifact, route *egress.Route) error {
 	key, err := m.secretOf(ctx, a.SSHPrivateKeySecret)
 	if err != nil {
 		return err
 	}
-	command := "ssh -F /dev/null -o BatchMode=yes -o IdentitiesOnly=yes -o ConnectTimeout=30"
+	command, err := route.SSH()
+	if err != nil {
+		return err
+	}
+	command += " -F /dev/null -o BatchMode=yes -o IdentitiesOnly=yes -o ConnectTimeout=30"
 	if !key.IsZero() {
 		file := filepath.Join(g.home, "key")
 		body := strings.TrimRight(key.Reveal(), "\r\n") + "\n"

@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"net/url"
 	"strings"
@@ -17,19 +16,12 @@ import (
 
 	"github.com/tiphys/tiphys/artifact"
 	"github.com/tiphys/tiphys/artifact/archive"
+	"github.com/tiphys/tiphys/egress"
 	"github.com/tiphys/tiphys/manifest"
 )
 
-func newTransport() *http.Transport {
-	return &http.Transport{
-		Proxy:                 http.ProxyFromEnvironment,
-		DialContext:           (&net.Dialer{Timeout: 30 * time.Second}).DialContext,
-		TLSHandshakeTimeout:   15 * time.Second,
-		ResponseHeaderTimeout: 2 * time.Minute,
-		IdleConnTimeout:       30 * time.Second,
-		ForceAttemptHTTP2:     true,
-	}
-}
+// answerTime is how long the beginning of an answer is waited for. A download may take longer.
+const answerTime = 2 * time.Minute
 
 // httpAuth is the part of an HTTP artifact's auth that is supported.
 type httpAuth struct {
@@ -81,7 +73,7 @@ func (m *Mover) do(ctx context.Context, h *manifest.HTTPArtifact, method string,
 	if body != nil {
 		body = io.NopCloser(body) // the transport must not close the temporary file
 	}
-	req, err := http.NewRequestWithContext(ctx, method, h.URL, body)
+	req, err := http.NewRequestWithContext(egress.For(ctx, "http.url"), method, h.URL, body)
 	if err != nil {
 		return nil, fmt.Errorf("make request: %w", err)
 	}
@@ -90,7 +82,12 @@ func (m *Mover) do(ctx context.Context, h *manifest.HTTPArtifact, method string,
 	if err != nil {
 		return nil, err
 	}
-	resp, err := m.client(h, private).Do(req)
+	client, done := m.client(h, private)
+	defer done()
+	resp, err := client.Do(req)
+	if refusal, refused := egress.Refused(err); refused {
+		return nil, refusal
+	}
 	if err != nil {
 		return nil, fmt.Errorf("%s %s: %w", method, redact(h.URL), withoutURL(err))
 	}
@@ -150,9 +147,10 @@ func (m *Mover) headers(ctx context.Context, h *manifest.HTTPArtifact, req *http
 	return append(private, "Authorization"), nil
 }
 
-// client returns a client that gives the artifact's headers to its own host only, wherever it is redirected.
-func (m *Mover) client(h *manifest.HTTPArtifact, private []string) *http.Client {
-	c := *m.o.HTTPClient
+// client returns a client that gives the artifact's headers to its own host only, wherever it is redirected. Call done when its answer has
+// begun: then it keeps no other connection.
+func (m *Mover) client(h *manifest.HTTPArtifact, private []string) (c *http.Client, done func()) {
+	c, done = &http.Client{Transport: m.http}, func() {}
 	c.CheckRedirect = func(req *http.Request, via []*http.Request) error {
 		if len(via) >= 10 {
 			return errors.New("stopped after 10 redirects")
@@ -165,17 +163,10 @@ func (m *Mover) client(h *manifest.HTTPArtifact, private []string) *http.Client 
 		return nil
 	}
 	if h.InsecureSkipTLS {
-		t, ok := c.Transport.(*http.Transport)
-		if !ok {
-			t = newTransport()
-		} else {
-			t = t.Clone()
-		}
-		t.TLSClientConfig = &tls.Config{InsecureSkipVerify: true} //nolint:gosec // the manifest asks for it
-		t.DisableKeepAlives = true
-		c.Transport = t
+		own := m.o.Egress.Transport(egress.HTTP{TLS: &tls.Config{InsecureSkipVerify: true}, Answer: answerTime, Once: true}) //nolint:gosec // the manifest asks for it
+		c.Transport, done = own, own.CloseIdleConnections
 	}
-	return &c
+	return c, done
 }
 
 // redact takes user, password and query out of a URL: the query of a signed URL is a password.

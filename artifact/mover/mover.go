@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net/http"
 	"os"
 	"path/filepath"
 	"time"
@@ -16,6 +15,7 @@ import (
 
 	"github.com/tiphys/tiphys/artifact"
 	"github.com/tiphys/tiphys/artifact/archive"
+	"github.com/tiphys/tiphys/egress"
 	"github.com/tiphys/tiphys/failure"
 	"github.com/tiphys/tiphys/manifest"
 	"github.com/tiphys/tiphys/secret"
@@ -42,8 +42,8 @@ type Options struct {
 	GitCommand string
 	// KnownHosts is the file of SSH host keys; the system's own if empty.
 	KnownHosts string
-	// HTTPClient makes requests; one with no overall timeout but one for every phase if nil.
-	HTTPClient *http.Client
+	// Egress reaches other hosts, by HTTP and for git; nil refuses what is to be refused.
+	Egress *egress.Client
 	// TempDir is for what is not an artifact yet; the system's own if empty.
 	TempDir string
 	Limits  Limits
@@ -73,7 +73,10 @@ type Limits struct {
 }
 
 // Mover is an [artifact.Mover].
-type Mover struct{ o Options }
+type Mover struct {
+	o    Options
+	http *egress.Transport
+}
 
 var _ artifact.Mover = (*Mover)(nil)
 
@@ -82,16 +85,13 @@ func New(o Options) *Mover {
 	if o.GitCommand == "" {
 		o.GitCommand = "git"
 	}
-	if o.HTTPClient == nil {
-		o.HTTPClient = &http.Client{Transport: newTransport()}
-	}
 	if o.Limits.Download <= 0 {
 		o.Limits.Download = 32 << 30
 	}
 	if o.Limits.Timeout <= 0 {
 		o.Limits.Timeout = 30 * time.Minute
 	}
-	return &Mover{o}
+	return &Mover{o: o, http: o.Egress.Transport(egress.HTTP{Answer: answerTime})}
 }
 
 // Fetch implements [artifact.Mover]. As in Argo, an archive is recognised by its content and unpacked unless the

@@ -18,6 +18,7 @@ import (
 	"github.com/tiphys/tiphys/artifact"
 	"github.com/tiphys/tiphys/artifact/local"
 	"github.com/tiphys/tiphys/artifact/mover"
+	"github.com/tiphys/tiphys/egress"
 	"github.com/tiphys/tiphys/manifest"
 	"github.com/tiphys/tiphys/secret"
 )
@@ -33,7 +34,7 @@ func newMover(t *testing.T, change func(*mover.Options)) (*mover.Mover, *local.S
 	t.Cleanup(func() { _ = store.Close() })
 	o := mover.Options{
 		Store: store, TempDir: t.TempDir(),
-		Secrets: someSecrets{},
+		Secrets: someSecrets{}, Egress: egress.Unrestricted(),
 	}
 	if change != nil {
 		change(&o)

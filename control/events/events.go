@@ -20,6 +20,7 @@ import (
 	"github.com/tiphys/tiphys/control/definitions"
 	"github.com/tiphys/tiphys/control/quarantine"
 	"github.com/tiphys/tiphys/control/runs"
+	"github.com/tiphys/tiphys/egress"
 	"github.com/tiphys/tiphys/event"
 	"github.com/tiphys/tiphys/event/sensor"
 	"github.com/tiphys/tiphys/event/source"
@@ -52,6 +53,8 @@ type Options struct {
 	// Repositories and Programs are for triggers with a Git source. Without Programs programs are refused.
 	Repositories Repositories
 	Programs     Programs
+	// Egress makes the requests of http triggers and of sources by URL; nil refuses what is to be refused.
+	Egress *egress.Client
 	// Policy says what a sensor's trigger may declare; nil is that of the built-in roles.
 	Policy *access.Policy
 	Now    func() time.Time

@@ -19,6 +19,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 
 	"github.com/tiphys/tiphys/control/definitions"
+	"github.com/tiphys/tiphys/egress"
 	"github.com/tiphys/tiphys/event"
 	"github.com/tiphys/tiphys/event/sensor"
 	"github.com/tiphys/tiphys/ledger"
@@ -47,7 +48,7 @@ func newRoom(t *testing.T, secrets map[string]string) *room {
 	t.Cleanup(func() { _ = l.Close() })
 	r.Controller = New(Options{
 		Ledger: l, Definitions: definitions.New(l, nil, nil), Now: clock, Log: slog.New(slog.DiscardHandler),
-		Secrets: secretsOf(secrets),
+		Secrets: secretsOf(secrets), Egress: egress.Unrestricted(),
 	})
 	return r
 }

@@ -11,6 +11,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 
 	"github.com/tiphys/tiphys/control/definitions"
+	"github.com/tiphys/tiphys/egress"
 	"github.com/tiphys/tiphys/event/sensor"
 	"github.com/tiphys/tiphys/ledger"
 	"github.com/tiphys/tiphys/manifest"
@@ -63,7 +64,7 @@ func (c *Controller) fetch(ctx context.Context, f sensor.Firing, src *manifest.T
 	case src.ConfigMap != nil:
 		raw, err = c.configMap(ctx, namespaceOf(f), src.ConfigMap.Name, src.ConfigMap.Key)
 	case src.URL != nil:
-		raw, err = get(ctx, src.URL.Path)
+		raw, err = c.get(egress.For(ctx, "source.url.path"), src.URL.Path)
 	default:
 		return nil, nil, fmt.Errorf("this source of a trigger's object is understood but not run by this version (use resource, inline, git, configmap or url): %w", errFinal)
 	}
@@ -110,14 +111,15 @@ func (c *Controller) configMap(ctx context.Context, namespace, name, key string)
 // maxFetched bounds what is read over HTTP, in bytes.
 const maxFetched = 4 << 20
 
-func get(ctx context.Context, url string) ([]byte, error) {
+func (c *Controller) get(ctx context.Context, url string) ([]byte, error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
 	if err != nil {
 		return nil, err
 	}
-	resp, err := http.DefaultClient.Do(req)
+	client := &http.Client{Transport: c.o.Egress.Shared()}
+	resp, err := client.Do(req)
 	if err != nil {
-		return nil, err
+		return nil, finally(err)
 	}
 	defer resp.Body.Close()
 	if resp.StatusCode != http.StatusOK {

@@ -126,12 +126,12 @@ func TestFetchedByURL(t *testing.T) {
 	}))
 	defer srv.Close()
 	base := strings.Replace(srv.URL, "//", "//ada:hunter2@", 1)
-	if raw, err := get(t.Context(), base+"/all"); err != nil || len(raw) != maxFetched {
+	if raw, err := newRoom(t, nil).get(t.Context(), base+"/all"); err != nil || len(raw) != maxFetched {
 		t.Errorf("%d bytes, %v", len(raw), err)
 	}
 	size++
 	for _, path := range []string{"/all", "/none"} {
-		if _, err := get(t.Context(), base+path); err == nil || strings.Contains(err.Error(), "hunter2") {
+		if _, err := newRoom(t, nil).get(t.Context(), base+path); err == nil || strings.Contains(err.Error(), "hunter2") {
 			t.Errorf("%s: %v", path, err)
 		}
 	}

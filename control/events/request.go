@@ -12,6 +12,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 
+	"github.com/tiphys/tiphys/egress"
 	"github.com/tiphys/tiphys/event/sensor"
 	"github.com/tiphys/tiphys/manifest"
 	"github.com/tiphys/tiphys/secret"
@@ -21,6 +22,7 @@ import (
 // allows it.
 func (c *Controller) request(ctx context.Context, f sensor.Firing) (string, error) {
 	h := f.Template.HTTP
+	ctx = egress.For(ctx, "http.url")
 	req, err := newRequest(ctx, f)
 	if err != nil {
 		return "", fmt.Errorf("make request: %w: %w", err, errFinal)
@@ -31,16 +33,20 @@ func (c *Controller) request(ctx context.Context, f sensor.Firing) (string, erro
 	for k, v := range f.Headers {
 		req.Header.Set(k, v)
 	}
-	client := &http.Client{CheckRedirect: withinHost}
+	client := &http.Client{CheckRedirect: withinHost, Transport: c.o.Egress.Shared()}
 	if h.TLS != nil {
 		config, err := c.tlsConfig(ctx, namespaceOf(f), h.TLS)
 		if err != nil {
 			return "", err
 		}
-		client.Transport = &http.Transport{TLSClientConfig: config, Proxy: http.ProxyFromEnvironment}
-		defer client.CloseIdleConnections()
+		own := c.o.Egress.Transport(egress.HTTP{TLS: config})
+		client.Transport = own
+		defer own.CloseIdleConnections()
 	}
 	resp, err := client.Do(req)
+	if _, refused := egress.Refused(err); refused {
+		return "", finally(err)
+	}
 	if err != nil {
 		if cause := context.Cause(ctx); cause != nil {
 			err = cause
@@ -59,6 +65,14 @@ func (c *Controller) request(ctx context.Context, f sensor.Firing) (string, erro
 		return "", fmt.Errorf("%s %s answered %s", req.Method, req.URL.Redacted(), resp.Status)
 	}
 	return resp.Status, nil
+}
+
+// finally gives a refusal alone, and as one that another try does not change.
+func finally(err error) error {
+	if refusal, refused := egress.Refused(err); refused {
+		return fmt.Errorf("%w: %w", refusal, errFinal)
+	}
+	return err
 }
 
 // withinHost follows a request no further than its own host: net/http takes all headers along, secret ones too, but those that it

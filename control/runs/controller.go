@@ -15,6 +15,7 @@ import (
 	"github.com/tiphys/tiphys/artifact"
 	"github.com/tiphys/tiphys/control/actor"
 	"github.com/tiphys/tiphys/control/quarantine"
+	"github.com/tiphys/tiphys/egress"
 	"github.com/tiphys/tiphys/executor"
 	"github.com/tiphys/tiphys/executor/admission"
 	"github.com/tiphys/tiphys/failure"
@@ -82,6 +83,8 @@ type Options struct {
 	Secrets *Secrets
 	// Folders lists folders of the built-in store, on behalf of a run's node; nil for no store.
 	Folders Folders
+	// Egress makes the requests of http templates; nil refuses what is to be refused.
+	Egress *egress.Client
 	// Claims says what a submitted run may act for; nil is nothing, for everybody.
 	Claims Claims
 	// Tokens makes the steps' own tokens; nil for none.

@@ -17,6 +17,7 @@ import (
 	"github.com/tiphys/tiphys/access/podpolicy"
 	"github.com/tiphys/tiphys/control/definitions"
 	"github.com/tiphys/tiphys/control/runs"
+	"github.com/tiphys/tiphys/egress"
 	"github.com/tiphys/tiphys/executor"
 	"github.com/tiphys/tiphys/executor/scripted"
 	"github.com/tiphys/tiphys/ledger"
@@ -108,7 +109,7 @@ func (d *dock) open() {
 		d.t.Fatal(err)
 	}
 	d.exec.Restart()
-	o := runs.Options{Ledger: d.ledger, Executors: d.all, Objects: definitions.NewMemory(nil)}
+	o := runs.Options{Ledger: d.ledger, Executors: d.all, Egress: egress.Unrestricted(), Objects: definitions.NewMemory(nil)}
 	if d.change != nil {
 		d.change(&o)
 	}

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/tiphys/tiphys/artifact"
+	"github.com/tiphys/tiphys/egress"
 	"github.com/tiphys/tiphys/ledger"
 	"github.com/tiphys/tiphys/workflow"
 )
@@ -147,7 +148,7 @@ func (c *Controller) fetch(ctx context.Context, key string, e workflow.Request) 
 		timeout = time.Duration(*s) * time.Second
 	}
 	why := fmt.Errorf("no answer within %s", timeout)
-	ctx, cancel := context.WithTimeoutCause(ctx, timeout, why)
+	ctx, cancel := context.WithTimeoutCause(egress.For(ctx, "http.url"), timeout, why)
 	defer cancel()
 	method := e.HTTP.Method
 	if method == "" {
@@ -169,11 +170,12 @@ func (c *Controller) fetch(ctx context.Context, key string, e workflow.Request) 
 		req.Host = host
 		req.Header.Del("Host")
 	}
-	client := httpClient(e.HTTP.InsecureSkipVerify)
-	if e.HTTP.InsecureSkipVerify {
-		defer client.CloseIdleConnections() // its transport is its own
-	}
+	client, done := c.httpClient(e.HTTP.InsecureSkipVerify)
+	defer done()
 	resp, err := client.Do(req)
+	if refusal, refused := egress.Refused(err); refused {
+		return workflow.Response{}, refusal
+	}
 	if err != nil {
 		if errors.Is(context.Cause(ctx), why) {
 			err = why

@@ -11,6 +11,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/tiphys/tiphys/egress"
 	"github.com/tiphys/tiphys/manifest"
 	"github.com/tiphys/tiphys/workflow"
 )
@@ -48,7 +49,7 @@ func TestFetch(t *testing.T) {
 		{"too slow", manifest.HTTPTemplate{URL: s.URL + "/slow", TimeoutSeconds: &zero}, workflow.Response{}, "no answer within 0s"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			got, err := new(Controller).fetch(context.Background(), "default/w", workflow.Request{HTTP: c.http})
+			got, err := (&Controller{o: Options{Egress: egress.Unrestricted()}}).fetch(context.Background(), "default/w", workflow.Request{HTTP: c.http})
 			if c.err != "" {
 				if err == nil || !strings.Contains(err.Error(), c.err) {
 					t.Fatalf("got %v, want an error with %q", err, c.err)

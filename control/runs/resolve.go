@@ -10,6 +10,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 
+	"github.com/tiphys/tiphys/egress"
 	"github.com/tiphys/tiphys/executor"
 	"github.com/tiphys/tiphys/secret"
 	"github.com/tiphys/tiphys/workflow"
@@ -128,11 +129,11 @@ func (c *Controller) headers(ctx context.Context, key string, e workflow.Request
 	return nil
 }
 
-func httpClient(insecure bool) *http.Client {
+// httpClient makes the requests of an http template; call done when its answer was read.
+func (c *Controller) httpClient(insecure bool) (client *http.Client, done func()) {
 	if !insecure {
-		return &http.Client{}
+		return &http.Client{Transport: c.o.Egress.Shared()}, func() {}
 	}
-	return &http.Client{Transport: &http.Transport{
-		TLSClientConfig: &tls.Config{InsecureSkipVerify: true}, //nolint:gosec // the template asks for it by insecureSkipVerify
-	}}
+	own := c.o.Egress.Transport(egress.HTTP{TLS: &tls.Config{InsecureSkipVerify: true}}) //nolint:gosec // the template asks for it by insecureSkipVerify
+	return &http.Client{Transport: own}, own.CloseIdleConnections
 }

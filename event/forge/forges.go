@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
 	"net/url"
 	"slices"
 	"strings"
@@ -22,8 +23,9 @@ type Type interface {
 	Name() string
 	// Check says what is wrong with a declaration of this type, by paths from its root, beyond what every declaration needs.
 	Check(manifest.ForgeSpec) []manifest.Diagnostic
-	// Open makes a client. It asks the forge nothing.
-	Open(manifest.ForgeSpec, Credentials) (Forge, error)
+	// Open makes a client, which asks by the HTTP client that it is given and by no other: the address of a forge is a manifest's. It asks
+	// the forge nothing yet.
+	Open(manifest.ForgeSpec, Credentials, *http.Client) (Forge, error)
 }
 
 // Credentials are read at each request, so that a replaced token is used at once.
@@ -58,6 +60,7 @@ type Forges struct {
 	types    map[string]Type
 	declared Declarations
 	secrets  SecretReader
+	http     *http.Client
 
 	mu   sync.Mutex
 	open map[string]opened // by name
@@ -68,9 +71,9 @@ type opened struct {
 	instance Instance
 }
 
-// NewForges returns a registry. Of two types with one name the second is an error.
-func NewForges(builtin Instance, types []Type, declared Declarations, secrets SecretReader) (*Forges, error) {
-	f := &Forges{builtin: builtin, types: map[string]Type{}, declared: declared, secrets: secrets, open: map[string]opened{}}
+// NewForges returns a registry, whose declared forges are asked by an HTTP client. Of two types with one name the second is an error.
+func NewForges(builtin Instance, types []Type, declared Declarations, secrets SecretReader, client *http.Client) (*Forges, error) {
+	f := &Forges{builtin: builtin, types: map[string]Type{}, declared: declared, secrets: secrets, http: client, open: map[string]opened{}}
 	for _, t := range types {
 		if f.types[t.Name()] != nil || t.Name() == builtin.Type {
 			return nil, fmt.Errorf("forge type %q is registered twice", t.Name())
@@ -130,7 +133,7 @@ func (f *Forges) instance(d Declaration) (Instance, error) {
 	if t == nil {
 		return Instance{}, failure.Stalledf("forge %s: type %q is not run by this version: mirror its repositories to the built-in remote", name, d.Spec.Type)
 	}
-	client, err := t.Open(d.Spec, token{f.secrets, d.Namespace, d.Spec.Token})
+	client, err := t.Open(d.Spec, token{f.secrets, d.Namespace, d.Spec.Token}, f.http)
 	if err != nil {
 		return Instance{}, fmt.Errorf("open forge %s: %w", name, err)
 	}

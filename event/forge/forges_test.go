@@ -3,6 +3,7 @@ package forge_test
 import (
 	"context"
 	"errors"
+	"net/http"
 	"strings"
 	"testing"
 
@@ -37,7 +38,7 @@ func declare(name, url string) forge.Declaration {
 func registry(t *testing.T, s *forgetest.Scripted, list ...forge.Declaration) *forge.Forges {
 	t.Helper()
 	own := forge.Instance{Name: forge.Builtin, Type: forge.TypeBuiltin, URL: "http://localhost:2746", Addresses: forge.Host("http://localhost:2746/git"), Local: true}
-	f, err := forge.NewForges(own, []forge.Type{s}, declared(list), declared(list))
+	f, err := forge.NewForges(own, []forge.Type{s}, declared(list), declared(list), http.DefaultClient)
 	if err != nil {
 		t.Fatal(err)
 	}

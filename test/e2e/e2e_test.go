@@ -35,6 +35,7 @@ func options(t *testing.T) story.Options {
 	return story.Options{
 		Tiphys: tiphys, Sample: filepath.Join(root, "examples", "harbour"),
 		Deliveries: filepath.Join(root, "event", "testdata", "gitlab"), Out: &lines{t: t},
+		Egress: []string{"127.0.0.0/8"}, // registries of tests are on loopback
 		Grants: []string{
 			"{to: {repositories: [fort], mergeRequests: true}, executors: [host]}",
 			// Steps leave folders outside of their pods, which count what was done.

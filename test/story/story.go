@@ -27,6 +27,8 @@ type Options struct {
 	Names Names
 	// Grants are further grants of the server, each an item of the list in its configuration file.
 	Grants []string
+	// Egress are addresses that manifests may have the server reach though they are this machine's.
+	Egress []string
 	// Out is told each step in a line.
 	Out io.Writer
 	// Edit changes the sample's files before they are committed; nil for no change.

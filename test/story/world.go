@@ -101,6 +101,9 @@ func (w *World) configure() error {
 	}, w.o.Grants...)
 	w.settings = filepath.Join(w.Dir, "server.yaml")
 	text := "apiVersion: tiphys.dev/v1alpha1\nkind: ServerConfiguration\nexecutor: host\ngrants:\n- " + strings.Join(grants, "\n- ") + "\n"
+	if len(w.o.Egress) > 0 {
+		text += "allowEgress: [" + strings.Join(w.o.Egress, ", ") + "]\n"
+	}
 	if err := os.WriteFile(w.settings, []byte(text), 0o600); err != nil {
 		return fmt.Errorf("make the stage: %w", err)
 	}

@@ -79,11 +79,12 @@ func FuzzPushOptions(f *testing.F) {
 }
 
 func TestRepositoryOf(t *testing.T) {
-	r := &Remote{opt: Options{Dir: "/d", BaseURL: "http://localhost:8080"}}
+	r := &Remote{opt: Options{Dir: "/d", BaseURL: "http://localhost:8080", Names: []string{"ci.example.org"}}}
 	for url, want := range map[string]string{
 		"http://localhost:8080/git/team/harbour.git": "team/harbour", "http://127.0.0.1:8080/git/harbour": "harbour",
 		"http://ada@localhost:8080/git/harbour.git/": "harbour", "http://tiphys.localhost:8080/git/x.git": "x",
-		"http://localhost:8081/git/x.git": "", "https://localhost:8080/git/x.git": "", "http://example.com:8080/git/x.git": "",
+		"https://tiphys.localhost/git/x.git": "x", "https://CI.example.org/git/x.git": "x", "http://ci.example.org:8080/git/x.git": "x", "https://ci.example.org:8443/git/x.git": "",
+		"ssh://tiphys.localhost/git/x.git": "", "http://localhost:8081/git/x.git": "", "https://localhost:8080/git/x.git": "", "http://example.com:8080/git/x.git": "",
 		"http://localhost:8080/x.git": "", "http://localhost:8080/git/../x.git": "", "git@localhost:x.git": "", "": "",
 	} {
 		if got, ok := r.RepositoryOf(url); got != want || ok != (want != "") {

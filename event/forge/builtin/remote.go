@@ -45,6 +45,8 @@ type Options struct {
 	Callers forge.Callers
 	// BaseURL is the server's address as users write it, without a trailing slash: "http://localhost:8080".
 	BaseURL string
+	// Names are further host names under which the server is reached: URLs with them name this remote's repositories, too.
+	Names []string
 	// CreateOnPush lets anybody who may push create a repository by its first push; else only an admin may.
 	CreateOnPush bool
 	// Record writes an event of a repository and returns its entry; nil appends an event.received entry, whose subject lives with the repository.

@@ -217,19 +217,20 @@ func (s *Scripted) Check(spec manifest.ForgeSpec) []manifest.Diagnostic {
 }
 
 // Open implements forge.Type.
-func (s *Scripted) Open(spec manifest.ForgeSpec, credentials forge.Credentials) (forge.Forge, error) {
-	return &scriptedClient{url: spec.URL, credentials: credentials}, nil
+func (s *Scripted) Open(spec manifest.ForgeSpec, credentials forge.Credentials, client *http.Client) (forge.Forge, error) {
+	return &scriptedClient{url: spec.URL, credentials: credentials, http: client}, nil
 }
 
 // Client asks the forge with the right token.
 func (s *Scripted) Client(credentials forge.Credentials) forge.Forge {
-	return &scriptedClient{url: s.URL, credentials: credentials}
+	return &scriptedClient{url: s.URL, credentials: credentials, http: &http.Client{}}
 }
 
 // scriptedClient is the forge.Forge of a scripted forge.
 type scriptedClient struct {
 	url         string
 	credentials forge.Credentials
+	http        *http.Client
 }
 
 // ask sends one request. What the forge says is told by the kind of the error, as every implementation does.
@@ -251,7 +252,7 @@ func (c *scriptedClient) ask(ctx context.Context, method, path string, query map
 		return err
 	}
 	req.Header.Set("Authorization", "Bearer "+token.Reveal())
-	resp, err := http.DefaultClient.Do(req)
+	resp, err := c.http.Do(req)
 	if err != nil {
 		return err
 	}
