@@ -98,7 +98,7 @@ func (c *Client) Close() error {
 // Times of a connection. A name is looked up, and all its addresses are tried, within these.
 const (
 	lookupTime  = 10 * time.Second
-	connectTime = 30 * time.Second
+	connectTime = 10 * time.Second
 	// leastTime is what one of several addresses gets.
 	leastTime = 2 * time.Second
 )

@@ -37,7 +37,7 @@ func (c *Client) Transport(o HTTP) *Transport { return c.orStrict().transport(o)
 func (c *Client) transport(o HTTP) *Transport {
 	base := func() *http.Transport {
 		return &http.Transport{
-			TLSClientConfig: o.TLS.Clone(), TLSHandshakeTimeout: 15 * time.Second, ResponseHeaderTimeout: o.Answer,
+			TLSClientConfig: o.TLS.Clone(), TLSHandshakeTimeout: connectTime, ResponseHeaderTimeout: o.Answer,
 			IdleConnTimeout: 30 * time.Second, MaxIdleConnsPerHost: 4, ForceAttemptHTTP2: true, DisableKeepAlives: o.Once,
 		}
 	}
