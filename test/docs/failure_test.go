@@ -28,6 +28,7 @@ import (
 	"github.com/tiphys/tiphys/control/runs"
 	"github.com/tiphys/tiphys/datafolder"
 	"github.com/tiphys/tiphys/deploy"
+	"github.com/tiphys/tiphys/egress"
 	"github.com/tiphys/tiphys/event/forge"
 	"github.com/tiphys/tiphys/event/forge/builtin"
 	"github.com/tiphys/tiphys/executor"
@@ -81,6 +82,7 @@ func TestErrorsHaveMeaning(t *testing.T) {
 		"event/forge/builtin.ErrConflict":   {builtin.ErrConflict, 409, 1},
 		"event/forge/builtin.ErrName":       {builtin.ErrName, 400, 2},
 		"event/forge/builtin.ErrRefused":    {builtin.ErrRefused, 409, 1},
+		"egress.ErrRefused":                 {egress.ErrRefused, 403, 1},
 		"repo.ErrNotFound":                  {repo.ErrNotFound, 404, 1},
 		"repo.ErrTooLarge":                  {repo.ErrTooLarge, 413, 1},
 		"repo.ErrUnsafe":                    {repo.ErrUnsafe, 400, 2},
