@@ -61,7 +61,7 @@ func within(c steptoken.Claims, verb Verb, kind, name string) error {
 		return ofCommit(c, name, "set the status of commit %s only, not of %s",
 			"this run was not made for a commit of a repository, so that there is no status to set", "leave --repo and --sha out")
 	case Comment:
-		if c.MR == 0 || name != MergeRequestName(c.Repo, c.MR) {
+		if c.MR <= 0 || name != MergeRequestName(c.Repo, c.MR) {
 			return failure.WithHint(failure.Refusedf("a step of %s may comment on its own merge request only", c.Run), "leave --mr out, and run for a merge request")
 		}
 		return nil

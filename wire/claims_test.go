@@ -8,6 +8,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/tiphys/tiphys/access/claims"
 	"github.com/tiphys/tiphys/access/stepclaims"
 	"github.com/tiphys/tiphys/artifact"
 	"github.com/tiphys/tiphys/control/runs"
@@ -45,18 +46,18 @@ func TestClaimsAreMadeAtSubmission(t *testing.T) {
 	for i, c := range []struct {
 		what  string
 		sub   runs.Submission
-		want  workflow.ActsFor
+		want  claims.ActsFor
 		reads string // the repositories that it reads
 	}{
-		{"by hand, labelled", runs.Submission{Labels: labels, Actor: "user:mallory"}, workflow.ActsFor{}, "harbour fort"},
+		{"by hand, labelled", runs.Submission{Labels: labels, Actor: "user:mallory"}, claims.ActsFor{}, "harbour fort"},
 		{"the default branch", runs.Submission{Event: got(own("refs/heads/main", nil), "none"), Labels: map[string]string{event.LabelRepo: "fort"}},
-			workflow.ActsFor{Repo: "harbour", Ref: "refs/heads/main", Commit: "c", Protected: true}, "harbour fort"},
-		{"another branch", runs.Submission{Event: got(own("refs/heads/try", nil), "none")}, workflow.ActsFor{Repo: "harbour", Ref: "refs/heads/try", Commit: "c"}, "harbour"},
+			claims.ActsFor{Repo: "harbour", Ref: "refs/heads/main", Commit: "c", Protected: true}, "harbour fort"},
+		{"another branch", runs.Submission{Event: got(own("refs/heads/try", nil), "none")}, claims.ActsFor{Repo: "harbour", Ref: "refs/heads/try", Commit: "c"}, "harbour"},
 		{"a merge request of a fork", runs.Submission{Event: got(own("refs/heads/main", &event.PullRequest{Number: 4, HeadSHA: "d", SourceBranch: "main", Fork: true}), "none"), Labels: labels},
-			workflow.ActsFor{Repo: "harbour", Ref: "refs/heads/main", Commit: "d", MR: 4, Fork: true}, "harbour"},
+			claims.ActsFor{Repo: "harbour", Ref: "refs/heads/main", Commit: "d", MR: 4, Fork: true}, "harbour"},
 		{"a namesake elsewhere", runs.Submission{Event: got(elsewhere, "token")},
-			workflow.ActsFor{Forge: forge.Undeclared("gitlab", "https://lab.example"), Repo: "harbour", Ref: "refs/heads/main", Commit: "c"}, ""},
-		{"an unsigned webhook, labelled", runs.Submission{Event: got(nil, "none"), Labels: labels}, workflow.ActsFor{Nobody: true}, ""},
+			claims.ActsFor{Forge: forge.Undeclared("gitlab", "https://lab.example"), Repo: "harbour", Ref: "refs/heads/main", Commit: "c"}, ""},
+		{"an unsigned webhook, labelled", runs.Submission{Event: got(nil, "none"), Labels: labels}, claims.ActsFor{Nobody: true}, ""},
 	} {
 		t.Run(c.what, func(t *testing.T) {
 			c.sub.Object = workflowOf(t, "claims-"+string(rune('a'+i)), "tiphys.dev/executor: container", "")
@@ -76,7 +77,7 @@ func TestClaimsAreMadeAtSubmission(t *testing.T) {
 				t.Error(diff)
 			}
 			entries, err := s.ledger.Entries(t.Context(), ledger.EntryQuery{Subject: "run/" + run.Namespace + "/" + run.Name, Kinds: []string{workflow.KindSubmitted}})
-			if err != nil || len(entries) != 1 || !strings.Contains(string(entries[0].Body), `"actsFor"`) {
+			if err != nil || len(entries) != 1 || !strings.Contains(string(entries[0].Body), `"claims"`) {
 				t.Errorf("the entry does not say it: %v", err)
 			}
 			repositories := stepclaims.Repositories{Own: s.remote, Claims: stepclaims.Reader{Ledger: s.ledger, Forges: s.forges}}

@@ -17,7 +17,7 @@ import (
 	"sync"
 	"time"
 
-	"github.com/tiphys/tiphys/access"
+	"github.com/tiphys/tiphys/access/claims"
 	"github.com/tiphys/tiphys/access/podpolicy"
 	"github.com/tiphys/tiphys/artifact"
 	"github.com/tiphys/tiphys/artifact/image"
@@ -68,13 +68,12 @@ type MachineOptions struct {
 	Registries []string
 	// Guard says which artifacts of the default store a step may read and write; nil for all.
 	Guard artifact.Guard
-	// Claims says what submitted runs may act for; nil is nothing, for everybody.
+	// Claims settles whom and what submitted runs act for; nil has them act for whoever runs this process.
 	Claims runs.Claims
 	// Tokens makes the steps' own tokens; nil for none.
 	Tokens runs.Tokens
-	// Policy is what pods are held to, and Rights finds out for whom those of runs are; nil has them be for whoever runs this process.
+	// Policy is what pods are held to.
 	Policy podpolicy.Policy
-	Rights runs.Rights
 	// Orphans takes the reports of pods that are of no run; nil for nobody.
 	Orphans runs.Orphans
 	Network local.Network
@@ -286,9 +285,9 @@ func (m *Machine) openExecutor(o MachineOptions) (err error) {
 // desk is where somebody runs the program for themselves: what is theirs may be used.
 type desk struct{}
 
-// Run implements runs.Rights.
-func (desk) Run(context.Context, string, string, []int64, access.Role) (podpolicy.Subject, error) {
-	return podpolicy.Subject{Kind: podpolicy.Operator}, nil
+// Settle implements runs.Claims.
+func (desk) Settle(context.Context, claims.Made) (claims.Record, error) {
+	return claims.Record{Kind: podpolicy.Operator}, nil
 }
 
 // executors are the two of this machine, the one of that name first.
@@ -311,9 +310,9 @@ func (m *Machine) prepare(o MachineOptions) {
 	if o.Applications != "" {
 		m.Places = admission.Shared(limit, o.Applications)
 	}
-	rights := o.Rights
-	if rights == nil {
-		rights = desk{}
+	claimed := o.Claims
+	if claimed == nil {
+		claimed = desk{}
 	}
 	keep := int64(0)
 	if m.away != nil {
@@ -321,9 +320,9 @@ func (m *Machine) prepare(o MachineOptions) {
 	}
 	m.Runs = runs.New(runs.Options{
 		Keep:   keep,
-		Ledger: m.Ledger, Executors: m.Executors, Rights: rights, Objects: o.Objects, Secrets: m.secrets, Validator: runs.Manifests{Objects: o.Objects, Platform: local.Fields()},
+		Ledger: m.Ledger, Executors: m.Executors, Objects: o.Objects, Secrets: m.secrets, Validator: runs.Manifests{Objects: o.Objects, Platform: local.Fields()},
 		Folders: artifact.Folders{Store: m.Artifacts, Guard: o.Guard}, Places: m.Places, Pushed: o.Pushed,
-		Egress: o.Egress, Claims: o.Claims, Tokens: o.Tokens, Quarantine: o.Quarantine, Env: o.Env, Now: o.Now, Log: m.log, Orphans: o.Orphans, Fault: at("runs", o.Fault),
+		Egress: o.Egress, Claims: claimed, Tokens: o.Tokens, Quarantine: o.Quarantine, Env: o.Env, Now: o.Now, Log: m.log, Orphans: o.Orphans, Fault: at("runs", o.Fault),
 	})
 }
 

@@ -62,7 +62,7 @@ func (s *Server) openDeploy(ctx context.Context) (err error) {
 	}
 	s.apps = apps.New(apps.Options{
 		Ledger: s.ledger, Targets: s.targets, Render: render.Child{}.Render,
-		Definitions: s.defs, Repositories: s.repos, Forges: forges{s}, Front: hosts{s}, Rights: s.subjects(), Quarantine: s.book,
+		Definitions: s.defs, Repositories: s.repos, Forges: forges{s}, Front: hosts{s}, Rights: s.grantNames(), Quarantine: s.book,
 		Now: s.o.Now, Log: s.o.Log,
 	})
 	return nil

@@ -233,12 +233,12 @@ func (s *Server) openMachine(ctx context.Context) (err error) {
 	if s.pushes, err = pushed.Open(filepath.Join(s.o.Data, "pushed")); err != nil {
 		return err
 	}
-	claims := stepclaims.Reader{Ledger: s.ledger, Forges: s.forges}
+	claims := stepclaims.Reader{Ledger: s.ledger, Forges: s.forges, Names: s.grantNames()}
 	s.machine, err = OpenMachine(ctx, MachineOptions{
 		Data: s.o.Data, Locked: true, Record: s.record, Objects: s.defs, Executor: s.o.Executor, Mirrors: s.o.Mirrors, HostImages: s.o.Images,
 		Own: stepclaims.Repositories{Own: s.remote, Claims: claims}, Guard: stepclaims.Artifacts{Ledger: s.ledger},
 		Claims: claims, Tokens: stepclaims.Tokens{Issuer: s.tokens, Claims: claims},
-		Egress: s.egress, Registries: s.registries(), Policy: s.pods, Rights: s.subjects(), Orphans: s.reports, Pushed: s.pushes, Applications: targetlocal.OwnerPrefix, Network: s.o.Network, Pods: s.o.Pods,
+		Egress: s.egress, Registries: s.registries(), Policy: s.pods, Orphans: s.reports, Pushed: s.pushes, Applications: targetlocal.OwnerPrefix, Network: s.o.Network, Pods: s.o.Pods,
 		Quarantine: s.book, Env: s.stepEnvironment(), Log: s.o.Log, Now: s.o.Now, Fault: s.o.Fault,
 	})
 	if s.machine != nil {
@@ -250,8 +250,8 @@ func (s *Server) openMachine(ctx context.Context) (err error) {
 	return err
 }
 
-// subjects finds out for whom pods are.
-func (s *Server) subjects() grant.Subjects { return grant.Subjects{Own: s.remote, Ledger: s.ledger} }
+// grantNames are those of repositories in grants.
+func (s *Server) grantNames() grant.Names { return grant.Names{Own: s.remote} }
 
 func (s *Server) openGit(ctx context.Context) (err error) {
 	self, err := os.Executable()

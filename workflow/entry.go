@@ -6,6 +6,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/tiphys/tiphys/access/claims"
 	"github.com/tiphys/tiphys/access/podpolicy"
 	"github.com/tiphys/tiphys/manifest"
 )
@@ -51,7 +52,9 @@ type submitted struct {
 	Objects       []pinned             `json:"objects,omitempty"`
 	Template      string               `json:"from,omitempty"`
 	Event         int64                `json:"event,omitempty"`
-	ActsFor       *ActsFor             `json:"actsFor,omitempty"`
+	// Claims is whom and what the run acts for. Older entries have it in two parts, of which the oldest lack the first.
+	Claims        *claims.Record       `json:"claims,omitempty"`
+	ActsFor       *claims.ActsFor      `json:"actsFor,omitempty"`
 	ScheduledTime *time.Time           `json:"scheduledTime,omitempty"`
 	Actor         string               `json:"actor,omitempty"`
 	Time          time.Time            `json:"time"`
@@ -59,9 +62,29 @@ type submitted struct {
 	Conditions    []Condition          `json:"conditions,omitempty"`
 	Waiting       lockState            `json:"lock,omitempty"`
 	Message       string               `json:"message,omitempty"`
-	// For is for whom the run's pods are; runs of old ledgers have nobody. Grants is what the operator gave them at the time.
+	// For is the second part; runs of the oldest ledgers have nobody. Grants is what the operator gave the pods at the time.
 	For    podpolicy.Subject `json:"for,omitzero"`
 	Grants []string          `json:"grants,omitempty"`
+}
+
+// claimed is whom and what the run acts for, whichever way it is written.
+func (b *submitted) claimed() claims.Record {
+	switch {
+	case b.Claims != nil:
+		return *b.Claims
+	case b.ActsFor != nil:
+		return claims.FromParts(*b.ActsFor, b.For)
+	}
+	return claims.FromParts(claims.ActsFor{}, b.For)
+}
+
+// actsFor is what the run may act for; nil in the oldest ledgers, which did not record it.
+func (b *submitted) actsFor() *claims.ActsFor {
+	if b.Claims == nil && b.ActsFor == nil {
+		return nil
+	}
+	a := b.claimed().ActsFor()
+	return &a
 }
 
 // pinned is an object outside the run, as it was when the run took it. A nil Body means that there is none.

@@ -33,7 +33,7 @@ func Pod(s *State, nodeID string, attempt int) (executor.Pod, error) {
 	}
 	pod := executor.Pod{
 		ID:   executor.ID{Owner: s.run.UID, Node: nodeID, Attempt: attempt},
-		For:  s.start.For,
+		For:  s.For(),
 		Pod:  corev1.Pod{TypeMeta: metav1.TypeMeta{APIVersion: "v1", Kind: "Pod"}, ObjectMeta: b.meta(), Spec: spec},
 		Main: "main", Inputs: b.inputs(), Outputs: b.outputs(), Claims: b.claims(spec.Volumes), Env: b.env(),
 	}

@@ -3,6 +3,7 @@ package workflow
 import (
 	"time"
 
+	"github.com/tiphys/tiphys/access/claims"
 	"github.com/tiphys/tiphys/access/podpolicy"
 	"github.com/tiphys/tiphys/manifest"
 )
@@ -124,11 +125,11 @@ type Run struct {
 	// Event is the sequence of the ledger entry of the event that led to the run; 0 if none.
 	Event int64 `json:"event,omitempty"`
 	// ActsFor is what the run may act for; nil in runs of servers that did not record it.
-	ActsFor *ActsFor `json:"actsFor,omitempty"`
+	ActsFor *claims.ActsFor `json:"actsFor,omitempty"`
 }
 
 // For is for whom the run's pods are, as it was found out when the run was submitted.
-func (s *State) For() podpolicy.Subject { return s.start.For }
+func (s *State) For() podpolicy.Subject { return s.start.claimed().Subject() }
 
 // Condition follows Argo's status.conditions.
 type Condition struct {

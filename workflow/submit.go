@@ -25,9 +25,9 @@ func (t *turn) submit(c Submit) error {
 		return err
 	}
 	b := &submitted{
-		UID: c.UID, Namespace: c.Namespace, Name: c.Name, Positions: c.Positions, Event: c.Event, ActsFor: c.ActsFor, ScheduledTime: c.ScheduledTime,
+		UID: c.UID, Namespace: c.Namespace, Name: c.Name, Positions: c.Positions, Event: c.Event, Claims: c.Claims, ScheduledTime: c.ScheduledTime,
 		Actor: c.Actor, Time: t.now, Template: m.from, Conditions: conditions(m.limits), Labels: m.labels, Annotations: m.annotations,
-		For: c.For, Grants: c.Grants,
+		Grants: c.Grants,
 	}
 	spec, _ := tree["spec"].(map[string]any)
 	b.Entrypoint = text(spec["entrypoint"])

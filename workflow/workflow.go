@@ -14,7 +14,7 @@ import (
 	"encoding/json"
 	"time"
 
-	"github.com/tiphys/tiphys/access/podpolicy"
+	"github.com/tiphys/tiphys/access/claims"
 	"github.com/tiphys/tiphys/executor"
 	"github.com/tiphys/tiphys/failure"
 	"github.com/tiphys/tiphys/manifest"
@@ -63,12 +63,11 @@ type Submit struct {
 	Platform executor.Fields
 	// Event is the ledger sequence of the event that led to the run; 0 if none.
 	Event int64
-	// ActsFor is what the run may act for; nil if nobody asked.
-	ActsFor *ActsFor
+	// Claims is whom and what the run acts for, which is recorded and which its pods carry; nil, if nobody asked, is nobody.
+	Claims *claims.Record
 	// ScheduledTime is set for runs of a CronWorkflow.
 	ScheduledTime *time.Time
-	// For is for whom the run's pods are, and Grants what the operator gives them: both are recorded, and the pods carry the first.
-	For    podpolicy.Subject
+	// Grants is what the operator gives the run's pods, for the record.
 	Grants []string
 }
 

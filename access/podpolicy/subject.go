@@ -54,19 +54,23 @@ func (s Subject) String() string {
 	if len(s.Repositories) > 1 {
 		repos = "repositories " + strings.Join(s.Repositories, " and ")
 	}
+	request := fmt.Sprintf("merge request %d", s.MergeRequest)
+	if s.MergeRequest < 0 {
+		request = "a merge request"
+	}
 	switch {
 	case s.Kind == Nobody:
 		return "a run that acts for nobody"
 	case s.Kind == Operator:
 		return "the operator"
 	case s.Fork != "":
-		return fmt.Sprintf("merge request %d of %s, which comes from a fork (%s)", s.MergeRequest, repos, s.Fork)
+		return fmt.Sprintf("%s of %s, which comes from a fork (%s)", request, repos, s.Fork)
 	case s.Kind == Application && s.MergeRequest != 0:
-		return fmt.Sprintf("application %s of merge request %d of %s", s.Name, s.MergeRequest, repos)
+		return fmt.Sprintf("application %s of %s of %s", s.Name, request, repos)
 	case s.Kind == Application:
 		return "application " + s.Name + " of " + repos
 	case s.MergeRequest != 0:
-		return fmt.Sprintf("merge request %d of %s", s.MergeRequest, repos)
+		return fmt.Sprintf("%s of %s", request, repos)
 	case s.Kind == Repository:
 		return repos
 	case s.Role != "":

@@ -8,6 +8,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/tiphys/tiphys/access/claims"
 	"github.com/tiphys/tiphys/access/steptoken"
 	"github.com/tiphys/tiphys/event"
 	"github.com/tiphys/tiphys/event/forge"
@@ -60,31 +61,31 @@ func TestRightsOfACondition(t *testing.T) {
 	l := record(t)
 	r := Reader{Ledger: l, Forges: none{}}
 	lab := forge.Undeclared("gitlab", "https://lab.example")
-	push := &event.Git{Forge: "gitlab", Instance: "https://lab.example", Kind: "push", Ref: "refs/heads/main", SHA: "c1", Repo: event.Repo{FullName: "shop"}}
+	push := &event.Git{Forge: "gitlab", Instance: "https://lab.example", Kind: "push", Ref: "refs/heads/main", SHA: "c1", Repo: event.Repo{FullName: "shop", DefaultBranch: "main"}}
 	merge := &event.Git{Forge: "gitlab", Instance: "https://lab.example", Kind: "pull_request", Repo: event.Repo{FullName: "shop"},
 		PR: &event.PullRequest{Number: 1, Fork: true, SourceBranch: "try", HeadSHA: "c2"}}
 	for i, c := range []struct {
 		name     string
 		git      []*event.Git
 		verified []string
-		want     workflow.ActsFor
+		want     claims.ActsFor
 	}{
-		{"pushes", []*event.Git{push, push}, []string{"token", "token"}, workflow.ActsFor{Forge: lab, Repo: "shop", Ref: "refs/heads/main", Commit: "c1"}},
-		{"a merge request before a push", []*event.Git{merge, push}, []string{"token", "token"}, workflow.ActsFor{Forge: lab, Repo: "shop", Commit: "c1", Fork: true}},
+		{"pushes", []*event.Git{push, push}, []string{"token", "token"}, claims.ActsFor{Forge: lab, Repo: "shop", Ref: "refs/heads/main", Commit: "c1", Protected: true}},
+		{"a merge request before a push", []*event.Git{merge, push}, []string{"token", "token"}, claims.ActsFor{Forge: lab, Repo: "shop", MR: claims.Several, Fork: true}},
 		{"a merge request after a push", []*event.Git{push, merge}, []string{"token", "token"},
-			workflow.ActsFor{Forge: lab, Repo: "shop", Ref: "refs/heads/try", Commit: "c2", MR: 1, Fork: true}},
-		{"a stranger's before a push", []*event.Git{nil, push}, []string{"none", "token"}, workflow.ActsFor{Forge: lab, Repo: "shop", Commit: "c1", Nobody: true}},
+			claims.ActsFor{Forge: lab, Repo: "shop", Ref: "refs/heads/try", Commit: "c2", MR: 1, Fork: true}},
+		{"a stranger's before a push", []*event.Git{nil, push}, []string{"none", "token"}, claims.ActsFor{Forge: lab, Repo: "shop", Commit: "c1", Nobody: true}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			var seqs []int64
 			for n, g := range c.git {
 				seqs = append(seqs, received(t, l, fmt.Sprint(i, n), g, c.verified[n]))
 			}
-			got, err := r.Submitted(t.Context(), seqs[len(seqs)-1], seqs)
+			got, err := r.Settle(t.Context(), claims.Made{Event: seqs[len(seqs)-1], Events: seqs})
 			if err != nil {
 				t.Fatal(err)
 			}
-			if diff := cmp.Diff(c.want, got); diff != "" {
+			if diff := cmp.Diff(c.want, got.ActsFor()); diff != "" {
 				t.Error(diff)
 			}
 		})
@@ -94,7 +95,7 @@ func TestRightsOfACondition(t *testing.T) {
 // TestLabelsClaimNothing: what a manifest says of itself does not count, neither for a run by hand nor for one that an older server submitted.
 func TestLabelsClaimNothing(t *testing.T) {
 	labels := map[string]string{event.LabelRepo: "harbour", event.LabelCommit: "c", event.LabelBranch: "main", event.LabelMR: "3"}
-	for _, acts := range []*workflow.ActsFor{nil, {}} {
+	for _, acts := range []*claims.ActsFor{nil, {}} {
 		got, err := (Reader{Ledger: record(t)}).Of(t.Context(), workflow.Run{Namespace: "default", Name: "r", UID: "u", Labels: labels, ActsFor: acts})
 		if err != nil {
 			t.Fatal(err)

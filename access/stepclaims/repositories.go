@@ -4,6 +4,7 @@ import (
 	"context"
 	"strings"
 
+	"github.com/tiphys/tiphys/access/claims"
 	"github.com/tiphys/tiphys/artifact"
 	"github.com/tiphys/tiphys/failure"
 	"github.com/tiphys/tiphys/workflow"
@@ -41,13 +42,13 @@ func (r Repositories) Folder(ctx context.Context, raw string) (dir string, ok bo
 }
 
 // of gives what the run of a caller acts for. A node's id is its run's name and a number.
-func (r Repositories) of(ctx context.Context, caller artifact.Caller) (workflow.ActsFor, error) {
+func (r Repositories) of(ctx context.Context, caller artifact.Caller) (claims.ActsFor, error) {
 	name, numbered := caller.Node, true
 	for numbered {
 		var run workflow.Run
 		found, err := Attempts{r.Claims.Ledger}.read(ctx, "run", caller.Namespace+"/"+name, &run)
 		if err != nil {
-			return workflow.ActsFor{}, err
+			return claims.ActsFor{}, err
 		}
 		if found && run.UID == caller.Owner {
 			return r.Claims.actsFor(ctx, run)
@@ -57,12 +58,12 @@ func (r Repositories) of(ctx context.Context, caller artifact.Caller) (workflow.
 			name = name[:at]
 		}
 	}
-	return workflow.ActsFor{Nobody: true}, nil
+	return claims.ActsFor{Nobody: true}, nil
 }
 
 // MayRead says whether a run may read a repository of the built-in remote: its own; and any if it was made by a person or a schedule of this
 // server, or for a protected ref, which only those change who may. A merge request reads its own alone, and who cannot be told nothing.
-func MayRead(a workflow.ActsFor, repo string) error {
+func MayRead(a claims.ActsFor, repo string) error {
 	own := a.Forge == "" && a.Repo != "" && strings.EqualFold(a.Repo, repo)
 	switch {
 	case a.Nobody:

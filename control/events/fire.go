@@ -371,13 +371,13 @@ func (c *Controller) carryOut(ctx context.Context, f sensor.Firing, cause int64)
 
 // workflow makes a run of the trigger's object, once however often it is tried.
 func (c *Controller) workflow(ctx context.Context, f sensor.Firing, operation string, src *manifest.TriggerSource, cause int64) (string, error) {
-	raw, given, source := f.Resource, f.Given, ""
+	raw, given, source := f.Resource, f.Given, place{}
 	if raw == nil {
 		var err error
 		if raw, given, err = c.fetch(ctx, f, src); err != nil {
 			return "", err
 		}
-		source = sourceURL(src)
+		source = placeOf(src)
 	}
 	var objects []manifest.Object
 	var diags []manifest.Diagnostic
@@ -435,7 +435,7 @@ func (c *Controller) define(ctx context.Context, f sensor.Firing, objects []mani
 	return fmt.Sprint(append(ch.Set, ch.Unchanged...)), nil
 }
 
-func (c *Controller) submit(ctx context.Context, f sensor.Firing, obj manifest.Object, given []manifest.Given, src *manifest.TriggerSource, source string, cause int64) (string, error) {
+func (c *Controller) submit(ctx context.Context, f sensor.Firing, obj manifest.Object, given []manifest.Given, src *manifest.TriggerSource, source place, cause int64) (string, error) {
 	sum := sha256.Sum256([]byte(f.Key))
 	mark := hex.EncodeToString(sum[:8])
 	labels, seq, err := c.labels(ctx, f)
@@ -449,7 +449,7 @@ func (c *Controller) submit(ctx context.Context, f sensor.Firing, obj manifest.O
 	}
 	run, err := c.o.Runs.Submit(ctx, runs.Submission{
 		Object: obj, Given: given, Namespace: namespaceOf(f), Labels: labels, Actor: "sensor:" + f.Sensor, Cause: cause, Event: seq,
-		Events: slices.Sorted(maps.Values(f.Events)), Source: source, Origin: origin, Unique: "run-of/" + f.Key, Item: firingItem(f),
+		Events: slices.Sorted(maps.Values(f.Events)), Source: source.url, Revision: source.revision, Origin: origin, Unique: "run-of/" + f.Key, Item: firingItem(f),
 	})
 	err = deadIfQuarantined(err)
 	if errors.Is(err, ledger.ErrExists) {

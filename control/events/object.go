@@ -17,15 +17,17 @@ import (
 	"github.com/tiphys/tiphys/manifest"
 )
 
-// sourceURL is where a trigger's object was fetched from; empty if it is of this server.
-func sourceURL(src *manifest.TriggerSource) string {
+// place is where a trigger's object was fetched from: empty if it is of this server, and without a revision if it is of no repository.
+type place struct{ url, revision string }
+
+func placeOf(src *manifest.TriggerSource) place {
 	switch {
 	case src.Git != nil:
-		return src.Git.URL
+		return place{src.Git.URL, revision(src.Git)}
 	case src.URL != nil:
-		return src.URL.Path
+		return place{url: src.URL.Path}
 	}
-	return ""
+	return place{}
 }
 
 // origin is who declared what a run is made of: the sensor, or the ConfigMap that its object is in, if that is another's.

@@ -10,8 +10,7 @@ import (
 	"sync"
 	"time"
 
-	"github.com/tiphys/tiphys/access"
-	"github.com/tiphys/tiphys/access/podpolicy"
+	"github.com/tiphys/tiphys/access/claims"
 	"github.com/tiphys/tiphys/artifact"
 	"github.com/tiphys/tiphys/control/actor"
 	"github.com/tiphys/tiphys/control/quarantine"
@@ -39,18 +38,9 @@ type Objects interface {
 // ErrNoObject says that a referenced object does not exist.
 var ErrNoObject = failure.New(failure.NotFound, "object not found")
 
-// Rights finds out for whom the pods of a run are.
-type Rights interface {
-	// Run says it of a submission. Origin is that of the definition which submits it, source the URL that its manifest is from, events are
-	// the sequences of those that led to it, and role is that of the person who submits it; each may be empty. An error means that
-	// nobody knows at the moment.
-	Run(ctx context.Context, origin, source string, events []int64, role access.Role) (podpolicy.Subject, error)
-}
-
-// Claims says what a run may act for, from the record alone: the entry of its event and those of all events that led to it. An error is one of
-// the record, which may be read later.
+// Claims settles whom and what a run acts for, from the record alone. An error is one of the record, which may be read later.
 type Claims interface {
-	Submitted(ctx context.Context, event int64, events []int64) (workflow.ActsFor, error)
+	Settle(ctx context.Context, m claims.Made) (claims.Record, error)
 }
 
 // Folders lists folders of the built-in store.
@@ -76,8 +66,6 @@ type Options struct {
 	Ledger ledger.Ledger
 	// Executors execute pods: the default one, or the one that a run or template names.
 	Executors *executor.Registry
-	// Rights finds out for whom the pods of runs are; nil has all be for nobody.
-	Rights  Rights
 	Objects Objects
 	// Secrets reads what Objects has; nil makes a reader.
 	Secrets *Secrets
@@ -85,7 +73,7 @@ type Options struct {
 	Folders Folders
 	// Egress makes the requests of http templates; nil refuses what is to be refused.
 	Egress *egress.Client
-	// Claims says what a submitted run may act for; nil is nothing, for everybody.
+	// Claims settles whom and what a submitted run acts for; nil has all act for nobody.
 	Claims Claims
 	// Tokens makes the steps' own tokens; nil for none.
 	Tokens Tokens

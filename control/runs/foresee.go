@@ -9,6 +9,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 
+	"github.com/tiphys/tiphys/access/podpolicy"
 	"github.com/tiphys/tiphys/executor"
 	"github.com/tiphys/tiphys/manifest"
 	"github.com/tiphys/tiphys/workflow"
@@ -22,6 +23,7 @@ type foresight struct {
 	c    *Controller
 	s    Submission
 	cmd  workflow.Submit
+	who  podpolicy.Subject
 	tree *manifest.Tree // of the spec, with that of the template which the run is made of
 	spec manifest.WorkflowSpec
 	// executor is the one that the run asks for, unless a template asks for another.
@@ -33,7 +35,7 @@ const refPath = "spec.workflowTemplateRef"
 
 // foresee says what of the pods of a submission goes beyond their rights.
 func (c *Controller) foresee(ctx context.Context, s Submission, cmd workflow.Submit) []manifest.Diagnostic {
-	f := &foresight{c: c, s: s, cmd: cmd, tree: s.Object.Tree.Get("spec")}
+	f := &foresight{c: c, s: s, cmd: cmd, who: cmd.Claims.Subject(), tree: s.Object.Tree.Get("spec")}
 	if f.tree == nil || manifest.Failed(manifest.DecodeTree(f.tree, &f.spec, manifest.DecodeOptions{})) {
 		return nil // that is said elsewhere
 	}
@@ -103,7 +105,7 @@ func (f *foresight) template(t *manifest.Tree, path string) {
 	}
 	sk := sketch{foresight: f, tm: &tm, path: path, at: map[string]string{"inputs.artifacts": path + ".inputs.artifacts", "outputs.artifacts": path + ".outputs.artifacts"}}
 	sk.at["metadata.annotations"] = f.executorPath(t, path)
-	pod := executor.Pod{ID: executor.ID{Owner: f.cmd.UID, Node: "foreseen"}, For: f.cmd.For, Executor: name, Inputs: tm.Inputs.Artifacts}
+	pod := executor.Pod{ID: executor.ID{Owner: f.cmd.UID, Node: "foreseen"}, For: f.who, Executor: name, Inputs: tm.Inputs.Artifacts}
 	pod.Outputs.Artifacts = tm.Outputs.Artifacts
 	pod.Pod.Namespace, pod.Pod.Spec = f.cmd.Namespace, sk.spec()
 	for _, claim := range f.spec.VolumeClaimTemplates {
@@ -147,7 +149,7 @@ func (f *foresight) headers(h *manifest.HTTPTemplate, path string) {
 			continue
 		}
 		at := fmt.Sprintf("%s.headers[%d].valueFrom.secretKeyRef.name", path, i)
-		for _, p := range f.c.o.Executors.Policy().Header(f.cmd.For, f.cmd.Namespace, at, header.ValueFrom.SecretKeyRef.Name) {
+		for _, p := range f.c.o.Executors.Policy().Header(f.who, f.cmd.Namespace, at, header.ValueFrom.SecretKeyRef.Name) {
 			f.say(p.Path, p.Message, p.Hint)
 		}
 	}

@@ -5,22 +5,21 @@ import (
 	"encoding/json"
 	"fmt"
 
+	"github.com/tiphys/tiphys/access/claims"
 	"github.com/tiphys/tiphys/access/podpolicy"
 	"github.com/tiphys/tiphys/executor"
 	"github.com/tiphys/tiphys/manifest"
 	"github.com/tiphys/tiphys/workflow"
 )
 
-// subject finds out for whom the pods of a submission are.
-func (c *Controller) subject(ctx context.Context, s Submission) (podpolicy.Subject, error) {
-	if c.o.Rights == nil {
-		return podpolicy.Subject{}, nil
+// claimed says whom and what the run of a submission acts for.
+func (c *Controller) claimed(ctx context.Context, s Submission) (claims.Record, error) {
+	if c.o.Claims == nil {
+		return claims.Record{}, nil
 	}
-	events := s.Events
-	if len(events) == 0 && s.Event != 0 {
-		events = []int64{s.Event}
-	}
-	return c.o.Rights.Run(ctx, s.Origin, s.Source, events, s.Role)
+	return c.o.Claims.Settle(ctx, claims.Made{
+		Event: s.Event, Events: s.Events, Source: s.Source, Revision: s.Revision, Origin: s.Origin, Role: string(s.Role),
+	})
 }
 
 // mayAsk refuses the value of a Secret to a request that is made on a run's behalf; path is the field that names it.

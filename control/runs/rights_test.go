@@ -5,7 +5,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/tiphys/tiphys/access"
+	"github.com/tiphys/tiphys/access/claims"
 	"github.com/tiphys/tiphys/access/podpolicy"
 	"github.com/tiphys/tiphys/control/runs"
 	"github.com/tiphys/tiphys/executor/scripted"
@@ -13,11 +13,11 @@ import (
 	"github.com/tiphys/tiphys/workflow"
 )
 
-// as has every run be for one subject.
-type as podpolicy.Subject
+// as has every run act for one and the same.
+type as claims.Record
 
-func (a as) Run(context.Context, string, string, []int64, access.Role) (podpolicy.Subject, error) {
-	return podpolicy.Subject(a), nil
+func (a as) Settle(context.Context, claims.Made) (claims.Record, error) {
+	return claims.Record(a), nil
 }
 
 func decoded(t *testing.T, text string) manifest.Object {
@@ -78,7 +78,7 @@ func TestPodsBeyondTheirRights(t *testing.T) {
 			d := newDock(t, t.TempDir(), scripted.Options{Steps: map[string][]scripted.Step{"*": {{}}}})
 			defer d.close()
 			d.reopen(func(o *runs.Options) {
-				o.Rights = as{Kind: podpolicy.Repository, Repositories: []string{"harbour"}, MergeRequest: 7}
+				o.Claims = as{Kind: podpolicy.Repository, Hands: []claims.Hand{{Name: "harbour"}}, MergeRequest: 7}
 			})
 			name := strings.NewReplacer(" ", "-", "'", "").Replace(strings.ToLower(c.what))
 			s := runs.Submission{Object: decoded(t, strings.Replace(begin, "NAME", name, 1)+c.spec)}

@@ -42,8 +42,9 @@ type Submission struct {
 	// all events that a condition put together, Event among them.
 	Cause, Event int64
 	Events       []int64
-	// Source is the URL of the repository that the manifest was read from; empty if it was not read from one.
-	Source string
+	// Source is the URL that the manifest was read from, and Revision what was asked of the repository there: a ref, a commit or HEAD, and
+	// empty for what is no repository. Both are empty if it was not read from one.
+	Source, Revision string
 	// Origin is whoever declared the definition that the run is made of; empty for none.
 	Origin string
 	// Role is that of the person who submits the run by hand; empty for others.
@@ -148,23 +149,17 @@ func (c *Controller) submitCommand(ctx context.Context, s Submission) (workflow.
 	if err != nil {
 		return workflow.Submit{}, err
 	}
-	who, err := c.subject(ctx, s)
+	claimed, err := c.claimed(ctx, s)
 	if err != nil {
-		return workflow.Submit{}, err
-	}
-	actsFor := &workflow.ActsFor{}
-	if c.o.Claims != nil {
-		if *actsFor, err = c.o.Claims.Submitted(ctx, s.Event, s.Events); err != nil {
-			return workflow.Submit{}, fmt.Errorf("find out what run %s may act for: %w", name, err)
-		}
+		return workflow.Submit{}, fmt.Errorf("find out whom run %s acts for: %w", name, err)
 	}
 	return workflow.Submit{
-		For: who, Grants: c.o.Executors.Policy().Given(who, ns),
+		Claims: &claimed, Grants: c.o.Executors.Policy().Given(claimed.Subject(), ns),
 		Platform: platform,
 		Meta:     c.meta(first(s.Actor, system)), UID: newUID(), Namespace: ns, Name: name,
 		Workflow: s.Object.Tree.JSON(), Positions: workflow.Positions(s.Object.Tree), Given: s.Given, Parameters: s.Parameters, Entrypoint: s.Entrypoint,
 		Labels: s.Labels, Annotations: s.Annotations, Objects: map[workflow.Ref]json.RawMessage{},
-		Defaults: c.o.Defaults, Event: s.Event, ActsFor: actsFor, ScheduledTime: s.ScheduledTime,
+		Defaults: c.o.Defaults, Event: s.Event, ScheduledTime: s.ScheduledTime,
 	}, nil
 }
 
