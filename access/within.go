@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"strings"
 
+	"github.com/tiphys/tiphys/access/claims"
 	"github.com/tiphys/tiphys/access/steptoken"
 	"github.com/tiphys/tiphys/failure"
 )
@@ -46,10 +47,11 @@ func within(c steptoken.Claims, verb Verb, kind, name string) error {
 	}
 	switch kind {
 	case Image:
+		repo, ref, _ := strings.Cut(name, "@")
 		if verb == Update {
-			return pushes(c, name)
+			return pushes(c, repo, ref)
 		}
-		return nil
+		return Pulls(ActsFor(c), repo, ref)
 	case Artifact:
 		if owner, key, _ := strings.Cut(name, "/"); owner != c.UID {
 			return failure.Refusedf("artifact %s belongs to another run", key)
@@ -82,10 +84,34 @@ func ofCommit(c steptoken.Claims, name, may, none, hint string) error {
 	return nil
 }
 
-// pushes lets a step push images of its repository; a merge request's may push by digest or by a tag of its own, so that no
-// tag that others use moves. A run by hand acts for the person who made it.
-func pushes(c steptoken.Claims, name string) error {
-	repo, ref, _ := strings.Cut(name, "@")
+// ActsFor is what a step's token says of what its run acts for.
+func ActsFor(c steptoken.Claims) claims.ActsFor {
+	return claims.ActsFor{Forge: c.Forge, Repo: c.Repo, Ref: c.Ref, Commit: c.Commit, MR: c.MR, Protected: c.Protected, Nobody: c.Nobody}
+}
+
+// digestPrefix begins the digests of images; what has one is what it is, whoever wrote it.
+const digestPrefix = "sha256:"
+
+// Tags of images that were not built for a protected ref begin so.
+const (
+	requestTags = "mr-"
+	branchTags  = "branch-"
+)
+
+// tagsOf is how the tags that a run may push begin; empty where it may push any but those of the others.
+func tagsOf(a claims.ActsFor) string {
+	switch {
+	case a.MR != 0:
+		return fmt.Sprintf("%s%d-", requestTags, a.MR)
+	case a.Repo != "" && !a.Protected:
+		return branchTags
+	}
+	return ""
+}
+
+// pushes lets a step push images of its repository. Only a protected ref moves tags that others use; other branches and merge requests push
+// by digest, or tags of their own. A run by hand acts for the person who made it.
+func pushes(c steptoken.Claims, repo, ref string) error {
 	own := ImagesOf(c)
 	if own == "" {
 		return nil
@@ -93,8 +119,32 @@ func pushes(c steptoken.Claims, name string) error {
 	if repo != "" && repo != own && !strings.HasPrefix(repo, own+"/") {
 		return failure.Refusedf("a step of %s may push images named %s or %s/…, not %s", c.Run, own, own, repo)
 	}
-	if c.MR != 0 && ref != "" && !strings.HasPrefix(ref, "sha256:") && !strings.HasPrefix(ref, fmt.Sprintf("mr-%d-", c.MR)) {
-		return failure.Refusedf("a step of merge request %d may push by digest or a tag that begins with mr-%d-, not %q", c.MR, c.MR, ref)
+	if ref == "" || strings.HasPrefix(ref, digestPrefix) {
+		return nil
+	}
+	prefix := tagsOf(ActsFor(c))
+	switch {
+	case c.MR != 0 && !strings.HasPrefix(ref, prefix):
+		return failure.Refusedf("a step of merge request %d may push by digest or a tag that begins with %s, not %q", c.MR, prefix, ref)
+	case !strings.HasPrefix(ref, prefix):
+		return failure.WithHint(failure.Refusedf("a step of %s, which is not protected, may push by digest or a tag that begins with %s, not %q", c.Ref, prefix, ref),
+			"protect the ref in its repository, or tag the image so")
+	case prefix == "" && (strings.HasPrefix(ref, requestTags) || strings.HasPrefix(ref, branchTags)):
+		return failure.Refusedf("tags that begin with %s or %s are those of merge requests and unprotected branches: use another than %q", requestTags, branchTags, ref)
 	}
 	return nil
+}
+
+// Pulls says whether a run may pull an image of the built-in registry by a tag: a protected ref reads no tag that others may push, and others
+// read their own of these. The caller may be no run at all.
+func Pulls(a claims.ActsFor, repo, ref string) error {
+	if a.Repo == "" && a.MR == 0 && !a.Nobody || !strings.HasPrefix(ref, requestTags) && !strings.HasPrefix(ref, branchTags) {
+		return nil
+	}
+	own := ImagesOf(steptoken.Claims{Forge: a.Forge, Repo: a.Repo})
+	if prefix := tagsOf(a); !a.Nobody && prefix != "" && strings.HasPrefix(ref, prefix) && (repo == own || strings.HasPrefix(repo, own+"/")) {
+		return nil
+	}
+	return failure.WithHint(failure.Refusedf("image %s:%s was written by a run with other rights", repo, ref),
+		"a protected ref reads what protected refs wrote, and a merge request what it or they wrote; name the image by its digest to have exactly that one")
 }

@@ -42,9 +42,9 @@ func TestFolders(t *testing.T) {
 // notTheirs keeps me from reading theirs.
 type notTheirs struct{}
 
-func (notTheirs) May(ctx context.Context, key string, write bool) error {
+func (notTheirs) Places(ctx context.Context, key string, write bool) ([]string, error) {
 	if strings.Contains(key, "theirs") && artifact.CallerFrom(ctx).Owner == "me" && !write {
-		return errors.New("belongs to another run")
+		return nil, errors.New("belongs to another run")
 	}
-	return nil
+	return []string{key}, nil
 }

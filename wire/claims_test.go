@@ -80,7 +80,7 @@ func TestClaimsAreMadeAtSubmission(t *testing.T) {
 			if err != nil || len(entries) != 1 || !strings.Contains(string(entries[0].Body), `"claims"`) {
 				t.Errorf("the entry does not say it: %v", err)
 			}
-			repositories := stepclaims.Repositories{Own: s.remote, Claims: stepclaims.Reader{Ledger: s.ledger, Forges: s.forges}}
+			repositories := stepclaims.Repositories{Own: s.remote, Claims: s.claims()}
 			ctx := artifact.WithCaller(t.Context(), artifact.Caller{Namespace: run.Namespace, Owner: run.UID, Node: run.Name + "-main-12345"})
 			for _, name := range []string{"harbour", "fort"} {
 				dir, ok, err := repositories.Folder(ctx, s.remote.URL(name))
@@ -94,7 +94,7 @@ func TestClaimsAreMadeAtSubmission(t *testing.T) {
 		})
 	}
 	stranger := artifact.WithCaller(t.Context(), artifact.Caller{Namespace: "default", Owner: "nobody", Node: "claims-a-main-1"})
-	if _, _, err := (stepclaims.Repositories{Own: s.remote, Claims: stepclaims.Reader{Ledger: s.ledger}}).Folder(stranger, s.remote.URL("harbour")); !failure.Is(err, failure.Refused) {
+	if _, _, err := (stepclaims.Repositories{Own: s.remote, Claims: s.claims()}).Folder(stranger, s.remote.URL("harbour")); !failure.Is(err, failure.Refused) {
 		t.Errorf("a caller that is no run reads: %v", err)
 	}
 }

@@ -45,7 +45,7 @@ func (m *Machine) openImages(o MachineOptions) (err error) {
 		layers = filepath.Join(m.scratch, "layers")
 	}
 	m.Library, err = image.NewLibrary(image.LibraryOptions{
-		Store: m.Images, Layers: layers, LocalHosts: append([]string{RegistryHost}, o.Registries...), Egress: o.Egress, Mirrors: mirrors, Unsynced: o.Ephemeral, Now: o.Now,
+		Store: m.Images, Layers: layers, LocalHosts: append([]string{RegistryHost}, o.Registries...), Egress: o.Egress, Mirrors: mirrors, AuthorizeLocal: o.MayPull, Unsynced: o.Ephemeral, Now: o.Now,
 	})
 	return err
 }

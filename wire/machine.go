@@ -68,6 +68,8 @@ type MachineOptions struct {
 	Registries []string
 	// Guard says which artifacts of the default store a step may read and write; nil for all.
 	Guard artifact.Guard
+	// MayPull says whether the caller in ctx may have an image of the built-in registry; nil lets everybody.
+	MayPull func(ctx context.Context, repo, version string) error
 	// Claims settles whom and what submitted runs act for; nil has them act for whoever runs this process.
 	Claims runs.Claims
 	// Tokens makes the steps' own tokens; nil for none.

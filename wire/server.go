@@ -233,10 +233,10 @@ func (s *Server) openMachine(ctx context.Context) (err error) {
 	if s.pushes, err = pushed.Open(filepath.Join(s.o.Data, "pushed")); err != nil {
 		return err
 	}
-	claims := stepclaims.Reader{Ledger: s.ledger, Forges: s.forges, Names: s.grantNames()}
+	claims := s.claims()
 	s.machine, err = OpenMachine(ctx, MachineOptions{
 		Data: s.o.Data, Locked: true, Record: s.record, Objects: s.defs, Executor: s.o.Executor, Mirrors: s.o.Mirrors, HostImages: s.o.Images,
-		Own: stepclaims.Repositories{Own: s.remote, Claims: claims}, Guard: stepclaims.Artifacts{Ledger: s.ledger},
+		Own: stepclaims.Repositories{Own: s.remote, Claims: claims}, Guard: stepclaims.Artifacts{Claims: claims}, MayPull: stepclaims.Images{Claims: claims}.MayPull,
 		Claims: claims, Tokens: stepclaims.Tokens{Issuer: s.tokens, Claims: claims},
 		Egress: s.egress, Registries: s.registries(), Policy: s.pods, Orphans: s.reports, Pushed: s.pushes, Applications: targetlocal.OwnerPrefix, Network: s.o.Network, Pods: s.o.Pods,
 		Quarantine: s.book, Env: s.stepEnvironment(), Log: s.o.Log, Now: s.o.Now, Fault: s.o.Fault,
@@ -248,6 +248,11 @@ func (s *Server) openMachine(ctx context.Context) (err error) {
 		err = s.showAuthority()
 	}
 	return err
+}
+
+// claims reads whom and what runs act for.
+func (s *Server) claims() stepclaims.Reader {
+	return stepclaims.Reader{Ledger: s.ledger, Forges: s.forges, Names: s.grantNames()}
 }
 
 // grantNames are those of repositories in grants.
@@ -314,7 +319,7 @@ func (s *Server) openSteps(context.Context) (err error) {
 func (s *Server) openPort(context.Context) error {
 	s.services = s.loops()
 	s.api = &api.API{
-		Policy: s.policy, Ledger: access.NewView(s.ledger, s.policy), Runs: s.machine.Runs, Definitions: s.defs, Logs: s.machine, Artifacts: s.machine.Artifacts, Guard: stepclaims.Artifacts{Ledger: s.ledger}, Events: s.events, Git: s.remote, Forges: s.forges,
+		Policy: s.policy, Ledger: access.NewView(s.ledger, s.policy), Runs: s.machine.Runs, Definitions: s.defs, Logs: s.machine, Artifacts: s.machine.Artifacts, Guard: stepclaims.Artifacts{Claims: s.claims()}, Events: s.events, Git: s.remote, Forges: s.forges,
 		Apps: s.apps, Targets: s.targets, Crons: s.crons, Audit: s.audit, Hold: s.hold, Planners: s.planners(), Quarantine: s.book, Rooms: s.rooms(), Eraser: s.ledger, Keys: s.o.Data, Version: s.o.Version, Feed: s.feed, Log: s.o.Log, Now: s.o.Now,
 	}
 	s.port = server.New(server.Options{

@@ -128,6 +128,9 @@ type Run struct {
 	ActsFor *claims.ActsFor `json:"actsFor,omitempty"`
 }
 
+// Claims is whom and what the run acts for, as it was settled when the run was submitted.
+func (s *State) Claims() claims.Record { return s.start.claimed() }
+
 // For is for whom the run's pods are, as it was found out when the run was submitted.
 func (s *State) For() podpolicy.Subject { return s.start.claimed().Subject() }
 

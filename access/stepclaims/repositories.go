@@ -31,7 +31,7 @@ func (r Repositories) Folder(ctx context.Context, raw string) (dir string, ok bo
 		return "", false, nil
 	}
 	caller := artifact.CallerFrom(ctx)
-	acts, err := r.of(ctx, caller)
+	acts, err := r.Claims.ofCaller(ctx, caller)
 	if err != nil {
 		return "", false, err
 	}
@@ -41,24 +41,30 @@ func (r Repositories) Folder(ctx context.Context, raw string) (dir string, ok bo
 	return r.Own.Folder(ctx, raw)
 }
 
-// of gives what the run of a caller acts for. A node's id is its run's name and a number.
-func (r Repositories) of(ctx context.Context, caller artifact.Caller) (claims.ActsFor, error) {
+// ofCaller gives what the run of a caller acts for; nobody if the caller is no run.
+func (r Reader) ofCaller(ctx context.Context, caller artifact.Caller) (claims.ActsFor, error) {
+	run, found, err := r.runOf(ctx, caller)
+	if err != nil || !found {
+		return claims.ActsFor{Nobody: true}, err
+	}
+	return r.actsFor(ctx, run)
+}
+
+// runOf finds the run of a caller. A node's id is its run's name and a number.
+func (r Reader) runOf(ctx context.Context, caller artifact.Caller) (run workflow.Run, found bool, err error) {
 	name, numbered := caller.Node, true
 	for numbered {
-		var run workflow.Run
-		found, err := Attempts{r.Claims.Ledger}.read(ctx, "run", caller.Namespace+"/"+name, &run)
-		if err != nil {
-			return claims.ActsFor{}, err
-		}
-		if found && run.UID == caller.Owner {
-			return r.Claims.actsFor(ctx, run)
+		run = workflow.Run{}
+		found, err := Attempts{r.Ledger}.read(ctx, "run", caller.Namespace+"/"+name, &run)
+		if err != nil || found && run.UID == caller.Owner {
+			return run, found, err
 		}
 		at := strings.LastIndexByte(name, '-')
 		if numbered = at > 0; numbered {
 			name = name[:at]
 		}
 	}
-	return claims.ActsFor{Nobody: true}, nil
+	return workflow.Run{}, false, nil
 }
 
 // MayRead says whether a run may read a repository of the built-in remote: its own; and any if it was made by a person or a schedule of this

@@ -36,8 +36,8 @@ type LibraryOptions struct {
 	// Mirrors are tried, in order, before a registry itself: host → "mirror.example/prefix" or "http://127.0.0.1:5000".
 	// Plain HTTP is spoken with a mirror that says so, and with this machine; with nobody else.
 	Mirrors map[string][]string
-	// AuthorizeLocal says whether the caller in ctx may read a repository of the built-in registry. nil: it may.
-	AuthorizeLocal func(ctx context.Context, repo string) error
+	// AuthorizeLocal says whether the caller in ctx may read a repository of the built-in registry by a tag or digest. nil: it may.
+	AuthorizeLocal func(ctx context.Context, repo, version string) error
 	// Egress reaches registries, and mirrors without asking, since the operator names those; nil refuses what is to be refused.
 	Egress *egress.Client
 	// ResolveTimeout is how long it may take to find an image, all mirrors together; 0 for 45 s.
@@ -204,7 +204,7 @@ func (l *Library) local(ctx context.Context, repo, version string) (Image, error
 		return Image{}, err
 	}
 	if l.o.AuthorizeLocal != nil {
-		if err := l.o.AuthorizeLocal(ctx, repo); err != nil {
+		if err := l.o.AuthorizeLocal(ctx, repo, version); err != nil {
 			return Image{}, err
 		}
 	}

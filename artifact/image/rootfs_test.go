@@ -320,7 +320,7 @@ func TestZstdLayer(t *testing.T) {
 func TestBuiltInImagesNeedNoNetwork(t *testing.T) {
 	l, s := newLibrary(t, func(o *image.LibraryOptions) {
 		o.Egress = egress.New(egress.Options{Resolver: failing{}})
-		o.AuthorizeLocal = func(_ context.Context, repo string) error {
+		o.AuthorizeLocal = func(_ context.Context, repo, _ string) error {
 			if repo == "harbour/private" {
 				return errors.New("not yours")
 			}

@@ -223,38 +223,42 @@ func refuse(l manifest.ArtifactLocation) error {
 	return fmt.Errorf("%w: %s; use s3 with only a key, which is the default store, or http", ErrUnsupported, kind)
 }
 
-// storeOf returns the store of an S3 location, after asking for leave.
-func (m *Mover) storeOf(ctx context.Context, s3 manifest.S3Artifact, write bool) (artifact.Store, error) {
+// storeOf returns the store of an S3 location, and the keys under which what it names may be, after asking for leave.
+func (m *Mover) storeOf(ctx context.Context, s3 manifest.S3Artifact, write bool) (artifact.Store, []string, error) {
 	if s3.Endpoint != "" || s3.Bucket != "" {
 		if m.o.OtherStore == nil {
-			return nil, fmt.Errorf("%w: s3 with its own endpoint or bucket (%s%s); leave only the key, and the default store is used",
+			return nil, nil, fmt.Errorf("%w: s3 with its own endpoint or bucket (%s%s); leave only the key, and the default store is used",
 				ErrUnsupported, s3.Endpoint, "/"+s3.Bucket)
 		}
-		return m.o.OtherStore(ctx, s3)
+		other, err := m.o.OtherStore(ctx, s3)
+		return other, []string{s3.Key}, err
 	}
-	if m.o.Guard != nil {
-		if err := m.o.Guard.May(ctx, s3.Key, write); err != nil {
-			return nil, err
-		}
-	}
-	return m.o.Store, nil
+	places, err := artifact.Places(ctx, m.o.Guard, s3.Key, write)
+	return m.o.Store, places, err
 }
 
 // fetchKey fetches an object, or all objects beneath a key, which become a folder.
 func (m *Mover) fetchKey(ctx context.Context, a manifest.Artifact, dest string) error {
-	store, err := m.storeOf(ctx, *a.S3, false)
+	store, places, err := m.storeOf(ctx, *a.S3, false)
 	if err != nil {
 		return err
 	}
-	r, _, err := store.Get(ctx, a.S3.Key)
-	if errors.Is(err, artifact.ErrNotFound) {
-		return fetchPrefix(ctx, store, a.S3.Key, dest, err)
+	missing := fmt.Errorf("%s: %w", a.S3.Key, artifact.ErrNotFound)
+	for _, key := range places {
+		r, _, err := store.Get(ctx, key)
+		if errors.Is(err, artifact.ErrNotFound) {
+			if missing = fetchPrefix(ctx, store, key, dest, err); errors.Is(missing, artifact.ErrNotFound) {
+				continue
+			}
+			return missing
+		}
+		if err != nil {
+			return err
+		}
+		defer func() { _ = r.Close() }()
+		return m.materialise(ctx, a, r, dest)
 	}
-	if err != nil {
-		return err
-	}
-	defer func() { _ = r.Close() }()
-	return m.materialise(ctx, a, r, dest)
+	return missing
 }
 
 // materialise writes a stream to dest, unpacked if it is an archive.

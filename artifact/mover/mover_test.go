@@ -282,11 +282,11 @@ func TestSecretErrorsNameTheSecret(t *testing.T) {
 // ofOwners lets callers at keys below their own name.
 type ofOwners struct{}
 
-func (ofOwners) May(ctx context.Context, key string, _ bool) error {
+func (ofOwners) Places(ctx context.Context, key string, _ bool) ([]string, error) {
 	if own := artifact.CallerFrom(ctx).Owner + "/"; !strings.HasPrefix(key, own) && key != "shared" {
-		return errors.New("that key belongs to another run")
+		return nil, errors.New("that key belongs to another run")
 	}
-	return nil
+	return []string{key}, nil
 }
 
 // someSecrets are what the tests' locations name.

@@ -124,10 +124,14 @@ func defaultKey(ctx context.Context, a manifest.Artifact) (string, error) {
 }
 
 func (m *Mover) saveKey(ctx context.Context, a manifest.Artifact, s *archive.Source) (artifact.Saved, error) {
-	store, err := m.storeOf(ctx, *a.S3, true)
+	store, places, err := m.storeOf(ctx, *a.S3, true)
 	if err != nil {
 		return artifact.Saved{}, err
 	}
+	// It is on record where it is, so that whoever reads it by the record reads this and nothing else.
+	s3 := *a.S3
+	s3.Key = places[0]
+	a.S3 = &s3
 	if s.IsDir() && a.Archive != nil && a.Archive.None != nil {
 		return m.saveTree(ctx, store, a, s)
 	}
@@ -160,8 +164,8 @@ func (m *Mover) saveTree(ctx context.Context, store artifact.Store, a manifest.A
 		}
 		defer func() { _ = f.Close() }()
 		key := strings.TrimSuffix(a.S3.Key, "/") + "/" + e.Path
-		if m.o.Guard != nil && store == m.o.Store {
-			if err := m.o.Guard.May(ctx, key, true); err != nil {
+		if store == m.o.Store {
+			if _, err := artifact.Places(ctx, m.o.Guard, key, true); err != nil {
 				return err
 			}
 		}

@@ -7,6 +7,7 @@ import (
 	"hash/fnv"
 	"time"
 
+	"github.com/tiphys/tiphys/access/claims"
 	"github.com/tiphys/tiphys/executor"
 	"github.com/tiphys/tiphys/ledger"
 	"github.com/tiphys/tiphys/workflow"
@@ -47,13 +48,17 @@ const lease = 10 * time.Minute
 
 func effectKey(run string, e workflow.Effect) string { return run + "/" + e.EffectKey() }
 
-// place is where an effect comes from: a run's key, its uid, and the entry that submitted it.
+// place is where an effect comes from: a run's key, its uid, the entry that submitted it, and by whose claims it writes what runs share.
 type place struct {
 	run, uid string
 	root     ledger.Ref
+	class    claims.Class
 }
 
-func (r *live) place() place { return place{r.key, r.state.Run().UID, ledger.At(r.root)} }
+func (r *live) place() place {
+	uid := r.state.Run().UID
+	return place{r.key, uid, ledger.At(r.root), r.state.Claims().ActsFor().Class(uid)}
+}
 
 // enqueue puts an effect in the outbox; a memoised result is recorded at once, so that whoever asks next finds it.
 func enqueue(tx ledger.Tx, r place, e workflow.Effect) error {
@@ -64,7 +69,7 @@ func enqueue(tx ledger.Tx, r place, e workflow.Effect) error {
 	case workflow.CancelTimer:
 		return tx.Cancel(queueTimers, key)
 	case workflow.PutMemo:
-		return memoize(tx, run, r.root, e)
+		return memoize(tx, r, e)
 	case workflow.Acquire:
 		return enqueueEffect(tx, ledger.Work{Subject: lock.Subject(e.Holder), Queue: queueLocks, Key: e.Holder}, r, typeAcquire, e)
 	case workflow.Release:

@@ -11,6 +11,7 @@ import (
 	"path"
 	"time"
 
+	"github.com/tiphys/tiphys/access/claims"
 	"github.com/tiphys/tiphys/artifact"
 	"github.com/tiphys/tiphys/egress"
 	"github.com/tiphys/tiphys/ledger"
@@ -24,7 +25,7 @@ const tableMemo = "memo"
 func (c *Controller) need(ctx context.Context, key string, e workflow.Need) error {
 	got := workflow.Got{Meta: c.meta(system), Key: e.Key}
 	if e.Memo != nil {
-		memo, err := c.memo(ctx, *e.Memo)
+		memo, err := c.memo(ctx, key, *e.Memo)
 		if err != nil {
 			got.Error = err.Error()
 		}
@@ -85,6 +86,8 @@ func (c *Controller) objects(ctx context.Context, refs []workflow.Ref) (map[work
 
 // memoEntry is the body of an entry "memo.stored".
 type memoEntry struct {
+	// Scope is whose claims it was stored under; empty for those of a run of no repository, and in older entries.
+	Scope   string          `json:"scope,omitempty"`
 	Cache   string          `json:"cache"`
 	Key     string          `json:"key"`
 	Run     string          `json:"run"`
@@ -92,8 +95,31 @@ type memoEntry struct {
 	Outputs json.RawMessage `json:"outputs"`
 }
 
-func (c *Controller) memo(ctx context.Context, m workflow.Memo) (json.RawMessage, error) {
-	row, err := c.o.Ledger.Row(ctx, tableMemo, m.Cache+"/"+m.Key)
+// memoKey is the key of a row of [tableMemo]. No namespace has a colon.
+func memoKey(scope, cache, key string) string {
+	if scope != "" {
+		scope += ":"
+	}
+	return scope + cache + "/" + key
+}
+
+// memo looks for a memoised result where the claims of the run let it read.
+func (c *Controller) memo(ctx context.Context, run string, m workflow.Memo) (json.RawMessage, error) {
+	class, err := view(ctx, c, run, func(r *live) claims.Class { return r.place().class })
+	if err != nil {
+		return nil, err
+	}
+	for _, scope := range class.Reads() {
+		if found, err := c.memoOf(ctx, scope, m); found != nil || err != nil {
+			return found, err
+		}
+	}
+	return nil, nil
+}
+
+// memoOf looks in one scope.
+func (c *Controller) memoOf(ctx context.Context, scope string, m workflow.Memo) (json.RawMessage, error) {
+	row, err := c.o.Ledger.Row(ctx, tableMemo, memoKey(scope, m.Cache, m.Key))
 	if errors.Is(err, ledger.ErrNotFound) {
 		return nil, nil
 	}
@@ -111,10 +137,10 @@ func (c *Controller) memo(ctx context.Context, m workflow.Memo) (json.RawMessage
 }
 
 // memoize stores a result in the transaction that finishes its node, so that whoever asks next finds it.
-func memoize(tx ledger.Tx, run string, root ledger.Ref, e workflow.PutMemo) error {
+func memoize(tx ledger.Tx, r place, e workflow.PutMemo) error {
 	_, err := tx.Append(ledger.Draft{
-		Actor: system, Kind: kindMemo, Subject: subject(run), Cause: root,
-		Body: memoEntry{Cache: e.Cache, Key: e.Key, Run: run, Node: e.Node, Outputs: e.Outputs},
+		Actor: system, Kind: kindMemo, Subject: subject(r.run), Cause: r.root,
+		Body: memoEntry{Scope: r.class.Writes(), Cache: e.Cache, Key: e.Key, Run: r.run, Node: e.Node, Outputs: e.Outputs},
 	})
 	return err
 }

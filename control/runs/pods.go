@@ -7,6 +7,8 @@ import (
 	"maps"
 	"time"
 
+	corev1 "k8s.io/api/core/v1"
+
 	"github.com/tiphys/tiphys/executor"
 	"github.com/tiphys/tiphys/executor/admission"
 	"github.com/tiphys/tiphys/workflow"
@@ -294,8 +296,34 @@ func (c *Controller) pod(s *workflow.State, e workflow.StartPod) (executor.Pod, 
 	for k, v := range c.o.Env {
 		pod.Env[k] = v
 	}
+	if !s.Claims().ActsFor().Class(run.UID).Shares() {
+		readOthers(&pod)
+	}
 	pod.Executor, err = c.executorOf(run, pod)
 	return pod, err
+}
+
+// readOthers lets a pod read volumes that its run shares with others, and not write them: what a protected ref reads only protected refs write.
+func readOthers(pod *executor.Pod) {
+	own := map[string]bool{}
+	for _, claim := range pod.Claims {
+		own[claim.Name] = true
+	}
+	spec, shared := &pod.Pod.Spec, map[string]bool{}
+	for i := range spec.Volumes {
+		if claim := spec.Volumes[i].PersistentVolumeClaim; claim != nil && !own[claim.ClaimName] {
+			claim.ReadOnly, shared[spec.Volumes[i].Name] = true, true
+		}
+	}
+	for _, list := range [][]corev1.Container{spec.InitContainers, spec.Containers} {
+		for i := range list {
+			for j := range list[i].VolumeMounts {
+				if shared[list[i].VolumeMounts[j].Name] {
+					list[i].VolumeMounts[j].ReadOnly = true
+				}
+			}
+		}
+	}
 }
 
 // executorOf is the name of the executor that a pod asks for; empty for the server's default.

@@ -40,7 +40,7 @@ func (Projection) Apply(e ledger.Entry, rows ledger.Rows) error {
 	if err := json.Unmarshal(e.Body, &m); err != nil {
 		return fmt.Errorf("decode memoised result: %w", err)
 	}
-	return rows.Put(ledger.Row{Table: tableMemo, Key: m.Cache + "/" + m.Key, Owner: m.Run, Time: e.Time, Body: e.Body})
+	return rows.Put(ledger.Row{Table: tableMemo, Key: memoKey(m.Scope, m.Cache, m.Key), Owner: m.Run, Time: e.Time, Body: e.Body})
 }
 
 // Deleted gives the keys of the rows that an entry of [KindDeleted] takes away, by table.

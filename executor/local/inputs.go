@@ -27,7 +27,7 @@ func (b *builder) inputs(ctx context.Context, w *protocol.Container) error {
 	if b.e.o.Mover == nil {
 		return errors.New("input artifacts: there is no artifact store")
 	}
-	ctx = artifact.WithCaller(ctx, artifact.Caller{Namespace: b.pod.Pod.Namespace, Owner: b.pod.ID.Owner, Node: b.pod.ID.Node})
+	ctx = b.asCaller(ctx)
 	staging := filepath.Join(b.a.workFolder(), "inputs")
 	if err := os.Mkdir(staging, 0o711); err != nil {
 		return err
@@ -163,4 +163,9 @@ func copyFile(root *os.Root, to, from string, mode fs.FileMode) error {
 		err = root.Chmod(to, mode)
 	}
 	return err
+}
+
+// asCaller says in a context on whose behalf artifacts and images are fetched.
+func (b *builder) asCaller(ctx context.Context) context.Context {
+	return artifact.WithCaller(ctx, artifact.Caller{Namespace: b.pod.Pod.Namespace, Owner: b.pod.ID.Owner, Node: b.pod.ID.Node})
 }

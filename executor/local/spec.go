@@ -191,7 +191,7 @@ func (b *builder) image(ctx context.Context, c *corev1.Container) (Image, error)
 			credentials = append(credentials, v)
 		}
 	}
-	image, err := b.e.o.Images.Rootfs(ctx, c.Image, c.ImagePullPolicy, credentials)
+	image, err := b.e.o.Images.Rootfs(b.asCaller(ctx), c.Image, c.ImagePullPolicy, credentials)
 	if err != nil {
 		return image, fmt.Errorf("image %s: %w", c.Image, err)
 	}

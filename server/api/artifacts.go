@@ -56,10 +56,16 @@ func (a *API) openArtifact(r *http.Request) (io.ReadCloser, artifact.Info, strin
 		return nil, artifact.Info{}, "", failure.NotFoundf("artifact %s of step %s is not in the default store: get it from where the manifest puts it", found.Name, node.ID)
 	}
 	ctx := artifact.WithCaller(r.Context(), artifact.Caller{Namespace: ns, Owner: run.UID, Node: node.ID})
-	if err := a.Guard.May(ctx, found.S3.Key, false); err != nil {
+	places, err := artifact.Places(ctx, a.Guard, found.S3.Key, false)
+	if err != nil {
 		return nil, artifact.Info{}, "", err
 	}
-	object, info, err := a.Artifacts.Get(ctx, found.S3.Key)
+	object, info, err := a.Artifacts.Get(ctx, places[0])
+	for _, key := range places[1:] {
+		if errors.Is(err, artifact.ErrNotFound) {
+			object, info, err = a.Artifacts.Get(ctx, key)
+		}
+	}
 	if errors.Is(err, artifact.ErrNotFound) {
 		err = failure.NotFoundf("artifact %s of step %s is not there any more, or is a folder that was kept as it is", found.Name, node.ID)
 	}
