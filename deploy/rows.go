@@ -171,8 +171,10 @@ type ObjectRecord struct {
 	Application string `json:"application,omitempty"`
 	// For is for whom its pods are; objects of old ledgers do not say it.
 	For     podpolicy.Subject `json:"for,omitzero"`
-	UID     string            `json:"uid"`
-	Created time.Time         `json:"created"`
+	// Hosts are those of its host names that a project gave to its Application.
+	Hosts   []string  `json:"hosts,omitempty"`
+	UID     string    `json:"uid"`
+	Created time.Time `json:"created"`
 	// Cause is the entry of the sync that asked for it.
 	Cause int64 `json:"cause,omitempty"`
 	// Object is in Kubernetes' shape; a Secret's values are digests.

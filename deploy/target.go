@@ -22,6 +22,9 @@ type ApplyOptions struct {
 	// TakeFrom is the Application whose object may be taken over, or deleted. It is named, so that an owner who came in between
 	// is refused.
 	TakeFrom string
+	// Hosts are host names that the Application's project gives it, in lower case: of an Ingress's others whoever had one first keeps it,
+	// and a second claim is refused with a [HostError].
+	Hosts []string
 	// Cause is the ledger sequence of the sync that asks.
 	Cause int64
 	// Replace recreates instead of changing in place.
@@ -119,6 +122,38 @@ func (e *OwnedError) Error() string {
 
 // FailureKind implements failure.Classified.
 func (e *OwnedError) FailureKind() failure.Kind { return failure.Conflict }
+
+// HostError says that a host name of an Ingress belongs to another Application.
+type HostError struct {
+	Host string
+	// Owner is the Application that has it: namespace/name.
+	Owner string
+}
+
+func (e *HostError) Error() string {
+	return fmt.Sprintf("the host %q belongs to the application %q, which had it first: choose another, or give it to this one by its AppProject (annotation %s)",
+		e.Host, e.Owner, AnnotationHosts)
+}
+
+// FailureKind implements failure.Classified.
+func (e *HostError) FailureKind() failure.Kind { return failure.Conflict }
+
+// AnnotationHosts is on an AppProject and gives host names to its Applications: patterns, separated by commas.
+const AnnotationHosts = "tiphys.dev/hosts"
+
+// PreviewError says that a namespace is a preview's, which shares it with nobody.
+type PreviewError struct {
+	Namespace string
+	// Other is the Application that has objects there.
+	Other string
+}
+
+func (e *PreviewError) Error() string {
+	return fmt.Sprintf("objects of the application %q are in namespace %s, and a preview shares its namespace with nobody: choose another destination.namespace", e.Other, e.Namespace)
+}
+
+// FailureKind implements failure.Classified.
+func (e *PreviewError) FailureKind() failure.Kind { return failure.Conflict }
 
 // SharedError says that a Namespace cannot be deleted because others have objects in it.
 type SharedError struct {

@@ -14,7 +14,7 @@ import (
 
 // apply applies one object. What another Application owns is taken over only where this one may.
 func (w *worker) apply(ctx context.Context, o *unstructured.Unstructured, opt deploy.ApplyOptions) (*unstructured.Unstructured, error) {
-	opt.For = w.subject()
+	opt.For, opt.Hosts = w.subject(), w.leaves.hosts
 	made, err := w.cluster.Target.Apply(ctx, o, opt)
 	var owned *deploy.OwnedError
 	if !errors.As(err, &owned) {
@@ -28,7 +28,7 @@ func (w *worker) apply(ctx context.Context, o *unstructured.Unstructured, opt de
 }
 
 // mayTake says whether objects of an owner may become this Application's: those of one that is not there any more, and, with the
-// sync option Force=true of this Application, those of one in the same project. An object's own annotation is not asked: who
+// sync option Force=true of this Application, those of one in the same project, unless it is a preview. An object's own annotation is not asked: who
 // writes a manifest has no say over what others own.
 func (w *worker) mayTake(ctx context.Context, owner string) (bool, error) {
 	other, err := w.c.row(ctx, owner)
@@ -38,7 +38,7 @@ func (w *worker) mayTake(ctx context.Context, owner string) (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	return w.options(w.row.Asked == nil).Force && projectOf(w.row.Spec) == projectOf(other.Spec), nil
+	return w.row.MR == 0 && w.options(w.row.Asked == nil).Force && projectOf(w.row.Spec) == projectOf(other.Spec), nil
 }
 
 // subject is for whom the Application's pods are.

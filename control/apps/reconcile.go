@@ -156,7 +156,7 @@ func (w *worker) compare(ctx context.Context, live []*unstructured.Unstructured)
 	if err != nil {
 		return plan.Comparison{}, err
 	}
-	w.row.Problems = slices.Concat(w.wanted.notes, w.remnants(), w.c.customProblems(), problems)
+	w.row.Problems = slices.Concat(w.wanted.notes, plan.Ignored(w.desired, w.options(true)), w.remnants(), w.c.customProblems(), problems)
 	comparison, err := try(w, func() plan.Comparison {
 		return plan.Compare(predicted, live, plan.Views{Predicted: true, Ignore: w.row.Spec.IgnoreDifferences})
 	})

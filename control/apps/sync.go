@@ -16,7 +16,7 @@ import (
 )
 
 func (w *worker) options(automated bool) plan.Options {
-	o := plan.Options{Automated: automated, Deadline: w.c.o.Deadline, HookDeadline: w.c.o.HookDeadline}
+	o := plan.Options{Automated: automated, Manifest: w.leaves.manifest, Preview: w.row.MR != 0, Deadline: w.c.o.Deadline, HookDeadline: w.c.o.HookDeadline}
 	if p := w.row.Spec.SyncPolicy; p != nil {
 		o = o.WithSyncOptions(p.SyncOptions)
 		if automated && p.Automated != nil {

@@ -85,7 +85,7 @@ func (w *worker) resolve(ctx context.Context) {
 }
 
 func (w *worker) resolved(ctx context.Context) (*wanted, error) {
-	project, err := w.allowed(ctx)
+	projects, err := w.allowed(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -93,7 +93,7 @@ func (w *worker) resolved(ctx context.Context) (*wanted, error) {
 		return nil, err
 	}
 	next, err := w.rendered(ctx)
-	if err != nil || project == nil && w.row.Spec.Destination.Namespace != "" {
+	if err != nil {
 		return next, err
 	}
 	objects := next.objects
@@ -116,13 +116,12 @@ func (w *worker) resolved(ctx context.Context) (*wanted, error) {
 			return nil, invalid{fmt.Errorf("the namespace of %s %s is missing: set spec.destination.namespace, or metadata.namespace of the object", o.GetKind(), o.GetName())}
 		}
 	}
-	if project == nil {
-		return next, nil
+	for _, p := range projects {
+		if err := plan.PermitObjects(p, w.cluster.Place, objects, namespaced); err != nil {
+			return nil, invalid{err}
+		}
 	}
-	if err := plan.PermitObjects(*project, w.cluster.Place, objects, namespaced); err != nil {
-		return nil, invalid{err}
-	}
-	return next, nil
+	return next, w.hosts(ctx, objects)
 }
 
 // rendered is what the sources give; the wanted of before if nothing of it has changed.
@@ -280,9 +279,12 @@ func (w *worker) prepare(ctx context.Context, next *wanted) error {
 	if ns != nil && !slices.ContainsFunc(next.objects, func(o *unstructured.Unstructured) bool { return deploy.KeyOf(o) == deploy.KeyOf(ns) }) {
 		next.namespace = ns
 	}
+	if err := w.hosts(ctx, next.objects); err != nil {
+		return err
+	}
 	ctx, cancel := context.WithTimeout(ctx, w.c.o.Timeout)
 	defer cancel()
-	problems, err := w.cluster.Target.Check(ctx, next.objects, deploy.ApplyOptions{Application: w.key, For: w.subject()})
+	problems, err := w.cluster.Target.Check(ctx, next.objects, deploy.ApplyOptions{Application: w.key, For: w.subject(), Hosts: w.leaves.hosts})
 	if err != nil {
 		return fmt.Errorf("ask the target what it cannot do: %w", err)
 	}
@@ -310,45 +312,6 @@ func (w *worker) prepare(ctx context.Context, next *wanted) error {
 		}
 	}
 	return nil
-}
-
-// allowed holds the Application to its destination and to its project, which it gives: nil where the default project is
-// not declared, which then allows everything, as Argo CD's does.
-func (w *worker) allowed(ctx context.Context) (*manifest.AppProject, error) {
-	a := applicationOf(w.row)
-	if err := manifest.FirstError(a.Validate()); err != nil {
-		return nil, invalid{err}
-	}
-	cluster, err := w.c.o.Targets.Resolve(w.row.Spec.Destination)
-	if err != nil {
-		return nil, invalid{err}
-	}
-	name := projectOf(w.row.Spec)
-	projects, err := definitions.All[manifest.AppProject](ctx, w.c.o.Definitions, "")
-	if err != nil {
-		return nil, fmt.Errorf("read projects: %w", err)
-	}
-	for _, definition := range projects {
-		if definition.Name != name {
-			continue
-		}
-		if definition.Problem != nil {
-			return nil, invalid{errors.New(unreadable(definition.Problem))}
-		}
-		p := definition.Value
-		err := plan.PermitNamespace(p, definition.Namespace, w.row.Namespace)
-		if err == nil {
-			err = plan.PermitApplication(p, w.row.Spec, cluster.Place)
-		}
-		if err != nil {
-			return nil, invalid{err}
-		}
-		return &p, nil
-	}
-	if name == defaultProject {
-		return nil, nil
-	}
-	return nil, invalid{fmt.Errorf("there is no AppProject %q: declare it, or set spec.project to default", name)}
 }
 
 func projectOf(s manifest.ApplicationSpec) string { return cmp.Or(s.Project, defaultProject) }

@@ -37,6 +37,8 @@ type worker struct {
 	desired []*unstructured.Unstructured
 	// predictions are what dry runs gave.
 	predictions predictions
+	// leaves is what its definition and its project give it.
+	leaves leave
 	// cluster is where it runs: row.Cluster.
 	cluster deploy.Cluster
 	// due is when it wants to be woken; zero leaves it to the next poll.

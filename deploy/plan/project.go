@@ -46,6 +46,16 @@ func PermitNamespace(p manifest.AppProject, home, application string) error {
 		p.Name, home, application)
 }
 
+// Narrow is the project of an Application whose own is not declared, and of one that is made from a merge request besides its own: any
+// repository, the destination's namespace, and of kinds without a namespace nothing but that namespace.
+func Narrow(a manifest.ApplicationSpec) manifest.AppProject {
+	p := manifest.AppProject{Spec: manifest.AppProjectSpec{SourceRepos: []string{"*"}}}
+	p.Name = "default (built in)"
+	p.Spec.Destinations = []manifest.Destination{{Server: "*", Namespace: a.Destination.Namespace}}
+	p.Spec.ClusterResourceWhitelist = []manifest.ProjectResource{{Kind: "Namespace", Name: a.Destination.Namespace}}
+	return p
+}
+
 // maxRefused is how many objects one refusal names.
 const maxRefused = 10
 
@@ -150,6 +160,11 @@ func permitsNamespace(list []manifest.Destination, at deploy.Place, namespace st
 		}
 	}
 	return allowed
+}
+
+// MatchesHost tells whether a pattern of host names is for one: a glob, without regard to case.
+func MatchesHost(pattern, host string) bool {
+	return glob(strings.ToLower(pattern), strings.ToLower(host), false)
 }
 
 // glob matches a whole text. With segments a * stops at "/", and ** does not. What is no pattern matches nothing.

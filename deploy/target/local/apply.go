@@ -51,6 +51,9 @@ func (t *Target) Apply(ctx context.Context, wish *unstructured.Unstructured, opt
 	if old != nil && old.deleting() {
 		return nil, fmt.Errorf("apply %s: %w", key, deploy.ErrLeaving)
 	}
+	if err := t.claims(wish, opt); err != nil {
+		return nil, fmt.Errorf("apply %s: %w", key, err)
+	}
 	next, err := t.next(old, wish, opt)
 	if err != nil {
 		return nil, fmt.Errorf("apply %s: %w", key, err)
@@ -62,7 +65,7 @@ func (t *Target) Apply(ctx context.Context, wish *unstructured.Unstructured, opt
 		return next.view(), nil
 	}
 	if old != nil && next.live.GetGeneration() == old.live.GetGeneration() && sameMeta(old.live, next.live) &&
-		next.Application == old.Application && reflect.DeepEqual(next.For, old.For) && reflect.DeepEqual(next.Sealed, old.Sealed) {
+		next.Application == old.Application && reflect.DeepEqual(next.For, old.For) && slices.Equal(next.Hosts, old.Hosts) && reflect.DeepEqual(next.Sealed, old.Sealed) {
 		return old.view(), nil
 	}
 	t.o.Fault("apply")
@@ -116,11 +119,11 @@ func sameMeta(a, b *unstructured.Unstructured) bool {
 func (t *Target) next(old *object, wish *unstructured.Unstructured, opt deploy.ApplyOptions) (*object, error) {
 	u := wish.DeepCopy()
 	unstructured.RemoveNestedField(u.Object, "status")
-	next := &object{live: u, ObjectRecord: deploy.ObjectRecord{Key: deploy.KeyOf(u), Cluster: t.o.Cluster, Application: opt.Application, For: opt.For, Cause: opt.Cause}}
+	next := &object{live: u, ObjectRecord: deploy.ObjectRecord{Key: deploy.KeyOf(u), Cluster: t.o.Cluster, Application: opt.Application, For: opt.For, Hosts: given(u, opt), Cause: opt.Cause}}
 	if old != nil {
 		// What a pod has lived through is not the wish's to say.
 		record := old.ObjectRecord
-		record.Application, record.For, record.Cause, record.Object, record.Sealed = opt.Application, opt.For, opt.Cause, nil, nil
+		record.Application, record.For, record.Hosts, record.Cause, record.Object, record.Sealed = opt.Application, opt.For, given(u, opt), opt.Cause, nil, nil
 		next.ObjectRecord = record
 	} else {
 		next.UID, next.Created = newUID(), t.o.Now().UTC()

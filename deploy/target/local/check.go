@@ -41,6 +41,13 @@ func (t *Target) Check(ctx context.Context, objects []*unstructured.Unstructured
 		}
 		found = append(found, problems...)
 	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for _, o := range objects {
+		if err := t.claims(o, opt); err != nil {
+			found = append(found, deploy.Problem{Key: deploy.KeyOf(o), Message: err.Error(), Fatal: true})
+		}
+	}
 	return found, nil
 }
 

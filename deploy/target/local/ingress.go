@@ -13,16 +13,24 @@ import (
 // routes are the hosts and paths as the Ingresses and the ready pods make them; t.mu is held.
 func (t *Target) routes() map[string][]front.Route {
 	found := map[string][]front.Route{}
+	known := map[string]string{}
+	// A host name is one Application's, whatever an older server let others write.
+	owners := func(host string) string {
+		if _, there := known[host]; !there {
+			known[host] = t.hostOwner(host, func(*object) bool { return true }).Application
+		}
+		return known[host]
+	}
 	for _, o := range t.ofKind("Ingress") {
 		if o.deleting() {
 			continue
 		}
 		i := typedOf[networkingv1.Ingress](o)
 		for _, rule := range i.Spec.Rules {
-			if rule.HTTP == nil {
+			host := strings.ToLower(rule.Host)
+			if rule.HTTP == nil || owners(host) != o.Application {
 				continue
 			}
-			host := strings.ToLower(rule.Host)
 			for _, path := range rule.HTTP.Paths {
 				if path.Backend.Service == nil {
 					continue
@@ -38,6 +46,9 @@ func (t *Target) routes() map[string][]front.Route {
 		if b := i.Spec.DefaultBackend; b != nil && b.Service != nil {
 			for _, rule := range i.Spec.Rules {
 				host := strings.ToLower(rule.Host)
+				if owners(host) != o.Application {
+					continue
+				}
 				r := t.behind(o.Key.Namespace, b.Service)
 				r.Path = "/"
 				found[host] = append(found[host], r)

@@ -1,0 +1,93 @@
+package local
+
+import (
+	"slices"
+	"strings"
+
+	networkingv1 "k8s.io/api/networking/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+
+	"github.com/tiphys/tiphys/deploy"
+)
+
+// claims says why an Application may not have an object where it would be, or by its host names: a [deploy.PreviewError] or a
+// [deploy.HostError]. t.mu is held.
+func (t *Target) claims(o *unstructured.Unstructured, opt deploy.ApplyOptions) error {
+	key := deploy.KeyOf(o)
+	for other := range t.objects.byNamespace[key.Namespace] {
+		if key.Namespace == "" || other.deleting() || other.Application == "" || other.Application == opt.Application || other.Application == opt.TakeFrom {
+			continue
+		}
+		if opt.For.MergeRequest != 0 || other.For.MergeRequest != 0 {
+			return &deploy.PreviewError{Namespace: key.Namespace, Other: other.Application}
+		}
+	}
+	if key.Group != "networking.k8s.io" || key.Kind != "Ingress" {
+		return nil
+	}
+	for _, host := range hostsOf(o) {
+		has := t.hostOwner(host, func(other *object) bool { return other.Application != opt.Application })
+		if has == nil || has.Application == opt.TakeFrom && opt.TakeFrom != "" {
+			continue
+		}
+		own := t.hostOwner(host, func(other *object) bool { return other.Application == opt.Application })
+		wish := &object{ObjectRecord: deploy.ObjectRecord{Application: opt.Application, Hosts: opt.Hosts, Created: t.o.Now().UTC()}}
+		if own != nil {
+			wish.Created, wish.UID = own.Created, own.UID
+		}
+		if !before(wish, has, host) {
+			return &deploy.HostError{Host: host, Owner: has.Application}
+		}
+	}
+	return nil
+}
+
+// hostsOf are the host names of an Ingress, in lower case.
+func hostsOf(o *unstructured.Unstructured) []string {
+	var hosts []string
+	rules, _, _ := unstructured.NestedSlice(o.Object, "spec", "rules")
+	for _, rule := range rules {
+		r, _ := rule.(map[string]any)
+		host, _ := r["host"].(string)
+		if host = strings.ToLower(host); !slices.Contains(hosts, host) {
+			hosts = append(hosts, host)
+		}
+	}
+	return hosts
+}
+
+// given are those of an Ingress's host names that the project gives to its Application.
+func given(o *unstructured.Unstructured, opt deploy.ApplyOptions) []string {
+	if o.GetKind() != "Ingress" {
+		return nil
+	}
+	return slices.DeleteFunc(hostsOf(o), func(host string) bool { return !slices.Contains(opt.Hosts, host) })
+}
+
+// hostOwner gives the Ingress that has a host name, among some; nil if none of them has it. t.mu is held.
+func (t *Target) hostOwner(host string, among func(*object) bool) *object {
+	var owner *object
+	for _, o := range t.ofKind("Ingress") {
+		if o.deleting() || !among(o) || !slices.ContainsFunc(typedOf[networkingv1.Ingress](o).Spec.Rules, func(r networkingv1.IngressRule) bool {
+			return strings.EqualFold(r.Host, host)
+		}) {
+			continue
+		}
+		if owner == nil || before(o, owner, host) {
+			owner = o
+		}
+	}
+	return owner
+}
+
+// before tells whether one Ingress has a host name before another: it was given it by a project and the other was not, or it was there first.
+func before(a, b *object, host string) bool {
+	x, y := slices.Contains(a.Hosts, host), slices.Contains(b.Hosts, host)
+	switch {
+	case x != y:
+		return x
+	case !a.Created.Equal(b.Created):
+		return a.Created.Before(b.Created)
+	}
+	return a.UID < b.UID
+}
