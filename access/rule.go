@@ -17,6 +17,8 @@ const (
 	Delete Verb = "delete"
 	// Sync is to have an Application synced, refreshed or rolled back.
 	Sync Verb = "sync"
+	// Override is to go beyond the rules of a protected ref: to push to it, to merge in spite of them, and to change them.
+	Override Verb = "override"
 )
 
 // The kinds that are no kinds of manifests.

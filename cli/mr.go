@@ -17,7 +17,7 @@ import (
 func newMR(std IO) *cobra.Command {
 	c := &cobra.Command{Use: "mr", Short: "Merge requests of the built-in Git remote"}
 	c.AddCommand(newMRList(std), newMRShow(std), newMRCreate(std))
-	for _, verb := range []string{"merge", "close", "reopen", "ready", "draft"} {
+	for _, verb := range []string{"merge", "approve", "close", "reopen", "ready", "draft"} {
 		c.AddCommand(newMRVerb(std, verb))
 	}
 	return c
@@ -200,14 +200,15 @@ func newMRCreate(std IO) *cobra.Command {
 }
 
 func newMRVerb(std IO, verb string) *cobra.Command {
-	var repo, method string
+	var repo, method, override string
 	c := &cobra.Command{Use: verb + " NUMBER", Short: map[string]string{
-		"merge": "Merge a merge request", "close": "Close it without merging", "reopen": "Open it again", "ready": "Mark it as ready", "draft": "Mark it as a draft",
+		"merge": "Merge a merge request", "approve": "Approve its newest commit", "close": "Close it without merging", "reopen": "Open it again", "ready": "Mark it as ready", "draft": "Mark it as a draft",
 	}[verb], Args: cobra.ExactArgs(1)}
 	server := clientFlags(c, std)
 	c.Flags().StringVar(&repo, "repo", "", "repository (default the only one)")
 	if verb == "merge" {
 		c.Flags().StringVar(&method, "method", "merge", "merge, squash or fast-forward")
+		c.Flags().StringVar(&override, "override", "", "why it is merged though a check is red or an approval is missing; for administrators, and recorded")
 	}
 	c.RunE = func(c *cobra.Command, args []string) error {
 		cl := server()
@@ -216,7 +217,7 @@ func newMRVerb(std IO, verb string) *cobra.Command {
 			return err
 		}
 		var m mergeRequest
-		if err := cl.call(c.Context(), http.MethodPost, path("mrs", r, n, verb), map[string]any{"method": method}, &m); err != nil {
+		if err := cl.call(c.Context(), http.MethodPost, path("mrs", r, n, verb), map[string]any{"method": method, "override": override}, &m); err != nil {
 			return err
 		}
 		fmt.Fprintf(std.Out, "%s!%d is %s", m.Repo, m.Number, m.State)

@@ -86,6 +86,7 @@ GET /api/v1/forges adv
 GET /api/v1/posts adv
 GET /api/v1/repos adv
 POST /api/v1/repos ad
+PATCH /api/v1/repos/{repo} ad
 GET /api/v1/mrs adv
 GET /api/v1/mrs/{repo}/{number} adv
 POST /api/v1/mrs/{repo} ad

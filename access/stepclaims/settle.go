@@ -160,14 +160,18 @@ func (r Reader) ownProtected(ctx context.Context, repo, ref string) (bool, error
 		}
 		return false, err
 	}
-	about, err := in.Forge.Describe(ctx, repo)
+	rules, ok := in.Forge.(forge.Protects)
+	if !ok {
+		return false, nil
+	}
+	protected, err := rules.Protected(ctx, repo, ref)
 	if errors.Is(err, forge.ErrNotFound) {
 		return false, nil // it was removed since
 	}
 	if err != nil {
 		return false, fmt.Errorf("read repository %s: %w", repo, err)
 	}
-	return ref == "refs/heads/"+about.DefaultBranch || ref == head, nil
+	return protected, nil
 }
 
 // ownRevision tells whether a manifest that was read from a repository adds nobody's change to those of the events: it is from a

@@ -42,6 +42,12 @@ type Repositories interface {
 	Resolve(ctx context.Context, repo, revision string) (string, error)
 }
 
+// Protects is a forge that says which refs it protects.
+type Protects interface {
+	// Protected tells whether a full ref may be changed only as the forge's rules allow; HEAD is the default branch.
+	Protected(ctx context.Context, repo, ref string) (bool, error)
+}
+
 // Posts are what is written back. Each may be repeated: what is there already is replaced, and nothing is there twice.
 type Posts interface {
 	// SetStatus puts a commit status; the same context replaces the earlier one.

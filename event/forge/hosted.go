@@ -45,6 +45,8 @@ type Caller struct {
 	Actor
 	// Creates says that he may make a repository by pushing to it.
 	Creates bool
+	// Administers says that he may push to protected refs.
+	Administers bool
 }
 
 // Repository is one repository that is kept here.
@@ -52,11 +54,21 @@ type Repository struct {
 	Name          string    `json:"name"`
 	Description   string    `json:"description,omitempty"`
 	DefaultBranch string    `json:"defaultBranch"`
-	Created       time.Time `json:"created"`
-	Deleted       bool      `json:"deleted,omitempty"`
+	// Owner is who made it, "user:ada"; empty if nobody in particular did.
+	Owner string `json:"owner,omitempty"`
+	// Protect are its protected refs; nil protects the default branch, and an empty list none.
+	Protect *[]Protection `json:"protect,omitempty"`
+	Created time.Time     `json:"created"`
+	Deleted bool          `json:"deleted,omitempty"`
 	// LastMR is the highest number given to a merge request; numbers are not used again, not even after the
 	// repository was deleted and made anew.
 	LastMR int `json:"lastMR,omitempty"`
+}
+
+// RepositoryEdit says what to change; nil leaves a field as it is.
+type RepositoryEdit struct {
+	Description, DefaultBranch *string
+	Protect                    *[]Protection
 }
 
 // MergeRequest is one merge request. The branches are of the same repository.
@@ -84,6 +96,10 @@ type MergeRequest struct {
 	Created  time.Time `json:"created"`
 	Updated  time.Time `json:"updated"`
 	Closed   time.Time `json:"closed,omitzero"`
+	// Approvals are of all commits; see [MergeRequest.ApprovedBy].
+	Approvals []Approval `json:"approvals,omitempty"`
+	// Override is why it was merged though the rules of the target did not let it.
+	Override string `json:"override,omitempty"`
 	// RemoveSource deletes the source branch with the merge, Squash merges as one commit, AutoMerge merges
 	// once every status of the head is success.
 	RemoveSource bool `json:"removeSource,omitempty"`
@@ -127,6 +143,8 @@ type MergeOptions struct {
 	SHA string
 	// RemoveSource says whether to delete the source branch; nil does what the merge request says.
 	RemoveSource *bool
+	// Override is why an administrator merges though the rules of the target do not let it; empty holds to the rules. It is recorded.
+	Override string
 }
 
 // MRDetail is a merge request with all that its page shows.
@@ -135,7 +153,9 @@ type MRDetail struct {
 	// Commits are newest first, at most 200.
 	Commits []LoggedCommit `json:"commits"`
 	Files   []FileStat     `json:"files"`
-	// Mergeable says whether it could be merged now; if not, Reason says why and Conflicts in which files.
+	// Mergeable says whether it could be merged now; if not, Reason says why and Conflicts in which files. Blocked says that only the
+	// rules of the target do not let it, which an administrator may override.
+	Blocked bool `json:"blocked,omitempty"`
 	Mergeable bool           `json:"mergeable"`
 	Reason    string         `json:"reason,omitempty"`
 	Conflicts []string       `json:"conflicts,omitempty"`

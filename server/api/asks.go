@@ -64,6 +64,7 @@ func asks() map[string]gate.Ask {
 		"GET /api/v1/posts":                                               each(access.Get, "Forge"),
 		"GET /api/v1/repos":                                               each(access.Get, access.Repository),
 		"POST /api/v1/repos":                                              each(access.Create, access.Repository),
+		"PATCH /api/v1/repos/{repo}":                                      one(access.Update, access.Repository),
 		"GET /api/v1/mrs":                                                 each(access.Get, access.MergeRequest),
 		"GET /api/v1/mrs/{repo}/{number}":                                 one(access.Get, access.MergeRequest),
 		"POST /api/v1/mrs/{repo}":                                         one(access.Create, access.MergeRequest),

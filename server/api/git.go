@@ -20,6 +20,7 @@ import (
 type Git interface {
 	Repositories
 	MergeRequests
+	Approvals
 	Comments
 }
 
@@ -29,6 +30,10 @@ type Repositories interface {
 	Repositories(ctx context.Context) ([]forge.Repository, error)
 	// CreateRepository makes an empty one; ledger.ErrExists says that the name is in use.
 	CreateRepository(ctx context.Context, actor forge.Actor, repo forge.Repository) (forge.Repository, error)
+	// Repository gives one; forge.ErrNotFound if there is none.
+	Repository(ctx context.Context, name string) (forge.Repository, error)
+	// EditRepository changes what is said of one. What cannot be is of kind failure.Invalid.
+	EditRepository(ctx context.Context, actor forge.Actor, name string, e forge.RepositoryEdit) (forge.Repository, error)
 	// Resolve turns a branch, tag or commit into a commit's full hash.
 	Resolve(ctx context.Context, repo, revision string) (string, error)
 	// URL is the address to clone a repository from.
@@ -51,6 +56,13 @@ type MergeRequests interface {
 	MergeMR(ctx context.Context, actor forge.Actor, repo string, number int, o forge.MergeOptions) (forge.MergeRequest, error)
 	CloseMR(ctx context.Context, actor forge.Actor, repo string, number int) (forge.MergeRequest, error)
 	ReopenMR(ctx context.Context, actor forge.Actor, repo string, number int) (forge.MergeRequest, error)
+}
+
+// Approvals are what people say about merge requests that counts: each is for one commit. sha, if not empty, is the commit that was looked at:
+// another head is a conflict.
+type Approvals interface {
+	// ApproveMR is a review: what a protected branch may ask for before a merge.
+	ApproveMR(ctx context.Context, actor forge.Actor, repo string, number int, sha string) (forge.MergeRequest, error)
 }
 
 // Comments are what people say about merge requests.
@@ -83,7 +95,7 @@ func (a *API) listRepos(w http.ResponseWriter, r *http.Request) {
 		if a.can(r, access.Get, access.Repository, "", repo.Name) != nil {
 			continue
 		}
-		item := map[string]any{"name": repo.Name, "description": repo.Description, "defaultBranch": repo.DefaultBranch, "cloneURL": a.Git.URL(repo.Name), "createdAt": repo.Created}
+		item := a.repository(repo)
 		if sha, err := a.Git.Resolve(r.Context(), repo.Name, repo.DefaultBranch); err == nil {
 			item["head"] = sha
 		}
@@ -110,12 +122,45 @@ func (a *API) createRepo(w http.ResponseWriter, r *http.Request) {
 	answer(w, map[string]any{"name": repo.Name, "cloneURL": a.Git.URL(repo.Name), "defaultBranch": repo.DefaultBranch}, err)
 }
 
+// editRepo changes a repository. What protects its refs is its owner's to say, and an administrator's.
+func (a *API) editRepo(w http.ResponseWriter, r *http.Request) {
+	var body struct {
+		Description   *string             `json:"description"`
+		DefaultBranch *string             `json:"defaultBranch"`
+		Protect       *[]forge.Protection `json:"protect"`
+	}
+	if err := decode(r, &body); err != nil {
+		fail(w, err)
+		return
+	}
+	name := r.PathValue("repo")
+	repo, err := a.Git.Repository(r.Context(), name)
+	if err == nil && (body.Protect != nil || body.DefaultBranch != nil) && (repo.Owner == "" || repo.Owner != person(r).Name) {
+		err = a.can(r, access.Override, access.Repository, "", name)
+	}
+	if err == nil {
+		repo, err = a.Git.EditRepository(r.Context(), person(r), name, forge.RepositoryEdit{Description: body.Description, DefaultBranch: body.DefaultBranch, Protect: body.Protect})
+	}
+	answer(w, a.repository(repo), err)
+}
+
+// repository is one in the API's words. Without a list of its own it protects its default branch.
+func (a *API) repository(repo forge.Repository) map[string]any {
+	own, _ := repo.Protection("refs/heads/" + repo.DefaultBranch)
+	protect := []forge.Protection{own}
+	if repo.Protect != nil {
+		protect = *repo.Protect
+	}
+	return map[string]any{"name": repo.Name, "description": repo.Description, "defaultBranch": repo.DefaultBranch, "cloneURL": a.Git.URL(repo.Name),
+		"createdAt": repo.Created, "owner": repo.Owner, "protect": protect}
+}
+
 // mr is a merge request in the API's words.
 func mr(m forge.MergeRequest) map[string]any {
 	out := map[string]any{
 		"repo": m.Repo, "number": m.Number, "title": m.Title, "description": m.Body, "url": m.URL, "state": m.State, "draft": m.Draft,
 		"source": m.Source, "target": m.Target, "headSHA": m.HeadSHA, "mergeSHA": m.MergeSHA, "author": forge.Actor{Name: m.Author, Verified: m.Verified}.String(), "verified": m.Verified,
-		"labels": m.Labels, "mergedBy": m.MergedBy, "createdAt": m.Created, "updatedAt": m.Updated,
+		"approvedBy": m.ApprovedBy(), "override": m.Override, "labels": m.Labels, "mergedBy": m.MergedBy, "createdAt": m.Created, "updatedAt": m.Updated,
 	}
 	if m.State == "merged" {
 		out["mergedAt"] = m.Closed
@@ -160,7 +205,8 @@ func (a *API) getMR(w http.ResponseWriter, r *http.Request) {
 	}
 	one := mr(d.MergeRequest)
 	one["conflicts"] = len(d.Conflicts) > 0
-	one["mergeable"], one["reason"] = d.Mergeable, d.Reason
+	one["mergeable"], one["reason"], one["blocked"] = d.Mergeable, d.Reason, d.Blocked
+	one["mayOverride"] = a.can(r, access.Override, access.MergeRequest, "", access.MergeRequestName(repo, number)) == nil
 	var stat bytes.Buffer
 	for _, f := range d.Files {
 		fmt.Fprintf(&stat, "%s +%d -%d\n", f.Path, f.Added, f.Removed)
@@ -222,6 +268,8 @@ func (a *API) mrVerb(w http.ResponseWriter, r *http.Request) {
 		Message string `json:"message"`
 		SHA     string `json:"sha"`
 		Text    string `json:"body"`
+		// Override is why it is merged though the rules of the target do not let it.
+		Override string `json:"override"`
 	}
 	if err := decode(r, &body); err != nil {
 		fail(w, err)
@@ -231,7 +279,15 @@ func (a *API) mrVerb(w http.ResponseWriter, r *http.Request) {
 	yes, no := true, false
 	switch r.PathValue("verb") {
 	case "merge":
-		m, err = a.Git.MergeMR(r.Context(), person(r), repo, number, forge.MergeOptions{Method: body.Method, Message: body.Message, SHA: body.SHA})
+		if body.Override != "" {
+			err = a.can(r, access.Override, access.MergeRequest, "", access.MergeRequestName(repo, number))
+		}
+		if err == nil {
+			m, err = a.Git.MergeMR(r.Context(), person(r), repo, number,
+				forge.MergeOptions{Method: body.Method, Message: body.Message, SHA: body.SHA, Override: body.Override})
+		}
+	case "approve":
+		m, err = a.Git.ApproveMR(r.Context(), person(r), repo, number, body.SHA)
 	case "close":
 		m, err = a.Git.CloseMR(r.Context(), person(r), repo, number)
 	case "reopen":

@@ -47,6 +47,7 @@ func (a *API) roomRoutes(packing *packing) []gate.Route {
 		get("/api/v1/posts", a.listPosts),
 		get("/api/v1/repos", a.listRepos),
 		post("/api/v1/repos", a.createRepo),
+		{Pattern: "PATCH /api/v1/repos/{repo}", Access: gate.User, Body: small, Timeout: quick, Handle: a.editRepo},
 		get("/api/v1/mrs", a.listMRs),
 		get("/api/v1/mrs/{repo}/{number}", a.getMR),
 		post("/api/v1/mrs/{repo}", a.openMR),

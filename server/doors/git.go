@@ -36,7 +36,10 @@ func (g Git) Caller(r *http.Request) (forge.Caller, error) {
 	if err := g.Policy.Can(id, verb, access.Repository, "", repo); err != nil {
 		return forge.Caller{}, err
 	}
-	c := forge.Caller{Creates: g.Policy.Can(id, access.Create, access.Repository, "", repo) == nil}
+	c := forge.Caller{
+		Creates:     g.Policy.Can(id, access.Create, access.Repository, "", repo) == nil,
+		Administers: g.Policy.Can(id, access.Override, access.Repository, "", repo) == nil,
+	}
 	user, _, _ := r.BasicAuth()
 	switch {
 	case user != "":

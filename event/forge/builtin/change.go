@@ -235,7 +235,8 @@ func (b *batch) pushEvent(actor forge.Actor, c Change, f facts, push string, fro
 	if tag, ok := strings.CutPrefix(c.Ref, "refs/tags/"); ok {
 		g.Kind, g.RefType, g.Tag, objectKind = "tag", "tag", tag, "tag_push"
 	} else if branch, ok := strings.CutPrefix(c.Ref, "refs/heads/"); ok {
-		g.Branch, g.Protected = branch, branch == b.repo.DefaultBranch
+		_, protected := b.repo.Protection(c.Ref)
+		g.Branch, g.Protected = branch, protected
 	} else {
 		g.Kind, g.RefType = "other", ""
 	}

@@ -26,6 +26,7 @@ import (
 type livePush struct {
 	id, token, repo string
 	actor           forge.Actor
+	administers     bool
 }
 
 // acceptPause is how long the server rests after it could not take a hook's connection.
@@ -191,6 +192,11 @@ func (r *Remote) preReceive(ctx context.Context, req hookRequest) error {
 	if live.actor.Name == "" {
 		live.actor = r.quarantinedClaim(ctx, live.repo, req, changes)
 	}
+	for _, c := range changes {
+		if err := r.mayChange(ctx, repo, live, req, c); err != nil {
+			return err
+		}
+	}
 	p := Push{ID: live.id, Repo: live.repo, Actor: live.actor.Name, Verified: live.actor.Verified, Changes: changes, Options: req.Options}
 	if err := r.intend(ctx, live.actor, &p, 0); err != nil {
 		return err
@@ -219,11 +225,7 @@ func pushSubject(p Push) string { return "push/" + p.Repo + "/" + p.ID }
 
 // quarantinedClaim reads the committer of what is being pushed, while only the hook's git sees its objects.
 func (r *Remote) quarantinedClaim(ctx context.Context, repo string, req hookRequest, changes []Change) forge.Actor {
-	inside := r.dir(repo) + string(filepath.Separator)
-	env := []string(nil)
-	if strings.HasPrefix(filepath.Clean(req.Objects), inside) {
-		env = append(env, "GIT_OBJECT_DIRECTORY="+req.Objects, "GIT_ALTERNATE_OBJECT_DIRECTORIES="+filepath.Join(r.dir(repo), "objects"))
-	}
+	env := r.quarantined(repo, req)
 	for _, c := range changes {
 		if c.New == git.Zero {
 			continue

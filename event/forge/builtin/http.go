@@ -63,13 +63,13 @@ func (r *Remote) serve(w http.ResponseWriter, req *http.Request) {
 		return
 	}
 	if missing {
-		if _, err := r.CreateRepository(req.Context(), who.Actor, forge.Repository{Name: name}); err != nil && !errors.Is(err, ledger.ErrExists) {
+		if _, err := r.CreateRepository(req.Context(), who.Actor, forge.Repository{Name: name, Owner: who.Actor.Name}); err != nil && !errors.Is(err, ledger.ErrExists) {
 			r.fail(w, err)
 			return
 		}
 	}
 	if service == servicePush {
-		r.receive(w, req, name, who.Actor)
+		r.receive(w, req, name, who)
 		return
 	}
 	r.transfer(w, req, name, service, nil)
@@ -163,7 +163,7 @@ func (r *Remote) advertise(w http.ResponseWriter, req *http.Request, name, servi
 }
 
 // receive carries one push.
-func (r *Remote) receive(w http.ResponseWriter, req *http.Request, name string, who forge.Actor) {
+func (r *Remote) receive(w http.ResponseWriter, req *http.Request, name string, who forge.Caller) {
 	id, err := r.newID()
 	if err != nil {
 		r.fail(w, err)
@@ -174,7 +174,7 @@ func (r *Remote) receive(w http.ResponseWriter, req *http.Request, name string, 
 		r.fail(w, err)
 		return
 	}
-	live := &livePush{id: id, token: token, repo: name, actor: who}
+	live := &livePush{id: id, token: token, repo: name, actor: who.Actor, administers: who.Administers}
 	r.mu.Lock()
 	r.live[id] = live
 	r.mu.Unlock()

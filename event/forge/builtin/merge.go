@@ -64,6 +64,15 @@ func (r *Remote) mergeOnce(ctx context.Context, actor forge.Actor, name string, 
 	if err := mergeable(m, opt); err != nil {
 		return m, err
 	}
+	switch blocked, err := r.blocked(ctx, repo, m); {
+	case err != nil:
+		return m, err
+	case blocked == "":
+		opt.Override = ""
+	case opt.Override == "":
+		return m, failure.WithHint(fmt.Errorf("merge !%d: %s: %w", number, blocked, ErrRefused),
+			"an administrator may merge it all the same: tiphys mr merge --override \"the reason\"")
+	}
 	target, err := r.Resolve(ctx, name, "refs/heads/"+m.Target)
 	if err != nil {
 		return m, fmt.Errorf("merge !%d: there is no target branch %s: %w", number, m.Target, ErrRefused)
@@ -104,13 +113,13 @@ func (r *Remote) moveTarget(ctx context.Context, actor forge.Actor, repo forge.R
 	p := Push{
 		ID: id, Repo: m.Repo, Actor: actor.Name, Verified: actor.Verified,
 		Changes: []Change{{Ref: "refs/heads/" + m.Target, Old: target, New: commit}},
-		Merge:   &mergeIntent{Number: m.Number, SHA: m.HeadSHA, Method: method},
+		Merge:   &mergeIntent{Number: m.Number, SHA: m.HeadSHA, Method: method, Override: opt.Override},
 	}
 	remove := m.RemoveSource
 	if opt.RemoveSource != nil {
 		remove = *opt.RemoveSource
 	}
-	if remove && m.Source != repo.DefaultBranch {
+	if _, protected := repo.Protection("refs/heads/" + m.Source); remove && !protected && m.Source != repo.DefaultBranch {
 		p.Changes = append(p.Changes, Change{Ref: "refs/heads/" + m.Source, Old: m.HeadSHA, New: git.Zero})
 	}
 	// From here on the caller going away must not leave the merge half recorded.

@@ -52,7 +52,7 @@ func pullRequest(m forge.MergeRequest) event.PullRequest {
 // actionOrder is from the strongest action to the weakest (reference: argo-events 5.3), and the entry of each.
 var actionOrder = []struct{ action, kind string }{
 	{"merge", "mr.merged"}, {"close", "mr.closed"}, {"reopen", "mr.reopened"}, {"open", "mr.opened"}, {"sync", "mr.synced"},
-	{"ready", "mr.ready"}, {"draft", "mr.draft"}, {"label", "mr.labeled"}, {"unlabel", "mr.labeled"}, {"edit", "mr.updated"},
+	{"approve", "mr.approved"}, {"ready", "mr.ready"}, {"draft", "mr.draft"}, {"label", "mr.labeled"}, {"unlabel", "mr.labeled"}, {"edit", "mr.updated"},
 }
 
 // mrStep is one change of one merge request.

@@ -27,7 +27,8 @@ func (r *Remote) GetMR(ctx context.Context, repo string, number int) (forge.MRDe
 	if d.Statuses, err = r.Statuses(ctx, repo, m.HeadSHA); err != nil {
 		return d, err
 	}
-	switch _, err := r.Repository(ctx, repo); {
+	info, err := r.Repository(ctx, repo)
+	switch {
 	case errors.Is(err, forge.ErrNotFound):
 		d.Reason = "the repository was deleted"
 		return d, nil
@@ -38,7 +39,7 @@ func (r *Remote) GetMR(ctx context.Context, repo string, number int) (forge.MRDe
 	if m.State == stateOpen {
 		if target, err := r.Resolve(ctx, repo, "refs/heads/"+m.Target); err == nil {
 			base = r.mergeBase(ctx, repo, target, m.HeadSHA)
-			if err := r.judge(ctx, &d, target); err != nil {
+			if err := r.judge(ctx, info, &d, target); err != nil {
 				return d, err
 			}
 		}
@@ -59,7 +60,7 @@ func (r *Remote) GetMR(ctx context.Context, repo string, number int) (forge.MRDe
 }
 
 // judge finds out whether a merge request could be merged.
-func (r *Remote) judge(ctx context.Context, d *forge.MRDetail, target string) error {
+func (r *Remote) judge(ctx context.Context, repo forge.Repository, d *forge.MRDetail, target string) error {
 	switch {
 	case d.Draft:
 		d.Reason = "it is a draft"
@@ -75,8 +76,12 @@ func (r *Remote) judge(ctx context.Context, d *forge.MRDetail, target string) er
 	d.Conflicts, d.Mergeable = conflicts, len(conflicts) == 0
 	if !d.Mergeable {
 		d.Reason = "it conflicts with " + d.Target
+		return nil
 	}
-	return nil
+	if d.Reason, err = r.blocked(ctx, repo, d.MergeRequest); d.Reason != "" {
+		d.Mergeable, d.Blocked = false, true
+	}
+	return err
 }
 
 func (r *Remote) diffStat(ctx context.Context, repo, from, to string) ([]forge.FileStat, error) {

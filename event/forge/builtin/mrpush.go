@@ -82,7 +82,7 @@ func (s *settling) merged(c stepContext, intent mergeIntent, from cause) cause {
 			continue
 		}
 		after := m
-		after.State, after.MergeSHA, after.MergedBy, after.AutoMerge = stateMerged, c.New, c.actor.String(), false
+		after.State, after.MergeSHA, after.MergedBy, after.AutoMerge, after.Override = stateMerged, c.New, c.actor.String(), false, intent.Override
 		s.mrs[i] = after
 		return s.b.mr(mrStep{actor: c.actor, before: m, after: after, actions: []string{"merge"}, cause: from})
 	}

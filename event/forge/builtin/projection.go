@@ -47,7 +47,7 @@ const (
 )
 
 // mrKinds are the entries whose body is the merge request as it is afterwards.
-var mrKinds = []string{"mr.opened", "mr.updated", "mr.synced", "mr.labeled", "mr.draft", "mr.ready", "mr.closed", "mr.reopened", "mr.merged"}
+var mrKinds = []string{"mr.opened", "mr.updated", "mr.synced", "mr.labeled", "mr.draft", "mr.ready", "mr.approved", "mr.closed", "mr.reopened", "mr.merged"}
 
 // repoDeleted is the body of repo.deleted; it names the refs because a projection cannot list rows.
 type repoDeleted struct {
@@ -82,6 +82,8 @@ type mergeIntent struct {
 	Number int    `json:"number"`
 	SHA    string `json:"sha"`
 	Method string `json:"method"`
+	// Override is why it was merged though the rules of the target did not let it.
+	Override string `json:"override,omitempty"`
 }
 
 // refChanged is the body of ref.changed.

@@ -256,7 +256,7 @@ func TestRepositories(t *testing.T) {
 		t.Fatalf("repository = %+v, %v; the first branch becomes the default", repo, err)
 	}
 	text := "boats"
-	if _, err := w.remote.EditRepository(t.Context(), ada, "harbour", RepositoryEdit{Description: &text}); err != nil {
+	if _, err := w.remote.EditRepository(t.Context(), ada, "harbour", forge.RepositoryEdit{Description: &text}); err != nil {
 		t.Fatal(err)
 	}
 	w.git(dir, "push", "-q", "-o", "merge_request.create", "origin", "trunk:side")

@@ -38,6 +38,9 @@ func (r *Remote) CreateRepository(ctx context.Context, actor forge.Actor, repo f
 	}
 	defer unlock()
 	repo.Created, repo.Deleted, repo.LastMR = r.opt.Now().UTC(), false, 0
+	if repo.Owner == "" {
+		repo.Owner = actor.Name
+	}
 	_, err = r.Repository(ctx, repo.Name)
 	if err == nil {
 		return forge.Repository{}, fmt.Errorf("create repository %s: %w", repo.Name, ledger.ErrExists)
@@ -105,11 +108,8 @@ func (r *Remote) Repository(ctx context.Context, name string) (forge.Repository,
 	return repo, nil
 }
 
-// RepositoryEdit says what to change; nil leaves a field as it is.
-type RepositoryEdit struct{ Description, DefaultBranch *string }
-
-// EditRepository changes description or default branch.
-func (r *Remote) EditRepository(ctx context.Context, actor forge.Actor, name string, edit RepositoryEdit) (forge.Repository, error) {
+// EditRepository changes description, default branch or protected refs.
+func (r *Remote) EditRepository(ctx context.Context, actor forge.Actor, name string, edit forge.RepositoryEdit) (forge.Repository, error) {
 	unlock, err := r.lock(ctx, name)
 	if err != nil {
 		return forge.Repository{}, err
@@ -127,6 +127,12 @@ func (r *Remote) EditRepository(ctx context.Context, actor forge.Actor, name str
 			return forge.Repository{}, err
 		}
 		repo.DefaultBranch = *edit.DefaultBranch
+	}
+	if edit.Protect != nil {
+		if err := forge.CheckProtections(*edit.Protect); err != nil {
+			return forge.Repository{}, err
+		}
+		repo.Protect = edit.Protect
 	}
 	return repo, r.changeRepository(ctx, actor, repo, 0)
 }

@@ -66,6 +66,8 @@ export interface MR {
   repo: string; number: number; title: string; description?: string; body?: string; state: string; draft?: boolean;
   source: string; target: string; headSHA?: string; mergeSHA?: string; author?: string; mergedBy?: string; labels?: string[];
   conflicts?: boolean; createdAt?: string; updatedAt?: string; mergedAt?: string;
+  /** reason says why it cannot be merged now; blocked that only the rules of the target do not let it, which mayOverride may. */
+  reason?: string; blocked?: boolean; mayOverride?: boolean; override?: string; approvedBy?: string[];
 }
 
 export interface CommitStatus { context: string; state: string; description?: string; url?: string }

@@ -52,15 +52,29 @@ function Top({ mr, path, reload }: { mr: MR; path: string; reload: () => void })
         {mr.state === "open" && <>
           {mr.draft ? <Act label="Mark as ready" kind="primary" run={verb("ready")} done={reload} /> : <>
             <select aria-label="How to merge" value={method} onChange={(e) => setMethod(e.currentTarget.value)}><option value="merge">merge commit</option><option value="squash">squash</option><option value="fast-forward">fast-forward</option></select>
-            <Act label="Merge" kind="primary" confirm={`Merge into ${mr.target}`} disabled={mr.conflicts} title={mr.conflicts ? "It has conflicts" : undefined} run={verb("merge", { method })} done={reload} />
+            <Act label="Merge" kind="primary" confirm={`Merge into ${mr.target}`} disabled={mr.conflicts || mr.blocked} title={mr.conflicts ? "It has conflicts" : mr.blocked ? mr.reason : undefined} run={verb("merge", { method })} done={reload} />
+            <Act label="Approve" title="Approve this commit" run={verb("approve", { sha: mr.headSHA })} done={reload} />
             <Act label="Draft" run={verb("draft")} done={reload} /></>}
           <Act label="Close" confirm="Close it" run={verb("close")} done={reload} />
         </>}
         {mr.state === "closed" && <Act label="Reopen" run={verb("reopen")} done={reload} />}
       </Head>
+      {mr.blocked && mr.state === "open" && <div class="note t-warn"><strong>It cannot be merged: {mr.reason}.</strong>
+        {mr.mayOverride && <Override run={(override) => call("POST", `${path}/merge`, { method, override })} done={reload} />}</div>}
+      {!!mr.approvedBy?.length && mr.state === "open" && <p class="quiet">Approved by {mr.approvedBy.map((who, i) => <>{i > 0 && ", "}<Who of={who} key={who} /></>)}.</p>}
+      {mr.override && <div class="note t-warn">It was merged in spite of the rules of {mr.target}: {mr.override}</div>}
       {mr.conflicts && mr.state === "open" && <div class="note t-warn"><strong>It has conflicts with {mr.target}.</strong> Bring {mr.target} into {mr.source}, solve them and push.</div>}
     </>
   );
+}
+
+/** Override merges in spite of the rules of the target, with a reason that is recorded. */
+function Override({ run, done }: { run: (reason: string) => Promise<unknown>; done: () => void }) {
+  const [reason, setReason] = useState("");
+  return <p>
+    <input aria-label="Why it is merged all the same" placeholder="Why it is merged all the same" value={reason} onInput={(e) => setReason(e.currentTarget.value)} />{" "}
+    <Act label="Merge all the same" confirm="Merge, and record the reason" disabled={!reason.trim()} run={() => run(reason)} done={done} />
+  </p>;
 }
 
 function Commits({ of }: { of: Commit[] }) {
