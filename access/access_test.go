@@ -60,9 +60,11 @@ func TestRoles(t *testing.T) {
 // TestSteps: a step reaches what its claims name, and nothing beyond.
 func TestSteps(t *testing.T) {
 	policy := access.BuiltIn()
-	branch := steptoken.Claims{Run: "default/r", UID: "u1", Repo: "shop", Commit: "c1", Ref: "refs/heads/main"}
+	branch := steptoken.Claims{Run: "default/r", UID: "u1", Repo: "shop", Commit: "c1", Ref: "refs/heads/main", Protected: true}
 	merge := branch
-	merge.MR, merge.UID = 3, "u3"
+	merge.MR, merge.UID, merge.Protected = 3, "u3", false
+	topic := branch
+	topic.Ref, topic.Protected = "refs/heads/topic", false
 	byHand := steptoken.Claims{Run: "default/h", UID: "u9"}
 	// A repository of the same name on another forge, and one of which nobody proved that it is.
 	lab, nobody, nobodys := branch, steptoken.Claims{Run: "default/n", UID: "u5", Nobody: true}, branch
@@ -106,6 +108,17 @@ func TestSteps(t *testing.T) {
 		{merge, access.Update, access.Image, access.ImageName("shop", "mr-3-a"), true},
 		{merge, access.Update, access.Image, access.ImageName("shop", "mr-33"), false},
 		{merge, access.Update, access.Image, access.ImageName("shop", "sha256:0"), true},
+		// What a protected ref reads by a tag only protected refs write.
+		{topic, access.Update, access.Image, access.ImageName("shop", "latest"), false},
+		{topic, access.Update, access.Image, access.ImageName("shop", "branch-topic"), true},
+		{topic, access.Update, access.Image, access.ImageName("shop", "sha256:0"), true},
+		{branch, access.Update, access.Image, access.ImageName("shop", "mr-3-a"), false},
+		{branch, access.Get, access.Image, access.ImageName("shop", "mr-3-a"), false},
+		{branch, access.Get, access.Image, access.ImageName("shop", "branch-topic"), false},
+		{merge, access.Get, access.Image, access.ImageName("shop", "mr-3-a"), true},
+		{merge, access.Get, access.Image, access.ImageName("shop", "mr-4-a"), false},
+		{merge, access.Get, access.Image, access.ImageName("other", "mr-3-a"), false},
+		{byHand, access.Get, access.Image, access.ImageName("shop", "mr-3-a"), true},
 		{branch, access.Get, access.Run, "r", false}, {branch, access.Get, access.Repository, "shop", false},
 		{branch, access.Get, "Secret", "s", false}, {branch, access.Get, access.Attempt, "", true},
 	} {

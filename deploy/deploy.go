@@ -68,6 +68,8 @@ type Release struct {
 	MR int `json:"mr,omitempty"`
 	// Merged is the merge request whose merge made the commit; 0 if it was made otherwise.
 	Merged int `json:"merged,omitempty"`
+	// Unprotected says that a run recorded it which did not act for a protected ref. Only Applications take it that name its branch.
+	Unprotected bool `json:"unprotected,omitempty"`
 	// Images maps a service to its image by digest: "harbour/api@sha256:…".
 	Images map[string]string `json:"images"`
 	// Sources maps a service to the commit it was built from, where that is not Commit (taken over from an earlier release).

@@ -170,7 +170,7 @@ type ObjectRecord struct {
 	Cluster     string `json:"cluster,omitempty"`
 	Application string `json:"application,omitempty"`
 	// For is for whom its pods are; objects of old ledgers do not say it.
-	For     podpolicy.Subject `json:"for,omitzero"`
+	For podpolicy.Subject `json:"for,omitzero"`
 	// Hosts are those of its host names that a project gave to its Application.
 	Hosts   []string  `json:"hosts,omitempty"`
 	UID     string    `json:"uid"`

@@ -60,6 +60,19 @@ func (m mergedAs) MergedAs(ctx context.Context, instance, repo, sha string) (int
 	return in.Forge.MergedAs(ctx, repo, sha)
 }
 
+// DefaultBranch implements steps.Merged.
+func (m mergedAs) DefaultBranch(ctx context.Context, instance, repo string) (string, error) {
+	in, err := m.Instance(ctx, instance)
+	if errors.Is(err, forge.ErrNotFound) {
+		return "", nil // a forge that cannot be asked
+	}
+	if err != nil {
+		return "", err
+	}
+	about, err := in.Forge.Describe(ctx, repo)
+	return about.DefaultBranch, err
+}
+
 // files reads the files of triggers. A forge that is declared is asked for the one file; elsewhere the repository is fetched.
 type files struct{ s *Server }
 

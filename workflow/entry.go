@@ -47,21 +47,21 @@ type submitted struct {
 	Labels      map[string]string `json:"labels,omitempty"`
 	Annotations map[string]string `json:"annotations,omitempty"`
 	// Parameters and Artifacts are workflow.parameters and workflow.artifacts, resolved.
-	Parameters    []manifest.Parameter `json:"parameters,omitempty"`
-	Artifacts     []manifest.Artifact  `json:"artifacts,omitempty"`
-	Objects       []pinned             `json:"objects,omitempty"`
-	Template      string               `json:"from,omitempty"`
-	Event         int64                `json:"event,omitempty"`
+	Parameters []manifest.Parameter `json:"parameters,omitempty"`
+	Artifacts  []manifest.Artifact  `json:"artifacts,omitempty"`
+	Objects    []pinned             `json:"objects,omitempty"`
+	Template   string               `json:"from,omitempty"`
+	Event      int64                `json:"event,omitempty"`
 	// Claims is whom and what the run acts for. Older entries have it in two parts, of which the oldest lack the first.
-	Claims        *claims.Record       `json:"claims,omitempty"`
-	ActsFor       *claims.ActsFor      `json:"actsFor,omitempty"`
-	ScheduledTime *time.Time           `json:"scheduledTime,omitempty"`
-	Actor         string               `json:"actor,omitempty"`
-	Time          time.Time            `json:"time"`
-	Suspended     bool                 `json:"suspended,omitempty"`
-	Conditions    []Condition          `json:"conditions,omitempty"`
-	Waiting       lockState            `json:"lock,omitempty"`
-	Message       string               `json:"message,omitempty"`
+	Claims        *claims.Record  `json:"claims,omitempty"`
+	ActsFor       *claims.ActsFor `json:"actsFor,omitempty"`
+	ScheduledTime *time.Time      `json:"scheduledTime,omitempty"`
+	Actor         string          `json:"actor,omitempty"`
+	Time          time.Time       `json:"time"`
+	Suspended     bool            `json:"suspended,omitempty"`
+	Conditions    []Condition     `json:"conditions,omitempty"`
+	Waiting       lockState       `json:"lock,omitempty"`
+	Message       string          `json:"message,omitempty"`
 	// For is the second part; runs of the oldest ledgers have nobody. Grants is what the operator gave the pods at the time.
 	For    podpolicy.Subject `json:"for,omitzero"`
 	Grants []string          `json:"grants,omitempty"`

@@ -37,17 +37,22 @@ func (a Artifacts) Places(ctx context.Context, key string, write bool) ([]string
 		}
 		return []string{key}, nil
 	}
-	acts, err := a.Claims.ofCaller(ctx, caller)
+	own, run, err := a.ownKey(ctx, caller, key)
+	if err != nil {
+		return nil, err
+	}
+	var acts claims.ActsFor
+	if run.UID != "" {
+		acts, err = a.Claims.actsFor(ctx, run)
+	} else {
+		acts, err = a.Claims.ofCaller(ctx, caller)
+	}
 	if err != nil {
 		return nil, err
 	}
 	class := acts.Class(caller.Owner)
 	if rest, ok := strings.CutPrefix(strings.TrimSuffix(key, "/")+"/", scopePrefix); ok {
 		return written(class, key, rest, write)
-	}
-	own, err := a.ownKey(ctx, caller, key)
-	if err != nil {
-		return nil, err
 	}
 	return placesOf(class, key, own, write), nil
 }
@@ -84,19 +89,19 @@ func scoped(scope, key string) string {
 	return scopePrefix + scope + "/" + key
 }
 
-// ownKey tells whether a key begins with the caller's run, as the default key format has it, or is it. One of another run is refused.
-func (a Artifacts) ownKey(ctx context.Context, caller artifact.Caller, key string) (bool, error) {
+// ownKey tells whether a key begins with the caller's run, as the default key format has it, or is it, and gives the run if it is named. One of
+// another run is refused.
+func (a Artifacts) ownKey(ctx context.Context, caller artifact.Caller, key string) (own bool, run workflow.Run, err error) {
 	first, _, _ := strings.Cut(key, "/")
 	if first == caller.Owner {
-		return true, nil
+		return true, run, nil
 	}
-	var run workflow.Run
 	found, err := Attempts{a.Claims.Ledger}.read(ctx, "run", caller.Namespace+"/"+first, &run)
 	if err != nil || !found {
-		return false, err
+		return false, workflow.Run{}, err
 	}
 	if run.UID != caller.Owner {
-		return false, failure.Refusedf("artifact %s belongs to run %s/%s", key, run.Namespace, run.Name)
+		return false, workflow.Run{}, failure.Refusedf("artifact %s belongs to run %s/%s", key, run.Namespace, run.Name)
 	}
-	return true, nil
+	return true, run, nil
 }

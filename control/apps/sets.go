@@ -259,7 +259,7 @@ func (c *Controller) base(ctx context.Context, set manifest.ApplicationSet) (str
 			return "", fmt.Errorf("find the default branch of %s: %w", url, err)
 		}
 	}
-	r, found := promote.Latest(releases, set.Namespace, name, promote.Branches(set.Annotations, branch))
+	r, found := promote.Latest(releases, set.Namespace, name, promote.Accepts(set.Annotations, branch))
 	if !found {
 		return "", nil
 	}

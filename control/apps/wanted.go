@@ -13,7 +13,6 @@ import (
 
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
-	"github.com/tiphys/tiphys/control/definitions"
 	"github.com/tiphys/tiphys/deploy"
 	"github.com/tiphys/tiphys/deploy/plan"
 	"github.com/tiphys/tiphys/deploy/promote"
@@ -294,7 +293,7 @@ func (w *worker) prepare(ctx context.Context, next *wanted) error {
 			text += " (" + p.Path + ")"
 		}
 		if p.Fatal {
-			return fmt.Errorf("the target cannot run it: %s", text)
+			return invalid{fmt.Errorf("the target cannot run it: %s", text)}
 		}
 		next.notes = append(next.notes, text)
 	}

@@ -66,7 +66,7 @@ type Options struct {
 	Ledger ledger.Ledger
 	// Executors execute pods: the default one, or the one that a run or template names.
 	Executors *executor.Registry
-	Objects Objects
+	Objects   Objects
 	// Secrets reads what Objects has; nil makes a reader.
 	Secrets *Secrets
 	// Folders lists folders of the built-in store, on behalf of a run's node; nil for no store.

@@ -59,10 +59,10 @@ func Next(releases []deploy.Release, namespace, name string) int64 {
 	return highest + 1
 }
 
-// Latest is the newest release of a name from an allowed branch. Releases of merge requests are none of them.
-func Latest(releases []deploy.Release, namespace, name string, allowed func(branch string) bool) (deploy.Release, bool) {
+// Latest is the newest release of a name that is allowed. Releases of merge requests are none of them.
+func Latest(releases []deploy.Release, namespace, name string, allowed func(deploy.Release) bool) (deploy.Release, bool) {
 	return newest(releases, func(r deploy.Release) bool {
-		return r.Namespace == namespace && r.Name == name && r.MR == 0 && allowed(r.Branch)
+		return r.Namespace == namespace && r.Name == name && r.MR == 0 && allowed(r)
 	})
 }
 
@@ -82,16 +82,20 @@ func newest(releases []deploy.Release, is func(deploy.Release) bool) (deploy.Rel
 	return found, there
 }
 
-// Branches is the policy of an Application: which branches its releases may come from.
-func Branches(annotations map[string]string, defaultBranch string) func(string) bool {
+// Accepts is the policy of an Application: which branches its releases may come from. Those of the default branch have to be of runs that acted
+// for it while it was protected, whatever the Application names besides.
+func Accepts(annotations map[string]string, defaultBranch string) func(deploy.Release) bool {
 	patterns := strings.Split(annotations[AnnotationBranches], ",")
 	if annotations[AnnotationBranches] == "" {
 		patterns = []string{defaultBranch}
 	}
-	return func(branch string) bool {
+	return func(r deploy.Release) bool {
+		if r.Unprotected && r.Branch == defaultBranch {
+			return false
+		}
 		return slices.ContainsFunc(patterns, func(pattern string) bool {
-			ok, err := path.Match(strings.TrimSpace(pattern), branch)
-			return err == nil && ok && branch != ""
+			ok, err := path.Match(strings.TrimSpace(pattern), r.Branch)
+			return err == nil && ok && r.Branch != ""
 		})
 	}
 }
@@ -140,7 +144,7 @@ func Choose(annotations map[string]string, namespace, defaultBranch string, rele
 	if mr, err := strconv.Atoi(annotations[AnnotationMR]); err == nil && mr > 0 {
 		return preview(annotations, namespace, name, defaultBranch, mr, releases), true
 	}
-	allowed := Branches(annotations, defaultBranch)
+	allowed := Accepts(annotations, defaultBranch)
 	if number == 0 {
 		r, found := Latest(releases, namespace, name, allowed)
 		if !found {
@@ -154,7 +158,7 @@ func Choose(annotations map[string]string, namespace, defaultBranch string, rele
 	switch {
 	case !found:
 		return Choice{Waiting: fmt.Sprintf("there is no release %s#%d", name, number)}, true
-	case r.MR != 0 || !allowed(r.Branch):
+	case r.MR != 0 || !allowed(r):
 		return Choice{Waiting: fmt.Sprintf("release %s#%d comes from branch %q, which the application does not accept", name, number, r.Branch)}, true
 	}
 	return Choice{Release: r, Key: Key(r)}, true
@@ -171,7 +175,7 @@ func preview(annotations map[string]string, namespace, name, defaultBranch strin
 			return r.Namespace == namespace && r.Name == name && r.Number == number
 		})
 	} else {
-		base, found = Latest(releases, namespace, name, Branches(annotations, defaultBranch))
+		base, found = Latest(releases, namespace, name, Accepts(annotations, defaultBranch))
 	}
 	if !found {
 		return Choice{Release: build, Key: Key(build)}

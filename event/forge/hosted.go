@@ -51,9 +51,9 @@ type Caller struct {
 
 // Repository is one repository that is kept here.
 type Repository struct {
-	Name          string    `json:"name"`
-	Description   string    `json:"description,omitempty"`
-	DefaultBranch string    `json:"defaultBranch"`
+	Name          string `json:"name"`
+	Description   string `json:"description,omitempty"`
+	DefaultBranch string `json:"defaultBranch"`
 	// Owner is who made it, "user:ada"; empty if nobody in particular did.
 	Owner string `json:"owner,omitempty"`
 	// Protect are its protected refs; nil protects the default branch, and an empty list none.
@@ -155,7 +155,7 @@ type MRDetail struct {
 	Files   []FileStat     `json:"files"`
 	// Mergeable says whether it could be merged now; if not, Reason says why and Conflicts in which files. Blocked says that only the
 	// rules of the target do not let it, which an administrator may override.
-	Blocked bool `json:"blocked,omitempty"`
+	Blocked   bool           `json:"blocked,omitempty"`
 	Mergeable bool           `json:"mergeable"`
 	Reason    string         `json:"reason,omitempty"`
 	Conflicts []string       `json:"conflicts,omitempty"`

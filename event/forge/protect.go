@@ -29,8 +29,10 @@ const maxProtections = 100
 // repository protects its default branch.
 func (r Repository) Protection(ref string) (Protection, bool) {
 	if r.Protect == nil {
-		own := Protection{Ref: "refs/heads/" + r.DefaultBranch}
-		return own, ref == own.Ref
+		if ref != "refs/heads/"+r.DefaultBranch {
+			return Protection{}, false
+		}
+		return Protection{Ref: ref}, true
 	}
 	for _, p := range *r.Protect {
 		start, any := strings.CutSuffix(p.Ref, "*")

@@ -21,7 +21,7 @@ func TestArtifacts(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer store.Close()
-	a.Artifacts, a.Guard = store, stepclaims.Artifacts{Ledger: a.Ledger}
+	a.Artifacts, a.Guard = store, stepclaims.Artifacts{Claims: stepclaims.Reader{Ledger: a.Ledger}}
 	for _, key := range []string{"mine/x/out.html", "theirs/x/out.tgz", "steps/uid-theirs/key"} {
 		if _, err := store.Put(t.Context(), key, strings.NewReader("<script>"+key)); err != nil {
 			t.Fatal(err)

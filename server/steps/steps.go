@@ -40,8 +40,10 @@ type Posts interface {
 	Comment(ctx context.Context, instance, repo string, number int, marker, body string) error
 }
 
-// Merged knows which merge request made a commit.
+// Merged knows which merge request made a commit, and which branch of a repository is the default one.
 type Merged interface {
+	// DefaultBranch gives the name of a repository's default branch; empty if the forge cannot be asked.
+	DefaultBranch(ctx context.Context, instance, repo string) (string, error)
 	// MergedAs gives the number of the merge request whose merge made a commit; 0 for a commit of another kind.
 	MergedAs(ctx context.Context, instance, repo, sha string) (int, error)
 }
@@ -177,6 +179,9 @@ func (a *API) release(w http.ResponseWriter, r *http.Request) {
 	}
 	err := decode(r, &body)
 	if err == nil {
+		err = a.ofProtected(r.Context(), c)
+	}
+	if err == nil {
 		err = a.checkRelease(r.Context(), c, body.Name, body.Commit, body.Images)
 	}
 	var cause int64
@@ -198,7 +203,7 @@ func (a *API) release(w http.ResponseWriter, r *http.Request) {
 	ns, _, _ := strings.Cut(c.Run, "/")
 	rel := deploy.Release{
 		Namespace: ns, Name: body.Name, Forge: c.Forge, Repo: c.Repo, Commit: c.Commit, Branch: strings.TrimPrefix(c.Ref, "refs/heads/"),
-		MR: c.MR, Merged: merged, Images: body.Images, Run: c.Run, Actor: gate.From(r.Context()).Actor,
+		MR: c.MR, Merged: merged, Unprotected: !c.Protected && c.MR == 0, Images: body.Images, Run: c.Run, Actor: gate.From(r.Context()).Actor,
 	}
 	err = a.Ledger.Write(r.Context(), ledger.On("release/"+rel.Namespace+"/"+rel.Name+"/0"), func(tx ledger.Tx) error { return record(tx, &rel, cause, key) })
 	var again *ledger.ExistsError
@@ -210,6 +215,19 @@ func (a *API) release(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	reply(w, rel)
+}
+
+// ofProtected refuses a release of the default branch to a run that does not act for a protected ref: production takes it.
+func (a *API) ofProtected(ctx context.Context, c steptoken.Claims) error {
+	if c.Protected || c.MR != 0 || c.Repo == "" {
+		return nil
+	}
+	branch, err := a.Merged.DefaultBranch(ctx, forge.NameOf(c.Forge), c.Repo)
+	if err != nil || branch == "" || c.Ref != "refs/heads/"+branch {
+		return err
+	}
+	return refused("protect the branch, and take the manifest from it or from the commit that the event is about",
+		"a step of %s may not release from %s: its run is not protected", c.Run, branch)
 }
 
 func (a *API) checkRelease(ctx context.Context, c steptoken.Claims, name, commit string, images map[string]string) error {

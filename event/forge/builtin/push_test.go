@@ -81,6 +81,12 @@ func TestForceAndRepeat(t *testing.T) {
 	w.git(dir, "push", "-q", "origin", "main") // nothing changes
 	b := w.commit(dir, "x", "1")
 	w.git(dir, "push", "-q", "origin", "main")
+	if out, err := w.tryGit(dir, "push", "--force", "origin", a+":refs/heads/main"); err == nil || !strings.Contains(out, "protected") {
+		t.Errorf("the default branch takes a force push: %s", out)
+	}
+	if _, err := w.remote.EditRepository(t.Context(), forge.Actor{Name: "user:ada", Verified: true}, "harbour", forge.RepositoryEdit{Protect: &[]forge.Protection{}}); err != nil {
+		t.Fatal(err)
+	}
 	w.git(dir, "push", "-q", "--force", "origin", a+":refs/heads/main")
 	w.git(dir, "push", "-q", "origin", b+":refs/heads/main") // the same change once more is another event
 	var got []string
@@ -147,7 +153,7 @@ func TestRefused(t *testing.T) {
 	if out, err := w.tryGit(dir, "push", "origin", "main"); err == nil {
 		t.Errorf("a user created a repository by pushing: %s", out)
 	}
-	if _, err := w.remote.CreateRepository(t.Context(), forge.Actor{Name: "user:root", Verified: true}, forge.Repository{Name: "harbour"}); err != nil {
+	if _, err := w.remote.CreateRepository(t.Context(), forge.Actor{Name: "user:root", Verified: true}, forge.Repository{Name: "harbour", Owner: "user:ada"}); err != nil {
 		t.Fatal(err)
 	}
 	w.git(dir, "push", "-q", "origin", "main")
