@@ -42,6 +42,10 @@ func OfRow(row ledger.Row) []Thing {
 		return one(Firing, row.Labels["sensor"])
 	case "quarantine":
 		return []Thing{{Server, "", row.Key}}
+	case "user":
+		return []Thing{{User, "", row.Key}}
+	case "token":
+		return []Thing{{User, "", row.Owner}}
 	case "sensor-state":
 		return one("Sensor", row.Owner)
 	case "definition":
@@ -106,6 +110,8 @@ func OfEntry(e ledger.Entry) []Thing {
 		return one(of, key)
 	case "quarantine":
 		return []Thing{{Server, "", rest}}
+	case "user", "login":
+		return []Thing{{User, "", rest}}
 	case "image":
 		return []Thing{{Image, "", rest}}
 	}

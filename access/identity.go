@@ -4,6 +4,7 @@ package access
 
 import (
 	"context"
+	"slices"
 
 	"github.com/tiphys/tiphys/access/steptoken"
 )
@@ -33,16 +34,22 @@ const (
 type Identity struct {
 	// Actor is the ledger's actor: "user:admin", "step:default/run/node".
 	Actor string
-	// Verified says that the identity was proved. Claimed says that a caller who proves nothing gave the name; otherwise
-	// it is that of whoever runs the server.
+	// Verified says that the name is proved: the credential is that person's own. Claimed says that a holder of the admin token, which is nobody's
+	// own, gave the name.
 	Verified, Claimed bool
-	// Role is a person's; a step's follows from its claims.
-	Role Role
+	// Person is the name of who it is among people; empty for steps and for what the server does itself.
+	Person string
+	// Role is what a person has everywhere, and Bindings are roles that count somewhere; a step's role follows from its claims.
+	Role     Role
+	Bindings []Binding
+	// Only are the scopes of the token; empty for a credential without limits. ReadOnly says that what it is worth here is to look.
+	Only     []Scope
+	ReadOnly bool
 	// Step is the token of a step; nil for people.
 	Step *steptoken.Claims
 }
 
-// String is the actor as the ledger keeps and the screens show it: one who proved nothing is marked.
+// String is the actor as the ledger keeps and the screens show it: a name that is not proved is marked.
 func (i Identity) String() string {
 	if i.Verified || i.Actor == "" {
 		return i.Actor
@@ -59,6 +66,32 @@ func (i Identity) role() Role {
 		return MergeRequestStep
 	}
 	return Step
+}
+
+// roles are all roles that somebody has anywhere.
+func (i Identity) roles() []Role {
+	all := []Role{i.role()}
+	for _, b := range i.Bindings {
+		all = append(all, b.Role)
+	}
+	return all
+}
+
+// Same says whether two identities are the same person with the same rights.
+func (i Identity) Same(o Identity) bool {
+	return i.Actor == o.Actor && i.Role == o.Role && i.Verified == o.Verified && i.ReadOnly == o.ReadOnly && slices.Equal(i.Bindings, o.Bindings) && slices.Equal(i.Only, o.Only)
+}
+
+// Administrators is the name under which holders of the admin token are known among people.
+const Administrators = "admin"
+
+// Administrator is a holder of the admin token. The token proves the role and not the person, so a name is a claim.
+func Administrator(name string) Identity {
+	id := Identity{Person: Administrators, Actor: "user:" + Administrators, Verified: true, Role: Admin}
+	if name != "" && name != Administrators {
+		id.Actor, id.Verified, id.Claimed = "user:"+name, false, true
+	}
+	return id
 }
 
 type identityKey struct{}

@@ -39,7 +39,16 @@ func BuiltIn() Policy {
 	allow(Developer, []Verb{Sync}, "Application")
 
 	allow(Viewer, []Verb{Get}, "*")
-	rules = append(rules, Rule{Role: Viewer, Resource: "Secret", Action: "*", Object: "*/*", Deny: true})
+	deny := func(role Role, kind string) {
+		rules = append(rules, Rule{Role: role, Resource: kind, Action: "*", Object: "*/*", Deny: true})
+	}
+	deny(Viewer, "Secret")
+	// Who else may log in, and how, is the administrators'; what is one's own is everybody's.
+	deny(Viewer, User)
+	deny(Developer, User)
+	for _, role := range []Role{Viewer, Developer} {
+		allow(role, []Verb{Get, Create, Delete}, Self)
+	}
 
 	// What of these a step may reach follows from its claims: see within.
 	for _, role := range []Role{Step, MergeRequestStep} {
@@ -54,7 +63,7 @@ func BuiltIn() Policy {
 // Can says whether an identity may do something with an object: nil, or an error of kind failure.Refused that says which roles
 // may. Namespace is empty for what has none; name is empty where it is not known yet.
 func (p Policy) Can(id Identity, verb Verb, kind, namespace, name string) error {
-	if !p.allows(id.role(), verb, kind, namespace, name) {
+	if !p.permits(id, verb, kind, namespace, name) {
 		return p.refusal(id, verb, kind, objectOf(namespace, name))
 	}
 	if id.Step != nil {
@@ -66,13 +75,40 @@ func (p Policy) Can(id Identity, verb Verb, kind, namespace, name string) error 
 // Some says whether there can be an object of a kind with which an identity may do something: what a list is asked before it
 // asks about each of its items.
 func (p Policy) Some(id Identity, verb Verb, kind string) error {
-	role := id.role()
-	for _, r := range p.rules {
-		if role != "" && !r.Deny && (r.about(role, verb, kind) || kind == "*" && r.Role == role && glob(r.Action, string(verb))) {
-			return nil
+	if !id.ReadOnly || verb == Get {
+		for _, role := range id.roles() {
+			if p.some(role, verb, kind) {
+				return nil
+			}
 		}
 	}
 	return p.refusal(id, verb, kind, "")
+}
+
+func (p Policy) some(role Role, verb Verb, kind string) bool {
+	for _, r := range p.rules {
+		if role != "" && !r.Deny && (r.about(role, verb, kind) || kind == "*" && r.Resource != Self && r.Role == role && glob(r.Action, string(verb))) {
+			return true
+		}
+	}
+	return false
+}
+
+// permits says whether a role of somebody's, of those that count where the object is, allows it. Each role is judged by itself: what one is denied
+// another may have.
+func (p Policy) permits(id Identity, verb Verb, kind, namespace, name string) bool {
+	if id.ReadOnly && verb != Get {
+		return false
+	}
+	if p.allows(id.role(), verb, kind, namespace, name) {
+		return true
+	}
+	for _, b := range id.Bindings {
+		if b.covers(kind, namespace, name) && p.allows(b.Role, verb, kind, namespace, name) {
+			return true
+		}
+	}
+	return false
 }
 
 func (p Policy) allows(role Role, verb Verb, kind, namespace, name string) bool {
@@ -116,8 +152,18 @@ func (p Policy) refusal(id Identity, verb Verb, kind, object string) error {
 	if who == "" {
 		who = "nobody"
 	}
+	var has []string
 	if role := id.role(); role != "" {
-		who += " (" + string(role) + ")"
+		has = append(has, string(role))
+	}
+	for _, b := range id.Bindings {
+		has = append(has, b.String())
+	}
+	if len(has) > 0 {
+		who += " (" + strings.Join(has, ", ") + ")"
+	}
+	if id.ReadOnly && verb != Get {
+		return failure.WithHint(failure.Refusedf("%s may only look with this token, not %s %s", who, verb, kind), "use a token of the scope all")
 	}
 	what := strings.TrimSpace(string(verb) + " " + kind + " " + object)
 	if len(may) == 0 {

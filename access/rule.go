@@ -38,6 +38,9 @@ const (
 	Comment = "Comment"
 	Ledger  = "Ledger"
 	Server  = "Server"
+	// User is who may use the server, with their tokens; Self is what one has of that oneself.
+	User = "User"
+	Self = "Self"
 )
 
 // Rule is one line of a policy, as Argo CD writes them: "p, role, resource, action, object, allow". Each part but the role may

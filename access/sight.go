@@ -6,8 +6,8 @@ import (
 	"github.com/tiphys/tiphys/ledger"
 )
 
-// Sight is what somebody may see of the ledger's rows and entries. People of the same role have the same Sight, so that what many of them
-// look at is judged once; [Policy.Sight] gives it.
+// Sight is what somebody may see of the ledger's rows and entries. People of the same role, and of no other, have the same Sight, so that what many
+// of them look at is judged once; [Policy.Sight] gives it.
 type Sight struct {
 	policy Policy
 	id     Identity
@@ -25,7 +25,7 @@ func (s *Sight) each(things []Thing) bool {
 		if t.Name == unknown && !s.policy.whole(s.id.role(), t.Kind) {
 			return false
 		}
-		if !s.policy.allows(s.id.role(), Get, t.Kind, t.Namespace, t.Name) {
+		if !s.policy.permits(s.id, Get, t.Kind, t.Namespace, t.Name) {
 			return false
 		}
 		if s.id.Step != nil && within(*s.id.Step, Get, t.Kind, t.Name) != nil {
@@ -43,7 +43,7 @@ type sights struct {
 
 // Sight gives what an identity may see.
 func (p Policy) Sight(id Identity) *Sight {
-	if id.Step != nil || id.Role == "" || p.sights == nil {
+	if id.Step != nil || id.Role == "" || len(id.Bindings) > 0 || p.sights == nil {
 		return &Sight{policy: p, id: id}
 	}
 	p.sights.mu.Lock()

@@ -19,7 +19,7 @@ func TestEveryKindIsListed(t *testing.T) {
 		t.Fatal(err)
 	}
 	found := 0
-	for _, room := range []string{"ledger", "workflow", "event", "deploy", "server", "artifact", "control"} {
+	for _, room := range []string{"ledger", "workflow", "event", "deploy", "server", "artifact", "control", "access"} {
 		err := filepath.WalkDir(filepath.Join("../..", room), func(path string, d fs.DirEntry, err error) error {
 			if err != nil || !strings.HasSuffix(path, ".go") || strings.HasSuffix(path, "_test.go") || strings.Contains(path, "ledgertest") {
 				return err
