@@ -23,13 +23,20 @@ func MergeRequestName(repo string, number int) string { return fmt.Sprintf("%s!%
 // ArtifactName names an artifact by the run that keeps it and its key.
 func ArtifactName(uid, key string) string { return uid + "/" + key }
 
-// forges begins the names of images of repositories that are not of the built-in remote, where no repository has that name.
-const forges = "forges"
+// forges begins the names of images of repositories that are not of the built-in remote, and namespaces those of runs for events that nobody proved.
+// No repository has these names.
+const (
+	forges     = "forges"
+	namespaces = "namespaces"
+)
 
 // ImagesOf is the name that the images of a step's repository have or begin with, before a slash: that of the repository, and for one of
-// another forge forges/NAMESPACE/FORGE before it, so that two repositories of one name do not write each other's images. It is empty for
-// a run by hand, whose images may have any name.
+// another forge forges/NAMESPACE/FORGE before it, so that two repositories of one name do not write each other's images. A run for an event that
+// nobody proved has the name namespaces/NAMESPACE. It is empty for a run by hand, whose images may have any name.
 func ImagesOf(c steptoken.Claims) string {
+	if c.Nobody {
+		return strings.ToLower(namespaces + "/" + before(c.Run, "/"))
+	}
 	if c.Repo == "" || c.Forge == "" || c.Forge == builtin {
 		return c.Repo
 	}
@@ -41,13 +48,16 @@ const builtin = "builtin"
 
 // within holds a step to its claims: what it may do with things of its kinds.
 func within(c steptoken.Claims, verb Verb, kind, name string) error {
-	if c.Nobody && (kind == Release || kind == Status || kind == Comment || kind == Image && verb != Get) {
+	if c.Nobody && (kind == Release || kind == Status || kind == Comment) {
 		return failure.WithHint(failure.Refusedf("a step of %s may not %s %s: nobody proved who sent the event that made the run", c.Run, verb, kind),
 			"give the event source a secret")
 	}
 	switch kind {
 	case Image:
 		repo, ref, _ := strings.Cut(name, "@")
+		if c.Nobody {
+			return ofNamespace(c, repo)
+		}
 		if verb == Update {
 			return pushes(c, repo, ref)
 		}
@@ -107,6 +117,16 @@ func tagsOf(a claims.ActsFor) string {
 		return branchTags
 	}
 	return ""
+}
+
+// ofNamespace holds a step for an event that nobody proved to the images of its namespace.
+func ofNamespace(c steptoken.Claims, repo string) error {
+	own := ImagesOf(c)
+	if repo == "" || repo == own || strings.HasPrefix(repo, own+"/") {
+		return nil
+	}
+	return failure.WithHint(failure.Refusedf("a step of %s may push and pull images named %s or %s/…, not %s: nobody proved who sent the event that made the run", c.Run, own, own, repo),
+		"give the event source a secret")
 }
 
 // pushes lets a step push images of its repository. Only a protected ref moves tags that others use; other branches and merge requests push

@@ -29,8 +29,9 @@ var ErrName = failure.New(failure.Invalid, "name is not allowed")
 // Patterns are compiled when they are first needed: git starts this program twice for each push.
 var segmentPattern = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9._-]{0,99}$`) })
 
-// reserved is where images of repositories on other forges are (access.ImagesOf): a repository of that name, or below it, would have the same.
-const reserved = "forges"
+// reserved are where images are that are of no repository here, but of other forges' and of namespaces (access.ImagesOf): a repository of such a name,
+// or below it, would have the same.
+func reserved(name string) bool { return strings.EqualFold(name, "forges") || strings.EqualFold(name, "namespaces") }
 
 // CheckName reports whether a repository may have this name: "name" or "owner/name", each of letters, digits,
 // ".", "_" and "-", not starting with "." or "-", and not ending with "." or with ".git" or ".lock".
@@ -39,8 +40,8 @@ func CheckName(name string) error {
 	if len(parts) > 2 {
 		return fmt.Errorf("repository %q: use name or owner/name: %w", name, ErrName)
 	}
-	if strings.EqualFold(parts[0], reserved) {
-		return fmt.Errorf("repository %q: the name %s is for images of other forges' repositories: %w", name, reserved, ErrName)
+	if reserved(parts[0]) {
+		return fmt.Errorf("repository %q: the name %s is for images that are of no repository here: %w", name, parts[0], ErrName)
 	}
 	for _, p := range parts {
 		lower := strings.ToLower(p)
