@@ -28,8 +28,10 @@ type client struct {
 	// notes takes what the server says of itself beside its answer, once.
 	notes io.Writer
 	noted bool
-	// user says who acts, where no token does.
+	// user says who acts, for a token that is nobody's own.
 	user func(context.Context) string
+	// unknown is why no token was found that should be there; nil otherwise.
+	unknown error
 }
 
 // clientFlags adds the flags that every command which speaks to a server has.
@@ -46,9 +48,27 @@ func clientFlags(c *cobra.Command, std IO) func() *client {
 		if !strings.Contains(b, "://") {
 			b = "http://" + b
 		}
-		return &client{base: strings.TrimRight(b, "/"), token: std.Getenv("TIPHYS_TOKEN"), http: &http.Client{}, notes: std.Err,
+		c := &client{base: strings.TrimRight(b, "/"), token: std.Getenv("TIPHYS_TOKEN"), http: &http.Client{}, notes: std.Err,
 			user: func(ctx context.Context) string { return committerName(ctx, std) }}
+		if c.token == "" {
+			c.token, c.unknown = knownToken(std, c.base)
+		}
+		return c
 	}
+}
+
+// knownToken is what this user's keyring has for a server; empty if it has nothing.
+func knownToken(std IO, base string) (string, error) {
+	address, err := addressOf(base)
+	if err != nil {
+		return "", nil //nolint:nilerr // the request itself says what is wrong with the address
+	}
+	k, err := ownKeyring(std)
+	if err != nil {
+		return "", err
+	}
+	c, err := k.find(address)
+	return c.Token, err
 }
 
 // committerName is who Git would say commits here, or else the user of this machine.
@@ -114,7 +134,8 @@ func (c *client) send(ctx context.Context, method, path string, body any) (*http
 	}
 	if c.token != "" {
 		req.Header.Set("Authorization", "Bearer "+c.token)
-	} else if c.user != nil && method != http.MethodGet {
+	}
+	if c.user != nil && method != http.MethodGet {
 		req.Header.Set(gate.ClaimHeader, c.user(ctx))
 	}
 	resp, err := c.http.Do(req)
@@ -136,10 +157,10 @@ func (c *client) send(ctx context.Context, method, path string, body any) (*http
 		return resp, nil
 	}
 	defer resp.Body.Close()
-	return nil, serverError(resp)
+	return nil, c.serverError(resp)
 }
 
-func serverError(resp *http.Response) error {
+func (c *client) serverError(resp *http.Response) error {
 	raw, _ := io.ReadAll(io.LimitReader(resp.Body, 1<<20))
 	var e struct {
 		Message string `json:"message"`
@@ -149,7 +170,10 @@ func serverError(resp *http.Response) error {
 		e.Message = strings.TrimSpace(resp.Status + " " + string(raw))
 	}
 	if resp.StatusCode == http.StatusUnauthorized {
-		e.Hint = "set TIPHYS_TOKEN to the server's admin token"
+		e.Hint = "set TIPHYS_TOKEN to a token of yours, or on the server's machine run tiphys login --data FOLDER"
+		if c.unknown != nil {
+			e.Hint = c.unknown.Error()
+		}
 	}
 	if e.Hint != "" {
 		e.Message += " (" + e.Hint + ")"

@@ -13,6 +13,9 @@ func commands(std IO) []*cobra.Command {
 	return []*cobra.Command{
 		newRun(std),
 		newServe(std),
+		newLogin(std),
+		newUser(std),
+		newToken(std),
 		newDown(std),
 		newBackup(std),
 		newRestore(std),
@@ -45,6 +48,7 @@ func commands(std IO) []*cobra.Command {
 		newRender(std),
 		newEvaluate(std),
 		newKeeper(),
+		newGitCredential(std),
 		newEgressSSH(),
 		newEgressConnect(std),
 	}

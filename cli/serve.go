@@ -23,16 +23,16 @@ import (
 	"github.com/tiphys/tiphys/wire"
 )
 
-// defaultListen is loopback: nothing listens beyond it without authentication.
+// defaultListen is loopback: who listens beyond it says so.
 const defaultListen = "127.0.0.1:2746"
 
 type serveOptions struct {
-	config, data, listen, stepsListen, executor, tokenFile, name, hostImages string
-	bridge, subnet, serverConfig                                             string
-	mirrors, removed, allowEgress                                            []string
-	grants                                                                   []podpolicy.Grant
-	verbose, keeper                                                          bool
-	pods                                                                     int
+	config, data, listen, stepsListen, executor, tokenFile, name, public, hostImages string
+	bridge, subnet, serverConfig                                                     string
+	mirrors, removed, allowEgress                                                    []string
+	grants                                                                           []podpolicy.Grant
+	verbose, keeper                                                                  bool
+	pods                                                                             int
 }
 
 func newServe(std IO) *cobra.Command {
@@ -53,7 +53,8 @@ Everything is kept in the data folder. Killed at any moment and started again, t
 The port belongs to a keeper, a small process of this program that outlives the server: applications are served, and requests
 for the server's own pages wait a little, while it is stopped, killed or replaced by another version. "tiphys down" ends it.
 
-Beyond loopback an admin token is required: --token-file, or TIPHYS_ADMIN_TOKEN.
+Every request carries a credential. The first start makes an admin token, keys/admin.token in the data folder, and notes it for the
+user who started it in ~/.config/tiphys, where the other commands find it. --token-file or TIPHYS_ADMIN_TOKEN give another one.
 
 Exit status: 0 stopped by a signal, 1 a part of the server failed, 2 a bad command line.`,
 		Args: cobra.NoArgs,
@@ -75,8 +76,9 @@ Exit status: 0 stopped by a signal, 1 a part of the server failed, 2 a bad comma
 	f.StringVar(&o.listen, "listen", defaultListen, "address of the one port")
 	f.StringVar(&o.stepsListen, "steps-listen", "", "address where steps of other machines reach the server over HTTPS, with their tokens (default none)")
 	f.StringVar(&o.executor, "executor", local.NameContainer, "where steps run unless a workflow's annotation tiphys.dev/executor says: container, or host, which needs a grant")
-	f.StringVar(&o.tokenFile, "token-file", "", "file with the admin token")
+	f.StringVar(&o.tokenFile, "token-file", "", "file with the admin token (default keys/admin.token in the data folder, which the first start makes)")
 	f.StringVar(&o.name, "name", "", "host name under which the server is reached from elsewhere")
+	f.StringVar(&o.public, "public-url", "", "address under which people reach the server from elsewhere, https://HOST (default the listener's)")
 	f.StringVar(&o.hostImages, "host-images", "", "YAML file that tells the host executor the commands and programs of images")
 	f.StringVar(&o.bridge, "bridge", "", "name of the bridge of the pods' own network (default what this data folder had, or the first of tiphys0, tiphys1, … that is free)")
 	f.StringVar(&o.subnet, "subnet", "", "IPv4 network of the pods; the first /24 behind it is for Services (default what this data folder had, or the first of 10.88.0.0/16, 10.90.0.0/16, … that is free)")
@@ -115,11 +117,38 @@ func runServe(ctx context.Context, std IO, o serveOptions) (err error) {
 		}
 	}()
 	fmt.Fprintf(std.Out, "Tiphys is at %s (data in %s, ready after %s)\n", s.URL(), opt.Data, time.Since(began).Round(time.Millisecond))
+	noteToken(std, opt, s)
+	if terminal(std.Out) {
+		link, until, err := s.LoginURL(ctx, committerName(ctx, std))
+		if err != nil {
+			return fmt.Errorf("make a login link: %w", err)
+		}
+		fmt.Fprintf(std.Out, "Log in, once, until %s: %s\n", until.Local().Format(time.TimeOnly), link)
+	}
 	if std.Getenv("GOGC") == "" {
 		// Little lives long here, and a collection takes the processor from deliveries: let there be twice as much in between.
 		debug.SetGCPercent(200)
 	}
 	return s.Serve(ctx)
+}
+
+// noteToken has the command line of whoever started the server find the token that the server made. One that the operator gave stays
+// where they keep it.
+func noteToken(std IO, o wire.Options, s *wire.Server) {
+	token, made := s.Token()
+	if !made {
+		return
+	}
+	address, err := addressOf(s.URL())
+	if err != nil {
+		o.Log.Warn("no command line finds the token by itself: set TIPHYS_TOKEN", "error", err)
+		return
+	}
+	for _, n := range note(std, credential{Server: address, Data: o.Data, Token: token.Reveal()}) {
+		if n.Err != nil {
+			o.Log.Warn("the command line of a user will not find the token by itself: set TIPHYS_TOKEN, or run tiphys login --data", "folder", n.Folder, "error", n.Err)
+		}
+	}
 }
 
 // leave is for a person who pressed Ctrl-C, and so will not start the next server at once: nothing stays that has nothing to do.
@@ -134,8 +163,8 @@ func leave(ctx context.Context, std IO, data string, carries bool) error {
 
 func (o serveOptions) server(std IO) (wire.Options, error) {
 	opt := wire.Options{
-		Config: o.config, Listen: o.listen, StepsListen: o.stepsListen, Executor: o.executor, Name: o.name, Version: Version, Keeper: o.keeper,
-		Network: local.Network{Bridge: o.bridge, Subnet: o.subnet}, Pods: o.pods, Grants: o.grants, Log: logger(std.Err, o.verbose), Fault: std.Fault,
+		Config: o.config, Listen: o.listen, StepsListen: o.stepsListen, Executor: o.executor, Name: o.name, Public: o.public, Version: Version, Keeper: o.keeper,
+		Network: local.Network{Bridge: o.bridge, Subnet: o.subnet}, Hide: hidden(std), Pods: o.pods, Grants: o.grants, Log: logger(std.Err, o.verbose), Fault: std.Fault,
 	}
 	if len(o.removed) > 0 {
 		return opt, fmt.Errorf("--%s was replaced by grants: %s", removedFlag, removedHint)
@@ -146,6 +175,11 @@ func (o serveOptions) server(std IO) (wire.Options, error) {
 		return opt, fmt.Errorf("the %s executor is not part of this version: use --executor container or host", o.executor)
 	default:
 		return opt, fmt.Errorf("executor %q: use container or host", o.executor)
+	}
+	if o.public != "" {
+		if _, err := wire.ParsePublic(o.public); err != nil {
+			return opt, err
+		}
 	}
 	if o.pods < 0 {
 		return opt, fmt.Errorf("--pods %d: at least one pod must have a place", o.pods)
@@ -179,8 +213,8 @@ func (o serveOptions) server(std IO) (wire.Options, error) {
 		token = string(b)
 	}
 	token = strings.TrimSpace(token)
-	if token != "" && len(token) < 16 {
-		return opt, errors.New("the admin token is too short: use at least 16 characters")
+	if token != "" && len(token) < wire.ShortestToken {
+		return opt, fmt.Errorf("the admin token is too short: use at least %d characters", wire.ShortestToken)
 	}
 	opt.Token = secret.New(token)
 	return opt, nil

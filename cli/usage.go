@@ -13,7 +13,7 @@ import (
 // sections are the headings of the help, each with its commands.
 var sections = []struct{ id, title, commands string }{
 	{"machine", "On this machine, without a server:", "run lint render"},
-	{"server", "The server:", "serve down apply get delete version"},
+	{"server", "The server:", "serve login user token down apply get delete version"},
 	{"runs", "Runs:", "submit list watch logs retry stop terminate suspend resume cron"},
 	{"events", "Events and merge requests:", "events why replay mr"},
 	{"apps", "Applications:", "apps app"},

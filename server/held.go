@@ -10,10 +10,14 @@ import (
 // HeldHeader says on every answer of a held server that it is, and since when.
 const HeldHeader = "Tiphys-Held"
 
-// whileHeld are the routes that change something and are open while the server is held after a restore: they release it, log in, or look.
+// whileHeld are the routes that change something and are open while the server is held after a restore: they release it, look, or say who may
+// do so.
 func whileHeld(r *http.Request) bool {
 	switch r.URL.Path {
-	case "/api/v1/restore", "/api/v1/login", "/api/v1/ledger/verify":
+	case "/api/v1/restore", "/api/v1/login", "/api/v1/logout", "/api/v1/login-codes", "/api/v1/ledger/verify":
+		return true
+	}
+	if strings.HasPrefix(r.URL.Path, "/api/v1/tokens") || strings.HasPrefix(r.URL.Path, "/api/v1/users") {
 		return true
 	}
 	return strings.HasPrefix(r.URL.Path, "/git/") && strings.HasSuffix(r.URL.Path, "/git-upload-pack")

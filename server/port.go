@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"net"
 	"net/http"
+	"slices"
 	"strings"
 	"time"
 
@@ -27,11 +28,10 @@ import (
 type Names struct {
 	// Registry is the built-in registry's name in image references.
 	Registry string
-	// Listen is the host that the port listens on, Public the name under which it is reached from elsewhere; both may be
-	// empty. They and plain addresses count only beyond loopback, that is, where Guarded is set.
-	Listen, Public string
-	// Guarded says that callers must prove who they are.
-	Guarded bool
+	// Listen is the host that the port listens on; it may be empty.
+	Listen string
+	// Public are the names under which it is reached from elsewhere; empty ones do not count.
+	Public []string
 }
 
 // LocalName is our own name that needs no name service.
@@ -82,12 +82,13 @@ func (p *Port) routes() []gate.Route {
 	table := []gate.Route{
 		{Pattern: "GET /healthz", Access: gate.Public, Timeout: time.Second, Handle: func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte("ok\n")) }},
 		{Pattern: "GET /readyz", Access: gate.Public, Timeout: 5 * time.Second, Handle: p.ready},
-		{Pattern: "GET /metrics", Access: gate.User, Timeout: 10 * time.Second, Ask: gate.Ask{Verb: access.Get, Kind: access.Server}, Handle: p.metrics.ServeHTTP},
+		{Pattern: "GET /metrics", Access: gate.User, Door: access.DoorMetrics, Timeout: 10 * time.Second, Ask: gate.Ask{Verb: access.Get, Kind: access.Server}, Handle: p.metrics.ServeHTTP},
 		{Pattern: "GET /api/v1/services", Access: gate.User, Timeout: 5 * time.Second, Ask: gate.Ask{Verb: access.Get, Kind: access.Server}, Handle: p.services},
-		{Pattern: "POST /api/v1/login", Access: gate.Public, Body: 4 << 10, Timeout: 5 * time.Second, Handle: p.o.Gate.Login},
+		{Pattern: "POST /api/v1/login", Access: gate.Public, Body: 4 << 10, Timeout: 5 * time.Second, Handle: p.o.Gate.LogIn},
+		{Pattern: "POST /api/v1/logout", Access: gate.User, Timeout: 5 * time.Second, Ask: gate.Ask{Verb: access.Delete, Kind: access.Self, Each: true}, Handle: p.o.Gate.LogOut},
 		{Pattern: "/webhooks/", Access: gate.Public, Body: webhookBody, Timeout: 30 * time.Second, Handle: p.o.Webhooks.ServeHTTP},
-		{Pattern: "/git/", Access: gate.Public, Body: gitBody, Handle: p.o.Git.ServeHTTP},
-		{Pattern: "/v2/", Access: gate.Public, Body: imageBody, Handle: p.o.Registry.ServeHTTP},
+		{Pattern: "/git/", Access: gate.Public, Door: access.DoorGit, Body: gitBody, Handle: p.o.Git.ServeHTTP},
+		{Pattern: "/v2/", Access: gate.Public, Door: access.DoorImages, Body: imageBody, Handle: p.o.Registry.ServeHTTP},
 		{Pattern: "/", Access: gate.Public, Timeout: 30 * time.Second, Handle: p.o.Screens.ServeHTTP},
 	}
 	return append(table, p.o.API.Routes()...)
@@ -135,10 +136,7 @@ func (n Names) Ours(hostport string) bool {
 	if gate.LoopbackHost(host) || strings.EqualFold(host, LocalName) || strings.EqualFold(host, n.Registry) {
 		return true
 	}
-	if !n.Guarded {
-		return false
-	}
-	return n.Listen != "" && strings.EqualFold(host, n.Listen) || net.ParseIP(host) != nil || n.Public != "" && strings.EqualFold(host, n.Public)
+	return n.Listen != "" && strings.EqualFold(host, n.Listen) || net.ParseIP(host) != nil || slices.ContainsFunc(n.Public, func(name string) bool { return name != "" && strings.EqualFold(host, name) })
 }
 
 // services tells how everything that loops is.
@@ -161,8 +159,8 @@ func (p *Port) services(w http.ResponseWriter, _ *http.Request) {
 	_ = json.NewEncoder(w).Encode(map[string]any{"items": list})
 }
 
-// ready says whether the server does its work: the record can be read, and everything that loops is well. Each service
-// has a line; the reasons are for callers who proved who they are.
+// ready says whether the server does its work: the record can be read, and everything that loops is well. To callers who are known each service
+// has a line, with its reason; everybody else is told yes or no.
 func (p *Port) ready(w http.ResponseWriter, r *http.Request) {
 	if _, err := p.o.Ledger.Head(r.Context()); err != nil {
 		gate.Fail(w, failure.Mark(failure.Waiting, err))
@@ -175,9 +173,6 @@ func (p *Port) ready(w http.ResponseWriter, r *http.Request) {
 	for _, s := range p.o.Services.Status() {
 		if !s.Health.Well() {
 			code = http.StatusServiceUnavailable
-		}
-		if !known {
-			s.Health.Reason = ""
 		}
 		if !s.Health.Well() {
 			unwell = append(unwell, s.String())
@@ -193,6 +188,12 @@ func (p *Port) ready(w http.ResponseWriter, r *http.Request) {
 	}
 	if len(unwell) > 0 {
 		first = "not ready: " + strings.Join(unwell, "; ") + "\n"
+		if !known {
+			first = "not ready\n"
+		}
+	}
+	if !known {
+		text = ""
 	}
 	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
 	w.WriteHeader(code)

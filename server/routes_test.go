@@ -25,6 +25,15 @@ GET /readyz public
 GET /metrics adv
 GET /api/v1/services adv
 POST /api/v1/login public
+POST /api/v1/logout adv
+GET /api/v1/users a
+POST /api/v1/users a
+PUT /api/v1/users/{name} a
+DELETE /api/v1/users/{name} a
+POST /api/v1/login-codes adv
+GET /api/v1/tokens adv
+POST /api/v1/tokens adv
+DELETE /api/v1/tokens/{id} adv
 /webhooks/ public
 /git/ public
 /v2/ public

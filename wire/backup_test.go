@@ -208,6 +208,7 @@ func TestHeldServerRefuses(t *testing.T) {
 	ask := func(method, path, body string) *httptest.ResponseRecorder {
 		r := httptest.NewRequestWithContext(t.Context(), method, "http://localhost"+path, strings.NewReader(body))
 		r.RemoteAddr = "127.0.0.1:9"
+		r.Header.Set("Authorization", "Bearer "+s.o.Token.Reveal())
 		w := httptest.NewRecorder()
 		s.port.Handler().ServeHTTP(w, r)
 		return w

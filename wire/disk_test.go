@@ -34,9 +34,17 @@ func TestReadyTellsOfAFullDisk(t *testing.T) {
 	} {
 		s.recording.Disk = disk{s.o.Data: {c.free, c.size}}
 		w := httptest.NewRecorder()
-		s.port.Handler().ServeHTTP(w, httptest.NewRequest(http.MethodGet, "http://localhost/readyz", nil))
+		r := httptest.NewRequest(http.MethodGet, "http://localhost/readyz", nil)
+		r.Header.Set("Authorization", "Bearer "+s.o.Token.Reveal())
+		s.port.Handler().ServeHTTP(w, r)
 		if w.Code != c.code || strings.Contains(w.Body.String(), "is full") != (c.code != http.StatusOK) {
 			t.Errorf("%d of %d bytes are free: %d %s", c.free, c.size, w.Code, w.Body)
+		}
+		// Strangers are told that much and no more.
+		w = httptest.NewRecorder()
+		s.port.Handler().ServeHTTP(w, httptest.NewRequest(http.MethodGet, "http://localhost/readyz", nil))
+		if want := map[bool]string{true: "ready\n", false: "not ready\n"}[c.code == http.StatusOK]; w.Code != c.code || w.Body.String() != want {
+			t.Errorf("%d of %d bytes are free, and strangers are told %d %q", c.free, c.size, w.Code, w.Body)
 		}
 	}
 }

@@ -79,6 +79,8 @@ type MachineOptions struct {
 	// Orphans takes the reports of pods that are of no run; nil for nobody.
 	Orphans runs.Orphans
 	Network local.Network
+	// Hide are folders that host views do not show, beside Data.
+	Hide []string
 	// Quarantine has what runs compute on; nil lets everything happen.
 	Quarantine *quarantine.Book
 	// Pushed has what pods push; nil for none.
@@ -256,7 +258,7 @@ func (m *Machine) openExecutor(o MachineOptions) (err error) {
 	if err := m.openImages(o); err != nil {
 		return err
 	}
-	scratch, hide := "", []string{m.Data}
+	scratch, hide := "", append([]string{m.Data}, o.Hide...)
 	if m.scratch != m.Data {
 		scratch, hide = filepath.Join(m.scratch, "pods"), append(hide, m.scratch)
 	}

@@ -37,7 +37,7 @@ func (s *Server) openCarrier(ctx context.Context) error {
 		if err == nil {
 			s.closers = append(s.closers, k.Close)
 			s.carrier = carrier{listener: k.Listener(), front: k, applications: k, keeper: k}
-			return s.checkReach()
+			return nil
 		}
 		var refused *keeper.StartError
 		if errors.As(err, &refused) && strings.Contains(refused.Reason, "listen on") {
@@ -61,7 +61,7 @@ func (s *Server) openCarrier(ctx context.Context) error {
 		return nil
 	})
 	s.carrier = carrier{listener: l, front: f, applications: f}
-	return s.checkReach()
+	return nil
 }
 
 // keeperService tells how the keeper is; the client looks after it by itself.
@@ -141,26 +141,17 @@ func portError(err error) error {
 	return fmt.Errorf("%w (choose another address with --listen; what a server left serving ends with tiphys down)", err)
 }
 
-// checkReach refuses a port that other machines reach while nobody has to prove who they are.
-func (s *Server) checkReach() error {
-	addr := s.carrier.listener.Addr()
-	if tcp, ok := addr.(*net.TCPAddr); s.o.Token.IsZero() && (!ok || !tcp.IP.IsLoopback()) {
-		return fmt.Errorf("%s can be reached from other machines: set an admin token (--token-file, or TIPHYS_ADMIN_TOKEN), or listen on 127.0.0.1", addr)
-	}
-	return nil
-}
-
 // names are the host names of our own pages.
 func (s *Server) names() server.Names {
 	host, _, _ := net.SplitHostPort(s.o.Listen)
-	return server.Names{Registry: RegistryHost, Listen: host, Public: s.o.Name, Guarded: !s.o.Token.IsZero()}
+	n := server.Names{Registry: RegistryHost, Listen: host, Public: []string{s.o.Name}}
+	if s.public != nil {
+		n.Public = append(n.Public, s.public.Hostname())
+	}
+	return n
 }
 
 // own is what the keeper has to know of them.
 func own(n server.Names) keeper.Own {
-	o := keeper.Own{Names: []string{server.LocalName, n.Registry}}
-	if n.Guarded {
-		o.Names, o.Addresses = append(o.Names, n.Listen, n.Public), true
-	}
-	return o
+	return keeper.Own{Names: append([]string{server.LocalName, n.Registry, n.Listen}, n.Public...), Addresses: true}
 }

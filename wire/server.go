@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
@@ -15,6 +16,7 @@ import (
 
 	"github.com/tiphys/tiphys/access"
 	"github.com/tiphys/tiphys/access/grant"
+	"github.com/tiphys/tiphys/access/people"
 	"github.com/tiphys/tiphys/access/podpolicy"
 	"github.com/tiphys/tiphys/access/stepclaims"
 	"github.com/tiphys/tiphys/access/steptoken"
@@ -68,13 +70,17 @@ type Options struct {
 	Grants []podpolicy.Grant
 	// Name is the host name under which the server is reached, beside loopback and its address.
 	Name string
-	// Token is the admin token; required beyond loopback.
+	// Public is the address under which people reach the server from elsewhere, https://ci.example.org; empty where it has none.
+	Public string
+	// Token is the admin token; if empty, the one of the data folder, which the first start makes.
 	Token   secret.Value
 	Mirrors map[string]string
 	Images  local.HostImages
 	Network local.Network
 	// AllowEgress are the operator's exceptions from what manifests may have the server reach.
 	AllowEgress []egress.Rule
+	// Hide are folders of this machine that steps do not see, beside Data: credentials.
+	Hide []string
 	// Pods is how many pods may be live at the same time; 0 takes what the machine can bear.
 	Pods int
 	// ForgeTypes are the types of forges that can be declared; nil for [ForgeTypes].
@@ -93,6 +99,7 @@ type Options struct {
 type Server struct {
 	o         Options
 	carrier   carrier
+	madeToken bool
 	network   *local.Claim
 	egress    *egress.Client
 	stepPort  stepPort
@@ -115,6 +122,9 @@ type Server struct {
 	steps     *steps.API
 	api       *api.API
 	gate      *gate.Gate
+	people    *people.Store
+	metrics   secret.Value
+	public    *url.URL
 	tokens    *steptoken.Issuer
 	pushes    *pushed.Store
 	box       *secret.Box
@@ -130,7 +140,7 @@ type Server struct {
 	closers   []func() error
 }
 
-// Open opens everything and listens; Serve serves. A server beyond loopback without a token is refused.
+// Open opens everything and listens; Serve serves.
 func Open(ctx context.Context, o Options) (_ *Server, err error) {
 	if o.Now == nil {
 		o.Now = time.Now
@@ -144,7 +154,7 @@ func Open(ctx context.Context, o Options) (_ *Server, err error) {
 			err = errors.Join(err, s.Close())
 		}
 	}()
-	for _, open := range []func(context.Context) error{s.lockData, s.openCarrier, s.openNetwork, s.openEgress, s.openRecord, s.openStepPort, s.openQuarantine, s.openGit, s.openForges, s.openMachine, s.openEvents, s.openDeploy, s.openSteps, s.openPort} {
+	for _, open := range []func(context.Context) error{s.lockData, s.openTokens, s.openCarrier, s.openNetwork, s.openEgress, s.openRecord, s.openStepPort, s.openQuarantine, s.openGit, s.openForges, s.openMachine, s.openEvents, s.openDeploy, s.openSteps, s.openPort} {
 		if err := open(ctx); err != nil {
 			return s, err
 		}
@@ -171,7 +181,7 @@ const keySize = 32
 
 // serverProjections make the rows of the rooms beside runs.
 func serverProjections() []ledger.Projection {
-	return []ledger.Projection{definitions.Projection{}, event.Rows{}, builtin.Projection{}, deploy.Projection(), crons.Projection{}, posts.Projection{}, quarantine.Projection{}}
+	return []ledger.Projection{definitions.Projection{}, event.Rows{}, builtin.Projection{}, deploy.Projection(), crons.Projection{}, posts.Projection{}, quarantine.Projection{}, people.Projection{}}
 }
 
 // openRecord opens the ledger and what is kept in it for everybody: keys, definitions, and who may do what.
@@ -206,8 +216,9 @@ func (s *Server) openRecord(ctx context.Context) (err error) {
 	}
 	s.defs = definitions.New(s.ledger, s.box, rules)
 	s.policy, s.pods = access.BuiltIn(), podpolicy.New(s.o.Grants...)
+	s.people = people.New(s.ledger, s.record.Restored.Epoch, s.o.Now)
 	s.gate, err = gate.New(gate.Options{
-		Token: s.o.Token, LocalUser: localUser(), Steps: s.tokens, Attempts: stepclaims.Attempts{Ledger: s.ledger}, Policy: s.policy, Now: s.o.Now, Log: s.o.Log,
+		Token: s.o.Token, Metrics: s.metrics, People: s.people, Public: s.public, Steps: s.tokens, Attempts: stepclaims.Attempts{Ledger: s.ledger}, Policy: s.policy, Now: s.o.Now, Log: s.o.Log,
 	})
 	return err
 }
@@ -238,7 +249,7 @@ func (s *Server) openMachine(ctx context.Context) (err error) {
 		Data: s.o.Data, Locked: true, Record: s.record, Objects: s.defs, Executor: s.o.Executor, Mirrors: s.o.Mirrors, HostImages: s.o.Images,
 		Own: stepclaims.Repositories{Own: s.remote, Claims: claims}, Guard: stepclaims.Artifacts{Claims: claims}, MayPull: stepclaims.Images{Claims: claims}.MayPull,
 		Claims: claims, Tokens: stepclaims.Tokens{Issuer: s.tokens, Claims: claims},
-		Egress: s.egress, Registries: s.registries(), Policy: s.pods, Orphans: s.reports, Pushed: s.pushes, Applications: targetlocal.OwnerPrefix, Network: s.o.Network, Pods: s.o.Pods,
+		Egress: s.egress, Registries: s.registries(), Policy: s.pods, Orphans: s.reports, Pushed: s.pushes, Applications: targetlocal.OwnerPrefix, Network: s.o.Network, Hide: s.o.Hide, Pods: s.o.Pods,
 		Quarantine: s.book, Env: s.stepEnvironment(), Log: s.o.Log, Now: s.o.Now, Fault: s.o.Fault,
 	})
 	if s.machine != nil {
@@ -264,7 +275,7 @@ func (s *Server) openGit(ctx context.Context) (err error) {
 		return fmt.Errorf("find this program: %w", err)
 	}
 	s.remote, err = builtin.New(builtin.Options{
-		Dir: filepath.Join(s.o.Data, "git"), Ledger: s.ledger, Hook: self, Callers: doors.Git{Gate: s.gate, Policy: s.policy, Guarded: !s.o.Token.IsZero()},
+		Dir: filepath.Join(s.o.Data, "git"), Ledger: s.ledger, Hook: self, Callers: doors.Git{Gate: s.gate, Policy: s.policy},
 		BaseURL: s.URL(), Names: s.elsewhere(), CreateOnPush: true, Now: s.o.Now, Log: s.o.Log, Fault: at("git", s.o.Fault),
 	})
 	if err != nil {
@@ -321,6 +332,7 @@ func (s *Server) openPort(context.Context) error {
 	s.api = &api.API{
 		Policy: s.policy, Ledger: access.NewView(s.ledger, s.policy), Runs: s.machine.Runs, Definitions: s.defs, Logs: s.machine, Artifacts: s.machine.Artifacts, Guard: stepclaims.Artifacts{Claims: s.claims()}, Events: s.events, Git: s.remote, Forges: s.forges,
 		Apps: s.apps, Targets: s.targets, Crons: s.crons, Audit: s.audit, Hold: s.hold, Planners: s.planners(), Quarantine: s.book, Rooms: s.rooms(), Eraser: s.ledger, Keys: s.o.Data, Version: s.o.Version, Feed: s.feed, Log: s.o.Log, Now: s.o.Now,
+		People: s.people, Public: strings.TrimRight(s.o.Public, "/"),
 	}
 	s.port = server.New(server.Options{
 		Names: s.names(), Gate: s.gate, Steps: s.steps, API: s.api,
@@ -337,13 +349,6 @@ func (s *Server) rooms() quarantine.Rooms {
 		quarantine.KindEvent: s.events, quarantine.KindFiring: s.events, quarantine.KindDefinition: s.events, quarantine.KindRun: s.machine.Runs,
 		quarantine.KindCron: s.crons, quarantine.KindApplication: s.apps, quarantine.KindApplicationSet: s.apps,
 	}
-}
-
-func localUser() string {
-	if u := os.Getenv("USER"); u != "" {
-		return u
-	}
-	return "local"
 }
 
 // projections are all that a server's ledger has.

@@ -34,11 +34,19 @@ func TestStopEndsStreamsAndFinishesRequests(t *testing.T) {
 	client := &http.Client{Transport: &http.Transport{}, Timeout: time.Minute}
 	var streams []io.ReadCloser
 	for _, path := range []string{"/api/v1/stream?tables=run", "/api/v1/workflow-events/default"} {
-		resp, err := client.Get("http://" + s.carrier.listener.Addr().String() + path)
+		req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://"+s.carrier.listener.Addr().String()+path, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		req.Header.Set("Authorization", "Bearer "+s.o.Token.Reveal())
+		resp, err := client.Do(req)
 		if err != nil {
 			t.Fatal(err)
 		}
 		defer resp.Body.Close()
+		if resp.StatusCode != http.StatusOK {
+			t.Fatalf("%s: %s", path, resp.Status)
+		}
 		streams = append(streams, resp.Body)
 	}
 	// A request of which the server has only a part.
@@ -48,7 +56,7 @@ func TestStopEndsStreamsAndFinishesRequests(t *testing.T) {
 	}
 	defer conn.Close()
 	body := `{apiVersion: v1, kind: ConfigMap, metadata: {name: late}}`
-	fmt.Fprintf(conn, "POST /api/v1/definitions HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\nExpect: 100-continue\r\n\r\n", len(body))
+	fmt.Fprintf(conn, "POST /api/v1/definitions HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer %s\r\nContent-Length: %d\r\nExpect: 100-continue\r\n\r\n", s.o.Token.Reveal(), len(body))
 	in := bufio.NewReader(conn)
 	if line, err := in.ReadString('\n'); err != nil || !strings.HasPrefix(line, "HTTP/1.1 100") {
 		t.Fatalf("the request is not being read: %q, %v", line, err)

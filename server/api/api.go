@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/tiphys/tiphys/access"
+	"github.com/tiphys/tiphys/access/people"
 	"github.com/tiphys/tiphys/artifact"
 	"github.com/tiphys/tiphys/control/apps"
 	"github.com/tiphys/tiphys/control/audit"
@@ -82,6 +83,10 @@ type API struct {
 	// Keys is the folder with the key that signs ledger heads.
 	Keys    string
 	Version string
+	// People are who may use the server.
+	People *people.Store
+	// Public is the address under which the server is reached from elsewhere, without a slash at its end; empty if it was not said.
+	Public string
 	// Feed tells the streams what changes; NewFeed makes it. Closing it ends them all at once.
 	Feed *feed.Hub
 	Log  *slog.Logger
@@ -100,7 +105,7 @@ func (a *API) Routes() []gate.Route {
 	send := func(method, pattern string, body int64, h http.HandlerFunc) gate.Route {
 		return gate.Route{Pattern: method + " " + pattern, Access: gate.User, Body: body, Timeout: quick, Handle: h}
 	}
-	return asking(append(a.roomRoutes(packing), []gate.Route{
+	return asking(append(append(a.roomRoutes(packing), a.peopleRoutes(get, send)...), []gate.Route{
 		get("/api/v1/info", a.info),
 		get("/api/v1/version", a.version),
 		get("/api/v1/userinfo", a.userinfo),
@@ -257,5 +262,11 @@ func (a *API) version(w http.ResponseWriter, _ *http.Request) {
 
 func (a *API) userinfo(w http.ResponseWriter, r *http.Request) {
 	id := gate.From(r.Context())
-	reply(w, map[string]any{"subject": id.Actor, "name": strings.TrimPrefix(id.Actor, "user:"), "admin": id.Role == access.Admin, "role": id.Role, "verified": id.Verified})
+	roles := []string{}
+	for _, b := range id.Bindings {
+		roles = append(roles, b.String())
+	}
+	reply(w, map[string]any{
+		"subject": id.Actor, "name": strings.TrimPrefix(id.Actor, "user:"), "user": id.Person, "admin": id.Role == access.Admin, "role": id.Role, "roles": roles, "verified": id.Verified, "scopes": id.Only,
+	})
 }

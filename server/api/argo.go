@@ -139,8 +139,9 @@ func (a *API) argoCreate(w http.ResponseWriter, r *http.Request) {
 }
 
 func (a *API) submit(w http.ResponseWriter, r *http.Request, s runs.Submission) {
-	s.Actor, s.Role = gate.From(r.Context()).String(), gate.From(r.Context()).Role
+	id := gate.From(r.Context())
 	s.Namespace = r.PathValue("namespace")
+	s.Actor, s.Role = id.String(), id.RoleIn(namespaceOf(s))
 	if err := a.can(r, access.Create, access.Run, namespaceOf(s), s.Name); err != nil {
 		fail(w, err)
 		return

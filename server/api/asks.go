@@ -69,6 +69,14 @@ func asks() map[string]gate.Ask {
 		"GET /api/v1/mrs/{repo}/{number}":                                 one(access.Get, access.MergeRequest),
 		"POST /api/v1/mrs/{repo}":                                         one(access.Create, access.MergeRequest),
 		"POST /api/v1/mrs/{repo}/{number}/{verb}":                         one(access.Update, access.MergeRequest),
+		"GET /api/v1/users":                                               one(access.Get, access.User),
+		"POST /api/v1/users":                                              one(access.Create, access.User),
+		"PUT /api/v1/users/{name}":                                        one(access.Update, access.User),
+		"DELETE /api/v1/users/{name}":                                     one(access.Delete, access.User),
+		"POST /api/v1/login-codes":                                        each(access.Create, access.Self),
+		"GET /api/v1/tokens":                                              each(access.Get, access.Self),
+		"POST /api/v1/tokens":                                             each(access.Create, access.Self),
+		"DELETE /api/v1/tokens/{id}":                                      each(access.Delete, access.Self),
 	}
 }
 

@@ -76,14 +76,6 @@ func person(r *http.Request) forge.Actor {
 	return forge.Actor{Name: id.Actor, Verified: id.Verified}
 }
 
-// committer is a person, or nobody where the caller neither proved nor claimed to be somebody: then the commits say who.
-func committer(r *http.Request) forge.Actor {
-	if id := gate.From(r.Context()); !id.Verified && !id.Claimed {
-		return forge.Actor{}
-	}
-	return person(r)
-}
-
 func (a *API) listRepos(w http.ResponseWriter, r *http.Request) {
 	repos, err := a.Git.Repositories(r.Context())
 	if err != nil {
@@ -251,7 +243,7 @@ func (a *API) openMR(w http.ResponseWriter, r *http.Request) {
 		fail(w, err)
 		return
 	}
-	m, err := a.Git.OpenMR(r.Context(), committer(r), forge.NewMR{
+	m, err := a.Git.OpenMR(r.Context(), person(r), forge.NewMR{
 		Repo: r.PathValue("repo"), Source: body.Source, Target: body.Target, Title: body.Title, Body: body.Description, Labels: body.Labels, Draft: body.Draft,
 	})
 	answer(w, mr(m), err)

@@ -15,16 +15,13 @@ import (
 type Git struct {
 	Gate   *gate.Gate
 	Policy access.Policy
-	// Guarded says that callers prove who they are. Otherwise the user in the URL, or else the commits, are taken at their word
-	// and shown as unverified.
-	Guarded bool
 }
 
 var _ forge.Callers = Git{}
 
 // Caller implements [forge.Callers].
 func (g Git) Caller(r *http.Request) (forge.Caller, error) {
-	id, err := g.Gate.Identify(r)
+	id, err := g.Gate.Enter(r, access.DoorGit)
 	if err != nil {
 		return forge.Caller{}, err
 	}
@@ -36,17 +33,9 @@ func (g Git) Caller(r *http.Request) (forge.Caller, error) {
 	if err := g.Policy.Can(id, verb, access.Repository, "", repo); err != nil {
 		return forge.Caller{}, err
 	}
-	c := forge.Caller{
+	return forge.Caller{
+		Actor:       forge.Actor{Name: id.Actor, Verified: id.Verified},
 		Creates:     g.Policy.Can(id, access.Create, access.Repository, "", repo) == nil,
 		Administers: g.Policy.Can(id, access.Override, access.Repository, "", repo) == nil,
-	}
-	user, _, _ := r.BasicAuth()
-	switch {
-	case user != "":
-		c.Name = "user:" + user
-	case g.Guarded:
-		c.Name = id.Actor
-	}
-	c.Verified = g.Guarded
-	return c, nil
+	}, nil
 }

@@ -28,7 +28,7 @@ var _ image.Door = Images{}
 
 // Enter implements [image.Door].
 func (d Images) Enter(r *http.Request, repo string, write bool) error {
-	id, err := d.Gate.Identify(r)
+	id, err := d.Gate.Enter(r, access.DoorImages)
 	if failure.Is(err, failure.Unauthenticated) {
 		return image.ErrUnauthenticated
 	}

@@ -7,10 +7,14 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
+
 	"github.com/tiphys/tiphys/access"
+	"github.com/tiphys/tiphys/access/people"
 	"github.com/tiphys/tiphys/secret"
 	"github.com/tiphys/tiphys/server/gate"
 )
@@ -53,36 +57,44 @@ func TestBodiesThatDoNotCome(t *testing.T) {
 	}
 }
 
-// A browser that shows another page, be it of an application beside ours, lends it neither session nor remembered password.
+// A browser that shows another page, be it of an application beside ours, lends it neither session nor remembered password. What changes something
+// must come from a page of our own; what only looks may be asked by the address bar.
 func TestOtherPages(t *testing.T) {
 	const token = "0123456789abcdef"
-	for _, guarded := range []bool{true, false} {
-		o := gate.Options{Policy: access.BuiltIn()}
-		if guarded {
-			o.Token = secret.New(token)
-		}
-		g, err := gate.New(o)
-		if err != nil {
-			t.Fatal(err)
-		}
-		h := g.Wrap(gate.Route{Access: gate.User, Ask: gate.Ask{Verb: access.Get, Kind: access.Run, Each: true}, Timeout: time.Second, Handle: func(http.ResponseWriter, *http.Request) {}})
-		for _, c := range []struct {
-			name, value string
-			want        int
-		}{
-			{"", "", 200}, {"Sec-Fetch-Site", "same-origin", 200}, {"Sec-Fetch-Site", "none", 200}, {"Origin", "http://localhost", 200},
-			{"Sec-Fetch-Site", "cross-site", 403}, {"Sec-Fetch-Site", "same-site", 403}, {"Origin", "http://shop.localhost", 403}, {"Origin", "null", 403},
-		} {
-			r := httptest.NewRequest(http.MethodPost, "http://localhost/api/v1/runs", nil)
-			r.SetBasicAuth("ada", token)
+	store := peopled(t, time.Now)
+	public, err := url.Parse("https://ci.example.org")
+	if err != nil {
+		t.Fatal(err)
+	}
+	g, err := gate.New(gate.Options{Policy: access.BuiltIn(), Token: secret.New(token), People: store, Public: public})
+	if err != nil {
+		t.Fatal(err)
+	}
+	h := g.Wrap(gate.Route{Access: gate.User, Ask: gate.Ask{Verb: access.Get, Kind: access.Run, Each: true}, Timeout: time.Second, Handle: func(http.ResponseWriter, *http.Request) {}})
+	session := loggedIn(t, g, store, people.Admin)
+	for _, c := range []struct {
+		name, value              string
+		basic, looking, changing int
+	}{
+		{"", "", 200, 200, 403}, {"Sec-Fetch-Site", "same-origin", 200, 200, 200}, {"Sec-Fetch-Site", "none", 200, 200, 403},
+		{"Origin", "http://localhost:2746", 200, 200, 200},
+		{"Sec-Fetch-Site", "cross-site", 403, 403, 403}, {"Sec-Fetch-Site", "same-site", 403, 403, 403},
+		{"Origin", "http://shop.localhost:2746", 403, 403, 403}, {"Origin", "http://localhost:2747", 403, 403, 403}, {"Origin", "null", 403, 403, 403},
+	} {
+		ask := func(method string, prove func(*http.Request)) int {
+			r := httptest.NewRequest(method, "http://localhost:2746/api/v1/runs", nil)
+			prove(r)
 			if c.name != "" {
 				r.Header.Set(c.name, c.value)
 			}
 			w := httptest.NewRecorder()
 			h.ServeHTTP(w, r)
-			if w.Code != c.want {
-				t.Errorf("guarded %t, %s %s: %d, want %d", guarded, c.name, c.value, w.Code, c.want)
-			}
+			return w.Code
+		}
+		cookie := func(r *http.Request) { r.AddCookie(session) }
+		got := []int{ask(http.MethodPost, func(r *http.Request) { r.SetBasicAuth("ada", token) }), ask(http.MethodGet, cookie), ask(http.MethodPost, cookie)}
+		if diff := cmp.Diff([]int{c.basic, c.looking, c.changing}, got); diff != "" {
+			t.Errorf("%s %s: a remembered password, a session that looks, one that changes: %s", c.name, c.value, diff)
 		}
 	}
 }

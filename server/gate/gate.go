@@ -4,11 +4,8 @@ package gate
 import (
 	"cmp"
 	"context"
-	"crypto/hmac"
-	"crypto/rand"
 	"crypto/sha256"
 	"crypto/subtle"
-	"encoding/hex"
 	"encoding/json"
 	"fmt"
 	"log/slog"
@@ -20,6 +17,7 @@ import (
 	"unicode"
 
 	"github.com/tiphys/tiphys/access"
+	"github.com/tiphys/tiphys/access/people"
 	"github.com/tiphys/tiphys/access/steptoken"
 	"github.com/tiphys/tiphys/failure"
 	"github.com/tiphys/tiphys/secret"
@@ -33,7 +31,7 @@ const (
 	Nobody Access = iota
 	// Public routes check for themselves (webhooks verify signatures) or hold nothing secret (health).
 	Public
-	// User routes take whoever is logged in; on loopback without a token, whoever is on this machine.
+	// User routes take whoever proves to be a person or a robot.
 	User
 	// Step routes take a step's token.
 	Step
@@ -46,6 +44,8 @@ type Route struct {
 	// Pattern is of net/http's ServeMux: "GET /api/v1/runs".
 	Pattern string
 	Access  Access
+	// Door is the part of the port that the route belongs to, for tokens that are worth some parts only.
+	Door access.Door
 	// Body is the most bytes of a request's body; 0 means that it has none.
 	Body int64
 	// Timeout bounds the handler; 0 means that it streams and bounds itself.
@@ -96,12 +96,14 @@ func From(ctx context.Context) Identity { return access.From(ctx) }
 // Gate identifies callers. Create it with New.
 type Gate struct {
 	token secret.Value
-	local string
 	steps *steptoken.Issuer
 	// policy says who may do what.
 	policy   access.Policy
 	attempts Attempts
-	session  [32]byte
+	people   *people.Store
+	metrics  secret.Value
+	public   *url.URL
+	tries    tries
 	now      func() time.Time
 	// streams ends the requests of which Route.Endless is true.
 	streams    context.Context
@@ -112,15 +114,20 @@ type Gate struct {
 
 // Options of a Gate.
 type Options struct {
-	// Token is the admin token. Without one the gate takes everybody who reaches it over loopback for LocalUser.
-	Token     secret.Value
-	LocalUser string
-	Steps     *steptoken.Issuer
+	// Token is the admin token. It is nobody's own: its holders say who they are.
+	Token secret.Value
+	Steps *steptoken.Issuer
 	// Policy says who may do what; it is needed, since the zero value refuses everything.
 	Policy access.Policy
 	// Attempts are needed where Steps is set.
 	Attempts Attempts
-	Now      func() time.Time
+	// People are those who have credentials of their own, and the sessions of browsers; nil for nobody.
+	People *people.Store
+	// Metrics is a token that is worth the metrics and nothing else; empty for none.
+	Metrics secret.Value
+	// Public is the address under which the server is reached from elsewhere; nil if it was not said.
+	Public *url.URL
+	Now    func() time.Time
 	// Log gets what broke in the server while it answered; nil for none.
 	Log *slog.Logger
 }
@@ -133,26 +140,20 @@ type Attempts interface {
 
 // New returns a gate.
 func New(o Options) (*Gate, error) {
-	g := &Gate{token: o.Token, local: o.LocalUser, steps: o.Steps, policy: o.Policy, attempts: o.Attempts, now: o.Now, log: o.Log}
+	g := &Gate{token: o.Token, steps: o.Steps, policy: o.Policy, attempts: o.Attempts, people: o.People, metrics: o.Metrics, public: o.Public, now: o.Now, log: o.Log}
 	if g.log == nil {
 		g.log = slog.New(slog.DiscardHandler)
 	}
 	if g.now == nil {
 		g.now = time.Now
 	}
-	if g.local == "" {
-		g.local = "local"
-	}
 	g.streams, g.endStreams = context.WithCancel(context.Background())
-	if _, err := rand.Read(g.session[:]); err != nil {
-		return nil, fmt.Errorf("make session key: %w", err)
-	}
 	return g, nil
 }
 
 // errors of identification.
 var (
-	errNoToken  = failure.New(failure.Unauthenticated, "this needs a token: send Authorization: Bearer TOKEN, or log in")
+	errNoToken  = failure.New(failure.Unauthenticated, "this needs a token: send Authorization: Bearer TOKEN, or log in (tiphys login)")
 	errBadToken = failure.New(failure.Unauthenticated, "the token is not valid")
 	errOrigin   = failure.New(failure.Refused, "the request comes from another site")
 	errStopping = failure.New(failure.Waiting, "the server stops")
@@ -214,17 +215,17 @@ func Following(parameter string) func(*http.Request) bool {
 
 // ask tells who asks, if they may do what a route is for.
 func (g *Gate) ask(req *http.Request, r Route) (Identity, error) {
-	id, err := g.admit(req, r.Access)
+	id, err := g.admit(req, r)
 	if err == nil && r.Access != Public {
 		err = r.Ask.Of(g.policy, id, req)
 	}
 	return id, err
 }
 
-func (g *Gate) admit(req *http.Request, level Access) (Identity, error) {
-	switch level {
+func (g *Gate) admit(req *http.Request, r Route) (Identity, error) {
+	switch r.Access {
 	case Public:
-		id, err := g.Identify(req)
+		id, err := g.Enter(req, r.Door)
 		if err != nil {
 			return Identity{}, nil //nolint:nilerr // a public route has no need of an identity
 		}
@@ -233,50 +234,53 @@ func (g *Gate) admit(req *http.Request, level Access) (Identity, error) {
 	default:
 		return Identity{}, failure.New(failure.Unauthenticated, "nobody may use this route")
 	}
-	id, err := g.Identify(req)
+	id, err := g.Enter(req, r.Door)
 	if err != nil {
 		return id, err
 	}
-	if id.Step != nil && level == User {
+	if id.Step != nil && r.Access == User {
 		return id, errStep
 	}
-	if id.Step == nil && level == Step {
+	if id.Step == nil && r.Access == Step {
 		return id, failure.New(failure.Unauthenticated, "only a step's token may use this")
 	}
 	return id, nil
 }
 
-// Identify tells who asks.
-func (g *Gate) Identify(req *http.Request) (Identity, error) {
+// Enter tells who asks at a door, with what their credential is worth there.
+func (g *Gate) Enter(req *http.Request, d access.Door) (Identity, error) {
+	id, err := g.identify(req)
+	if err != nil {
+		return Identity{}, err
+	}
+	return id.At(d)
+}
+
+// identify tells who asks.
+func (g *Gate) identify(req *http.Request) (Identity, error) {
 	if tok := bearer(req); tok != "" {
 		// A browser adds what it was once told for Basic to every request, whoever's page makes it.
 		if _, _, basic := req.BasicAuth(); basic && !sameSite(req) {
 			return Identity{}, errOrigin
 		}
-		if g.steps != nil && steptoken.Is(tok) {
-			return g.step(req.Context(), tok)
-		}
-		if g.token.IsZero() {
-			return g.onLoopback(req)
-		}
-		if !same(tok, g.token.Reveal()) {
-			return Identity{}, errBadToken
-		}
-		return admin(), nil
+		return g.byToken(req, tok)
 	}
-	if g.token.IsZero() {
-		return g.onLoopback(req)
-	}
-	if c, err := req.Cookie(cookieName); err == nil && g.validSession(c.Value) {
-		if !sameSite(req) {
-			return Identity{}, errOrigin
-		}
-		return admin(), nil
-	}
-	return Identity{}, errNoToken
+	return g.bySession(req)
 }
 
-func admin() Identity { return Identity{Actor: "user:admin", Verified: true, Role: access.Admin} }
+func (g *Gate) byToken(req *http.Request, tok string) (Identity, error) {
+	switch {
+	case g.steps != nil && steptoken.Is(tok):
+		return g.step(req.Context(), tok)
+	case g.people != nil && people.IsToken(tok):
+		return g.people.ByToken(req.Context(), tok, claim(req))
+	case !g.metrics.IsZero() && same(tok, g.metrics.Reveal()):
+		return Identity{Actor: "robot:metrics", Verified: true, Role: access.Viewer, Only: []access.Scope{access.ScopeMetrics}}, nil
+	case !g.token.IsZero() && same(tok, g.token.Reveal()):
+		return access.Administrator(claim(req)), nil
+	}
+	return Identity{}, errBadToken
+}
 
 func (g *Gate) step(ctx context.Context, tok string) (Identity, error) {
 	claims, err := g.steps.Verify(tok)
@@ -293,20 +297,7 @@ func (g *Gate) step(ctx context.Context, tok string) (Identity, error) {
 	return Identity{Actor: "step:" + claims.Run + "/" + claims.Node, Verified: true, Step: &claims}, nil
 }
 
-// onLoopback takes the callers of a server without a token. A page of another site that a browser on this
-// machine shows could reach it too: its Origin gives it away, and a name that was made to point here is not ours.
-func (g *Gate) onLoopback(req *http.Request) (Identity, error) {
-	if !sameSite(req) {
-		return Identity{}, errOrigin
-	}
-	if name := claim(req); name != "" {
-		return Identity{Actor: "user:" + name, Claimed: true, Role: access.Admin}, nil
-	}
-	return Identity{Actor: "user:" + g.local, Role: access.Admin}, nil
-}
-
-// ClaimHeader is where a client of a server without authentication says who acts, as Git does with a committer's name. It is
-// worth what the caller's word is.
+// ClaimHeader is where a holder of the admin token says who acts, as Git does with a committer's name. It is worth what the caller's word is.
 const ClaimHeader = "Tiphys-User"
 
 // maxClaim is the most of a name that is kept, in bytes.
@@ -368,53 +359,12 @@ func same(a, b string) bool {
 	return subtle.ConstantTimeCompare(x[:], y[:]) == 1
 }
 
-// cookieName is the session cookie. The value is an expiry and its MAC under a key that a restart changes.
-const (
-	cookieName  = "tiphys_session"
-	sessionLife = 12 * time.Hour
-)
-
 // challenge says how to prove who one is. The screens have a form for it: at Basic a browser would ask by itself, and
 // keep the answer to the screens waiting. Git and the registry's clients know nothing else.
 func challenge(w http.ResponseWriter, req *http.Request) {
 	if strings.HasPrefix(req.URL.Path, "/api/") {
 		w.Header().Set("WWW-Authenticate", `Bearer realm="tiphys"`)
 	}
-}
-
-// Login answers POST /api/v1/login: the admin token for a session cookie.
-func (g *Gate) Login(w http.ResponseWriter, req *http.Request) {
-	var body struct {
-		Token string `json:"token"`
-	}
-	if err := json.NewDecoder(req.Body).Decode(&body); err != nil {
-		Fail(w, failure.New(failure.Invalid, `send {"token": "..."}`))
-		return
-	}
-	if g.token.IsZero() || !same(body.Token, g.token.Reveal()) {
-		challenge(w, req)
-		Fail(w, errBadToken)
-		return
-	}
-	until := g.now().Add(sessionLife)
-	http.SetCookie(w, &http.Cookie{
-		Name: cookieName, Value: g.sign(until), Path: "/", Expires: until,
-		HttpOnly: true, SameSite: http.SameSiteStrictMode, Secure: req.TLS != nil,
-	})
-	w.WriteHeader(http.StatusNoContent)
-}
-
-func (g *Gate) sign(until time.Time) string {
-	text := until.UTC().Format(time.RFC3339)
-	mac := hmac.New(sha256.New, g.session[:])
-	mac.Write([]byte(text))
-	return text + "." + hex.EncodeToString(mac.Sum(nil))
-}
-
-func (g *Gate) validSession(value string) bool {
-	text, _, ok := strings.Cut(value, ".")
-	until, err := time.Parse(time.RFC3339, text)
-	return ok && err == nil && g.now().Before(until) && hmac.Equal([]byte(value), []byte(g.sign(until)))
 }
 
 // Fail answers with an error in the API's shape. What the error means decides on the status, and who asked on how much is told.

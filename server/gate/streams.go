@@ -54,7 +54,7 @@ var errSomebodyElse = failure.New(failure.Unauthenticated, "who asked for this i
 // askAgain is how long a stream may go on after its caller lost the right to it.
 const askAgain = 5 * time.Second
 
-// Run asks again and again who looks on, until ctx ends.
+// Run asks again and again who looks on, and records how many logins failed, until ctx ends.
 func (g *Gate) Run(ctx context.Context) error {
 	again := time.NewTicker(askAgain)
 	defer again.Stop()
@@ -62,6 +62,12 @@ func (g *Gate) Run(ctx context.Context) error {
 		select {
 		case <-again.C:
 			g.Recheck(ctx)
+			if g.people == nil {
+				continue
+			}
+			if err := g.people.RecordFailures(ctx); err != nil {
+				g.log.Warn("failed logins are not on record yet", "error", err)
+			}
 		case <-ctx.Done():
 			return nil
 		}
@@ -73,7 +79,7 @@ func (g *Gate) Run(ctx context.Context) error {
 func (g *Gate) Recheck(ctx context.Context) {
 	for _, s := range g.watched.all() {
 		id, err := g.ask(s.req.WithContext(ctx), s.route)
-		if err == nil && (id.Actor != s.id.Actor || id.Role != s.id.Role || id.Verified != s.id.Verified) {
+		if err == nil && !id.Same(s.id) {
 			err = errSomebodyElse
 		}
 		if err != nil {

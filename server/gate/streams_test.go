@@ -4,12 +4,12 @@ import (
 	"context"
 	"net/http"
 	"net/http/httptest"
-	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/tiphys/tiphys/access"
+	"github.com/tiphys/tiphys/access/people"
 	"github.com/tiphys/tiphys/access/steptoken"
 	"github.com/tiphys/tiphys/failure"
 	"github.com/tiphys/tiphys/secret"
@@ -21,14 +21,15 @@ type until struct{ ended *atomic.Bool }
 
 func (u until) Alive(context.Context, steptoken.Claims) (bool, error) { return !u.ended.Load(), nil }
 
-// A stream ends with the right to it: when the session that opened it is over, or the step has ended. Another's goes on.
+// A stream ends with the right to it: when the session that opened it is over, the token is revoked, or the step has ended. Another's goes on.
 func TestStreamsEndWithTheRight(t *testing.T) {
 	now := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
 	var ended atomic.Bool
 	const token = "0123456789abcdef"
 	issuer := steptoken.NewIssuer([]byte("a key of thirty-two bytes, or so"), 0)
+	store := peopled(t, func() time.Time { return now })
 	g, err := gate.New(gate.Options{
-		Token: secret.New(token), Policy: access.BuiltIn(), Steps: issuer, Now: func() time.Time { return now },
+		People: store, Token: secret.New(token), Policy: access.BuiltIn(), Steps: issuer, Now: func() time.Time { return now },
 		Attempts: until{&ended},
 	})
 	if err != nil {
@@ -38,9 +39,14 @@ func TestStreamsEndWithTheRight(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	login := httptest.NewRecorder()
-	g.Login(login, httptest.NewRequest(http.MethodPost, "/api/v1/login", strings.NewReader(`{"token": "`+token+`"}`)))
-	cookie := login.Result().Cookies()[0]
+	cookie := loggedIn(t, g, store, people.Admin)
+	if err := store.Add(t.Context(), "user:admin", people.Person{Name: "ada", Roles: []access.Binding{{Role: access.Viewer}}}); err != nil {
+		t.Fatal(err)
+	}
+	person, made, err := store.CreateToken(t.Context(), "user:admin", people.NewToken{User: "ada", Scopes: []access.Scope{access.ScopeRead}})
+	if err != nil {
+		t.Fatal(err)
+	}
 
 	type open struct {
 		ctx    context.Context
@@ -55,7 +61,7 @@ func TestStreamsEndWithTheRight(t *testing.T) {
 				<-r.Context().Done()
 			},
 		})
-		r := httptest.NewRequest(http.MethodGet, "http://localhost/api/v1/stream", nil)
+		r := httptest.NewRequest(http.MethodGet, "http://localhost:2746/api/v1/stream", nil)
 		r.Header.Set(name, value)
 		go func() {
 			defer close(served)
@@ -70,10 +76,11 @@ func TestStreamsEndWithTheRight(t *testing.T) {
 		return open{}
 	}
 	session, bearer, of := begin("Cookie", cookie.Name+"="+cookie.Value), begin("Authorization", "Bearer "+token), begin("Authorization", "Bearer "+step.Reveal())
+	revoked := begin("Authorization", "Bearer "+person.Reveal())
 	expect := func(what string, want ...bool) {
 		t.Helper()
 		g.Recheck(t.Context())
-		for i, s := range []open{session, bearer, of} {
+		for i, s := range []open{session, bearer, of, revoked} {
 			if over := s.ctx.Err() != nil; over != want[i] {
 				t.Errorf("%s: stream %d has ended %t, want %t", what, i, over, want[i])
 			}
@@ -82,13 +89,17 @@ func TestStreamsEndWithTheRight(t *testing.T) {
 			}
 		}
 	}
-	expect("at first", false, false, false)
+	expect("at first", false, false, false, false)
 	ended.Store(true)
-	expect("the step has ended", false, false, true)
+	expect("the step has ended", false, false, true, false)
 	now = now.Add(13 * time.Hour)
-	expect("the session is over", true, false, true)
+	expect("the session is over", true, false, true, false)
+	if err := store.Revoke(t.Context(), "user:admin", made.ID); err != nil {
+		t.Fatal(err)
+	}
+	expect("the token is revoked", true, false, true, true)
 	g.EndStreams()
-	for _, s := range []open{session, bearer, of} {
+	for _, s := range []open{session, bearer, of, revoked} {
 		<-s.served
 	}
 }

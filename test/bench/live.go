@@ -45,12 +45,12 @@ func live(ctx context.Context, program string) error {
 		return err
 	}
 	began := time.Now()
-	first, err := fetch(ctx, s.url+"/api/v1/runs/default/live?brief=1&limit=400")
+	first, err := s.fetch(ctx, s.url+"/api/v1/runs/default/live?brief=1&limit=400")
 	if err != nil {
 		return err
 	}
 	content := time.Since(began)
-	whole, err := fetch(ctx, s.url+"/api/v1/runs/default/live/nodes?brief=1&limit=10000")
+	whole, err := s.fetch(ctx, s.url+"/api/v1/runs/default/live/nodes?brief=1&limit=10000")
 	if err != nil {
 		return err
 	}
@@ -77,6 +77,7 @@ func (s *server) submitLive(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	s.prove(req)
 	began := time.Now()
 	resp, err := http.DefaultClient.Do(req)
 	if err != nil {
@@ -98,11 +99,12 @@ func (s *server) submitLive(ctx context.Context) error {
 	}
 }
 
-func fetch(ctx context.Context, url string) (int64, error) {
+func (s *server) fetch(ctx context.Context, url string) (int64, error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
 	if err != nil {
 		return 0, err
 	}
+	s.prove(req)
 	req.Header.Set("Accept-Encoding", "gzip") // and so it is not unpacked here
 	resp, err := http.DefaultClient.Do(req)
 	if err != nil {
@@ -145,6 +147,7 @@ func (s *server) look(ctx context.Context, rows *atomic.Int64) {
 	if err != nil {
 		return
 	}
+	s.prove(req)
 	resp, err := http.DefaultClient.Do(req)
 	if err != nil {
 		return // the time is over
@@ -164,6 +167,7 @@ func (s *server) head(ctx context.Context) (int64, error) {
 	if err != nil {
 		return 0, err
 	}
+	s.prove(req)
 	resp, err := http.DefaultClient.Do(req)
 	if err != nil {
 		return 0, err

@@ -344,6 +344,7 @@ func (s *server) lines(ctx context.Context) (int, error) {
 			if err != nil {
 				return 0, err
 			}
+			s.prove(req)
 			resp, err := http.DefaultClient.Do(req)
 			if err != nil {
 				return 0, err
@@ -363,6 +364,7 @@ func (s *server) get(ctx context.Context, path string, v any) error {
 	if err != nil {
 		return err
 	}
+	s.prove(req)
 	resp, err := http.DefaultClient.Do(req)
 	if err != nil {
 		return err

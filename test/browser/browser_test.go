@@ -48,14 +48,25 @@ func TestScreens(t *testing.T) {
 	if os.Getenv("TIPHYS_E2E") == "" {
 		t.Skip("SKIPPED: needs the built program and a browser; use make test-e2e")
 	}
-	url := serve(t)
+	server := serve(t)
+	url, link := server.url, server.link
 	b := open(t)
+	// Without a session the screens say what to type.
+	b.want(t, url+"/runs", "Log in to Tiphys", "tiphys login")
+	b.want(t, link, "Nothing is deployed yet")
+	var address string
+	if err := b.js("return location.href", &address); err != nil || address != url+"/" {
+		t.Errorf("the code stays in the address %q (%v)", address, err)
+	}
+	b.isUsable(t)
+	// The link is good once; whoever has a session keeps it.
+	b.want(t, link+"&again", "this link is not good")
 	// A new server says what to do next.
 	b.want(t, url+"/", "Nothing is deployed yet", "tiphys apply", "No run yet")
 	b.want(t, url+"/runs", "No run yet", "tiphys submit")
 	b.want(t, url+"/mrs", "No merge request is open", "merge_request.create")
-	submit(t, url, failing)
-	submit(t, url, gated)
+	server.submit(t, failing)
+	server.submit(t, gated)
 	for _, c := range []struct {
 		path string
 		want []string
@@ -80,10 +91,11 @@ func TestScreens(t *testing.T) {
 	t.Run("landing", func(t *testing.T) { b.landsOnTheFailure(t, url) })
 	t.Run("retry asks", func(t *testing.T) { b.retryAsks(t, url) })
 	t.Run("resume", func(t *testing.T) { b.resumes(t, url) })
-	t.Run("live", func(t *testing.T) { b.showsALiveRun(t, url) })
+	t.Run("live", func(t *testing.T) { b.showsALiveRun(t, server) })
 }
 
-func submit(t *testing.T, url, manifest string) {
+// submit submits a Workflow.
+func (s served) submit(t *testing.T, manifest string) {
 	t.Helper()
 	object, err := yaml.YAMLToJSON([]byte(manifest))
 	if err != nil {
@@ -93,7 +105,7 @@ func submit(t *testing.T, url, manifest string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if code := post(t, url+"/api/v1/workflows/default", raw); code != http.StatusOK {
+	if code := s.post(t, "/api/v1/workflows/default", raw); code != http.StatusOK {
 		t.Fatalf("submit answered %d", code)
 	}
 }
@@ -250,12 +262,13 @@ func freeAddress(t *testing.T) string {
 	return l.Addr().String()
 }
 
-func post(t *testing.T, url string, body []byte) int {
+func (s served) post(t *testing.T, path string, body []byte) int {
 	t.Helper()
-	req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, url, bytes.NewReader(body))
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, s.url+path, bytes.NewReader(body))
 	if err != nil {
 		t.Fatal(err)
 	}
+	req.Header.Set("Authorization", "Bearer "+s.token)
 	resp, err := http.DefaultClient.Do(req)
 	if err != nil {
 		t.Fatal(err)
@@ -264,8 +277,11 @@ func post(t *testing.T, url string, body []byte) int {
 	return resp.StatusCode
 }
 
-// serve starts the program and gives its address.
-func serve(t *testing.T) string {
+// served is a server: its address, a link that logs a browser in, and the admin token.
+type served struct{ url, link, token string }
+
+// serve starts the program.
+func serve(t *testing.T) served {
 	t.Helper()
 	program, err := filepath.Abs("../../bin/tiphys")
 	if err != nil {
@@ -284,6 +300,8 @@ grants:
 	cmd := exec.CommandContext(t.Context(), program, "serve", "--data", data, "--listen", address, "--server-config", settings,
 		"--bridge", "tiphysweb", "--subnet", "10.218.0.0/16")
 	var log bytes.Buffer
+	home := t.TempDir()
+	cmd.Env = append(os.Environ(), "XDG_CONFIG_HOME="+home, "SUDO_UID=")
 	cmd.Stdout, cmd.Stderr = &log, &log
 	cmd.Cancel = func() error { return cmd.Process.Signal(os.Interrupt) }
 	cmd.WaitDelay = time.Minute
@@ -300,13 +318,24 @@ grants:
 			t.Logf("the server said:\n%s", log.String())
 		}
 	})
-	url := "http://" + address
+	_, port, _ := net.SplitHostPort(address)
+	url := "http://localhost:" + port
 	for until := time.Now().Add(patience); time.Now().Before(until); {
 		if resp, err := http.Get(url + "/healthz"); err == nil {
 			_ = resp.Body.Close()
-			return url
+			login := exec.CommandContext(t.Context(), program, "login", "--no-git", "--server", url)
+			login.Env = append(os.Environ(), "XDG_CONFIG_HOME="+home, "TIPHYS_TOKEN=")
+			out, err := login.Output()
+			if err != nil {
+				t.Fatal(err)
+			}
+			raw, err := os.ReadFile(filepath.Join(data, "keys", "admin.token"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			return served{url, strings.TrimSpace(string(out)), strings.TrimSpace(string(raw))}
 		}
 	}
 	t.Fatal("the server does not answer")
-	return ""
+	return served{}
 }

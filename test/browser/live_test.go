@@ -18,9 +18,9 @@ spec:
 
 // showsALiveRun: a page that is opened while steps end all the time shows them, all of them, and takes their ends as they come;
 // a loop that is opened has only the steps in sight in the page.
-func (b *browser) showsALiveRun(t *testing.T, url string) {
-	submit(t, url, many)
-	b.want(t, url+"/runs/default/quay-many?view=list", "moor", "4400 × –", "succeeded")
+func (b *browser) showsALiveRun(t *testing.T, s served) {
+	s.submit(t, many)
+	b.want(t, s.url+"/runs/default/quay-many?view=list", "moor", "4400 × –", "succeeded")
 	b.until(t, "steps end in the page", `
 const n = /([0-9]+) succeeded/.exec(document.querySelector('.tree')?.textContent ?? '')?.[1] ?? 0;
 window.first ??= Number(n);

@@ -161,10 +161,15 @@ func (w *walk) bash(ctx context.Context, line string) (string, error) {
 	defer cancel()
 	cmd := exec.CommandContext(ctx, "bash", "-c", line)
 	cmd.Dir = w.dir
-	cmd.Env = append(os.Environ(), "TIPHYS_SERVER=localhost:"+w.port, "GIT_CONFIG_GLOBAL=/dev/null", "GIT_AUTHOR_NAME=Ada", "GIT_AUTHOR_EMAIL=ada@example.org",
-		"GIT_COMMITTER_NAME=Ada", "GIT_COMMITTER_EMAIL=ada@example.org")
+	cmd.Env = w.env()
 	out, err := cmd.CombinedOutput()
 	return string(out), err
+}
+
+// env is that of somebody who has no settings yet.
+func (w *walk) env() []string {
+	return append(os.Environ(), "TIPHYS_SERVER=localhost:"+w.port, "TIPHYS_TOKEN=", "SUDO_UID=", "XDG_CONFIG_HOME="+filepath.Join(w.dir, "home"), "GIT_CONFIG_GLOBAL="+filepath.Join(w.dir, "gitconfig"),
+		"GIT_TERMINAL_PROMPT=0", "GIT_AUTHOR_NAME=Ada", "GIT_AUTHOR_EMAIL=ada@example.org", "GIT_COMMITTER_NAME=Ada", "GIT_COMMITTER_EMAIL=ada@example.org")
 }
 
 // serve starts the server as the page says, but on a port, a bridge and a copy of the definitions that nobody else has.
@@ -177,7 +182,7 @@ func (w *walk) serve(t *testing.T, line string) {
 	line = strings.NewReplacer("examples/harbour/tiphys", "definitions", "examples/harbour-server.yaml", "server.yaml").Replace(line)
 	args := append(strings.Fields(line), "--listen", "127.0.0.1:"+w.port, "--bridge", w.bridge, "--subnet", w.subnet)
 	w.server = exec.CommandContext(context.WithoutCancel(t.Context()), args[0], args[1:]...)
-	w.server.Dir, w.server.Stdout, w.server.Stderr = w.dir, &w.said, &w.said
+	w.server.Dir, w.server.Env, w.server.Stdout, w.server.Stderr = w.dir, w.env(), &w.said, &w.said
 	if err := w.server.Start(); err != nil {
 		t.Fatal(err)
 	}

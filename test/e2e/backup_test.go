@@ -56,6 +56,8 @@ type keep struct {
 	port    string
 	server  *exec.Cmd
 	ended   chan error
+	// data is the data folder of the server that was started last.
+	data string
 }
 
 func openKeep(t *testing.T) *keep {
@@ -92,7 +94,7 @@ grants:
 func (k *keep) command(env []string, args ...string) *exec.Cmd {
 	cmd := exec.CommandContext(k.t.Context(), k.tiphys, args...)
 	cmd.Dir = k.dir
-	cmd.Env = append(append(os.Environ(), "TIPHYS_SERVER="+k.port), env...)
+	cmd.Env = append(append(os.Environ(), "TIPHYS_SERVER="+k.port, "XDG_CONFIG_HOME="+filepath.Join(k.dir, "home")), env...)
 	return cmd
 }
 
@@ -115,6 +117,7 @@ func (k *keep) must(args ...string) string {
 // serve starts the server of a data folder and waits until it is ready.
 func (k *keep) serve(data string, env ...string) {
 	k.t.Helper()
+	k.data = filepath.Join(k.dir, data)
 	k.server = k.command(env, "serve", "--data", data, "--listen", k.port, "--server-config", "server.yaml", "--keeper=false")
 	log, err := os.OpenFile(filepath.Join(k.dir, "server.log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	if err != nil {
@@ -146,6 +149,9 @@ func (k *keep) get(path string) (string, error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+k.port+path, nil)
 	if err != nil {
 		return "", err
+	}
+	if token, err := os.ReadFile(filepath.Join(k.data, "keys", "admin.token")); err == nil {
+		req.Header.Set("Authorization", "Bearer "+strings.TrimSpace(string(token)))
 	}
 	resp, err := http.DefaultClient.Do(req)
 	if err != nil {

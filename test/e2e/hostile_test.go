@@ -221,8 +221,7 @@ func push(t *testing.T, w *story.World, repo string, fill func(dir string) error
 	git := func(args ...string) error {
 		cmd := exec.CommandContext(t.Context(), "git", args...)
 		cmd.Dir = dir
-		cmd.Env = append(os.Environ(), "GIT_CONFIG_GLOBAL=/dev/null", "GIT_CONFIG_NOSYSTEM=1", "GIT_AUTHOR_NAME=Mallory",
-			"GIT_AUTHOR_EMAIL=m@example.org", "GIT_COMMITTER_NAME=Mallory", "GIT_COMMITTER_EMAIL=m@example.org")
+		cmd.Env = w.GitEnv("Mallory", "m@example.org")
 		out, err := cmd.CombinedOutput()
 		if err != nil {
 			return fmt.Errorf("git %s: %w: %s", strings.Join(args, " "), err, out)
@@ -319,7 +318,7 @@ tree=$(printf '040000 tree %s\t..\n' "$inner" | git mktree)
 commit=$(git -c user.name=m -c user.email=m commit-tree -m evil "$tree")
 git push -q "$0" "$commit:refs/heads/evil"`
 		cmd := exec.CommandContext(t.Context(), "sh", "-ec", script, w.URL+"/git/dotdot.git")
-		cmd.Dir = dir
+		cmd.Dir, cmd.Env = dir, w.GitEnv("Mallory", "m@example.org")
 		out, err := cmd.CombinedOutput()
 		if err == nil {
 			return fmt.Errorf("a tree with .. was taken: %s", out)

@@ -83,7 +83,7 @@ func (v *visits) failures() []error {
 }
 
 // browse keeps a live stream open, as a browser's tab does, until the returned function is called.
-func browse(ctx context.Context, url string) (leave func()) {
+func browse(ctx context.Context, url, token string) (leave func()) {
 	ctx, cancel := context.WithCancel(ctx)
 	var tab sync.WaitGroup
 	tab.Go(func() {
@@ -92,6 +92,7 @@ func browse(ctx context.Context, url string) (leave func()) {
 			if err != nil {
 				return
 			}
+			request.Header.Set("Authorization", "Bearer "+token)
 			if response, err := http.DefaultClient.Do(request); err == nil {
 				_, _ = io.Copy(io.Discard, response.Body)
 				_ = response.Body.Close()
@@ -120,6 +121,7 @@ func (s *serving) begin(args ...string) error {
 	s.said = &bytes.Buffer{}
 	s.cmd = exec.CommandContext(s.t.Context(), s.program, append([]string{"serve", "--data", s.data, "--listen", s.listen, "--bridge", "tiphyskeep", "--subnet", "10.217.0.0/24"}, args...)...)
 	s.cmd.Stdout, s.cmd.Stderr = s.said, s.said
+	s.cmd.Env = append(os.Environ(), "XDG_CONFIG_HOME="+s.t.TempDir())
 	if err := s.cmd.Start(); err != nil {
 		s.t.Fatal(err)
 	}
@@ -250,7 +252,11 @@ func TestApplicationsOutliveTheServer(t *testing.T) {
 		t.Fatal(err)
 	}
 	production, own := visit(ctx, l.w.URL, "prod.beacon.localhost", "/", 4), visit(ctx, l.w.URL, "", "/healthz", 4)
-	leave := browse(ctx, l.w.URL)
+	token, err := l.w.Token()
+	if err != nil {
+		t.Fatal(err)
+	}
+	leave := browse(ctx, l.w.URL, token)
 	rolled := make(chan error, 1)
 	go func() { rolled <- errors.Join(l.mergeRequest(ctx), l.merge(ctx)) }()
 	programs := []string{o.Tiphys, upgrade}

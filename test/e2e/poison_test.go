@@ -53,7 +53,7 @@ func (s *bellServer) start(env ...string) {
 	s.t.Helper()
 	s.cmd = exec.CommandContext(s.t.Context(), s.tiphys, "serve", "--data", filepath.Join(s.dir, "data"), "--config", filepath.Join(s.dir, "config"),
 		"--listen", s.at, "--keeper=false")
-	s.cmd.Env = append(os.Environ(), env...)
+	s.cmd.Env = append(append(os.Environ(), "XDG_CONFIG_HOME="+filepath.Join(s.dir, "home")), env...)
 	log, err := os.OpenFile(filepath.Join(s.dir, "log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	if err != nil {
 		s.t.Fatal(err)
@@ -77,6 +77,11 @@ func (s *bellServer) get(path string, into any) error {
 	if err != nil {
 		return err
 	}
+	token, err := os.ReadFile(filepath.Join(s.dir, "data", "keys", "admin.token"))
+	if err != nil {
+		return err
+	}
+	req.Header.Set("Authorization", "Bearer "+strings.TrimSpace(string(token)))
 	res, err := http.DefaultClient.Do(req)
 	if err != nil {
 		return err
@@ -152,7 +157,7 @@ func (s *bellServer) fired(sensor string, want int) error {
 func (s *bellServer) command(args ...string) string {
 	s.t.Helper()
 	cmd := exec.CommandContext(s.t.Context(), s.tiphys, args...)
-	cmd.Env = append(os.Environ(), "TIPHYS_SERVER=http://"+s.at)
+	cmd.Env = append(os.Environ(), "TIPHYS_SERVER=http://"+s.at, "XDG_CONFIG_HOME="+filepath.Join(s.dir, "home"))
 	out, err := cmd.CombinedOutput()
 	if err != nil {
 		s.t.Fatalf("tiphys %s: %v\n%s", strings.Join(args, " "), err, out)

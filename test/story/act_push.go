@@ -110,7 +110,7 @@ func (w *World) pushEvent(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	// Without authentication it is what the commits claim, and is shown as such.
+	// The admin token is nobody's own: who pushes with it says who they are, and that is shown as a claim.
 	if !strings.HasPrefix(strings.ToLower(e.Actor), "user:ada") {
 		return fmt.Errorf("the push is Ada's: the event says %q", e.Actor)
 	}

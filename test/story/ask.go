@@ -18,7 +18,8 @@ import (
 // answerLimit bounds what is read of an answer, in bytes.
 const answerLimit = 32 << 20
 
-// Request sends one request to the server's port; host chooses an application.
+// Request sends one request to the server's port; host chooses an application. What is for the server itself and says not who asks is the
+// administrator's, but for deliveries: an empty Authorization leaves it to be nobody's.
 func (w *World) Request(ctx context.Context, method, host, path string, header map[string]string, body []byte) (int, []byte, error) {
 	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
 	defer cancel()
@@ -27,8 +28,18 @@ func (w *World) Request(ctx context.Context, method, host, path string, header m
 		return 0, nil, err
 	}
 	req.Host = host
+	if host == "" && !strings.HasPrefix(path, "/webhooks/") {
+		token, err := w.Token()
+		if err != nil {
+			return 0, nil, err
+		}
+		req.Header.Set("Authorization", "Bearer "+token)
+	}
 	for k, v := range header {
 		req.Header.Set(k, v)
+		if v == "" {
+			req.Header.Del(k)
+		}
 	}
 	resp, err := http.DefaultClient.Do(req)
 	if err != nil {
@@ -71,7 +82,7 @@ func (w *World) Tiphys(ctx context.Context, args ...string) (string, error) {
 	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, w.o.Tiphys, args...)
-	cmd.Env = append(os.Environ(), "TIPHYS_SERVER="+w.URL, "NO_COLOR=1")
+	cmd.Env = w.env("TIPHYS_SERVER="+w.URL, "NO_COLOR=1", "TIPHYS_TOKEN=", "GIT_COMMITTER_NAME=Ada")
 	return output(cmd, "tiphys "+strings.Join(args, " "))
 }
 
@@ -85,14 +96,13 @@ func (w *World) Apply(ctx context.Context, name, text string) error {
 	return err
 }
 
-// Git runs the system's git as Ada, who has no configuration of her own.
+// Git runs the system's git as Ada.
 func (w *World) Git(ctx context.Context, args ...string) (string, error) {
 	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, "git", args...)
 	cmd.Dir = w.Clone
-	cmd.Env = append(os.Environ(), "GIT_CONFIG_GLOBAL=/dev/null", "GIT_CONFIG_NOSYSTEM=1", "GIT_TERMINAL_PROMPT=0",
-		"GIT_AUTHOR_NAME=Ada", "GIT_AUTHOR_EMAIL=ada@example.org", "GIT_COMMITTER_NAME=Ada", "GIT_COMMITTER_EMAIL=ada@example.org")
+	cmd.Env = w.GitEnv("Ada", "ada@example.org")
 	return output(cmd, "git "+strings.Join(args, " "))
 }
 

@@ -27,6 +27,8 @@ type World struct {
 	logFile string
 	// settings is the server's configuration file, which is the operator's and in no repository.
 	settings string
+	// home is what the server and its users remember of each other in: the command line's keyring.
+	home string
 	// bridge and subnet of the pods are this world's own, so that it can be played beside another server.
 	bridge, subnet string
 
@@ -55,7 +57,7 @@ func Open(o Options) (*World, error) {
 	}
 	w := &World{
 		o: o, Dir: dir, Config: filepath.Join(dir, "config"), Data: filepath.Join(dir, "data"), Clone: filepath.Join(dir, o.Names.Repo),
-		logFile: filepath.Join(dir, "server.log"),
+		logFile: filepath.Join(dir, "server.log"), home: filepath.Join(dir, "home"),
 	}
 	if err := w.configure(); err != nil {
 		return nil, err
@@ -64,7 +66,7 @@ func Open(o Options) (*World, error) {
 		return nil, err
 	}
 	w.program = w.o.Tiphys
-	for _, d := range []string{w.Config, w.Clone} {
+	for _, d := range []string{w.Config, w.Clone, w.home} {
 		if err := os.Mkdir(d, 0o755); err != nil { //nolint:gosec // others read it, as they would
 			return nil, fmt.Errorf("make the stage: %w", err)
 		}
@@ -108,6 +110,28 @@ func (w *World) configure() error {
 		return fmt.Errorf("make the stage: %w", err)
 	}
 	return nil
+}
+
+// Token is the admin token that the server made.
+func (w *World) Token() (string, error) {
+	raw, err := os.ReadFile(filepath.Join(w.Data, "keys", "admin.token"))
+	return strings.TrimSpace(string(raw)), err
+}
+
+// env is the environment of the program and of git here: what they remember, they remember in the stage's folder.
+func (w *World) env(more ...string) []string {
+	return append(append(os.Environ(), "XDG_CONFIG_HOME="+w.home, "SUDO_UID=", "GIT_CONFIG_GLOBAL=/dev/null", "GIT_CONFIG_NOSYSTEM=1", "GIT_TERMINAL_PROMPT=0"), more...)
+}
+
+// GitEnv is the environment of git for somebody who commits, and pushes with the admin token.
+func (w *World) GitEnv(name, email string) []string {
+	token, err := w.Token()
+	if err != nil {
+		token = "none: no server has run yet"
+	}
+	header := "http." + w.URL + ".extraHeader"
+	return w.env("GIT_AUTHOR_NAME="+name, "GIT_AUTHOR_EMAIL="+email, "GIT_COMMITTER_NAME="+name, "GIT_COMMITTER_EMAIL="+email,
+		"GIT_CONFIG_COUNT=2", "GIT_CONFIG_KEY_0="+header, "GIT_CONFIG_VALUE_0=Authorization: Bearer "+token, "GIT_CONFIG_KEY_1="+header, "GIT_CONFIG_VALUE_1=Tiphys-User: "+name)
 }
 
 // network names a bridge and networks after the port, which is this world's own: the pods have a /24, and the
@@ -166,7 +190,7 @@ func (w *World) launch() error {
 	cmd := exec.CommandContext(context.Background(), w.program, "serve", "--server-config", w.settings, "--config", w.Config, "--data", w.Data,
 		"--listen", "127.0.0.1:"+w.port, "--bridge", w.bridge, "--subnet", w.subnet)
 	cmd.Stdout, cmd.Stderr = log, log
-	cmd.Env = append(os.Environ(), w.o.Env...)
+	cmd.Env = w.env(w.o.Env...)
 	// A session of its own, so that a Ctrl-C in the terminal reaches the player only and it can stop in order.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	if err := cmd.Start(); err != nil {

@@ -79,8 +79,7 @@ func (c *clone) git(args ...string) {
 	c.t.Helper()
 	cmd := exec.CommandContext(c.t.Context(), "git", args...)
 	cmd.Dir = c.dir
-	cmd.Env = append(os.Environ(), "GIT_CONFIG_GLOBAL=/dev/null", "GIT_CONFIG_NOSYSTEM=1", "GIT_AUTHOR_NAME=Mallory",
-		"GIT_AUTHOR_EMAIL=m@example.org", "GIT_COMMITTER_NAME=Mallory", "GIT_COMMITTER_EMAIL=m@example.org")
+	cmd.Env = c.w.GitEnv("Mallory", "m@example.org")
 	if out, err := cmd.CombinedOutput(); err != nil {
 		c.t.Fatalf("git %s: %v: %s", strings.Join(args, " "), err, out)
 	}

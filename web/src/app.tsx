@@ -1,8 +1,8 @@
 import { useEffect, useRef, useState } from "preact/hooks";
-import { call, Failure, loggedOut } from "./lib/api";
+import { call, loggedOut } from "./lib/api";
 import { useListKeys } from "./lib/keys";
-import { connection, restart, trouble } from "./lib/live";
-import { match, path } from "./lib/router";
+import { connection, trouble } from "./lib/live";
+import { match, path, place, setHash } from "./lib/router";
 import { nextTheme, theme } from "./lib/theme";
 import { AppScreen } from "./screens/app";
 import { Apps } from "./screens/apps";
@@ -17,6 +17,7 @@ import { Runs } from "./screens/runs";
 import { TrailScreen } from "./screens/trail";
 import { RunScreen } from "./run/run";
 import { Empty } from "./ui/parts";
+import { Arrive, codeOf, LoggedOut } from "./login";
 
 type Params = Record<string, string>;
 
@@ -44,7 +45,13 @@ const nav: [string, string][] = [
 /** App is the frame around every screen. */
 export function App() {
   useListKeys();
-  if (loggedOut.value) return <Login />;
+  const [code, setCode] = useState("");
+  const [error, setError] = useState("");
+  const arriving = codeOf(place.value.hash);
+  // The code is taken out of the address, where nobody may find it later.
+  useEffect(() => { if (arriving) { setCode(arriving); setHash(""); } }, [arriving]);
+  if (arriving || code) return <Arrive code={arriving || code} done={(e) => { setError(e); setCode(""); }} />;
+  if (loggedOut.value) return <LoggedOut error={error} />;
   return (
     <>
       <a class="skip" href="#main">Skip to content</a>
@@ -76,6 +83,9 @@ function Top() {
         {nav.map(([href, name]) => <a key={href} href={href} class={at === href || at.startsWith(href + "/") ? "on" : ""} aria-current={at.startsWith(href) ? "page" : undefined}>{name}</a>)}
       </nav>
       {connection.value !== "idle" && <span class={`live ${connection.value}`} role="status" title={words[connection.value]}><i aria-hidden="true" /><span class="wide">{connection.value === "live" ? "Live" : connection.value === "lost" ? "Offline" : "…"}</span></span>}
+      <button type="button" class="theme out" onClick={() => void logOut()} title="Log out" aria-label="Log out">
+        <svg width="16" height="16" viewBox="0 0 16 16" aria-hidden="true"><path d="M6.5 2.5h-4v11h4M10 5l3 3-3 3M13 8H6" fill="none" stroke="currentColor" stroke-width="1.4" stroke-linecap="round" stroke-linejoin="round" /></svg>
+      </button>
       <button type="button" class="theme" onClick={nextTheme} title={`Theme: ${theme.value}`} aria-label={`Theme: ${theme.value}. Change it`}>
         <svg width="16" height="16" viewBox="0 0 16 16" aria-hidden="true"><circle cx="8" cy="8" r="6.2" fill="none" stroke="currentColor" stroke-width="1.4" /><path d={theme.value === "dark" ? "M8 1.8a6.2 6.2 0 0 1 0 12.4 6.2 6.2 0 0 1 0-12.4" : theme.value === "light" ? "" : "M8 1.8a6.2 6.2 0 0 1 0 12.4z"} fill="currentColor" /></svg>
       </button>
@@ -87,28 +97,10 @@ function Wheel() {
   return <svg width="22" height="22" viewBox="0 0 32 32" aria-hidden="true"><g fill="none" stroke="currentColor" stroke-width="2.4" stroke-linecap="round"><circle cx="16" cy="16" r="8" /><path d="M16 3v26M3 16h26M6.8 6.8l18.4 18.4M25.2 6.8 6.8 25.2" /></g></svg>;
 }
 
-function Login() {
-  const [token, setToken] = useState("");
-  const [error, setError] = useState("");
-  const send = async (e: Event) => {
-    e.preventDefault();
-    try {
-      await call("POST", "/login", { token });
-      loggedOut.value = false;
-      restart();
-    } catch (e) {
-      setError(e instanceof Failure ? [e.message, e.hint].filter(Boolean).join(". ") : String(e));
-    }
-  };
-  return (
-    <form class="login" onSubmit={(e) => void send(e)}>
-      <Wheel />
-      <h1>Log in to Tiphys</h1>
-      <label for="token">Admin token</label>
-      <input id="token" type="password" autocomplete="current-password" value={token} onInput={(e) => setToken(e.currentTarget.value)} />
-      {error && <p class="note t-bad" role="alert">{error}</p>}
-      <button type="submit" class="primary" disabled={!token}>Log in</button>
-      <p class="faint">The token is the one that the server was started with.</p>
-    </form>
-  );
+async function logOut() {
+  try {
+    await call("POST", "/logout");
+  } finally {
+    loggedOut.value = true;
+  }
 }

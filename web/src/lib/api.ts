@@ -1,6 +1,6 @@
 import { signal } from "@preact/signals";
 
-/** loggedOut says that the server wants a token; the app then shows the login form. */
+/** loggedOut says that there is no session, or none any more; the app then says how to get one. */
 export const loggedOut = signal(false);
 
 /** Failure is an answer that is not 2xx, with what the server suggests to do. */
