@@ -31,7 +31,9 @@ var segmentPattern = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCo
 
 // reserved are where images are that are of no repository here, but of other forges' and of namespaces (access.ImagesOf): a repository of such a name,
 // or below it, would have the same.
-func reserved(name string) bool { return strings.EqualFold(name, "forges") || strings.EqualFold(name, "namespaces") }
+func reserved(name string) bool {
+	return strings.EqualFold(name, "forges") || strings.EqualFold(name, "namespaces")
+}
 
 // CheckName reports whether a repository may have this name: "name" or "owner/name", each of letters, digits,
 // ".", "_" and "-", not starting with "." or "-", and not ending with "." or with ".git" or ".lock".
