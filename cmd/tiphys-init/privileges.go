@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"runtime"
 	"strconv"
 	"strings"
 	"syscall"
@@ -41,6 +42,25 @@ func confine(c protocol.Container) error {
 			return fmt.Errorf("set no_new_privs: %w", e)
 		}
 	}
+	return filterCalls(c.Filter)
+}
+
+// filterCalls has the kernel refuse what the filter does not allow to the calling thread and whatever it starts.
+func filterCalls(filter []byte) error {
+	const filterSize = 8 // of a struct sock_filter
+	if len(filter) < filterSize {
+		return nil
+	}
+	// struct sock_fprog
+	program := struct {
+		length uint16
+		filter *byte
+	}{uint16(len(filter) / filterSize), &filter[0]}
+	const setModeFilter = 1
+	if _, _, e := syscall.RawSyscall(sysSeccomp, setModeFilter, 0, uintptr(unsafe.Pointer(&program))); e != 0 {
+		return fmt.Errorf("filter system calls: %w", e)
+	}
+	runtime.KeepAlive(filter)
 	return nil
 }
 

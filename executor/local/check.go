@@ -52,6 +52,9 @@ func (e *Executor) check(p executor.Pod, host bool) []executor.Problem {
 	}
 	check("spec.initContainers", spec.InitContainers)
 	check("spec.containers", spec.Containers)
+	if s := spec.SecurityContext; s != nil {
+		c.seccomp("spec.securityContext", s.SeccompProfile)
+	}
 	c.volumes(spec)
 	c.podFields(spec)
 	c.limits(spec)
@@ -122,9 +125,7 @@ func (c *checker) security(path string, s *corev1.SecurityContext) {
 	if s.AppArmorProfile != nil {
 		c.note(path+".appArmorProfile", "has no effect")
 	}
-	if s.SeccompProfile != nil && s.SeccompProfile.Type != corev1.SeccompProfileTypeUnconfined {
-		c.note(path+".seccompProfile", "has no effect: no system call is filtered")
-	}
+	c.seccomp(path, s.SeccompProfile)
 	if s.Capabilities != nil {
 		known := capabilityNumbers()
 		for _, name := range s.Capabilities.Add {
@@ -133,6 +134,12 @@ func (c *checker) security(path string, s *corev1.SecurityContext) {
 				c.fatal(path+".capabilities.add", "there is no capability %s", name)
 			}
 		}
+	}
+}
+
+func (c *checker) seccomp(path string, p *corev1.SeccompProfile) {
+	if p != nil && p.Type == corev1.SeccompProfileTypeLocalhost {
+		c.fatal(path+".seccompProfile", "profiles that lie on the node are not read: without one a container has that of container engines (RuntimeDefault)")
 	}
 }
 

@@ -114,6 +114,7 @@ type Executor struct {
 	host     string
 	hidden   []string // what host views do not show
 	cgroups  cgroups
+	profiles profiles
 	network  *network
 	ctx      context.Context
 	cancel   context.CancelFunc

@@ -27,6 +27,9 @@ func TestMain(m *testing.M) {
 	if len(os.Args) > 1 && os.Args[1] == serverArg {
 		os.Exit(serverMain(os.Args[2:]))
 	}
+	if len(os.Args) > 1 && os.Args[1] == callsArg {
+		os.Exit(callsMain())
+	}
 	if len(os.Args) > 1 && os.Args[1] == poorArg {
 		os.Exit(poorMain(os.Args[2:]))
 	}

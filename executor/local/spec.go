@@ -147,6 +147,11 @@ func (b *builder) add(ctx context.Context, order *protocol.Spec, c *corev1.Conta
 		w.Dir = image.WorkingDir
 	}
 	b.secure(&w, c, image)
+	if !b.a.host && !w.Privileged && !seccompOff(b.spec.SecurityContext, c.SecurityContext) {
+		if w.Filter, err = b.e.profiles.of(w.Capabilities); err != nil {
+			return err
+		}
+	}
 	if err := b.mounts(&w, c, env); err != nil {
 		return err
 	}

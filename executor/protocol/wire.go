@@ -114,11 +114,13 @@ type Container struct {
 	// NonRoot refuses to run as user 0.
 	NonRoot bool `json:"nonRoot,omitempty"`
 	// Capabilities is the bounding set, one bit each.
-	Capabilities uint64  `json:"capabilities"`
-	Privileged   bool    `json:"privileged,omitempty"`
-	NoNewPrivs   bool    `json:"noNewPrivs,omitempty"`
-	ReadOnly     bool    `json:"readOnly,omitempty"`
-	Mounts       []Mount `json:"mounts,omitempty"`
+	Capabilities uint64 `json:"capabilities"`
+	Privileged   bool   `json:"privileged,omitempty"`
+	NoNewPrivs   bool   `json:"noNewPrivs,omitempty"`
+	// Filter says which system calls may be used: a program as seccomp(2) takes it, an array of struct sock_filter. Empty for all.
+	Filter   []byte  `json:"filter,omitempty"`
+	ReadOnly bool    `json:"readOnly,omitempty"`
+	Mounts   []Mount `json:"mounts,omitempty"`
 	// Aside marks a main container, one of a set, whose output and files are not wanted.
 	Aside bool `json:"aside,omitempty"`
 	// After names main containers that must end with code 0 first; if one does not, this one is left out.

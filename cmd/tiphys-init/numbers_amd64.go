@@ -1,0 +1,7 @@
+package main
+
+// Numbers of system calls that package syscall does not know everywhere.
+const (
+	sysSetns   = 308
+	sysSeccomp = 317
+)

@@ -1,4 +1,0 @@
-package main
-
-// sysSetns is the number of setns(2), which package syscall does not know everywhere.
-const sysSetns = 308
