@@ -2,6 +2,10 @@ package wire
 
 import (
 	"context"
+	"fmt"
+	"net"
+	"net/netip"
+	"slices"
 
 	targetlocal "github.com/tiphys/tiphys/deploy/target/local"
 	"github.com/tiphys/tiphys/executor/local"
@@ -15,6 +19,24 @@ func (s *Server) openNetwork(ctx context.Context) (err error) {
 	s.closers = append(s.closers, s.network.Close)
 	s.o.Network = s.network.Network
 	return nil
+}
+
+// podNetwork is the network of the pods, which reach the server's own ports.
+func (s *Server) podNetwork() (local.Network, error) {
+	network := s.o.Network
+	network.Ports = slices.Clone(network.Ports)
+	listeners := []net.Listener{s.carrier.listener}
+	if s.stepPort.listener != nil {
+		listeners = append(listeners, s.stepPort.listener)
+	}
+	for _, l := range listeners {
+		address, err := netip.ParseAddrPort(l.Addr().String())
+		if err != nil {
+			return network, fmt.Errorf("find the port of %s: %w", l.Addr(), err)
+		}
+		network.Ports = append(network.Ports, address.Port())
+	}
+	return network, nil
 }
 
 // addresses puts Services on the pods' bridge; where there can be none, on loopback, which pods that share this

@@ -34,7 +34,7 @@ func opened(t *testing.T, o Options) *Server {
 		o.AllowEgress = []egress.Rule{{Addresses: netip.MustParsePrefix("127.0.0.0/8")}}
 	}
 	o.Listen, o.Log = "127.0.0.1:0", slog.New(slog.DiscardHandler)
-	if o.Network == (local.Network{}) {
+	if o.Network.Bridge == "" && !o.Network.Disabled {
 		// Of the test's own, so that it can run beside servers of this machine.
 		n := os.Getpid()
 		o.Network = local.Network{Bridge: fmt.Sprintf("tpt%d", n%1e6), Subnet: fmt.Sprintf("10.%d.%d.0/24", 200+n/128%50, n%128*2)}

@@ -16,6 +16,8 @@ import (
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"sigs.k8s.io/yaml"
 
+	"github.com/google/go-cmp/cmp"
+
 	"github.com/tiphys/tiphys/deploy"
 	"github.com/tiphys/tiphys/executor/local"
 )
@@ -113,7 +115,7 @@ func TestTwoServersOnOneMachine(t *testing.T) {
 	if networks[0].Bridge == networks[1].Bridge || networks[0].Subnet == networks[1].Subnet || services[0] == services[1] {
 		t.Errorf("the servers share something: %+v, %v", networks, services)
 	}
-	if networks[0] != (local.Network{Bridge: "tiphys0", Subnet: "10.88.0.0/16"}) {
+	if networks[0].Bridge != "tiphys0" || networks[0].Subnet != "10.88.0.0/16" {
 		t.Errorf("the first has the defaults of the documents: %+v", networks[0])
 	}
 	for _, address := range services {
@@ -155,7 +157,7 @@ func TestTwoServersOnOneMachine(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer func() { _ = s.Close() }()
-		if s.o.Network != networks[i] || serviceOf(t, s) != services[i] {
+		if !cmp.Equal(s.o.Network, networks[i]) || serviceOf(t, s) != services[i] {
 			t.Errorf("server %d had %+v and now has %+v", i, networks[i], s.o.Network)
 		}
 	}

@@ -244,12 +244,16 @@ func (s *Server) openMachine(ctx context.Context) (err error) {
 	if s.pushes, err = pushed.Open(filepath.Join(s.o.Data, "pushed")); err != nil {
 		return err
 	}
+	network, err := s.podNetwork()
+	if err != nil {
+		return err
+	}
 	claims := s.claims()
 	s.machine, err = OpenMachine(ctx, MachineOptions{
 		Data: s.o.Data, Locked: true, Record: s.record, Objects: s.defs, Executor: s.o.Executor, Mirrors: s.o.Mirrors, HostImages: s.o.Images,
 		Own: stepclaims.Repositories{Own: s.remote, Claims: claims}, Guard: stepclaims.Artifacts{Claims: claims}, MayPull: stepclaims.Images{Claims: claims}.MayPull,
 		Claims: claims, Tokens: stepclaims.Tokens{Issuer: s.tokens, Claims: claims},
-		Egress: s.egress, Registries: s.registries(), Policy: s.pods, Orphans: s.reports, Pushed: s.pushes, Applications: targetlocal.OwnerPrefix, Network: s.o.Network, Hide: s.o.Hide, Pods: s.o.Pods,
+		Egress: s.egress, Registries: s.registries(), Policy: s.pods, Orphans: s.reports, Pushed: s.pushes, Applications: targetlocal.OwnerPrefix, Network: network, Hide: s.o.Hide, Pods: s.o.Pods,
 		Quarantine: s.book, Env: s.stepEnvironment(), Log: s.o.Log, Now: s.o.Now, Fault: s.o.Fault,
 	})
 	if s.machine != nil {

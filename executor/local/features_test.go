@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -153,7 +154,7 @@ func TestPodsReachEachOther(t *testing.T) {
 	e := open(t, t.TempDir(), withImages)
 	defer func() { _ = e.Close() }()
 	server := shell(t, "exec python3 -m http.server 8000 --directory /etc")
-	server.Pod.Name = "web"
+	server.Pod.Name, server.Pod.Namespace = "web", "port"
 	if err := e.Start(context.Background(), server); err != nil {
 		t.Fatal(err)
 	}
@@ -231,6 +232,15 @@ func beyond(t *testing.T) string {
 	check(err)
 	check(h.AddrAdd(there, address))
 	check(h.LinkSetUp(there))
+	// What a cloud has at this address is not there for pods.
+	metadata, err := netlink.ParseAddr("169.254.169.254/32")
+	check(err)
+	check(h.AddrAdd(there, metadata))
+	check(netlink.RouteReplace(&netlink.Route{LinkIndex: here.Attrs().Index, Dst: metadata.IPNet, Scope: netlink.SCOPE_LINK}))
+	eventually(t, "the server beyond answers", func() bool {
+		c, err := net.DialTimeout("tcp4", testAddress(130)+":8000", time.Second)
+		return err == nil && c.Close() == nil
+	})
 	return testAddress(130)
 }
 

@@ -40,6 +40,10 @@ type Network struct {
 	Ahead bool
 	// Disabled refuses pods with a network of their own.
 	Disabled bool
+	// Open lets pods reach whatever this machine reaches, and the machine; without it see firewall.go.
+	Open bool `json:"-"`
+	// Ports are those of this machine that pods may reach by TCP.
+	Ports []uint16 `json:"-"`
 }
 
 // network connects pods to this machine, each by a pair of interfaces with a route to its one address. The bridge, which
@@ -51,6 +55,7 @@ type network struct {
 	log     *slog.Logger
 	fault   func(string)
 	subnet  netip.Prefix
+	wall    *firewall
 	invalid error
 
 	ready pool
@@ -77,6 +82,8 @@ type network struct {
 type lease struct {
 	addr  netip.Addr
 	index int // of the interface on this machine's side; 0 on record before it is made
+	// namespace is that of the pod that has it; empty before one does.
+	namespace string
 }
 
 func newNetwork(o Network, dir string, log *slog.Logger, fault func(string)) *network {
@@ -99,6 +106,7 @@ func newNetwork(o Network, dir string, log *slog.Logger, fault func(string)) *ne
 		n.invalid = fmt.Errorf("bridge %s: the name is longer than 15 characters", o.Bridge)
 	default:
 		n.subnet = prefix.Masked()
+		n.wall = newFirewall(o, n.subnet)
 		n.ready.size = min(poolSize, 1<<(32-prefix.Bits())/16)
 	}
 	return n
@@ -163,10 +171,17 @@ func (n *network) up() error {
 	if err := switchOn(n.o.Bridge, "proxy_arp"); err != nil {
 		return err
 	}
-	n.isUp, n.bridge = true, link.Attrs().Index
-	if err := masquerade(n.table(), n.subnet); err != nil {
+	pods := map[netip.Addr]string{}
+	for _, l := range n.leases {
+		pods[l.addr] = l.namespace
+	}
+	if err := n.wall.put(pods); err != nil {
+		if !n.o.Open {
+			return fmt.Errorf("what pods may reach cannot be said to the kernel: %w", err)
+		}
 		n.log.Warn("pods cannot reach beyond this machine", "error", err)
 	}
+	n.isUp, n.bridge = true, link.Attrs().Index
 	return nil
 }
 
@@ -177,9 +192,6 @@ func switchOn(link, name string) error {
 	}
 	return nil
 }
-
-// table is the nf_tables table that belongs to the bridge.
-func (n *network) table() string { return "tiphys-" + n.o.Bridge }
 
 func (n *network) ipNet(a netip.Addr) *net.IPNet {
 	return &net.IPNet{IP: a.AsSlice(), Mask: net.CIDRMask(n.subnet.Bits(), 32)}
@@ -207,7 +219,7 @@ func mark(dir string) net.HardwareAddr {
 
 // lease gives an attempt a network: one that is ready, or one that is made for it. That it is the attempt's is on record before the
 // attempt has it.
-func (n *network) lease(name, dir string) (addr, path string, err error) {
+func (n *network) lease(name, namespace, dir string) (addr, path string, err error) {
 	unlock, err := n.ensureUp()
 	if err != nil {
 		return "", "", err
@@ -224,9 +236,16 @@ func (n *network) lease(name, dir string) (addr, path string, err error) {
 		n.abandon(r)
 		return "", "", err
 	}
+	r.namespace = namespace
 	n.mu.Lock()
-	defer n.mu.Unlock()
-	n.leases[name], n.handed[name] = r.lease, r.space
+	if err = n.wall.enter(r.addr, namespace); err == nil {
+		n.leases[name], n.handed[name] = r.lease, r.space
+	}
+	n.mu.Unlock()
+	if err != nil {
+		n.abandon(r)
+		return "", "", err
+	}
 	return r.addr.String(), fmt.Sprintf("/proc/%d/fd/%d", os.Getpid(), int(r.space)), nil
 }
 
@@ -279,7 +298,7 @@ func neighbour(link netlink.Link, a netip.Addr, at net.HardwareAddr) *netlink.Ne
 func host(a netip.Addr) *net.IPNet { return &net.IPNet{IP: a.AsSlice(), Mask: net.CIDRMask(32, 32)} }
 
 // recall finds the lease of an attempt that an earlier executor started.
-func (n *network) recall(name, dir string) string {
+func (n *network) recall(name, namespace, dir string) string {
 	data, err := os.ReadFile(filepath.Join(dir, addressFile))
 	if err != nil || n.invalid != nil {
 		return ""
@@ -301,6 +320,7 @@ func (n *network) recall(name, dir string) string {
 	}
 	n.mu.Lock()
 	defer n.mu.Unlock()
+	l.namespace = namespace
 	n.leases[name], n.recalled = l, true
 	return l.addr.String()
 }
@@ -340,7 +360,7 @@ func (b *builder) network(order *protocol.Spec) error {
 	}
 	if !b.spec.HostNetwork {
 		b.e.network.release(b.a.name) // of an earlier launch that came to nothing
-		ip, path, err := b.e.network.lease(b.a.name, b.a.dir)
+		ip, path, err := b.e.network.lease(b.a.name, b.pod.Pod.Namespace, b.a.dir)
 		if err != nil {
 			return fmt.Errorf("network: %w", err)
 		}

@@ -328,6 +328,12 @@ func (n *network) release(name string) {
 	l, ok := n.leases[name]
 	delete(n.leases, name)
 	n.closeHandle(name)
+	if ok && n.isUp {
+		if err := n.wall.leave(l.addr, l.namespace); err != nil {
+			n.log.Warn("an address stays in its namespace until the network is made anew", "address", l.addr, "error", err)
+			n.isUp = false
+		}
+	}
 	n.mu.Unlock()
 	if ok {
 		n.leaves(l)
@@ -515,7 +521,7 @@ func (n *network) tryRemoveBridge() error {
 	}
 	removeLinks(own)
 	// In this order: another executor that makes the bridge anew at this moment makes the table after it.
-	_ = unmasquerade(n.table())
+	_ = n.wall.remove()
 	return netlink.LinkDel(bridge)
 }
 
