@@ -14,7 +14,7 @@ import (
 )
 
 func main() {
-	o := story.Options{Out: os.Stdout, Timed: true}
+	o := story.Options{Out: os.Stdout}
 	flag.StringVar(&o.Tiphys, "tiphys", "bin/tiphys", "the program")
 	flag.StringVar(&o.Sample, "sample", "examples/harbour", "the sample's folder")
 	flag.StringVar(&o.Deliveries, "deliveries", "event/testdata/gitlab", "the folder of recorded deliveries")

@@ -36,8 +36,6 @@ type Options struct {
 	// Rough says that the server is killed while the story is played: what is claimed of times and of
 	// requests without a failure does not hold then, and every call is tried again until its deadline.
 	Rough bool
-	// Timed holds the server's start against [StartLimit]: only where nothing else runs on the machine.
-	Timed bool
 	// Stay is called after the story, with everything still up; nil to stop at once.
 	Stay func(ctx context.Context, w *World) error
 	// Env is added to the server's environment.
@@ -45,9 +43,6 @@ type Options struct {
 	// Began is called when the server is up for the first time.
 	Began func(w *World)
 }
-
-// StartLimit is the claim about the server's start.
-const StartLimit = time.Second
 
 // Play plays the story and stops everything that it started, whatever happens. Its error says what did not hold.
 func Play(ctx context.Context, o Options) (err error) {
