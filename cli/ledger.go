@@ -43,11 +43,12 @@ func newLedgerVerify(std IO) *cobra.Command {
 	c := &cobra.Command{
 		Use: "verify", Short: "Check every entry's hash and place", Args: cobra.NoArgs,
 		Long: `Verify walks the ledger and checks that no entry is missing and that every hash follows from the one before.
-With --since and a head that "tiphys ledger head" printed before, the entry of that head is compared with it and what
-came after is walked: rewriting of the whole chain and a cut tail are found, which no ledger shows by itself. Bodies of
-entries before that head are not read again: leave --since out for that.
+With --since and a head that "tiphys ledger head" printed before, the entry of that head is compared with it, too: rewriting of
+the whole chain and a cut tail are found, which no ledger shows by itself.
 With --new only what came since the last verification without faults is walked, which the server remembers; a change of older
 entries is not found then. --storage has the pages and indexes of the file checked as well, which takes longest.
+With --rows the lists that screens and commands read are made again from the entries, beside those that are in use, and compared with them row by row:
+it is proved that what is shown is what was recorded.
 The server verifies beside its work. This command shows how far it is, and may be ended and called again.
 It asks a server, or reads a ledger file (--file), which must not be in use.
 
@@ -57,6 +58,7 @@ Exit status: 0 whole, 1 faults were found.`,
 	c.Flags().StringVar(&since, "since", "", "file with a head taken earlier")
 	c.Flags().BoolVar(&request.Fresh, "new", false, "only what came since the last verification")
 	c.Flags().BoolVar(&request.Storage, "storage", false, "check the pages and indexes of the file too")
+	c.Flags().BoolVar(&request.Rows, "rows", false, "make all lists again from the entries and compare them with those in use")
 	c.Flags().StringVar(&file, "file", "", "ledger file to read instead of asking a server")
 	c.RunE = func(c *cobra.Command, _ []string) error {
 		head, err := readHead(std.In, since)
@@ -64,11 +66,14 @@ Exit status: 0 whole, 1 faults were found.`,
 			return usage(err)
 		}
 		request.Since = head
+		if request.Rows && file != "" {
+			return usage(errors.New("--rows compares the lists of a server: leave out --file"))
+		}
 		if request.Fresh && (file != "" || since != "") {
 			return usage(errors.New("--new goes on from what the server remembers: leave out --file and --since"))
 		}
 		var rep ledger.Report
-		from := head
+		var from ledger.Head
 		if file == "" {
 			rep, from, err = verifyServer(c.Context(), server(), request, std.Err)
 		} else {
@@ -80,13 +85,16 @@ Exit status: 0 whole, 1 faults were found.`,
 		for _, d := range rep.Damage {
 			fmt.Fprintf(std.Out, "storage: %s\n", d)
 		}
+		for _, d := range rep.Differences {
+			fmt.Fprintln(std.Out, d)
+		}
 		for _, f := range rep.Faults {
 			fmt.Fprintf(std.Out, "entry %d: %s\n", f.Seq, f.What)
 		}
 		if !rep.Whole() {
 			return fmt.Errorf("the ledger is not whole: %s", faults(rep))
 		}
-		fmt.Fprintln(std.Out, whole(rep, from))
+		fmt.Fprintln(std.Out, whole(rep, from, head))
 		return nil
 	}
 	return c
@@ -94,7 +102,7 @@ Exit status: 0 whole, 1 faults were found.`,
 
 func faults(rep ledger.Report) string {
 	text := "1 fault"
-	if n := len(rep.Faults) + len(rep.Damage); n > 1 {
+	if n := len(rep.Faults) + len(rep.Damage) + len(rep.Differences); n > 1 {
 		text = fmt.Sprintf("%d faults", n)
 	}
 	if rep.Entries > 0 {
@@ -103,17 +111,21 @@ func faults(rep ledger.Report) string {
 	return text
 }
 
-// whole says what a verification without faults has shown, which with an earlier head is two things.
-func whole(rep ledger.Report, since ledger.Head) string {
-	end := fmt.Sprintf("up to %d %.16s", rep.Head.Seq, rep.Head.Hash)
-	if since.Seq == 0 {
-		return fmt.Sprintf("whole: %d entries checked (%d pruned), %s", rep.Entries, rep.Pruned, end)
+// whole says what a verification without faults has shown, which began behind one head and was held against another; either may be zero.
+func whole(rep ledger.Report, from, since ledger.Head) string {
+	text := fmt.Sprintf("whole: %d entries checked (%d pruned), up to %d %.16s", rep.Entries, rep.Pruned, rep.Head.Seq, rep.Head.Hash)
+	if from.Seq > 0 && rep.Entries == 0 {
+		text = "whole: nothing was recorded since the last verification"
+	} else if from.Seq > 0 {
+		text += fmt.Sprintf(", begun behind entry %d, where the last verification ended", from.Seq)
 	}
-	was := fmt.Sprintf("whole: entry %d is the one of the given head, so the ledger was neither cut nor written anew before it", since.Seq)
-	if rep.Entries == 0 {
-		return was + "; nothing was recorded since"
+	if since.Seq > 0 {
+		text += fmt.Sprintf("; entry %d is the one of the given head, so the ledger was neither cut nor written anew", since.Seq)
 	}
-	return fmt.Sprintf("%s; %d entries since then checked (%d pruned), %s", was, rep.Entries, rep.Pruned, end)
+	if rep.Rows > 0 {
+		text += fmt.Sprintf("; %d rows are what the entries make", rep.Rows)
+	}
+	return text
 }
 
 func readHead(in io.Reader, file string) (ledger.Head, error) {
@@ -160,6 +172,8 @@ func verifyServer(ctx context.Context, c *client, request audit.Request, progres
 // showProgress prints one line for people who wait.
 func showProgress(w io.Writer, p ledger.Progress) {
 	switch {
+	case p.Rows:
+		fmt.Fprintf(w, "the chain is checked; the rows of %d of %d entries are made again\n", p.Checked.Seq, p.Total)
 	case p.Storage:
 		fmt.Fprintln(w, "the chain is checked; checking the file's pages and indexes…")
 	case p.Total > 0:
@@ -207,7 +221,7 @@ If an entry itself cannot be read, it fails: restore a backup then.`,
 		if !rep.Whole() {
 			return fmt.Errorf("the copy %s is not whole: %s", args[1], faults(rep))
 		}
-		fmt.Fprintln(std.Out, "written to", args[1]+";", whole(rep, ledger.Head{}))
+		fmt.Fprintln(std.Out, "written to", args[1]+";", whole(rep, ledger.Head{}, ledger.Head{}))
 		return nil
 	}
 	return c

@@ -19,6 +19,7 @@ import (
 	"github.com/tiphys/tiphys/egress"
 	"github.com/tiphys/tiphys/executor/local"
 	"github.com/tiphys/tiphys/keeper"
+	"github.com/tiphys/tiphys/keeper/front"
 	"github.com/tiphys/tiphys/manifest"
 	"github.com/tiphys/tiphys/secret"
 	"github.com/tiphys/tiphys/wire"
@@ -33,7 +34,7 @@ type serveOptions struct {
 	mirrors, removed, allowEgress                                                    []string
 	grants                                                                           []podpolicy.Grant
 	verbose, keeper                                                                  bool
-	pods                                                                             int
+	pods, perClient                                                                  int
 	openNetwork                                                                      bool
 	podPorts                                                                         []uint
 }
@@ -89,6 +90,7 @@ Exit status: 0 stopped by a signal, 1 a part of the server failed, 2 a bad comma
 	f.BoolVar(&o.openNetwork, "open-pod-network", false, "let pods reach everything that this machine reaches, the machine itself and each other (docs/security.md)")
 	f.IntVar(&o.pods, "pods", 0, "how many pods may be live at the same time; the others wait (default what processors, memory and descriptors bear)")
 	f.StringArrayVar(&o.mirrors, "registry-mirror", nil, "pull images of a registry from elsewhere, HOST=URL (may be repeated)")
+	f.IntVar(&o.perClient, "connections-per-client", front.DefaultPerClient, "how many connections one client address may have at the same time, and this machine sixteen times that; 0 is no bound")
 	f.StringArrayVar(&o.allowEgress, "allow-egress", nil, "let manifests have the server reach addresses that it refuses otherwise (loopback, link-local, metadata, its own), CIDR[:PORT] (may be repeated)")
 	f.BoolVar(&o.keeper, "keeper", true, "have the port and the requests to applications in a process that outlives the server; with --keeper=false they end with it")
 	f.BoolVarP(&o.verbose, "verbose", "v", false, "log more")
@@ -169,7 +171,7 @@ func leave(ctx context.Context, std IO, data string, carries bool) error {
 func (o serveOptions) server(std IO) (wire.Options, error) {
 	opt := wire.Options{
 		Config: o.config, Listen: o.listen, StepsListen: o.stepsListen, Executor: o.executor, Name: o.name, Public: o.public, Version: Version, Keeper: o.keeper,
-		Network: local.Network{Bridge: o.bridge, Subnet: o.subnet, Open: o.openNetwork}, Hide: hidden(std), Pods: o.pods, Grants: o.grants, Log: logger(std.Err, o.verbose), Fault: std.Fault,
+		Network: local.Network{Bridge: o.bridge, Subnet: o.subnet, Open: o.openNetwork}, Hide: hidden(std), Pods: o.pods, PerClient: o.perClient, Grants: o.grants, Log: logger(std.Err, o.verbose), Fault: std.Fault,
 	}
 	for _, port := range o.podPorts {
 		if port == 0 || port > math.MaxUint16 {
@@ -194,6 +196,9 @@ func (o serveOptions) server(std IO) (wire.Options, error) {
 	}
 	if o.pods < 0 {
 		return opt, fmt.Errorf("--pods %d: at least one pod must have a place", o.pods)
+	}
+	if o.perClient < 0 {
+		return opt, fmt.Errorf("--connections-per-client %d: it cannot be less than none", o.perClient)
 	}
 	var err error
 	if opt.Data, err = filepath.Abs(o.data); err != nil {

@@ -26,6 +26,9 @@ type Event struct {
 	Git *Git `json:"git,omitempty"`
 	// Delivery identifies a delivery: "forge instance/delivery id". Two events with the same one are the same.
 	Delivery string `json:"delivery,omitempty"`
+	// Content identifies a signed delivery by its body, where the delivery's id is not part of what is signed: who recorded one delivery could send
+	// it again under another id.
+	Content string `json:"content,omitempty"`
 	// Actor is who caused it, e.g. "user:ada", and whether that was proved.
 	Actor    string `json:"actor,omitempty"`
 	Verified string `json:"verified,omitempty"` // none, token, hmac-sha256, standard-webhooks, local

@@ -130,11 +130,16 @@ func Subject(e Event) string { return "event/" + e.Namespace + "/" + e.Source + 
 
 // DeliveryKey is the unique key that keeps a delivery from being counted twice by the same source; empty for an
 // event without delivery id, and for a replay.
-func DeliveryKey(e Event) string {
-	if e.Delivery == "" || e.ReplayOf != 0 {
+func DeliveryKey(e Event) string { return deliveryKey(e, e.Delivery) }
+
+// ContentKey is the unique key of a signed delivery's content; empty where [Event.Content] is, and for a replay.
+func ContentKey(e Event) string { return deliveryKey(e, e.Content) }
+
+func deliveryKey(e Event, id string) string {
+	if id == "" || e.ReplayOf != 0 {
 		return ""
 	}
-	return "delivery/" + e.Namespace + "/" + e.Source + "/" + e.Subject + "/" + e.Delivery
+	return "delivery/" + e.Namespace + "/" + e.Source + "/" + e.Subject + "/" + id
 }
 
 // FiringKey is the unique key that keeps a firing from being counted twice.
@@ -143,7 +148,7 @@ func FiringKey(key string) string { return "firing/" + key }
 // Replay makes a new event that repeats a recorded one.
 func Replay(e Event, id string, now time.Time) Event {
 	e.ReplayOf, e.Seq = e.Seq, 0
-	e.ID, e.Time, e.Delivery = id, now, ""
+	e.ID, e.Time, e.Delivery, e.Content = id, now, "", ""
 	return e
 }
 

@@ -119,7 +119,7 @@ func TestRowsOfAnEventsLife(t *testing.T) {
 
 func TestReplayIsAnEventOfItsOwn(t *testing.T) {
 	e := event.Event{ID: "e1", Seq: 7, Delivery: "d", Namespace: "n", Source: "s", Subject: "x"}
-	if event.DeliveryKey(e) == "" {
+	if event.DeliveryKey(e) == "" || event.ContentKey(e) != "" {
 		t.Error("a delivery needs a key")
 	}
 	r := event.Replay(e, "e2", time.Unix(1, 0))

@@ -22,6 +22,8 @@ type Options struct {
 	Listen string
 	// Own are the names of the server's own pages.
 	Own Own
+	// PerClient is how many connections one client may have at the same time, of applications and, apart from them, of our own pages; 0 is no bound.
+	PerClient int
 	// Version is the program's. A keeper of another version is replaced.
 	Version string
 	// Wait is how long requests for our own pages wait for a server; 15 s if 0.
@@ -39,6 +41,7 @@ type Client struct {
 	addr net.Addr
 
 	conns  *inside
+	crowd  *front.Crowd
 	open   sync.WaitGroup // connections that the server has
 	ctx    context.Context
 	cancel context.CancelFunc
@@ -62,7 +65,7 @@ func Attach(ctx context.Context, o Options) (*Client, error) {
 	if len(o.Command) == 0 {
 		o.Command = []string{"/proc/self/exe", "__keeper"}
 	}
-	c := &Client{o: o, dir: folder(o.Data), conns: newInside(), done: make(chan struct{})}
+	c := &Client{o: o, dir: folder(o.Data), conns: newInside(), crowd: front.NewCrowd(o.PerClient), done: make(chan struct{})}
 	if err := os.MkdirAll(c.dir, 0o700); err != nil {
 		return nil, fmt.Errorf("make the keeper's folder: %w", err)
 	}
@@ -122,7 +125,7 @@ func (c *Client) connect(ctx context.Context) (*asker, error) {
 }
 
 func (c *Client) attach(l *link) error {
-	if err := l.send(message{Op: opAttach, Own: &c.o.Own}); err != nil {
+	if err := l.send(message{Op: opAttach, Own: &c.o.Own, PerClient: c.o.PerClient}); err != nil {
 		return err
 	}
 	_ = l.conn.SetReadDeadline(time.Now().Add(saying))
@@ -247,6 +250,12 @@ func (c *Client) take(m message, file *os.File) {
 			return
 		}
 	}
+	leave, ok := c.crowd.Enter(b.RemoteAddr())
+	if !ok {
+		_ = b.Close()
+		return
+	}
+	b.closed = func() { leave(); c.open.Done() }
 	c.conns.put(b)
 }
 

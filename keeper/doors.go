@@ -33,19 +33,28 @@ func (k *keeper) accept(ctx context.Context, l *net.TCPListener) {
 			k.sorting.Add(-1)
 			_ = conn.Close()
 		default:
-			k.conns.Go(func() { k.admit(ctx, conn) })
+			leave, ok := k.crowd.Enter(conn.RemoteAddr())
+			if !ok {
+				k.sorting.Add(-1)
+				_ = conn.Close()
+				continue
+			}
+			k.conns.Go(func() { k.admit(ctx, conn, leave) })
 		}
 	}
 }
 
-// admit finds out whose a connection is, and sees that it gets there.
-func (k *keeper) admit(ctx context.Context, conn *net.TCPConn) {
+// admit finds out whose a connection is, and sees that it gets there. One of the server's is counted there from then on.
+func (k *keeper) admit(ctx context.Context, conn *net.TCPConn, leave func()) {
 	whose, read := k.sort(ctx, conn)
+	if whose == keepers {
+		k.serve(conn, read, leave)
+		return
+	}
+	defer leave()
 	switch whose {
 	case unknown:
 		_ = conn.Close()
-	case keepers:
-		k.serve(conn, read)
 	case servers:
 		h := &held{read: read, until: time.Now().Add(k.o.Wait)}
 		var err error
@@ -90,9 +99,9 @@ func (k *keeper) sort(ctx context.Context, conn *net.TCPConn) (verdict, []byte) 
 }
 
 // serve gives a connection, of which something was read already, to the keeper's own web server.
-func (k *keeper) serve(conn net.Conn, read []byte) {
+func (k *keeper) serve(conn net.Conn, read []byte, leave func()) {
 	k.served.Add(1)
-	k.inside.put(&begun{Conn: conn, read: read, closed: func() { k.served.Add(-1) }})
+	k.inside.put(&begun{Conn: conn, read: read, closed: func() { k.served.Add(-1); leave() }})
 }
 
 // held is a connection on its way to a server.

@@ -45,6 +45,8 @@ type config struct {
 	Version string `json:"version"`
 	Listen  string `json:"listen"`
 	Own     Own    `json:"own"`
+	// PerClient is how many connections one client may have; 0 is no bound.
+	PerClient int `json:"perClient,omitempty"`
 	// Wait is how long our own pages wait for a server.
 	Wait time.Duration `json:"wait"`
 	// TakeOver says that there is a keeper to take over from; Listener, that descriptor 3 is the port.
@@ -60,6 +62,7 @@ type keeper struct {
 	front  *front.Front
 	web    *http.Server
 	inside *inside
+	crowd  *front.Crowd
 	conns  sync.WaitGroup // being sorted, waiting, or on their way
 	// sorting and waiting count connections, served those that the web server has.
 	sorting, waiting, served atomic.Int64
@@ -105,7 +108,7 @@ func newKeeper(dir string, o config, log *slog.Logger) *keeper {
 		o.Wait = ownWait
 	}
 	k := &keeper{
-		dir: dir, o: o, log: log, front: front.New(front.Options{Log: log}), inside: newInside(), end: make(chan struct{}), routed: make(chan struct{}),
+		dir: dir, o: o, log: log, front: front.New(front.Options{Log: log}), inside: newInside(), crowd: front.NewCrowd(o.PerClient), end: make(chan struct{}), routed: make(chan struct{}),
 		own: o.Own, changed: make(chan struct{}), lonely: time.Now(),
 	}
 	protocols := new(http.Protocols)

@@ -54,6 +54,7 @@ func (k *keeper) attach(ctx context.Context, c *caller, m message) error {
 	if m.Own != nil {
 		k.own = *m.Own
 	}
+	k.crowd.Bound(m.PerClient)
 	epoch := k.epoch
 	k.tell()
 	k.mu.Unlock()
@@ -141,7 +142,11 @@ func (k *keeper) takeBack(m message, files []*os.File) error {
 		k.log.Warn("a connection could not be taken back", "error", err)
 		return nil
 	}
-	k.conns.Go(func() { k.serve(conn, m.Read) })
+	leave, ok := k.crowd.Enter(conn.RemoteAddr())
+	if !ok {
+		return conn.Close()
+	}
+	k.conns.Go(func() { k.serve(conn, m.Read, leave) })
 	return nil
 }
 

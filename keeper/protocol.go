@@ -51,11 +51,13 @@ type message struct {
 	// Number names a drain or a connection in its answer.
 	Number uint64 `json:"number,omitempty"`
 	// Epoch counts the servers that have attached.
-	Epoch   uint64       `json:"epoch,omitempty"`
-	Listen  string       `json:"listen,omitempty"`
-	Own     *Own         `json:"own,omitempty"`
-	Table   *front.Table `json:"table,omitempty"`
-	Backend string       `json:"backend,omitempty"`
+	Epoch  uint64 `json:"epoch,omitempty"`
+	Listen string `json:"listen,omitempty"`
+	Own    *Own   `json:"own,omitempty"`
+	// PerClient is how many connections one client may have; 0 is no bound.
+	PerClient int          `json:"perClient,omitempty"`
+	Table     *front.Table `json:"table,omitempty"`
+	Backend   string       `json:"backend,omitempty"`
 	// Read is what was read of a connection before it was passed on.
 	Read []byte `json:"read,omitempty"`
 	// Remote is the client's address, where the file is not the client's own connection.

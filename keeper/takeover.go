@@ -57,7 +57,7 @@ func (k *keeper) replace(ctx context.Context, l *link) error {
 
 // inherit takes what the keeper before hands over, and is its server from now on.
 func (k *keeper) inherit(ctx context.Context, l *link) error {
-	err := l.send(message{Op: opAttach, Own: &k.own})
+	err := l.send(message{Op: opAttach, Own: &k.own, PerClient: k.o.PerClient})
 	if err == nil {
 		err = l.send(message{Op: opTakeOver})
 	}

@@ -94,7 +94,9 @@ type Draft struct {
 	// Unique, if not empty, may be used by one entry only: a second Append with it returns ErrExists and
 	// writes nothing. It guards deliveries, cron slots and firings against being counted twice.
 	Unique string
-	// Horizon is how long the unique key counts; 0 is for ever. A key behind its horizon is free.
+	// Also are further unique keys, for what is known by more than one name: one that was used before is enough for ErrExists.
+	Also []string
+	// Horizon is how long the unique keys count; 0 is for ever. A key behind its horizon is free.
 	Horizon time.Duration
 	// Expect, if given, is what the last entry of Subject must be; else Append returns a [ConflictError] and writes nothing.
 	Expect Expect

@@ -180,7 +180,7 @@ func TestRestoredServer(t *testing.T) {
 	if before != done.Manifest.Head.Seq+1 {
 		t.Errorf("the restored ledger ends with %d, and the backup with %d", before, done.Manifest.Head.Seq)
 	}
-	if rep, err := s.machine.Ledger.Verify(t.Context(), ledger.Check{Storage: true}); err != nil || !rep.Whole() {
+	if rep, err := s.machine.Ledger.Verify(t.Context(), ledger.Check{Storage: true, Rows: true}); err != nil || !rep.Whole() {
 		t.Errorf("%+v, %v", rep, err)
 	}
 	if _, err := s.hold.Release(t.Context(), "user:ada", nil); err != nil {

@@ -33,7 +33,7 @@ type carrier struct {
 // openCarrier has the port: by the keeper of this data folder, or in this process where there is to be none or none can be had.
 func (s *Server) openCarrier(ctx context.Context) error {
 	if s.o.Keeper {
-		k, err := keeper.Attach(ctx, keeper.Options{Data: s.o.Data, Listen: s.o.Listen, Own: own(s.names()), Version: s.o.Version, Log: s.o.Log})
+		k, err := keeper.Attach(ctx, keeper.Options{Data: s.o.Data, Listen: s.o.Listen, Own: own(s.names()), PerClient: s.o.PerClient, Version: s.o.Version, Log: s.o.Log})
 		if err == nil {
 			s.closers = append(s.closers, k.Close)
 			s.carrier = carrier{listener: k.Listener(), front: k, applications: k, keeper: k}
@@ -60,7 +60,7 @@ func (s *Server) openCarrier(ctx context.Context) error {
 		}
 		return nil
 	})
-	s.carrier = carrier{listener: l, front: f, applications: f}
+	s.carrier = carrier{listener: front.NewCrowd(s.o.PerClient).Listener(l), front: f, applications: f}
 	return nil
 }
 

@@ -26,7 +26,7 @@ func (s *Server) doors(ctx context.Context) ([]door, error) {
 		return nil, err
 	}
 	all := []door{
-		{"the port", s.httpServer(s.port.Handler()), s.carrier.listener},
+		{"the port", s.portServer(), s.carrier.listener},
 		{"the steps' socket", s.httpServer(s.port.StepHandler()), socket},
 	}
 	if s.stepPort.listener != nil {
@@ -83,6 +83,15 @@ func (s *Server) drain(ctx context.Context, doors []door) {
 		})
 	}
 	ending.Wait()
+}
+
+// portServer takes HTTP/2 without TLS, too, as the keeper does: gRPC of applications comes that way.
+func (s *Server) portServer() *http.Server {
+	server := s.httpServer(s.port.Handler())
+	server.Protocols = new(http.Protocols)
+	server.Protocols.SetHTTP1(true)
+	server.Protocols.SetUnencryptedHTTP2(true)
+	return server
 }
 
 func (s *Server) httpServer(h http.Handler) *http.Server {

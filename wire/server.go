@@ -81,6 +81,8 @@ type Options struct {
 	AllowEgress []egress.Rule
 	// Hide are folders of this machine that steps do not see, beside Data: credentials.
 	Hide []string
+	// PerClient is how many connections one client may have at the same time, and this machine itself sixteen times that; 0 is no bound.
+	PerClient int
 	// Pods is how many pods may be live at the same time; 0 takes what the machine can bear.
 	Pods int
 	// ForgeTypes are the types of forges that can be declared; nil for [ForgeTypes].

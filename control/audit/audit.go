@@ -40,12 +40,14 @@ type Options struct {
 
 // Request is what is to be verified. The zero value is every entry.
 type Request struct {
-	// Since, if not zero, is an earlier head: it must be unchanged, and what came after it is verified.
+	// Since, if not zero, is an earlier head: its entry must be there, unchanged.
 	Since ledger.Head `json:"since,omitzero"`
 	// Fresh goes on from the last checkpoint instead of the start.
 	Fresh bool `json:"fresh,omitempty"`
 	// Storage has the pages and indexes of the storage checked too.
 	Storage bool `json:"storage,omitempty"`
+	// Rows has the lists derived anew from the entries and compared with those that are read.
+	Rows bool `json:"rows,omitempty"`
 }
 
 // State is the verification that runs, or the last one.
@@ -177,6 +179,8 @@ func (a *Auditor) Trouble() string {
 	switch {
 	case r == nil || r.Whole():
 		return ""
+	case len(r.Faults) == 0 && len(r.Differences) > 0:
+		return fmt.Sprintf("what is shown is not what was recorded (%s): stop the server and have the lists made again with `tiphys ledger repair`", r.Differences[0])
 	case len(r.Damage) > 0:
 		return fmt.Sprintf("the ledger's file is damaged (%s): stop the server, make a whole copy with `tiphys ledger repair`, and look at the disk", r.Damage[0])
 	}
@@ -188,23 +192,21 @@ func (a *Auditor) verify(ctx context.Context) {
 	a.mu.Lock()
 	state := a.state
 	a.mu.Unlock()
-	from := state.Request.Since
+	from := ledger.Head{}
 	var err error
-	if state.Request.Fresh && from.Seq == 0 {
+	if state.Request.Fresh && state.Request.Since.Seq == 0 {
 		if from, err = a.checkpoint(); err != nil {
 			a.o.Log.Warn("the last checkpoint of the ledger's verification is not used: it is verified from the start", "error", err)
 			from = ledger.Head{}
 		}
 	}
-	// Only what was verified without a gap from the start is a checkpoint.
-	counts := state.Request.Since.Seq == 0
 	saved := from.Seq
-	report, err := a.o.Ledger.Verify(ctx, ledger.Check{Since: from, Storage: state.Request.Storage, Progress: func(p ledger.Progress) {
+	report, err := a.o.Ledger.Verify(ctx, ledger.Check{Since: state.Request.Since, From: from, Storage: state.Request.Storage, Rows: state.Request.Rows, Progress: func(p ledger.Progress) {
 		a.mu.Lock()
 		state.From, state.Progress = from, p
 		a.set(state)
 		a.mu.Unlock()
-		if counts && p.Faults == 0 && p.Checked.Seq >= saved+checkpointEvery {
+		if p.Faults == 0 && !p.Rows && p.Checked.Seq >= saved+checkpointEvery {
 			saved = p.Checked.Seq
 			a.save(p.Checked)
 		}
@@ -218,11 +220,11 @@ func (a *Auditor) verify(ctx context.Context) {
 		a.o.Log.Error("verify ledger", "error", err)
 	} else {
 		state.Report = &report
-		if report.Whole() && counts && report.Head.Seq > 0 {
+		if report.Whole() && report.Head.Seq > 0 {
 			a.save(report.Head)
 		}
 		if !report.Whole() {
-			a.o.Log.Error("the ledger is not whole", "faults", len(report.Faults), "damage", report.Damage)
+			a.o.Log.Error("the ledger is not whole", "faults", len(report.Faults), "damage", report.Damage, "rows", report.Differences)
 		}
 	}
 	a.mu.Lock()

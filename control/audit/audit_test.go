@@ -98,29 +98,30 @@ func TestCheckpoints(t *testing.T) {
 	h.append(5)
 	h.want(audit.Request{Fresh: true, Storage: true}, 10, 5, "")
 	h.want(audit.Request{}, 0, 15, "")
-	// With a head from elsewhere nothing is remembered.
+	// A head from elsewhere is compared with its entry, and everything is verified beside.
 	e, err := h.ledger.Entry(h.ctx, 12)
 	if err != nil {
 		t.Fatal(err)
 	}
 	h.append(1)
-	h.want(audit.Request{Since: ledger.HeadOf(e)}, 12, 4, "")
-	h.want(audit.Request{Fresh: true}, 15, 1, "")
+	h.want(audit.Request{Since: ledger.HeadOf(e)}, 0, 16, "")
+	h.append(1)
+	h.want(audit.Request{Fresh: true}, 16, 1, "")
 	// Another start goes on from it. One that somebody else signed is none.
 	h.run()
-	h.want(audit.Request{Fresh: true}, 16, 0, "")
+	h.want(audit.Request{Fresh: true}, 17, 0, "")
 	_, other, err := ed25519.GenerateKey(nil)
 	if err != nil {
 		t.Fatal(err)
 	}
 	h.o.Key = other
 	h.run()
-	h.want(audit.Request{Fresh: true}, 0, 16, "")
+	h.want(audit.Request{Fresh: true}, 0, 17, "")
 	// A change of an older entry is found by a whole verification, and then stands as an alarm.
 	if err := os.WriteFile(filepath.Join(h.o.Folder, "ledger.verified"), []byte("no head"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	h.want(audit.Request{Fresh: true}, 0, 16, "")
+	h.want(audit.Request{Fresh: true}, 0, 17, "")
 }
 
 // After an unclean end the ledger is verified without anybody asking.

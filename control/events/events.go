@@ -204,7 +204,7 @@ func (c *Controller) Last(ctx context.Context, namespace, name, subject string) 
 
 // Record writes an event. A delivery that was recorded before gives the first one's sequence and id.
 func (c *Controller) Record(ctx context.Context, e event.Event, cause int64) (int64, string, error) {
-	draft := ledger.Draft{Actor: e.Actor, Kind: event.KindReceived, Subject: event.Subject(e), Cause: ledger.At(cause), Unique: event.DeliveryKey(e)}
+	draft := ledger.Draft{Actor: e.Actor, Kind: event.KindReceived, Subject: event.Subject(e), Cause: ledger.At(cause), Unique: event.DeliveryKey(e), Also: []string{event.ContentKey(e)}}
 	if draft.Actor == "" {
 		draft.Actor = "source:" + e.Namespace + "/" + e.Source
 	}

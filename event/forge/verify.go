@@ -205,3 +205,15 @@ func DeliveryID(forge string, h http.Header, instance string, body []byte) strin
 	}
 	return instance + "/" + id
 }
+
+// ContentID names a delivery by its body, if method says that the body was signed and not the id with it; empty otherwise.
+func ContentID(method, forge, instance string, body []byte) string {
+	if method != VerifiedHMAC {
+		return ""
+	}
+	if instance == "" {
+		instance = forge
+	}
+	digest := sha256.Sum256(body)
+	return instance + "/content-sha256:" + hex.EncodeToString(digest[:])
+}

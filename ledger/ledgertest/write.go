@@ -107,6 +107,16 @@ func testUnique(t *testing.T, s Suite) {
 		return errOnPurpose
 	}), errOnPurpose)
 	f.append(ledger.Draft{Unique: "c"})
+	// What is known by several keys exists by each of them; a draft of which one key is used takes none of the others.
+	both := f.append(ledger.Draft{Unique: "id/1", Also: []string{"content/1", ""}})
+	for _, d := range []ledger.Draft{{Unique: "content/1"}, {Unique: "id/2", Also: []string{"content/1"}}, {Also: []string{"content/2", "id/1"}}} {
+		_, err := f.tryAppend(d)
+		f.wantError(err, ledger.ErrExists)
+		if !errors.As(err, &exists) || exists.Seq() != both.Seq {
+			f.Fatalf("%+v: error %v does not name entry %d", d, err, both.Seq)
+		}
+	}
+	f.append(ledger.Draft{Unique: "id/2", Also: []string{"content/2"}})
 	// Of many at once exactly one wins.
 	won := 0
 	var mu sync.Mutex
@@ -120,7 +130,7 @@ func testUnique(t *testing.T, s Suite) {
 	if won != 1 {
 		f.Fatalf("%d writers got the key, want 1", won)
 	}
-	f.wholeWith(5, 0)
+	f.wholeWith(7, 0)
 }
 
 var errOnPurpose = errors.New("failed on purpose")

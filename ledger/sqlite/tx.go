@@ -137,10 +137,8 @@ func (t *tx) Append(d ledger.Draft) (ledger.Ref, error) {
 	if err := t.expect(d.Subject, d.Expect); err != nil {
 		return ledger.Ref{}, fmt.Errorf("append %s of %s: %w", d.Kind, d.Subject, err)
 	}
-	if d.Unique != "" {
-		if err := t.claimKey(d); err != nil {
-			return ledger.Ref{}, fmt.Errorf("append %s of %s: %w", d.Kind, d.Subject, err)
-		}
+	if err := t.claimKeys(d); err != nil {
+		return ledger.Ref{}, fmt.Errorf("append %s of %s: %w", d.Kind, d.Subject, err)
 	}
 	p := pending{entry: e, cause: d.Cause}
 	if len(e.Body) > 0 {
@@ -257,27 +255,45 @@ func checkSize(body []byte) error {
 	return nil
 }
 
-// claimKey takes a unique key for the entry that is being appended, unless another entry has it.
-func (t *tx) claimKey(d ledger.Draft) error {
-	if u, ok := t.unique[d.Unique]; ok {
-		return &ledger.ExistsError{Key: d.Unique, Entry: t.named[u.n-1]}
-	}
-	holder, ok := t.b.unique[d.Unique]
-	if !ok {
-		var err error
-		if holder.seq, ok, err = t.b.s.integer("SELECT seq FROM unique_keys WHERE key = ? AND (until = 0 OR until > ?)", d.Unique, t.now.UnixMicro()); err != nil {
-			t.failed = err
-			return err
+// claimKeys takes the unique keys for the entry that is being appended, unless another entry has one of them.
+func (t *tx) claimKeys(d ledger.Draft) error {
+	var keys []string
+	for _, key := range append([]string{d.Unique}, d.Also...) {
+		if key != "" {
+			keys = append(keys, key)
 		}
 	}
-	if ok {
-		return &ledger.ExistsError{Key: d.Unique, Entry: ledger.At(holder.seq)}
+	for _, key := range keys {
+		if err := t.unused(key); err != nil {
+			return err
+		}
 	}
 	u := keyUse{n: len(t.entries) + 1, time: t.now.UnixMicro()}
 	if d.Horizon > 0 {
 		u.until = t.now.Add(d.Horizon).UnixMicro()
 	}
-	t.unique[d.Unique] = u
+	for _, key := range keys {
+		t.unique[key] = u
+	}
+	return nil
+}
+
+// unused is an [ledger.ExistsError] if an entry has a unique key.
+func (t *tx) unused(key string) error {
+	if u, ok := t.unique[key]; ok {
+		return &ledger.ExistsError{Key: key, Entry: t.named[u.n-1]}
+	}
+	holder, ok := t.b.unique[key]
+	if !ok {
+		var err error
+		if holder.seq, ok, err = t.b.s.integer("SELECT seq FROM unique_keys WHERE key = ? AND (until = 0 OR until > ?)", key, t.now.UnixMicro()); err != nil {
+			t.failed = err
+			return err
+		}
+	}
+	if ok {
+		return &ledger.ExistsError{Key: key, Entry: ledger.At(holder.seq)}
+	}
 	return nil
 }
 

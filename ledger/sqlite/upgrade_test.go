@@ -96,11 +96,15 @@ func goOn(t *testing.T, l *sqlite.Ledger, path, last string) {
 	for _, c := range []struct {
 		since           ledger.Head
 		entries, pruned int64
-	}{{ledger.Head{}, 20, 3}, {old, 6, 0}} {
+	}{{ledger.Head{}, 20, 3}, {old, 20, 3}} {
 		report, err := l.Verify(ctx, ledger.Check{Since: c.since})
 		if err != nil || !report.Whole() || report.Entries != c.entries || report.Pruned != c.pruned {
 			t.Errorf("verify since %d: %+v %v", c.since.Seq, report, err)
 		}
+	}
+	// Behind what was checked before, only what is new counts.
+	if report, err := l.Verify(ctx, ledger.Check{From: old}); err != nil || !report.Whole() || report.Entries != 6 {
+		t.Errorf("verify behind %d: %+v %v", old.Seq, report, err)
 	}
 	if err := l.Rebuild(ctx); err != nil {
 		t.Fatal(err)

@@ -38,6 +38,8 @@ type verification struct {
 	report ledger.Report
 	last   place
 	inside bool // it began within a gap
+	// since must be the head of the ledger when it had that many entries; zero for none.
+	since ledger.Head
 	// gap finds a run of forgotten entries that begins with, or holds, the sequence.
 	gap func(seq int64) (storedGap, bool, error)
 	// committed says what is wrong with a gap's commitment; nil if nothing is.
@@ -98,6 +100,9 @@ func (v *verification) believe(g storedGap) {
 	if err != nil {
 		v.fault(g.First, err.Error())
 	}
+	if v.since.Seq == g.Last && v.since.Hash != g.Hash {
+		v.fault(v.since.Seq, "the forgotten entry is not the one that the given head names: the ledger was rewritten")
+	}
 	v.report.Entries += g.Last - v.last.seq
 	v.report.Pruned += g.Last - v.last.seq
 	v.last, v.inside = place{seq: g.Last, time: g.Time, hash: hash}, false
@@ -113,24 +118,27 @@ func (l *Ledger) Verify(ctx context.Context, check ledger.Check) (ledger.Report,
 }
 
 func (l *Ledger) verify(ctx context.Context, check ledger.Check) (ledger.Report, error) {
-	since := check.Since
 	head, err := l.Head(ctx)
 	if err != nil {
 		return ledger.Report{}, err
 	}
 	v := l.newVerification(ctx)
-	if since.Seq > 0 {
-		if err := v.start(ctx, l.reads, since, head); err != nil || len(v.report.Faults) > 0 && v.last.seq == 0 {
+	if v.since = check.Since; v.since.Seq > head.Seq {
+		v.fault(v.since.Seq, fmt.Sprintf("ledger ends at entry %d, before the given head", head.Seq))
+	}
+	if check.From.Seq > 0 {
+		if err := v.start(ctx, l.reads, check.From, head); err != nil || len(v.report.Faults) > 0 && v.last.seq == 0 {
 			return v.report, err
 		}
 	}
-	tell := func(storage bool) {
+	tell := func(p ledger.Progress) {
 		if check.Progress != nil {
-			check.Progress(ledger.Progress{Checked: v.last.head(), Total: head.Seq, Faults: len(v.report.Faults), Storage: storage})
+			p.Total, p.Faults = head.Seq, len(v.report.Faults)
+			check.Progress(p)
 		}
 	}
 	for v.last.seq < head.Seq && len(v.report.Faults) < maxFaults {
-		tell(false)
+		tell(ledger.Progress{Checked: v.last.head()})
 		list, err := readStored(ctx, l.reads, v.last.seq, min(head.Seq, v.last.seq+verifyChunk))
 		if err != nil {
 			return ledger.Report{}, err
@@ -162,9 +170,15 @@ func (l *Ledger) verify(ctx context.Context, check ledger.Check) (ledger.Report,
 		}
 	}
 	v.report.Head = v.last.head()
-	tell(false)
+	tell(ledger.Progress{Checked: v.last.head()})
+	if check.Rows {
+		v.report.Rows, v.report.Differences, err = l.prove(ctx, func(seq int64) { tell(ledger.Progress{Checked: ledger.Head{Seq: seq}, Rows: true}) })
+		if err != nil {
+			return ledger.Report{}, err
+		}
+	}
 	if check.Storage {
-		tell(true)
+		tell(ledger.Progress{Checked: v.last.head(), Storage: true})
 		if v.report.Damage, err = l.damage(ctx); err != nil {
 			return ledger.Report{}, err
 		}
@@ -265,6 +279,9 @@ func (v *verification) check(e *stored) {
 		}
 	} else if ledger.ChainHash(e.tag, v.last.hash, e.Entry, e.digest) != e.Hash {
 		v.fault(e.Seq, "hash does not match")
+	}
+	if e.Seq == v.since.Seq && e.Hash.String() != v.since.Hash {
+		v.fault(e.Seq, "entry is not the one that the given head names: the ledger was rewritten")
 	}
 	if e.Time.Before(v.last.time) {
 		v.fault(e.Seq, "time runs backwards")

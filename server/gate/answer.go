@@ -17,6 +17,17 @@ type answer struct {
 	g   *Gate
 	req *http.Request
 	id  Identity
+	// late says that the request's body did not come in time.
+	late bool
+}
+
+// WriteHeader implements http.ResponseWriter. A handler that failed because a body did not come does not know what that means.
+func (a *answer) WriteHeader(code int) {
+	if a.late && code >= http.StatusBadRequest {
+		a.Header().Set("Connection", "close")
+		code = http.StatusRequestTimeout
+	}
+	a.ResponseWriter.WriteHeader(code)
 }
 
 // Unwrap is for http.ResponseController.

@@ -27,8 +27,11 @@ func TestBodiesThatDoNotCome(t *testing.T) {
 		t.Fatal(err)
 	}
 	read := make(chan error, 1)
-	s := httptest.NewServer(g.Wrap(gate.Route{Access: gate.Public, Body: 1 << 10, Timeout: time.Millisecond, Handle: func(_ http.ResponseWriter, r *http.Request) {
+	s := httptest.NewServer(g.Wrap(gate.Route{Access: gate.Public, Body: 1 << 10, Timeout: time.Millisecond, Handle: func(w http.ResponseWriter, r *http.Request) {
 		_, err := io.ReadAll(r.Body)
+		if err != nil {
+			w.WriteHeader(http.StatusBadRequest) // as handlers do that know nothing of time
+		}
 		read <- err
 	}}))
 	defer s.Close()
@@ -53,7 +56,15 @@ func TestBodiesThatDoNotCome(t *testing.T) {
 			t.Error("half a body is taken for a whole one")
 		}
 	case <-time.After(time.Minute):
-		t.Error("it is waited for a body that does not come")
+		t.Fatal("it is waited for a body that does not come")
+	}
+	late, err := http.ReadResponse(bufio.NewReader(conn), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer late.Body.Close()
+	if late.StatusCode != http.StatusRequestTimeout || !late.Close {
+		t.Errorf("it is answered %s, and the connection is to be used again: %t", late.Status, !late.Close)
 	}
 }
 

@@ -177,10 +177,11 @@ func (g *Gate) Wrap(r Route) http.Handler {
 			if failure.Is(err, failure.Unauthenticated) {
 				challenge(w, req)
 			}
-			Fail(&answer{w, g, req, id}, err)
+			Fail(&answer{ResponseWriter: w, g: g, req: req, id: id}, err)
 			return
 		}
-		defer deadlines(w, req, r)()
+		out := &answer{ResponseWriter: w, g: g, req: req, id: id}
+		defer deadlines(out, req, r)()
 		req.Body = http.MaxBytesReader(w, req.Body, r.Body)
 		ctx := access.With(req.Context(), id)
 		if r.Timeout > 0 {
@@ -195,7 +196,7 @@ func (g *Gate) Wrap(r Route) http.Handler {
 			defer context.AfterFunc(g.streams, func() { cancel(errStopping) })()
 			defer g.watched.add(&stream{req: req, route: r, id: id, end: cancel})()
 		}
-		h.ServeHTTP(&answer{w, g, req, id}, req.WithContext(ctx))
+		h.ServeHTTP(out, req.WithContext(ctx))
 	})
 }
 

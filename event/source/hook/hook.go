@@ -189,6 +189,9 @@ func (h *hook) event(host, verified string, req *http.Request, raw []byte, now t
 		instance = e.Git.Instance
 	}
 	e.Delivery = forge.DeliveryID(host, req.Header, instance, raw)
+	if h.forge != "" { // what others send may be the same twice
+		e.Content = forge.ContentID(verified, host, instance, raw)
+	}
 	data, err := h.data(req.Header, body, e.Git)
 	if err != nil {
 		return event.Event{}, refuse(http.StatusInternalServerError, "the event could not be put together: %v", err)
