@@ -223,6 +223,29 @@ func request(r gate.Route, kind string) *http.Request {
 	return req
 }
 
+// TestRoutesAreWalked: every route has a line in the table by which test/trust tries it with every kind of credential.
+func TestRoutesAreWalked(t *testing.T) {
+	text, err := os.ReadFile("../test/trust/testdata/routes.golden")
+	if err != nil {
+		t.Fatal(err)
+	}
+	nothing := http.NotFoundHandler()
+	p := &Port{metrics: nothing, o: Options{Gate: &gate.Gate{}, API: &api.API{}, Steps: &steps.API{}, Webhooks: nothing, Git: nothing, Registry: nothing, Screens: nothing}}
+	check := func(prefix string, routes []gate.Route) {
+		for _, r := range routes {
+			line := prefix + r.Pattern
+			if strings.HasSuffix(line, "/") && !strings.Contains(r.Pattern, " ") { // any verb, and what is below
+				line = r.Pattern
+			}
+			if !strings.Contains(string(text), line) {
+				t.Errorf("test/trust/testdata/routes.golden says nothing of %s%s", prefix, r.Pattern)
+			}
+		}
+	}
+	check("\n", p.routes())
+	check("\nstep ", p.stepRoutes())
+}
+
 // TestForgottenAsk: a route that does not say what it is for is refused to everybody.
 func TestForgottenAsk(t *testing.T) {
 	for _, ask := range []gate.Ask{{}, {Verb: access.Get}, {Kind: access.Run}} {

@@ -190,6 +190,9 @@ func (g *Gate) Wrap(r Route) http.Handler {
 			defer cancel()
 		}
 		if r.Endless != nil && r.Endless(req) {
+			if req.Method == http.MethodHead {
+				return // there is nothing to stream, and the next request on the connection would wait for the end
+			}
 			var cancel context.CancelCauseFunc
 			ctx, cancel = context.WithCancelCause(ctx)
 			defer cancel(nil)
