@@ -152,6 +152,8 @@ func TestEveryRouteWithEveryCredential(t *testing.T) {
 	steps := &http.Client{Transport: &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 		return (&net.Dialer{}).DialContext(ctx, "unix", socket)
 	}}}
+	defer http.DefaultClient.CloseIdleConnections()
+	defer steps.CloseIdleConnections()
 	raw, err := os.ReadFile(filepath.Join("testdata", "routes.golden"))
 	if err != nil {
 		t.Fatal(err)
