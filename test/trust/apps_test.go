@@ -102,7 +102,7 @@ func TestManifestTakesNothingOfAnotherNamespace(t *testing.T) {
 	appSays(t, w, "thief-prod", "does not have its namespace")
 	apply(t, w, "previews.yaml", previews("fleet", "{{branch_slug}}"))
 	c.push("fleet-prod", "berths.yaml", object("", "previewed"))
-	appSays(t, w, "fleet-mr-1", "belongs to the application")
+	appSays(t, w, "fleet-mr-1", "a preview shares its namespace with nobody")
 	code, out, err := w.Request(t.Context(), http.MethodGet, "", "/api/v1/apps/default/fleet-prod", nil, nil)
 	if err != nil || code != http.StatusOK || strings.Contains(string(out), "theirs") || strings.Contains(string(out), "previewed") {
 		t.Errorf("production was changed: %d %v %s", code, err, out)

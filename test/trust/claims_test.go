@@ -203,8 +203,8 @@ spec:
 `, "lax", "lax"))
 	c := newClone(t, w, "lax")
 	script := `printf '#!/bin/sh\n' > /tmp/app && chmod 755 /tmp/app
-tiphys image pack --name lax/app --tag branch-x --entrypoint /app /tmp/app=/app > /tmp/image 2>&1 || cat /tmp/image
-tiphys release lax "app=$(tail -n 1 /tmp/image)" 2>&1 || true`
+tiphys image pack --name lax/app --tag branch-x --entrypoint /app --output /tmp/ref /tmp/app 2>&1
+tiphys release lax --image "app=$(cat /tmp/ref)" 2>&1 || true`
 	c.push("main", "README", "Harmless\n")
 	c.push("try", "ci.yaml", pipeline("lax", "", shell(script)))
 	c.git("checkout", "-q", "main")
