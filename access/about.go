@@ -36,7 +36,7 @@ func OfRow(row ledger.Row) []Thing {
 		return one("CronWorkflow", row.Key)
 	case "post":
 		return one("Forge", row.Owner)
-	case "event", "decision":
+	case "event", "decision", "approval":
 		return one(Event, row.Owner)
 	case "firing":
 		return one(Firing, row.Labels["sensor"])

@@ -38,6 +38,7 @@ func commands(std IO) []*cobra.Command {
 		newEvents(std),
 		newWhy(std),
 		newReplay(std),
+		newApprove(std),
 		newRepos(std),
 		newMR(std),
 		newApps(std),

@@ -155,6 +155,24 @@ func newReplay(std IO) *cobra.Command {
 	return c
 }
 
+func newApprove(std IO) *cobra.Command {
+	c := &cobra.Command{
+		Use: "approve EVENT", Short: "Let the merge request of somebody run who may not write to the repository", Args: cobra.ExactArgs(1),
+		Long: "Events about merge requests of people who may not write to the repository wait until somebody has approved the commit that they are about:\n" +
+			"here, or by the comment /ok-to-test on the merge request. An approval is for one commit; a push needs a new one.",
+	}
+	server := clientFlags(c, std)
+	c.RunE = func(c *cobra.Command, args []string) error {
+		var e event.Event
+		if err := server().call(c.Context(), http.MethodPost, path("events", args[0], "approve"), nil, &e); err != nil {
+			return err
+		}
+		fmt.Fprintf(std.Out, "approved; decided on as event %d (%s)\n", e.Seq, e.ID)
+		return nil
+	}
+	return c
+}
+
 // application is one line of `tiphys apps`.
 type application struct {
 	Namespace, Name, Sync, Version, Commit, Actor string

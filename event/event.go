@@ -156,7 +156,7 @@ type Decision struct {
 	EventSeq int64  `json:"event"`
 	// Dependency is the dependency that the event was considered for; empty if none names its source and subject.
 	Dependency string `json:"dependency,omitempty"`
-	// Outcome: fired, waiting, filtered, transform-error, no-dependency, suspended, rate-limited; left-out by whoever released a restored server.
+	// Outcome: fired, waiting, filtered, transform-error, no-dependency, suspended, rate-limited, unapproved; left-out by whoever released a restored server.
 	Outcome string `json:"outcome"`
 	// Reason says why in words, with the values that were compared.
 	Reason string `json:"reason"`

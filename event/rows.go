@@ -172,7 +172,7 @@ var _ ledger.Projection = Rows{}
 
 // Tables implements ledger.Projection.
 func (Rows) Tables() []string {
-	return []string{TableEvent, TableDecision, TableSensorState, TableFiring}
+	return []string{TableEvent, TableDecision, TableSensorState, TableFiring, TableApproval}
 }
 
 // Version implements ledger.Projection.
@@ -181,7 +181,7 @@ func (Rows) Version() int { return 2 }
 // Wants implements ledger.Projection.
 func (Rows) Wants(kind string) bool {
 	switch kind {
-	case KindReceived, KindDecided, KindRetried, KindFired, KindDone, KindFailed, KindRedriven:
+	case KindReceived, KindDecided, KindRetried, KindFired, KindDone, KindFailed, KindRedriven, KindHeld, KindApproved:
 		return true
 	}
 	return false
@@ -201,6 +201,8 @@ func (Rows) Apply(e ledger.Entry, rows ledger.Rows) error {
 		return applyFired(e, rows)
 	case KindDone, KindFailed, KindRedriven:
 		return applySettled(e, rows)
+	case KindHeld, KindApproved:
+		return applyApproval(e, rows)
 	}
 	return nil
 }

@@ -130,7 +130,7 @@ func ofGit(g *event.Git) claims.Event {
 		return c
 	}
 	c.MergeRequest, c.Commit, c.Ref = g.PR.Number, g.PR.HeadSHA, "refs/heads/"+g.PR.SourceBranch
-	c.Author = claims.Author{Name: g.PR.Author, Writes: g.PR.AuthorTrust == "member" || g.PR.AuthorTrust == "collaborator"}
+	c.Author = claims.Author{Name: g.PR.Author, Writes: forge.Writes(*g.PR)}
 	if c.MergeRequest == 0 {
 		c.MergeRequest = claims.Several // one without a number is one all the same
 	}

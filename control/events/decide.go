@@ -77,6 +77,8 @@ type outcome struct {
 	firings []sensor.Firing
 	// broken says that no sensor can be asked.
 	broken bool
+	// gate says whether the event waits for an approval.
+	gate standing
 }
 
 // decideSome takes the next entries: events up to the next change of a definition, which is decided on by what was declared before it,
@@ -132,10 +134,20 @@ func (c *Controller) decide(ctx context.Context, outs []outcome) (err error) {
 	defer func() { verdict.give(err) }()
 	sensors := c.roster.sensors()
 	docs := make([]*sensor.Document, len(outs))
+	for i := range outs {
+		if outs[i].gate, err = c.approval(ctx, outs[i].event); err != nil {
+			return err
+		}
+	}
 	for _, s := range sensors {
 		t := &thought{sensor: s, verdict: verdict, answered: make(chan struct{})}
 		for i := range outs {
 			e := outs[i].event
+			if outs[i].gate.reason != "" && s.Listens(e.Namespace, e.Source, e.Subject) {
+				outs[i].decided.Decisions = append(outs[i].decided.Decisions,
+					event.Decision{Sensor: s.Key, EventSeq: e.Seq, Outcome: outcomeUnapproved, Reason: outs[i].gate.reason, Digest: s.Digest})
+				continue
+			}
 			if !outs[i].broken && s.Listens(e.Namespace, e.Source, e.Subject) {
 				if docs[i] == nil {
 					docs[i] = sensor.ReadRecorded(e)
@@ -164,8 +176,22 @@ func (c *Controller) decide(ctx context.Context, outs []outcome) (err error) {
 				c.hand(f)
 			}
 		}
+		if o.gate.approves != "" {
+			c.approveBy(ctx, o.event, o.gate.approves)
+		}
 	}
 	return nil
+}
+
+// approveBy is the approval that a comment is. One that cannot be recorded is said; the comment, or the event that waits, can be approved by hand.
+func (c *Controller) approveBy(ctx context.Context, e event.Event, sha string) {
+	a, state, err := c.approved(ctx, event.ApprovalKey(*e.Git))
+	if err == nil && state == event.StateWaiting && a.SHA == sha {
+		_, err = c.approve(ctx, a, e.Git.Forge+":"+e.Git.Comment.Author)
+	}
+	if err != nil {
+		c.o.Log.Error("a comment approves a merge request, and that could not be recorded: approve the event that waits", "event", e.ID, "error", err)
+	}
 }
 
 func unheard(e event.Event, sensors int) event.Decision {
@@ -207,9 +233,21 @@ func (c *Controller) writeOutcomes(ctx context.Context, outs []outcome) error {
 			if err := writeDecided(tx, o.event, bodies[i], o.firings); err != nil {
 				return err
 			}
+			if err := writeHeld(tx, o); err != nil {
+				return err
+			}
 		}
 		return nil
 	})
+}
+
+// writeHeld records that an event waits for an approval.
+func writeHeld(tx ledger.Tx, o outcome) error {
+	if o.gate.held == nil {
+		return nil
+	}
+	_, err := tx.Append(ledger.Draft{Actor: "system", Kind: event.KindHeld, Subject: event.Subject(o.event), Cause: ledger.At(o.event.Seq), Body: o.gate.held})
+	return err
 }
 
 // writeDecided needs no unique key: the loop that decides is one, and goes on from the last event that has a decision.

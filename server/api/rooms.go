@@ -31,6 +31,7 @@ func (a *API) roomRoutes(packing *packing) []gate.Route {
 		get("/api/v1/events", a.listEvents),
 		get("/api/v1/events/{id}", a.getEvent),
 		post("/api/v1/events/{id}/replay", a.replayEvent),
+		post("/api/v1/events/{id}/approve", a.approveEvent),
 		get("/api/v1/firings", a.listFirings),
 		post("/api/v1/firings/{key}/redrive", a.redrive),
 		get("/api/v1/sensors", a.sensors),
@@ -195,6 +196,17 @@ func (a *API) replayEvent(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	e, err = a.Events.Replay(r.Context(), e.ID, gate.From(r.Context()).String())
+	answer(w, e, noEvent(r, err))
+}
+
+// approveEvent lets a merge request run whose author may not write to the repository, at the event's commit.
+func (a *API) approveEvent(w http.ResponseWriter, r *http.Request) {
+	e, err := a.event(r, access.Update)
+	if err != nil {
+		fail(w, err)
+		return
+	}
+	e, err = a.Events.Approve(r.Context(), e.ID, gate.From(r.Context()).String())
 	answer(w, e, noEvent(r, err))
 }
 

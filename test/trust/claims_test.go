@@ -225,8 +225,7 @@ tiphys release lax --image "app=$(cat /tmp/ref)" 2>&1 || true`
 func (c *clone) output(args ...string) (string, error) {
 	cmd := exec.CommandContext(c.t.Context(), "git", args...)
 	cmd.Dir = c.dir
-	cmd.Env = append(os.Environ(), "GIT_CONFIG_GLOBAL=/dev/null", "GIT_CONFIG_NOSYSTEM=1", "GIT_AUTHOR_NAME=Mallory",
-		"GIT_AUTHOR_EMAIL=m@example.org", "GIT_COMMITTER_NAME=Mallory", "GIT_COMMITTER_EMAIL=m@example.org")
+	cmd.Env = c.w.GitEnv("Mallory", "m@example.org")
 	out, err := cmd.CombinedOutput()
 	return strings.TrimSpace(string(out)), err
 }

@@ -15,6 +15,7 @@ export function EventScreen({ id }: { id: string }) {
   return <Wait of={detail}>{(d) => (
     <>
       <Top event={d.event} />
+      {d.decisions?.some((x) => x.outcome === "unapproved") && <Unapproved event={d.event} />}
       <section><h2>Decisions <span class="count">{d.decisions?.length ?? 0}</span></h2>
         {d.decisions?.length ? d.decisions.map((x, i) => <Decided key={i} d={x} />) : <p class="quiet">No sensor listens to this source, so nothing was decided. A Sensor whose dependency names <code>{d.event.source}</code> and <code>{d.event.subject}</code> would.</p>}
       </section>
@@ -49,6 +50,16 @@ function Top({ event: e }: { event: Event }) {
       ]} />
     </>
   );
+}
+
+/** Unapproved says that nobody has approved yet what the event is about, and lets somebody. */
+function Unapproved({ event: e }: { event: Event }) {
+  const approve = async () => {
+    const made = await call<Event>("POST", `/events/${seg(e.id)}/approve`);
+    if (made?.id) go(eventPath(made.id));
+  };
+  return <div class="note t-warn"><strong>Nothing runs for it yet.</strong> Its author may not write to {e.git?.repo?.fullName}. Look at what it changes first.{" "}
+    <Act label="Approve this commit" confirm="Let it run" run={approve} /></div>;
 }
 
 function Decided({ d }: { d: Decision }) {

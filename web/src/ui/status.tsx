@@ -6,7 +6,7 @@ export type Tone = "good" | "bad" | "busy" | "wait" | "warn" | "none" | "merged"
 const tones: Record<string, Tone> = {
   succeeded: "good", healthy: "good", synced: "good", success: "good", fired: "good", done: "good", open: "good", passed: "good",
   failed: "bad", error: "bad", degraded: "bad", dead: "bad", failure: "bad", "transform-error": "bad",
-  running: "busy", progressing: "busy", pending: "wait", waiting: "wait", suspended: "wait", "rate-limited": "wait",
+  running: "busy", progressing: "busy", pending: "wait", waiting: "wait", suspended: "wait", "rate-limited": "wait", unapproved: "wait",
   outofsync: "warn", missing: "warn", deleting: "warn", closed: "bad", merged: "merged",
 };
 
