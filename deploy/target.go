@@ -138,6 +138,18 @@ func (e *HostError) Error() string {
 // FailureKind implements failure.Classified.
 func (e *HostError) FailureKind() failure.Kind { return failure.Conflict }
 
+// OwnHostError says that a host name of an Ingress is that of the server's own pages, or below it: a page there would be of the same site.
+type OwnHostError struct {
+	Host, Own string
+}
+
+func (e *OwnHostError) Error() string {
+	return fmt.Sprintf("the host %q is that of the server's own pages, or below it (%s): a page there could act in the name of whoever is logged in; choose a domain of the applications' own", e.Host, e.Own)
+}
+
+// FailureKind implements failure.Classified.
+func (e *OwnHostError) FailureKind() failure.Kind { return failure.Refused }
+
 // AnnotationHosts is on an AppProject and gives host names to its Applications: patterns, separated by commas.
 const AnnotationHosts = "tiphys.dev/hosts"
 

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -149,6 +150,14 @@ func (s *Server) names() server.Names {
 		n.Public = append(n.Public, s.public.Hostname())
 	}
 	return n
+}
+
+// ownNames are the names of our own pages below which no application may be.
+func (s *Server) ownNames() []string {
+	return slices.DeleteFunc(s.names().Public, func(name string) bool {
+		name = strings.ToLower(name)
+		return name == "" || name == "localhost" || strings.HasSuffix(name, ".localhost") || net.ParseIP(name) != nil
+	})
 }
 
 // own is what the keeper has to know of them.

@@ -25,6 +25,8 @@ type SourceState struct {
 	Type   string `json:"type"`
 	// Paths are where it is called over HTTP.
 	Paths []string `json:"paths,omitempty"`
+	// Unauthenticated says that it takes deliveries from anybody: what they start may run pods and nothing else.
+	Unauthenticated bool `json:"unauthenticated,omitempty"`
 	// State is running; failing, which is tried again; held, where the definition is bad and what ran before goes on; or refused,
 	// where nothing runs.
 	State string `json:"state"`
@@ -327,6 +329,9 @@ func (s *sources) states() []SourceState {
 			st.State, st.Problem = "held", r.refused
 		case t != nil:
 			st.State, st.Problem, st.Since = "failing", t.problem, &t.since
+		}
+		if open, ok := r.source.(source.Open); ok {
+			st.Unauthenticated = open.Unauthenticated()
 		}
 		if to, ok := r.source.(source.Receiver); ok {
 			for _, route := range to.Routes() {

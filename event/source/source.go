@@ -53,6 +53,12 @@ type Receiver interface {
 	Receive(context.Context, *http.Request) Answer
 }
 
+// Open is a [Receiver] that may take deliveries from anybody.
+type Open interface {
+	// Unauthenticated says that nothing is asked of a sender that would prove who they are.
+	Unauthenticated() bool
+}
+
 // Route is a path at which a [Receiver] is called.
 type Route struct {
 	Path string `json:"path"`

@@ -35,10 +35,11 @@ func (a *API) listDefinitions(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	items := []declared{}
+	open := a.open()
 	next := ""
 	for _, row := range rows {
 		d := a.Definitions.Open(row)
-		one := declared{d, d.Conditions()}
+		one := declared{d, append(d.Conditions(), open[d.Kind+" "+d.Namespace+"/"+d.Name]...)}
 		one.Object = nil
 		items = append(items, one)
 	}
@@ -54,12 +55,32 @@ type declared struct {
 	Conditions []definitions.Condition `json:"conditions,omitempty"`
 }
 
+// ConditionUnauthenticated is the type of the condition of an EventSource that takes deliveries from anybody.
+const ConditionUnauthenticated = "Unauthenticated"
+
+// open are the conditions of the EventSources that take deliveries from anybody, by kind, namespace and name.
+func (a *API) open() map[string][]definitions.Condition {
+	all := map[string][]definitions.Condition{}
+	if a.Events == nil {
+		return all
+	}
+	for _, s := range a.Events.Sources() {
+		if s.Unauthenticated {
+			key := "EventSource " + s.Source
+			all[key] = append(all[key], definitions.Condition{
+				Type: ConditionUnauthenticated, Status: "True", Message: s.Event + " takes deliveries from anybody: what they start may run pods and nothing else", Hint: "give it a secret",
+			})
+		}
+	}
+	return all
+}
+
 func (a *API) getDefinition(w http.ResponseWriter, r *http.Request) {
 	d, state, err := a.Definitions.Look(r.Context(), r.PathValue("kind"), r.PathValue("namespace"), r.PathValue("name"))
 	if err == nil && state == definitions.Absent {
 		err = ledger.ErrNotFound
 	}
-	conditions := d.Conditions()
+	conditions := append(d.Conditions(), a.open()[d.Kind+" "+d.Namespace+"/"+d.Name]...)
 	if err == nil && d.Kind == "Secret" && len(d.Object) > 0 {
 		d.Object, err = masked(d.Object)
 	}

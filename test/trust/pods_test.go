@@ -289,6 +289,10 @@ spec: {webhook: {bell: {port: "12000", endpoint: /bell, method: POST}}}
 	if code, out, err := w.Request(t.Context(), http.MethodPost, "", "/webhooks/default/open/bell", map[string]string{"Content-Type": "application/json"}, []byte("{}")); err != nil || code != http.StatusOK {
 		t.Fatalf("%d %s %v", code, out, err)
 	}
+	var shown string
+	if err := w.Get(t.Context(), "", "/api/v1/definitions/EventSource/default/open", &shown); err != nil || !strings.Contains(shown, `"Unauthenticated"`) {
+		t.Errorf("the source is not marked: %v %s", err, shown)
+	}
 	err := w.Within(t.Context(), 30*time.Second, "each is refused", func(ctx context.Context) error {
 		all, err := said(ctx, w)
 		if err != nil {

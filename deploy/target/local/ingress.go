@@ -28,7 +28,7 @@ func (t *Target) routes() map[string][]front.Route {
 		i := typedOf[networkingv1.Ingress](o)
 		for _, rule := range i.Spec.Rules {
 			host := strings.ToLower(rule.Host)
-			if rule.HTTP == nil || owners(host) != o.Application {
+			if rule.HTTP == nil || owners(host) != o.Application || t.ownName(host) != "" {
 				continue
 			}
 			for _, path := range rule.HTTP.Paths {

@@ -96,6 +96,9 @@ type Options struct {
 	Addresses Addresses
 	// Front carries requests to the pods; required.
 	Front Front
+	// OwnNames are host names of the server's own pages: no Ingress may have one, or one below. The names of loopback are not among them, since
+	// applications are below localhost by default.
+	OwnNames []string
 	// IngressAddress is shown in the status of Ingresses; "127.0.0.1" if empty.
 	IngressAddress string
 	// Main process environment given to every container: TIPHYS_* and the like.

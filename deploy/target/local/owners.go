@@ -10,8 +10,8 @@ import (
 	"github.com/tiphys/tiphys/deploy"
 )
 
-// claims says why an Application may not have an object where it would be, or by its host names: a [deploy.PreviewError] or a
-// [deploy.HostError]. t.mu is held.
+// claims says why an Application may not have an object where it would be, or by its host names: a [deploy.PreviewError], a
+// [deploy.HostError] or a [deploy.OwnHostError]. t.mu is held.
 func (t *Target) claims(o *unstructured.Unstructured, opt deploy.ApplyOptions) error {
 	key := deploy.KeyOf(o)
 	for other := range t.objects.byNamespace[key.Namespace] {
@@ -26,6 +26,9 @@ func (t *Target) claims(o *unstructured.Unstructured, opt deploy.ApplyOptions) e
 		return nil
 	}
 	for _, host := range hostsOf(o) {
+		if own := t.ownName(host); own != "" {
+			return &deploy.OwnHostError{Host: host, Own: own}
+		}
 		has := t.hostOwner(host, func(other *object) bool { return other.Application != opt.Application })
 		if has == nil || has.Application == opt.TakeFrom && opt.TakeFrom != "" {
 			continue
@@ -40,6 +43,16 @@ func (t *Target) claims(o *unstructured.Unstructured, opt deploy.ApplyOptions) e
 		}
 	}
 	return nil
+}
+
+// ownName gives the name of the server's own pages that a host name is, or is below; empty if none.
+func (t *Target) ownName(host string) string {
+	for _, own := range t.o.OwnNames {
+		if own = strings.ToLower(own); own != "" && (host == own || strings.HasSuffix(host, "."+own)) {
+			return own
+		}
+	}
+	return ""
 }
 
 // hostsOf are the host names of an Ingress, in lower case.

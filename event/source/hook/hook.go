@@ -145,6 +145,13 @@ func (h *hook) bytes(req *http.Request) ([]byte, *refused) {
 	return body, nil
 }
 
+var _ source.Open = (*hook)(nil)
+
+// Unauthenticated implements [source.Open].
+func (h *hook) Unauthenticated() bool {
+	return h.token == nil && h.signing == nil && h.hmac == nil && h.bearer == nil
+}
+
 func (h *hook) secrets(ctx context.Context) (forge.Secrets, error) {
 	s := forge.Secrets{HMACHeader: h.context.HMACHeader}
 	for _, want := range []struct {

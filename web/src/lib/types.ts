@@ -109,7 +109,8 @@ export interface VerifyState { running: boolean; progress: { checked?: Head; tot
 export interface VerifyReport { entries?: number; pruned?: number; head?: Head; faults?: { seq: number; what: string }[]; damage?: string[] }
 
 export interface Repo { name: string; defaultBranch?: string; cloneURL?: string; head?: string; updatedAt?: string; createdAt?: string }
-export interface Definition { kind: string; namespace: string; name: string; origin?: string; digest?: string; seq?: number; object?: unknown }
+export interface Definition { kind: string; namespace: string; name: string; origin?: string; digest?: string; seq?: number; object?: unknown; conditions?: DefinitionCondition[] }
+export interface DefinitionCondition { type: string; message?: string; hint?: string }
 export interface Cron { namespace: string; name: string; schedules?: string[]; timezone?: string; suspended?: boolean; lastScheduled?: string; next?: string }
 
 export interface Row { table: string; key: string; owner?: string; state?: string; time?: string; body?: unknown; seq: number; deleted?: boolean }

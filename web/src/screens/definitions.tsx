@@ -28,7 +28,7 @@ export function Definitions() {
           : <Empty title="No definitions yet"><p>Put manifests in the folder that <code>tiphys serve --config</code> names, or apply them: <code>tiphys apply FILE</code>.</p></Empty>;
         return <div class="list">{list.map((d) => (
           <a class="row" data-row key={`${d.kind}/${d.namespace}/${d.name}`} href={`/definitions/${seg(d.kind)}/${seg(d.namespace)}/${seg(d.name)}`}>
-            <span class="c-name"><b>{d.name}</b><span class="faint">{d.kind} in {d.namespace}</span></span><span class="faint clip origin">{d.origin}</span><Sha of={d.digest} />
+            <span class="c-name"><b>{d.name}</b><span class="faint">{d.kind} in {d.namespace}</span></span>{[...new Set((d.conditions ?? []).map((c) => c.type))].map((type) => <span key={type} class="t-warn word" title={d.conditions?.find((c) => c.type === type)?.message}>{type.toLowerCase()}</span>)}<span class="faint clip origin">{d.origin}</span><Sha of={d.digest} />
           </a>))}</div>;
       }}</Wait>
     </>
@@ -43,7 +43,7 @@ export function DefinitionScreen({ kind, namespace, name }: { kind: string; name
     <>
       <Head crumbs={[["Definitions", "/definitions"], [kind, `/definitions?kind=${encodeURIComponent(kind)}`]]} title={name}
         sub={<><span class="faint">{kind} in {namespace}</span>{one.data?.origin && <span class="faint">from {one.data.origin}</span>}{one.data?.seq ? <a href={seqPath(one.data.seq)}>trail</a> : null}</>} />
-      <Wait of={one}>{(d) => <div class="card"><Json value={d.object ?? d} open={4} /></div>}</Wait>
+      <Wait of={one}>{(d) => <>{d.conditions?.map((c, i) => <p key={i} class="note t-warn"><strong>{c.type}. </strong>{[c.message, c.hint].filter(Boolean).join("; ")}</p>)}<div class="card"><Json value={d.object ?? d} open={4} /></div></>}</Wait>
     </>
   );
 }

@@ -36,7 +36,7 @@ function Top({ event: e }: { event: Event }) {
   return (
     <>
       <Head crumbs={[["Events", "/events"]]} title={titleOf(e)} sub={<>
-        <span class="faint">{e.type} · {e.namespace}/{e.source}/{e.subject}</span><Verified by={e.verified} /><Ago t={e.time} />
+        <span class="faint">{e.type} · {e.namespace}/{e.source}/{e.subject}</span><Verified by={e.verified} type={e.type} /><Ago t={e.time} />
         <a href={e.seq ? seqPath(e.seq) : trailPath(`event/${e.id}`)}>trail</a>
       </>}><Act label="Replay" kind="primary" confirm="Replay: sensors may fire again" title="Make a new event with the same data" run={replay} /></Head>
       <Facts of={[

@@ -88,7 +88,7 @@ function Row({ event: e, decisions }: { event: Event; decisions?: Decision[] }) 
         </span>
       </span>
       <span class="c-who">{g?.sender?.login || g?.sender?.name || e.actor?.replace(/^user:/, "")}</span>
-      <Verified by={e.verified} />
+      <Verified by={e.verified} type={e.type} />
       <span class="c-when"><Ago t={e.time} /></span>
     </a>
   );
@@ -126,7 +126,7 @@ export function Source({ type }: { type: string }) {
 }
 
 /** Verified says whether the sender was proved, and how. */
-export function Verified({ by }: { by?: string | boolean }) {
+export function Verified({ by, type }: { by?: string | boolean; type?: string }) {
   const ok = !!by && by !== "none";
-  return <span class={`verified ${ok ? "t-good" : "t-warn"} word`} title={ok ? `proved by ${by}` : "nobody proved who sent it"}>{ok ? "verified" : "unverified"}</span>;
+  return <span class={`verified ${ok ? "t-good" : "t-warn"} word`} title={ok ? `proved by ${by}` : "nobody proved who sent it"}>{ok ? "verified" : type && type !== "git" ? "unauthenticated" : "unverified"}</span>;
 }
