@@ -29,14 +29,14 @@ import (
 const defaultListen = "127.0.0.1:2746"
 
 type serveOptions struct {
-	config, data, listen, stepsListen, executor, tokenFile, name, public, hostImages string
-	bridge, subnet, serverConfig                                                     string
-	mirrors, removed, allowEgress                                                    []string
-	grants                                                                           []podpolicy.Grant
-	verbose, keeper                                                                  bool
-	pods, perClient                                                                  int
-	openNetwork                                                                      bool
-	podPorts                                                                         []uint
+	config, data, listen, stepsListen, executor, tokenFile, name, public, hostImages, tlsCert, tlsKey string
+	bridge, subnet, serverConfig                                                                      string
+	mirrors, removed, allowEgress                                                                     []string
+	grants                                                                                            []podpolicy.Grant
+	verbose, keeper, behindProxy                                                                      bool
+	pods, perClient                                                                                   int
+	openNetwork                                                                                       bool
+	podPorts                                                                                          []uint
 }
 
 func newServe(std IO) *cobra.Command {
@@ -60,6 +60,8 @@ for the server's own pages wait a little, while it is stopped, killed or replace
 Every request carries a credential. The first start makes an admin token, keys/admin.token in the data folder, and notes it for the
 user who started it in ~/.config/tiphys, where the other commands find it. --token-file or TIPHYS_ADMIN_TOKEN give another one.
 
+Beyond loopback the port needs a certificate (--tls-cert, --tls-key), or a proxy in front that has one (--behind-proxy).
+
 Exit status: 0 stopped by a signal, 1 a part of the server failed, 2 a bad command line.`,
 		Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
@@ -69,6 +71,9 @@ Exit status: 0 stopped by a signal, 1 a part of the server failed, 2 a bad comma
 				if err := manifest.FirstError(diags); err != nil {
 					return usage(err)
 				}
+			}
+			if o.behindProxy && !c.Flags().Changed("connections-per-client") {
+				o.perClient = 0 // the proxy speaks for all
 			}
 			return runServe(c.Context(), std, o)
 		},
@@ -90,6 +95,9 @@ Exit status: 0 stopped by a signal, 1 a part of the server failed, 2 a bad comma
 	f.BoolVar(&o.openNetwork, "open-pod-network", false, "let pods reach everything that this machine reaches, the machine itself and each other (docs/security.md)")
 	f.IntVar(&o.pods, "pods", 0, "how many pods may be live at the same time; the others wait (default what processors, memory and descriptors bear)")
 	f.StringArrayVar(&o.mirrors, "registry-mirror", nil, "pull images of a registry from elsewhere, HOST=URL (may be repeated)")
+	f.StringVar(&o.tlsCert, "tls-cert", "", "file with the certificate of the port and those that vouch for it, in PEM; read again when it changes")
+	f.StringVar(&o.tlsKey, "tls-key", "", "file with the key of the certificate, in PEM")
+	f.BoolVar(&o.behindProxy, "behind-proxy", false, "listen beyond loopback without a certificate, because a proxy in front has one and nobody else reaches the port")
 	f.IntVar(&o.perClient, "connections-per-client", front.DefaultPerClient, "how many connections one client address may have at the same time, and this machine sixteen times that; 0 is no bound")
 	f.StringArrayVar(&o.allowEgress, "allow-egress", nil, "let manifests have the server reach addresses that it refuses otherwise (loopback, link-local, metadata, its own), CIDR[:PORT] (may be repeated)")
 	f.BoolVar(&o.keeper, "keeper", true, "have the port and the requests to applications in a process that outlives the server; with --keeper=false they end with it")
@@ -171,7 +179,7 @@ func leave(ctx context.Context, std IO, data string, carries bool) error {
 func (o serveOptions) server(std IO) (wire.Options, error) {
 	opt := wire.Options{
 		Config: o.config, Listen: o.listen, StepsListen: o.stepsListen, Executor: o.executor, Name: o.name, Public: o.public, Version: Version, Keeper: o.keeper,
-		Network: local.Network{Bridge: o.bridge, Subnet: o.subnet, Open: o.openNetwork}, Hide: hidden(std), Pods: o.pods, PerClient: o.perClient, Grants: o.grants, Log: logger(std.Err, o.verbose), Fault: std.Fault,
+		Network: local.Network{Bridge: o.bridge, Subnet: o.subnet, Open: o.openNetwork}, Hide: hidden(std), Pods: o.pods, PerClient: o.perClient, BehindProxy: o.behindProxy, Grants: o.grants, Log: logger(std.Err, o.verbose), Fault: std.Fault,
 	}
 	for _, port := range o.podPorts {
 		if port == 0 || port > math.MaxUint16 {
@@ -206,6 +214,16 @@ func (o serveOptions) server(std IO) (wire.Options, error) {
 	}
 	if opt.Mirrors, err = parameters(o.mirrors); err != nil {
 		return opt, err
+	}
+	for _, f := range []struct {
+		from string
+		to   *string
+	}{{o.tlsCert, &opt.TLS.Cert}, {o.tlsKey, &opt.TLS.Key}} {
+		if f.from != "" {
+			if *f.to, err = filepath.Abs(f.from); err != nil {
+				return opt, err
+			}
+		}
 	}
 	if opt.AllowEgress, err = egress.ParseRules(o.allowEgress); err != nil {
 		return opt, fmt.Errorf("--allow-egress: %w", err)

@@ -31,7 +31,7 @@ const (
 
 // pathFlags are the flags that name a file or folder. In the file they are relative to it.
 func pathFlags() []string {
-	return []string{"config", "data", "token-file", "host-images"}
+	return []string{"config", "data", "token-file", "host-images", "tls-cert", "tls-key"}
 }
 
 // configure sets flags from the server's configuration file, and gives its grants: every flag stands there under its name in camel case, lists

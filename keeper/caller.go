@@ -35,7 +35,7 @@ func (c *caller) give(h *held) error {
 	n := c.number
 	c.given[n] = h
 	c.mu.Unlock()
-	if err := c.send(message{Op: opConn, Number: n, Read: h.read, Remote: h.remote}, h.file); err != nil {
+	if err := c.send(message{Op: opConn, Number: n, Read: h.read, Remote: h.remote, Secure: h.secure}, h.file); err != nil {
 		c.mu.Lock()
 		defer c.mu.Unlock()
 		if c.given[n] == nil {

@@ -11,6 +11,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/tiphys/tiphys/access/certificate"
 	"github.com/tiphys/tiphys/keeper/front"
 )
 
@@ -24,6 +25,9 @@ type Options struct {
 	Own Own
 	// PerClient is how many connections one client may have at the same time, of applications and, apart from them, of our own pages; 0 is no bound.
 	PerClient int
+	// TLS is the certificate that proves the port to those who speak TLS, by absolute paths; others are taken over loopback only then. Its zero value
+	// is none.
+	TLS certificate.Files
 	// Version is the program's. A keeper of another version is replaced.
 	Version string
 	// Wait is how long requests for our own pages wait for a server; 15 s if 0.
@@ -125,7 +129,7 @@ func (c *Client) connect(ctx context.Context) (*asker, error) {
 }
 
 func (c *Client) attach(l *link) error {
-	if err := l.send(message{Op: opAttach, Own: &c.o.Own, PerClient: c.o.PerClient}); err != nil {
+	if err := l.send(message{Op: opAttach, Own: &c.o.Own, PerClient: c.o.PerClient, TLS: named(c.o.TLS)}); err != nil {
 		return err
 	}
 	_ = l.conn.SetReadDeadline(time.Now().Add(saying))
@@ -242,7 +246,7 @@ func (c *Client) take(m message, file *os.File) {
 		return
 	}
 	c.open.Add(1)
-	b := &begun{Conn: conn, read: m.Read, closed: c.open.Done}
+	b := &begun{Conn: conn, read: m.Read, secure: m.Secure, closed: c.open.Done}
 	if m.Remote != "" {
 		if b.remote, err = net.ResolveTCPAddr("tcp", m.Remote); err != nil {
 			c.o.Log.Warn("a connection of nobody", "error", err)

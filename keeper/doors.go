@@ -2,6 +2,7 @@ package keeper
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -47,6 +48,9 @@ func (k *keeper) accept(ctx context.Context, l *net.TCPListener) {
 // admit finds out whose a connection is, and sees that it gets there. One of the server's is counted there from then on.
 func (k *keeper) admit(ctx context.Context, conn *net.TCPConn, leave func()) {
 	whose, read := k.sort(ctx, conn)
+	if whose == servers && k.elsewhere(conn.RemoteAddr()) {
+		whose = keepers // which says that it wants TLS
+	}
 	if whose == keepers {
 		k.serve(conn, read, leave)
 		return
@@ -92,6 +96,10 @@ func (k *keeper) sort(ctx context.Context, conn *net.TCPConn) (verdict, []byte) 
 		if err != nil {
 			return unknown, nil
 		}
+		if buffer[0] == handshake && k.tls.Load() != nil {
+			whose = keepers
+			break
+		}
 		whose = own.sort(buffer[:read])
 	}
 	_ = conn.SetReadDeadline(time.Time{})
@@ -101,7 +109,11 @@ func (k *keeper) sort(ctx context.Context, conn *net.TCPConn) (verdict, []byte) 
 // serve gives a connection, of which something was read already, to the keeper's own web server.
 func (k *keeper) serve(conn net.Conn, read []byte, leave func()) {
 	k.served.Add(1)
-	k.inside.put(&begun{Conn: conn, read: read, closed: func() { k.served.Add(-1); leave() }})
+	var b net.Conn = &begun{Conn: conn, read: read, closed: func() { k.served.Add(-1); leave() }}
+	if s := k.tls.Load(); s != nil && len(read) > 0 && read[0] == handshake {
+		b = tls.Server(b, s.pair.Config())
+	}
+	k.inside.put(b)
 }
 
 // held is a connection on its way to a server.
@@ -110,6 +122,8 @@ type held struct {
 	read []byte
 	// remote is the client's address where the file is not the client's own connection.
 	remote string
+	// secure says that the client speaks TLS with the keeper.
+	secure bool
 	until  time.Time
 }
 
@@ -183,6 +197,7 @@ type begun struct {
 	net.Conn
 	read   []byte
 	remote net.Addr // nil means the connection's own
+	secure bool     // it came over TLS
 	once   sync.Once
 	closed func()
 }
@@ -224,7 +239,7 @@ func (b *begun) CloseWrite() error {
 // handler answers what the keeper serves itself.
 func (k *keeper) handler() http.Handler {
 	own := k.ownProxy()
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	all := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		k.mu.Lock()
 		names, retired := k.own, k.retired
 		k.mu.Unlock()
@@ -233,7 +248,7 @@ func (k *keeper) handler() http.Handler {
 			w.Header().Set("Connection", "close")
 		}
 		if names.Has(r.Host) {
-			own.ServeHTTP(w, r)
+			own.ServeHTTP(w, withSecure(r))
 			return
 		}
 		if !k.awaitRoutes(r.Context()) {
@@ -242,6 +257,14 @@ func (k *keeper) handler() http.Handler {
 			return
 		}
 		k.front.ServeHTTP(w, r)
+	})
+	encrypted := OnlyTLS(all)
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if k.tls.Load() != nil {
+			encrypted.ServeHTTP(w, r)
+			return
+		}
+		all.ServeHTTP(w, r)
 	})
 }
 

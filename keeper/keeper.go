@@ -19,6 +19,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/tiphys/tiphys/access/certificate"
 	"github.com/tiphys/tiphys/keeper/front"
 )
 
@@ -47,6 +48,8 @@ type config struct {
 	Own     Own    `json:"own"`
 	// PerClient is how many connections one client may have; 0 is no bound.
 	PerClient int `json:"perClient,omitempty"`
+	// TLS is the certificate that proves the port; its zero value is none.
+	TLS certificate.Files `json:"tls,omitzero"`
 	// Wait is how long our own pages wait for a server.
 	Wait time.Duration `json:"wait"`
 	// TakeOver says that there is a keeper to take over from; Listener, that descriptor 3 is the port.
@@ -63,6 +66,7 @@ type keeper struct {
 	web    *http.Server
 	inside *inside
 	crowd  *front.Crowd
+	tls    atomic.Pointer[secured]
 	conns  sync.WaitGroup // being sorted, waiting, or on their way
 	// sorting and waiting count connections, served those that the web server has.
 	sorting, waiting, served atomic.Int64
@@ -114,6 +118,8 @@ func newKeeper(dir string, o config, log *slog.Logger) *keeper {
 	protocols := new(http.Protocols)
 	protocols.SetHTTP1(true)
 	protocols.SetUnencryptedHTTP2(true)
+	protocols.SetHTTP2(true)
+	k.secure(o.TLS)
 	k.web = &http.Server{
 		Handler: k.handler(), Protocols: protocols, ReadHeaderTimeout: headerTimeout, IdleTimeout: idleTimeout,
 		ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug),

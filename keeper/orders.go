@@ -55,6 +55,7 @@ func (k *keeper) attach(ctx context.Context, c *caller, m message) error {
 		k.own = *m.Own
 	}
 	k.crowd.Bound(m.PerClient)
+	k.certify(m.TLS)
 	epoch := k.epoch
 	k.tell()
 	k.mu.Unlock()

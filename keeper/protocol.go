@@ -13,6 +13,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/tiphys/tiphys/access/certificate"
 	"github.com/tiphys/tiphys/keeper/front"
 )
 
@@ -60,6 +61,10 @@ type message struct {
 	Backend   string       `json:"backend,omitempty"`
 	// Read is what was read of a connection before it was passed on.
 	Read []byte `json:"read,omitempty"`
+	// TLS is the certificate that proves the port; nil for none.
+	TLS *certificate.Files `json:"tls,omitempty"`
+	// Secure says that a connection came over TLS, and goes on without.
+	Secure bool `json:"secure,omitempty"`
 	// Remote is the client's address, where the file is not the client's own connection.
 	Remote string `json:"remote,omitempty"`
 	// Names are those of the files.

@@ -23,7 +23,7 @@ const logName = "keeper.log"
 func (c *Client) start(ctx context.Context, takeOver bool) error {
 	ctx, cancel := context.WithTimeout(ctx, startWait)
 	defer cancel()
-	o := config{Version: c.o.Version, Listen: c.o.Listen, Own: c.o.Own, PerClient: c.o.PerClient, Wait: c.o.Wait, TakeOver: takeOver, Listener: c.port != nil && !takeOver}
+	o := config{Version: c.o.Version, Listen: c.o.Listen, Own: c.o.Own, PerClient: c.o.PerClient, TLS: c.o.TLS, Wait: c.o.Wait, TakeOver: takeOver, Listener: c.port != nil && !takeOver}
 	told, err := json.Marshal(o)
 	if err != nil {
 		return fmt.Errorf("start the keeper: %w", err)

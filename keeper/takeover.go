@@ -57,7 +57,7 @@ func (k *keeper) replace(ctx context.Context, l *link) error {
 
 // inherit takes what the keeper before hands over, and is its server from now on.
 func (k *keeper) inherit(ctx context.Context, l *link) error {
-	err := l.send(message{Op: opAttach, Own: &k.own, PerClient: k.o.PerClient})
+	err := l.send(message{Op: opAttach, Own: &k.own, PerClient: k.o.PerClient, TLS: named(k.o.TLS)})
 	if err == nil {
 		err = l.send(message{Op: opTakeOver})
 	}
@@ -130,7 +130,7 @@ func (k *keeper) passOn(ctx context.Context, l *link, m message, files []*os.Fil
 	if err := l.send(message{Op: opTook, Number: m.Number}); err != nil {
 		k.log.Debug("the keeper before is gone", "error", err)
 	}
-	k.again(ctx, []*held{{file: files[0], read: m.Read, remote: m.Remote, until: time.Now().Add(k.o.Wait)}})
+	k.again(ctx, []*held{{file: files[0], read: m.Read, remote: m.Remote, secure: m.Secure, until: time.Now().Add(k.o.Wait)}})
 }
 
 // giveOver hands everything to the keeper that takes over. What is under way goes on here.

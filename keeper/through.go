@@ -52,7 +52,7 @@ func (k *keeper) connect(ctx context.Context, remote string) (net.Conn, error) {
 	if err != nil {
 		return nil, errors.Join(err, theirs.Close())
 	}
-	if err := k.deliver(ctx, &held{file: theirs, remote: remote, until: time.Now().Add(k.o.Wait)}); err != nil {
+	if err := k.deliver(ctx, &held{file: theirs, remote: remote, secure: isSecure(ctx), until: time.Now().Add(k.o.Wait)}); err != nil {
 		return nil, errors.Join(err, theirs.Close(), conn.Close())
 	}
 	return conn, nil

@@ -37,6 +37,9 @@ func (s *Server) elsewhere() []string {
 	if s.o.Name != "" {
 		names = append(names, s.o.Name)
 	}
+	if s.public != nil {
+		names = append(names, s.public.Hostname())
+	}
 	if host, _, err := net.SplitHostPort(s.o.Listen); err == nil && host != "" {
 		if a, err := netip.ParseAddr(host); err != nil || !a.IsUnspecified() && !a.IsLoopback() {
 			names = append(names, host)

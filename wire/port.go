@@ -33,12 +33,15 @@ type carrier struct {
 
 // openCarrier has the port: by the keeper of this data folder, or in this process where there is to be none or none can be had.
 func (s *Server) openCarrier(ctx context.Context) error {
+	if err := s.openTLS(); err != nil {
+		return err
+	}
 	if s.o.Keeper {
-		k, err := keeper.Attach(ctx, keeper.Options{Data: s.o.Data, Listen: s.o.Listen, Own: own(s.names()), PerClient: s.o.PerClient, Version: s.o.Version, Log: s.o.Log})
+		k, err := keeper.Attach(ctx, keeper.Options{Data: s.o.Data, Listen: s.o.Listen, Own: own(s.names()), PerClient: s.o.PerClient, TLS: s.o.TLS, Version: s.o.Version, Log: s.o.Log})
 		if err == nil {
 			s.closers = append(s.closers, k.Close)
 			s.carrier = carrier{listener: k.Listener(), front: k, applications: k, keeper: k}
-			return nil
+			return s.checkReach()
 		}
 		var refused *keeper.StartError
 		if errors.As(err, &refused) && strings.Contains(refused.Reason, "listen on") {
@@ -61,8 +64,12 @@ func (s *Server) openCarrier(ctx context.Context) error {
 		}
 		return nil
 	})
-	s.carrier = carrier{listener: front.NewCrowd(s.o.PerClient).Listener(l), front: f, applications: f}
-	return nil
+	l = front.NewCrowd(s.o.PerClient).Listener(l)
+	if s.certificate != nil {
+		l = keeper.Sniff(l, s.certificate.Config())
+	}
+	s.carrier = carrier{listener: l, front: f, applications: f}
+	return s.checkReach()
 }
 
 // keeperService tells how the keeper is; the client looks after it by itself.

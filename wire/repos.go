@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/tiphys/tiphys/control"
@@ -118,7 +119,13 @@ type (
 )
 
 // URL implements apps.Front.
-func (f hosts) URL(host string) string { return "http://" + host + ":" + f.s.portNumber() + "/" }
+func (f hosts) URL(host string) string {
+	scheme := "http"
+	if f.s.certificate != nil && !strings.HasSuffix(host, ".localhost") {
+		scheme = "https"
+	}
+	return scheme + "://" + host + ":" + f.s.portNumber() + "/"
+}
 
 // Wakes implements apps.Forges.
 func (forges) Wakes() []string {

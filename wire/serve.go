@@ -91,7 +91,8 @@ func (s *Server) portServer() *http.Server {
 	server.Protocols = new(http.Protocols)
 	server.Protocols.SetHTTP1(true)
 	server.Protocols.SetUnencryptedHTTP2(true)
-	return server
+	server.Protocols.SetHTTP2(true)
+	return s.encrypted(server)
 }
 
 func (s *Server) httpServer(h http.Handler) *http.Server {

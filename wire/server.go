@@ -15,6 +15,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/tiphys/tiphys/access"
+	"github.com/tiphys/tiphys/access/certificate"
 	"github.com/tiphys/tiphys/access/grant"
 	"github.com/tiphys/tiphys/access/people"
 	"github.com/tiphys/tiphys/access/podpolicy"
@@ -81,6 +82,10 @@ type Options struct {
 	AllowEgress []egress.Rule
 	// Hide are folders of this machine that steps do not see, beside Data: credentials.
 	Hide []string
+	// TLS is the certificate of the port, by absolute paths; its zero value is none. BehindProxy says that a proxy in front has one, so that a port
+	// without may be reached from other machines.
+	TLS         certificate.Files
+	BehindProxy bool
 	// PerClient is how many connections one client may have at the same time, and this machine itself sixteen times that; 0 is no bound.
 	PerClient int
 	// Pods is how many pods may be live at the same time; 0 takes what the machine can bear.
@@ -104,42 +109,44 @@ type Server struct {
 	madeToken bool
 	network   *local.Claim
 	egress    *egress.Client
-	stepPort  stepPort
-	machine   *Machine
-	record    *record
-	ledger    *sqlite.Ledger
-	policy    access.Policy
-	pods      podpolicy.Policy
-	defs      *definitions.Store
-	remote    *builtin.Remote
-	repos     *repo.Store
-	forges    *forge.Forges
-	posts     *posts.Controller
-	events    *events.Controller
-	crons     *crons.Controller
-	audit     *audit.Auditor
-	target    *targetlocal.Target
-	targets   *deploy.Targets
-	apps      *apps.Controller
-	steps     *steps.API
-	api       *api.API
-	gate      *gate.Gate
-	people    *people.Store
-	metrics   secret.Value
-	public    *url.URL
-	tokens    *steptoken.Issuer
-	pushes    *pushed.Store
-	box       *secret.Box
-	registry  *image.Registry
-	sweeper   *sweep.Sweeper
-	port      *server.Port
-	services  *control.Group
-	hold      *hold.Hold
-	book      *quarantine.Book
-	recording *audit.Recording
-	feed      *feed.Hub
-	reports   targetlocal.Reports
-	closers   []func() error
+	// certificate proves the port; nil for none.
+	certificate *certificate.Pair
+	stepPort    stepPort
+	machine     *Machine
+	record      *record
+	ledger      *sqlite.Ledger
+	policy      access.Policy
+	pods        podpolicy.Policy
+	defs        *definitions.Store
+	remote      *builtin.Remote
+	repos       *repo.Store
+	forges      *forge.Forges
+	posts       *posts.Controller
+	events      *events.Controller
+	crons       *crons.Controller
+	audit       *audit.Auditor
+	target      *targetlocal.Target
+	targets     *deploy.Targets
+	apps        *apps.Controller
+	steps       *steps.API
+	api         *api.API
+	gate        *gate.Gate
+	people      *people.Store
+	metrics     secret.Value
+	public      *url.URL
+	tokens      *steptoken.Issuer
+	pushes      *pushed.Store
+	box         *secret.Box
+	registry    *image.Registry
+	sweeper     *sweep.Sweeper
+	port        *server.Port
+	services    *control.Group
+	hold        *hold.Hold
+	book        *quarantine.Book
+	recording   *audit.Recording
+	feed        *feed.Hub
+	reports     targetlocal.Reports
+	closers     []func() error
 }
 
 // Open opens everything and listens; Serve serves.
@@ -391,6 +398,9 @@ func (s *Server) loops() *control.Group {
 	}
 	if s.carrier.keeper != nil {
 		services = append(services, keeperService{s.carrier.keeper})
+	}
+	if s.certificate != nil {
+		services = append(services, tlsService{s.certificate})
 	}
 	if s.o.Config != "" {
 		services = append(services, acts(definitions.NewFolder(s.o.Config, s.defs, s.o.Log)))

@@ -101,16 +101,16 @@ func (r *Remote) mrURL(repo string, number int) string {
 // http://tiphys.localhost/git/NAME.git.
 const StableHost = "tiphys.localhost"
 
-// RepositoryOf tells which of this remote's repositories a clone URL names. Any loopback name stands for any other; [StableHost] and the
-// names from elsewhere mean this remote by HTTP and HTTPS, since a proxy in front may speak either.
+// RepositoryOf tells which of this remote's repositories a clone URL names. Any loopback name stands for any other, and HTTP for HTTPS: the
+// port speaks both, or a proxy in front does.
 func (r *Remote) RepositoryOf(raw string) (string, bool) {
 	u, err := url.Parse(raw)
 	base, err2 := url.Parse(r.opt.BaseURL)
 	if err != nil || err2 != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" {
 		return "", false
 	}
-	same := strings.EqualFold(u.Host, StableHost) || u.Scheme == base.Scheme && (strings.EqualFold(u.Host, base.Host) ||
-		loopback(u.Hostname()) && loopback(base.Hostname()) && u.Port() == base.Port()) ||
+	same := strings.EqualFold(u.Host, StableHost) || strings.EqualFold(u.Host, base.Host) ||
+		loopback(u.Hostname()) && loopback(base.Hostname()) && u.Port() == base.Port() ||
 		r.named(u.Hostname()) && (u.Port() == "" || u.Port() == base.Port())
 	rest, ok := strings.CutPrefix(u.Path, strings.TrimRight(base.Path, "/")+"/git/")
 	name := strings.TrimSuffix(strings.TrimRight(rest, "/"), ".git")

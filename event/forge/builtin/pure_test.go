@@ -84,7 +84,7 @@ func TestRepositoryOf(t *testing.T) {
 		"http://localhost:8080/git/team/harbour.git": "team/harbour", "http://127.0.0.1:8080/git/harbour": "harbour",
 		"http://ada@localhost:8080/git/harbour.git/": "harbour", "http://tiphys.localhost:8080/git/x.git": "x",
 		"https://tiphys.localhost/git/x.git": "x", "https://CI.example.org/git/x.git": "x", "http://ci.example.org:8080/git/x.git": "x", "https://ci.example.org:8443/git/x.git": "",
-		"ssh://tiphys.localhost/git/x.git": "", "http://localhost:8081/git/x.git": "", "https://localhost:8080/git/x.git": "", "http://example.com:8080/git/x.git": "",
+		"ssh://tiphys.localhost/git/x.git": "", "http://localhost:8081/git/x.git": "", "https://localhost:8080/git/x.git": "x", "http://example.com:8080/git/x.git": "",
 		"http://localhost:8080/x.git": "", "http://localhost:8080/git/../x.git": "", "git@localhost:x.git": "", "": "",
 	} {
 		if got, ok := r.RepositoryOf(url); got != want || ok != (want != "") {
