@@ -13,7 +13,7 @@ import (
 var ErrRefused = failure.New(failure.Refused, "the server sends nothing there for a manifest")
 
 // Refusal is an address that a manifest may not have the server reach.
-type Refusal struct {
+type Refusal struct { //nolint:errname // it is called what it is
 	// Field is what the manifest calls it, as [For] said; may be empty.
 	Field string
 	// Host is the name that was asked for, Address what it is.

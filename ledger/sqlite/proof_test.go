@@ -18,8 +18,8 @@ func TestRowsAreProved(t *testing.T) {
 	ctx, path := context.Background(), filepath.Join(t.TempDir(), "ledger.db")
 	o := sqlite.Options{Path: path, Projections: []ledger.Projection{marked{}}}
 	const entries = 700 // more than one transaction of a rebuild
-	make := func() *sqlite.Ledger { return open(t, o) }
-	l := make()
+	again := func() *sqlite.Ledger { return open(t, o) }
+	l := again()
 	for i := range entries {
 		if err := note(l, fmt.Sprintf("%0*d", i+1, 0)); err != nil {
 			t.Fatal(err)
@@ -55,7 +55,7 @@ func TestRowsAreProved(t *testing.T) {
 			t.Fatal(err)
 		}
 		change(t, path, c.change)
-		l = make()
+		l = again()
 		verify(l, c.want)
 		if err := l.Rebuild(ctx); err != nil {
 			t.Fatal(err)
