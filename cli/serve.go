@@ -34,7 +34,7 @@ type serveOptions struct {
 	mirrors, removed, allowEgress                                                                     []string
 	grants                                                                                            []podpolicy.Grant
 	verbose, keeper, behindProxy                                                                      bool
-	pods, perClient                                                                                   int
+	pods, perClient, podProcesses                                                                     int
 	openNetwork                                                                                       bool
 	podPorts                                                                                          []uint
 }
@@ -91,6 +91,7 @@ Exit status: 0 stopped by a signal, 1 a part of the server failed, 2 a bad comma
 	f.StringVar(&o.hostImages, "host-images", "", "YAML file that tells the host executor the commands and programs of images")
 	f.StringVar(&o.bridge, "bridge", "", "name of the bridge of the pods' own network (default what this data folder had, or the first of tiphys0, tiphys1, … that is free)")
 	f.StringVar(&o.subnet, "subnet", "", "IPv4 network of the pods; the first /24 behind it is for Services (default what this data folder had, or the first of 10.88.0.0/16, 10.90.0.0/16, … that is free)")
+	f.IntVar(&o.podProcesses, "pod-processes", local.DefaultProcesses, "how many processes and threads a pod may have, on Linux 6.14 and newer; -1 for no bound")
 	f.UintSliceVar(&o.podPorts, "pod-ports", nil, "ports of this machine that pods may reach by TCP, beside the server's own and name service")
 	f.BoolVar(&o.openNetwork, "open-pod-network", false, "let pods reach everything that this machine reaches, the machine itself and each other (docs/security.md)")
 	f.IntVar(&o.pods, "pods", 0, "how many pods may be live at the same time; the others wait (default what processors, memory and descriptors bear)")
@@ -179,7 +180,7 @@ func leave(ctx context.Context, std IO, data string, carries bool) error {
 func (o serveOptions) server(std IO) (wire.Options, error) {
 	opt := wire.Options{
 		Config: o.config, Listen: o.listen, StepsListen: o.stepsListen, Executor: o.executor, Name: o.name, Public: o.public, Version: Version, Keeper: o.keeper,
-		Network: local.Network{Bridge: o.bridge, Subnet: o.subnet, Open: o.openNetwork}, Hide: hidden(std), Pods: o.pods, PerClient: o.perClient, BehindProxy: o.behindProxy, Grants: o.grants, Log: logger(std.Err, o.verbose), Fault: std.Fault,
+		Network: local.Network{Bridge: o.bridge, Subnet: o.subnet, Open: o.openNetwork}, Hide: hidden(std), Pods: o.pods, Processes: o.podProcesses, PerClient: o.perClient, BehindProxy: o.behindProxy, Grants: o.grants, Log: logger(std.Err, o.verbose), Fault: std.Fault,
 	}
 	for _, port := range o.podPorts {
 		if port == 0 || port > math.MaxUint16 {

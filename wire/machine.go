@@ -79,6 +79,8 @@ type MachineOptions struct {
 	// Orphans takes the reports of pods that are of no run; nil for nobody.
 	Orphans runs.Orphans
 	Network local.Network
+	// Processes is how many processes and threads a pod may have; see local.Options.
+	Processes int
 	// Hide are folders that host views do not show, beside Data.
 	Hide []string
 	// Quarantine has what runs compute on; nil lets everything happen.
@@ -269,7 +271,7 @@ func (m *Machine) openExecutor(o MachineOptions) (err error) {
 		Mover: mover.New(mover.Options{
 			Store: m.Artifacts, Secrets: m.secrets, Own: o.Own, Egress: o.Egress, TempDir: os.TempDir(), Guard: o.Guard,
 		}),
-		Network: network, Hide: hide, HostFiles: o.HostImages.Files, HostCommand: o.HostImages.Command, HostPath: os.Getenv("PATH"),
+		Processes: o.Processes, Network: network, Hide: hide, HostFiles: o.HostImages.Files, HostCommand: o.HostImages.Command, HostPath: os.Getenv("PATH"),
 		NoSync: o.Ephemeral, Bound: o.Ephemeral, Now: o.Now, Log: m.log, Fault: at("executor", o.Fault),
 	})
 	if err != nil {

@@ -80,6 +80,8 @@ type Options struct {
 	Network local.Network
 	// AllowEgress are the operator's exceptions from what manifests may have the server reach.
 	AllowEgress []egress.Rule
+	// Processes is how many processes and threads a pod may have; see local.Options.
+	Processes int
 	// Hide are folders of this machine that steps do not see, beside Data: credentials.
 	Hide []string
 	// TLS is the certificate of the port, by absolute paths; its zero value is none. BehindProxy says that a proxy in front has one, so that a port
@@ -262,7 +264,7 @@ func (s *Server) openMachine(ctx context.Context) (err error) {
 		Data: s.o.Data, Locked: true, Record: s.record, Objects: s.defs, Executor: s.o.Executor, Mirrors: s.o.Mirrors, HostImages: s.o.Images,
 		Own: stepclaims.Repositories{Own: s.remote, Claims: claims}, Guard: stepclaims.Artifacts{Claims: claims}, MayPull: stepclaims.Images{Claims: claims}.MayPull,
 		Claims: claims, Tokens: stepclaims.Tokens{Issuer: s.tokens, Claims: claims},
-		Egress: s.egress, Registries: s.registries(), Policy: s.pods, Orphans: s.reports, Pushed: s.pushes, Applications: targetlocal.OwnerPrefix, Network: network, Hide: s.o.Hide, Pods: s.o.Pods,
+		Egress: s.egress, Registries: s.registries(), Policy: s.pods, Orphans: s.reports, Pushed: s.pushes, Applications: targetlocal.OwnerPrefix, Network: network, Hide: s.o.Hide, Pods: s.o.Pods, Processes: s.o.Processes,
 		Quarantine: s.book, Env: s.stepEnvironment(), Log: s.o.Log, Now: s.o.Now, Fault: s.o.Fault,
 	})
 	if s.machine != nil {

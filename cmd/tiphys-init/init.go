@@ -61,6 +61,7 @@ func initMain(base string) int {
 	p := &pod{out: json.NewEncoder(control), running: map[int]*process{}, halted: make(chan struct{})}
 	failed := p.ahead(base)
 	warmUp()
+	keepThreads()
 	var err error
 	if p.network, err = receive(control); err != nil {
 		return 1
@@ -203,6 +204,9 @@ func (p *pod) prepare() error {
 	}
 	if err := syscall.Sethostname([]byte(p.spec.Hostname)); err != nil {
 		return fmt.Errorf("set host name: %w", err)
+	}
+	if err := p.boundProcesses(); err != nil {
+		return err
 	}
 	if p.spec.Network {
 		if err := p.enterNetwork(); err != nil {

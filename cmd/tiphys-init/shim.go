@@ -202,7 +202,7 @@ func (s *shim) startInit() error {
 	return err
 }
 
-// equip gives the pod its logs and its place among the cgroups.
+// equip gives the pod its logs, its place among the cgroups and among those that are killed when memory is out.
 func (s *shim) equip() error {
 	for i, c := range s.spec.Containers {
 		l, err := newContainerLog(s.path(protocol.LogFolder), s.spec, c, s.hidden, s.first.outputs[i])
@@ -214,6 +214,11 @@ func (s *shim) equip() error {
 	for _, dir := range s.spec.Cgroups {
 		if err := os.WriteFile(filepath.Join(dir, "cgroup.procs"), fmt.Append(nil, s.pid), 0o600); err != nil {
 			return fmt.Errorf("join cgroup: %w", err)
+		}
+	}
+	if s.spec.OOMScore != 0 {
+		if err := os.WriteFile(fmt.Sprintf("/proc/%d/oom_score_adj", s.pid), fmt.Append(nil, s.spec.OOMScore), 0); err != nil {
+			return fmt.Errorf("have the pod killed before the server when memory is out: %w", err)
 		}
 	}
 	return nil

@@ -18,6 +18,7 @@ import (
 
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netns"
+	"golang.org/x/sys/unix"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
 
@@ -146,6 +147,40 @@ func TestArtifactsSavedByTheNextExecutor(t *testing.T) {
 			t.Errorf("%d ms later: %+v", 3*i, r)
 		}
 		settleAndCheck(t, e, dir, p.ID)
+	}
+}
+
+// A pod is killed before the server when memory is out, and cannot take all processes of the machine: a fork bomb ends where its own pod ends.
+func TestPodsAreBounded(t *testing.T) {
+	needRoot(t)
+	var name unix.Utsname
+	if err := unix.Uname(&name); err != nil {
+		t.Fatal(err)
+	}
+	var major, minor int
+	if _, err := fmt.Sscanf(unix.ByteSliceToString(name.Release[:]), "%d.%d", &major, &minor); err != nil || major < 6 || major == 6 && minor < 14 {
+		t.Skipf("SKIPPED: Linux %s counts processes for the whole machine", unix.ByteSliceToString(name.Release[:]))
+	}
+	before, err := os.ReadFile("/proc/sys/kernel/pid_max")
+	if err != nil {
+		t.Fatal(err)
+	}
+	e := open(t, t.TempDir(), withImages, func(o *local.Options) { o.Processes = 400 })
+	defer func() { _ = e.Close() }()
+	result(t, run(t, e, shell(t, "cat /proc/self/oom_score_adj /proc/sys/kernel/pid_max")), "1000\n400")
+	bomb := shell(t, `python3 -c '
+import os, signal, time
+n = 0
+try:
+    for n in range(1000):
+        if os.fork() == 0:
+            signal.pause()
+except OSError as e:
+    print(e.strerror, 100 < n < 400)'`)
+	result(t, run(t, e, bomb), "Resource temporarily unavailable True")
+	after, err := os.ReadFile("/proc/sys/kernel/pid_max")
+	if err != nil || string(after) != string(before) {
+		t.Errorf("the machine's own bound was %s and is %s (%v)", before, after, err)
 	}
 }
 

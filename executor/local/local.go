@@ -63,6 +63,8 @@ type Images interface {
 
 // Options say where and how an [Executor] works.
 type Options struct {
+	// Processes is how many processes and threads a pod may have, on Linux 6.14 and newer; DefaultProcesses if 0, no bound if negative.
+	Processes int
 	// Dir is the state folder. One executor at a time owns it.
 	Dir string
 	// Init is the tiphys-init binary (initbin.Path).
@@ -243,6 +245,14 @@ func (o *Options) complete() error {
 	}
 	if o.Grace == 0 {
 		o.Grace = DefaultGrace
+	}
+	switch {
+	case o.Processes == 0:
+		o.Processes = DefaultProcesses
+	case o.Processes < 0:
+		o.Processes = 0
+	default:
+		o.Processes = max(o.Processes, leastProcesses)
 	}
 	switch {
 	case o.LogLimit == 0:

@@ -75,6 +75,10 @@ type Spec struct {
 	Bound bool `json:"bound,omitempty"`
 	// Cgroups are folders that the pod's first process joins; the shim removes them in the end.
 	Cgroups []string `json:"cgroups,omitempty"`
+	// OOMScore is the pod's oom_score_adj of proc(5): the higher, the sooner it is killed when the machine is out of memory.
+	OOMScore int `json:"oomScore,omitempty"`
+	// Processes is how many processes and threads the pod may have, where the kernel counts them by PID namespace (Linux 6.14); 0 for no bound.
+	Processes int `json:"processes,omitempty"`
 	// Containers in the order in which they start.
 	Containers []Container `json:"containers"`
 	Volumes    []Volume    `json:"volumes,omitempty"`
