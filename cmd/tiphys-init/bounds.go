@@ -23,7 +23,7 @@ func (p *pod) boundProcesses() error {
 }
 
 // spareThreads is how many threads this process needs at most beside those that it has from its start.
-const spareThreads = 8
+const spareThreads = 4
 
 // keepThreads has the threads made that this process will need: when the pod's own processes have taken every number, none can be made, and
 // the runtime would end the process. Threads that nothing runs on stay.
