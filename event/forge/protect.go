@@ -35,8 +35,8 @@ func (r Repository) Protection(ref string) (Protection, bool) {
 		return Protection{Ref: ref}, true
 	}
 	for _, p := range *r.Protect {
-		start, any := strings.CutSuffix(p.Ref, "*")
-		if ref == p.Ref || any && strings.HasPrefix(ref, start) {
+		start, open := strings.CutSuffix(p.Ref, "*")
+		if ref == p.Ref || open && strings.HasPrefix(ref, start) {
 			return p, true
 		}
 	}
