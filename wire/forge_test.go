@@ -77,7 +77,7 @@ func TestForgeElsewhere(t *testing.T) {
 	x := scripted.Fixture()
 	push := s.build(t, "Push Hook", "1", fmt.Sprintf(`{"object_kind": "push", "ref": "refs/heads/main", "before": "%s", "after": "%[2]s", "checkout_sha": "%[2]s", %[3]s}`, strings.Repeat("0", 40), x.MainSHA, project))
 	merge := s.build(t, "Merge Request Hook", "2", fmt.Sprintf(`{"object_kind": "merge_request", %s, "object_attributes": {"iid": 1, "action": "open", "state": "opened", "title": "Add",
-		"source_branch": "feature", "target_branch": "main", "last_commit": {"id": "%s"}}}`, project, x.FeatureSHA))
+		"source_project_id": 1, "target_project_id": 1, "source": {"path_with_namespace": "team/harbour"}, "source_branch": "feature", "target_branch": "main", "last_commit": {"id": "%s"}}}`, project, x.FeatureSHA))
 
 	for _, c := range []struct {
 		run        workflow.Run

@@ -102,7 +102,7 @@ func TestOnThisMachine(t *testing.T) {
 	m := &machine{t: t, ledger: l, executor: newInProcess(t), front: front.New(front.Options{})}
 	open := func() {
 		if e, err = executorlocal.New(executorlocal.Options{Dir: filepath.Join(dir, "pods"), Init: filepath.Join(dir, "init"), Images: oneLayer(layer), NoSync: true,
-			Network: executorlocal.Network{Bridge: bridge, Subnet: podNet}}); err != nil {
+			Network: executorlocal.Network{Bridge: bridge, Subnet: podNet, Ports: []uint16{80}}}); err != nil {
 			t.Fatal(err)
 		}
 		if _, err := e.Network(); err != nil {
