@@ -250,7 +250,7 @@ func (p *pier) dies(method string, n int, args ...string) {
 	p.t.Helper()
 	c := p.command(args...)
 	count := 0
-	var once sync.Once
+	started, ended := make(chan struct{}), make(chan struct{})
 	p.mu.Lock()
 	p.meet = func(r *http.Request) {
 		p.mu.Lock()
@@ -260,12 +260,19 @@ func (p *pier) dies(method string, n int, args ...string) {
 		now := count == n
 		p.mu.Unlock()
 		if now {
-			once.Do(func() { _ = c.Process.Kill() })
-			_, _ = c.Process.Wait()
+			<-started
+			_ = c.Process.Kill()
+			<-ended
 		}
 	}
 	p.mu.Unlock()
-	if err := c.Run(); err == nil {
+	if err := c.Start(); err != nil {
+		p.t.Fatal(err)
+	}
+	close(started)
+	err := c.Wait()
+	close(ended)
+	if err == nil {
 		p.t.Errorf("tiphys %s did not die", strings.Join(args, " "))
 	}
 	p.mu.Lock()
