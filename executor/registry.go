@@ -63,9 +63,11 @@ var (
 // NewRegistry gathers executors behind a policy; the first is the default. Close closes them all.
 func NewRegistry(policy podpolicy.Policy, first Named, others ...Named) *Registry {
 	r := &Registry{policy: policy, out: make(chan Report), stop: make(chan struct{}), have: map[ID]int{}}
-	for i, n := range append([]Named{first}, others...) {
+	for _, n := range append([]Named{first}, others...) {
 		n.Executor = door{Executor: n.Executor, name: n.Name, policy: policy, needsGrant: n.NeedsGrant}
 		r.list = append(r.list, n)
+	}
+	for i := range r.list { // once it is whole: they read it
 		r.work.Go(func() { r.forward(i) })
 	}
 	return r
