@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"slices"
+	"strings"
 	"time"
 
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
@@ -152,6 +154,20 @@ func (e *OwnHostError) FailureKind() failure.Kind { return failure.Refused }
 
 // AnnotationHosts is on an AppProject and gives host names to its Applications: patterns, separated by commas.
 const AnnotationHosts = "tiphys.dev/hosts"
+
+// HostsOf are the host names of an Ingress, in lower case and each once; empty stands for every one.
+func HostsOf(ingress *unstructured.Unstructured) []string {
+	var hosts []string
+	rules, _, _ := unstructured.NestedSlice(ingress.Object, "spec", "rules")
+	for _, rule := range rules {
+		r, _ := rule.(map[string]any)
+		host, _ := r["host"].(string)
+		if host = strings.ToLower(host); !slices.Contains(hosts, host) {
+			hosts = append(hosts, host)
+		}
+	}
+	return hosts
+}
 
 // PreviewError says that a namespace is a preview's, which shares it with nobody.
 type PreviewError struct {

@@ -93,11 +93,15 @@ func (w *worker) manifestOptions(project string) plan.Manifest {
 // preview is given none: what it had first it has, and what belongs to others it does not take.
 func (w *worker) hosts(ctx context.Context, objects []*unstructured.Unstructured) error {
 	w.leaves.hosts = nil
+	hosts := ingressHosts(objects)
+	if len(hosts) == 0 {
+		return nil
+	}
 	projects, err := definitions.All[manifest.AppProject](ctx, w.c.o.Definitions, "")
 	if err != nil {
 		return fmt.Errorf("read projects: %w", err)
 	}
-	for _, host := range ingressHosts(objects) {
+	for _, host := range hosts {
 		var owners []string
 		for _, p := range projects {
 			patterns := strings.FieldsFunc(p.Value.Annotations[deploy.AnnotationHosts], func(r rune) bool { return r == ',' || r == ' ' })
@@ -123,11 +127,9 @@ func ingressHosts(objects []*unstructured.Unstructured) []string {
 		if o.GetKind() != "Ingress" {
 			continue
 		}
-		rules, _, _ := unstructured.NestedSlice(o.Object, "spec", "rules")
-		for _, rule := range rules {
-			r, _ := rule.(map[string]any)
-			if host, _ := r["host"].(string); host != "" && !slices.Contains(hosts, strings.ToLower(host)) {
-				hosts = append(hosts, strings.ToLower(host))
+		for _, host := range deploy.HostsOf(o) {
+			if host != "" && !slices.Contains(hosts, host) {
+				hosts = append(hosts, host)
 			}
 		}
 	}

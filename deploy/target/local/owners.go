@@ -25,7 +25,7 @@ func (t *Target) claims(o *unstructured.Unstructured, opt deploy.ApplyOptions) e
 	if key.Group != "networking.k8s.io" || key.Kind != "Ingress" {
 		return nil
 	}
-	for _, host := range hostsOf(o) {
+	for _, host := range deploy.HostsOf(o) {
 		if own := t.ownName(host); own != "" {
 			return &deploy.OwnHostError{Host: host, Own: own}
 		}
@@ -55,26 +55,12 @@ func (t *Target) ownName(host string) string {
 	return ""
 }
 
-// hostsOf are the host names of an Ingress, in lower case.
-func hostsOf(o *unstructured.Unstructured) []string {
-	var hosts []string
-	rules, _, _ := unstructured.NestedSlice(o.Object, "spec", "rules")
-	for _, rule := range rules {
-		r, _ := rule.(map[string]any)
-		host, _ := r["host"].(string)
-		if host = strings.ToLower(host); !slices.Contains(hosts, host) {
-			hosts = append(hosts, host)
-		}
-	}
-	return hosts
-}
-
 // given are those of an Ingress's host names that the project gives to its Application.
 func given(o *unstructured.Unstructured, opt deploy.ApplyOptions) []string {
 	if o.GetKind() != "Ingress" {
 		return nil
 	}
-	return slices.DeleteFunc(hostsOf(o), func(host string) bool { return !slices.Contains(opt.Hosts, host) })
+	return slices.DeleteFunc(deploy.HostsOf(o), func(host string) bool { return !slices.Contains(opt.Hosts, host) })
 }
 
 // hostOwner gives the Ingress that has a host name, among some; nil if none of them has it. t.mu is held.

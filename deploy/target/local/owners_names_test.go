@@ -4,6 +4,8 @@ import (
 	"testing"
 
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+
+	"github.com/tiphys/tiphys/deploy"
 )
 
 // A page at the server's own name or below it would be of the same site as the screens. An Ingress there is refused, whoever declares it.
@@ -17,7 +19,7 @@ func TestNoApplicationBelowTheScreens(t *testing.T) {
 			"apiVersion": "networking.k8s.io/v1", "kind": "Ingress", "metadata": map[string]any{"name": "x", "namespace": "shop"},
 			"spec": map[string]any{"rules": []any{map[string]any{"host": host}}},
 		}}
-		if own := target.ownName(hostsOf(o)[0]); (own != "") != refused {
+		if own := target.ownName(deploy.HostsOf(o)[0]); (own != "") != refused {
 			t.Errorf("%s: %q", host, own)
 		}
 	}
