@@ -48,16 +48,18 @@ const lease = 10 * time.Minute
 
 func effectKey(run string, e workflow.Effect) string { return run + "/" + e.EffectKey() }
 
-// place is where an effect comes from: a run's key, its uid, the entry that submitted it, and by whose claims it writes what runs share.
+// place is where an effect comes from: a run's key, its uid, the entry that submitted it, and what the run acts for.
 type place struct {
 	run, uid string
 	root     ledger.Ref
-	class    claims.Class
+	acts     claims.ActsFor
 }
 
+// class says by whose claims the run writes what runs share.
+func (p place) class() claims.Class { return p.acts.Class(p.uid) }
+
 func (r *live) place() place {
-	uid := r.state.Run().UID
-	return place{r.key, uid, ledger.At(r.root), r.state.Claims().ActsFor().Class(uid)}
+	return place{r.key, r.state.Run().UID, ledger.At(r.root), r.state.Claims().ActsFor()}
 }
 
 // enqueue puts an effect in the outbox; a memoised result is recorded at once, so that whoever asks next finds it.

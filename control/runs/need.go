@@ -105,7 +105,7 @@ func memoKey(scope, cache, key string) string {
 
 // memo looks for a memoised result where the claims of the run let it read.
 func (c *Controller) memo(ctx context.Context, run string, m workflow.Memo) (json.RawMessage, error) {
-	class, err := view(ctx, c, run, func(r *live) claims.Class { return r.place().class })
+	class, err := view(ctx, c, run, func(r *live) claims.Class { return r.place().class() })
 	if err != nil {
 		return nil, err
 	}
@@ -140,7 +140,7 @@ func (c *Controller) memoOf(ctx context.Context, scope string, m workflow.Memo) 
 func memoize(tx ledger.Tx, r place, e workflow.PutMemo) error {
 	_, err := tx.Append(ledger.Draft{
 		Actor: system, Kind: kindMemo, Subject: subject(r.run), Cause: r.root,
-		Body: memoEntry{Scope: r.class.Writes(), Cache: e.Cache, Key: e.Key, Run: r.run, Node: e.Node, Outputs: e.Outputs},
+		Body: memoEntry{Scope: r.class().Writes(), Cache: e.Cache, Key: e.Key, Run: r.run, Node: e.Node, Outputs: e.Outputs},
 	})
 	return err
 }
