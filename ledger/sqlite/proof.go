@@ -46,22 +46,9 @@ func (l *Ledger) prove(ctx context.Context, progress func(checked int64)) (compa
 // prepareProof gives each table a kind that was never used. It is among those to be dropped from the beginning: a process that ends meanwhile
 // leaves nothing that is not taken away.
 func (b *batch) prepareProof(r *rebuild) error {
-	if err := b.s.exec("INSERT INTO counters (name, value) VALUES ('rebuild', 1) ON CONFLICT (name) DO UPDATE SET value = value + 1"); err != nil {
-		return err
-	}
-	number, _, err := b.s.integer("SELECT value FROM counters WHERE name = 'rebuild'")
-	if err != nil {
-		return err
-	}
-	for _, g := range r.groups {
-		for _, t := range g.tables {
-			r.kinds[t] = fmt.Sprintf("%s@%d", t, number)
-			if err := b.s.exec("INSERT INTO drops (kind) VALUES (?) ON CONFLICT DO NOTHING", r.kinds[t]); err != nil {
-				return err
-			}
-		}
-	}
-	return nil
+	return b.newKinds(r, func(_ group, table string) error {
+		return b.s.exec("INSERT INTO drops (kind) VALUES (?) ON CONFLICT DO NOTHING", r.kinds[table])
+	})
 }
 
 // replayAll applies the projections to all entries that there are, a few in each transaction.

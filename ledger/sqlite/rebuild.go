@@ -142,8 +142,19 @@ func (r *rebuild) resume(found []rebuildRow) bool {
 	return true
 }
 
-// prepare gives each table a kind that was never used.
+// prepare gives each table a kind that was never used, from which it is derived from the start.
 func (b *batch) prepare(r *rebuild, whole bool) error {
+	return b.newKinds(r, func(g group, table string) error {
+		version := g.version
+		if whole {
+			version = forced
+		}
+		return b.s.exec("INSERT INTO rebuilds (name, kind, version, after) VALUES (?, ?, ?, 0)", table, r.kinds[table], version)
+	})
+}
+
+// newKinds gives each table a kind that was never used, and has it noted.
+func (b *batch) newKinds(r *rebuild, note func(g group, table string) error) error {
 	if err := b.s.exec("INSERT INTO counters (name, value) VALUES ('rebuild', 1) ON CONFLICT (name) DO UPDATE SET value = value + 1"); err != nil {
 		return err
 	}
@@ -152,13 +163,9 @@ func (b *batch) prepare(r *rebuild, whole bool) error {
 		return err
 	}
 	for _, g := range r.groups {
-		version := g.version
-		if whole {
-			version = forced
-		}
 		for _, t := range g.tables {
 			r.kinds[t] = fmt.Sprintf("%s@%d", t, number)
-			if err := b.s.exec("INSERT INTO rebuilds (name, kind, version, after) VALUES (?, ?, ?, 0)", t, r.kinds[t], version); err != nil {
+			if err := note(g, t); err != nil {
 				return err
 			}
 		}
