@@ -23,6 +23,17 @@ const (
 	wordsCluster   = "in the network of this server's pods and Services"
 )
 
+// Clouds are the addresses at which clouds keep what is secret of a machine: those that are link-local, and the others.
+func Clouds() []netip.Prefix {
+	var list []netip.Prefix
+	for _, k := range kinds() {
+		if k.words == wordsLinkLocal || k.words == wordsMetadata {
+			list = append(list, k.prefix)
+		}
+	}
+	return list
+}
+
 // kinds are the ranges that are refused for everybody. Those of translated IPv6 are not among them: what they hold is judged.
 // Sources: RFC 6890 and the IANA special-purpose registries; the metadata addresses are those that the clouds document
 // (AWS fd00:ec2::254, Google fd20:ce::254, Scaleway fd00:42::42, Alibaba 100.100.100.200, Azure 168.63.129.16, Oracle 192.0.0.192).

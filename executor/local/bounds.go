@@ -1,24 +1,12 @@
 package local
 
-import (
-	"golang.org/x/sys/unix"
-	corev1 "k8s.io/api/core/v1"
-)
+import corev1 "k8s.io/api/core/v1"
 
 // DefaultProcesses is how many processes and threads a pod may have unless the options say otherwise.
 const DefaultProcesses = 4096
 
 // leastProcesses is the least that the kernel takes for a PID namespace (RESERVED_PIDS).
 const leastProcesses = 301
-
-// totalMemory is that of this machine in bytes; 0 if it cannot be told.
-func totalMemory() int64 {
-	var info unix.Sysinfo_t
-	if unix.Sysinfo(&info) != nil {
-		return 0
-	}
-	return int64(info.Totalram) * int64(info.Unit)
-}
 
 // Bounds of oom_score_adj of pods: all are killed before the server, whose value is 0.
 const (

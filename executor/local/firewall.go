@@ -10,6 +10,8 @@ import (
 	"github.com/google/nftables"
 	"github.com/google/nftables/expr"
 	"golang.org/x/sys/unix"
+
+	"github.com/tiphys/tiphys/egress"
 )
 
 // The bridge has two tables in nf_tables. One lets pods out under this machine's address; executors that share the bridge share it. The other
@@ -100,14 +102,6 @@ func replace(c *nftables.Conn, t *nftables.Table) {
 	c.AddTable(t)
 }
 
-// clouds are addresses, beside link-local ones, where clouds keep credentials of the machine: Alibaba's, Azure's and Oracle's.
-func clouds() []netip.Prefix {
-	return []netip.Prefix{
-		netip.MustParsePrefix("169.254.0.0/16"), netip.MustParsePrefix("100.100.100.200/32"), netip.MustParsePrefix("168.63.129.16/32"),
-		netip.MustParsePrefix("192.0.0.192/32"),
-	}
-}
-
 const nameService = 53
 
 func (f *firewall) filter(c *nftables.Conn, pods map[netip.Addr]string) error {
@@ -142,8 +136,10 @@ func (f *firewall) filter(c *nftables.Conn, pods map[netip.Addr]string) error {
 		add(c, machine, at(destination, expr.CmpOpEq, f.services), accept)
 	}
 	add(c, machine, refuse)
-	for _, p := range clouds() {
-		add(c, others, at(destination, expr.CmpOpEq, p), refuse)
+	for _, p := range egress.Clouds() {
+		if p.Addr().Is4() { // IPv6 is dropped
+			add(c, others, at(destination, expr.CmpOpEq, p), refuse)
+		}
 	}
 	add(c, others, link(expr.MetaKeyOIFNAME, "tv"), f.neighbours(), accept)
 	add(c, others, link(expr.MetaKeyOIFNAME, "tv"), refuse)

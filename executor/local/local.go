@@ -117,6 +117,7 @@ type Executor struct {
 	hidden   []string // what host views do not show
 	cgroups  cgroups
 	profiles profiles
+	memory   int64 // of this machine in bytes; 0 if it cannot be told
 	network  *network
 	ctx      context.Context
 	cancel   context.CancelFunc
@@ -170,11 +171,12 @@ func New(o Options) (*Executor, error) {
 	if err != nil {
 		host = "localhost"
 	}
+	memory := machineResource("memory")
 	ctx, cancel := context.WithCancel(context.Background())
 	e := &Executor{
 		o: o, lock: lock, host: host, hidden: outermost(append([]string{o.Dir, o.Scratch}, o.Hide...)), ctx: ctx, cancel: cancel,
 		trash: newTrash(filepath.Join(o.Dir, "trash"), o.Log), attempts: map[executor.ID]*attempt{}, names: map[string]*attempt{}, troubles: map[string]string{}, looked: map[*attempt]bool{},
-		reaper: newReaper(), launching: make(chan struct{}, launching), cgroups: findCgroups(""), network: newNetwork(o.Network, o.Dir, o.Log, o.Fault),
+		reaper: newReaper(), launching: make(chan struct{}, launching), cgroups: findCgroups(""), memory: memory.Value(), network: newNetwork(o.Network, o.Dir, o.Log, o.Fault),
 	}
 	e.container, e.hostView = &View{Executor: e, reports: newQueue()}, &View{Executor: e, host: true, reports: newQueue()}
 	if o.Bound {

@@ -76,7 +76,7 @@ func (a *attempt) prepare(ctx context.Context) (*protocol.Spec, error) {
 	if err := b.addContainers(ctx, order); err != nil {
 		return nil, err
 	}
-	order.OOMScore, order.Processes = oomScore(b.spec, totalMemory()), a.e.o.Processes
+	order.OOMScore, order.Processes = oomScore(b.spec, a.e.memory), a.e.o.Processes
 	var err error
 	if order.Cgroups, err = a.e.cgroups.create(a.name, b.limits()); err != nil {
 		return nil, err
