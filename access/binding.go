@@ -34,6 +34,19 @@ func ParseBinding(text string) (Binding, error) {
 	return b, b.check()
 }
 
+// ParseBindings reads several; nil if there are none.
+func ParseBindings(texts []string) ([]Binding, error) {
+	var all []Binding
+	for _, text := range texts {
+		b, err := ParseBinding(text)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, b)
+	}
+	return all, nil
+}
+
 // String writes a binding as ParseBinding reads it.
 func (b Binding) String() string {
 	switch {

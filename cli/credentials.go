@@ -2,8 +2,6 @@ package cli
 
 import (
 	"cmp"
-	"crypto/rand"
-	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -21,6 +19,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/tiphys/tiphys/executor/protocol"
 	"github.com/tiphys/tiphys/server"
 	"github.com/tiphys/tiphys/server/gate"
 )
@@ -167,19 +166,7 @@ func (k keyring) keep(c credential) error {
 	if err := os.Chmod(k.folder(), 0o700); err != nil { //nolint:gosec // a folder
 		return fmt.Errorf("keep credential: %w", err)
 	}
-	var random [8]byte
-	_, _ = rand.Read(random[:]) // it does not fail: crypto/rand ends the program instead
-	temp := filepath.Join(k.folder(), "."+hex.EncodeToString(random[:]))
-	f, err := os.OpenFile(temp, os.O_CREATE|os.O_EXCL|os.O_WRONLY|syscall.O_NOFOLLOW, 0o600)
-	if err != nil {
-		return fmt.Errorf("keep credential: %w", err)
-	}
-	_, err = f.Write(append(raw, '\n'))
-	if err = errors.Join(err, f.Sync(), f.Close()); err == nil {
-		err = os.Rename(temp, filepath.Join(k.folder(), fileOf(c.Server)))
-	}
-	if err != nil {
-		_ = os.Remove(temp) // it is named in the error
+	if err := protocol.WriteFile(filepath.Join(k.folder(), fileOf(c.Server)), append(raw, '\n'), true); err != nil {
 		return fmt.Errorf("keep credential: %w", err)
 	}
 	return nil

@@ -17,8 +17,10 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/tiphys/tiphys/access"
+	"github.com/tiphys/tiphys/egress"
 	"github.com/tiphys/tiphys/failure"
 	"github.com/tiphys/tiphys/server"
+	"github.com/tiphys/tiphys/wire"
 )
 
 type loginOptions struct {
@@ -114,7 +116,7 @@ func loginGit(ctx context.Context, std IO, c *client, k keyring, address string)
 
 // tokenOf reads the admin token that a server made for its data folder.
 func tokenOf(data string) (string, error) {
-	f, err := os.Open(filepath.Join(data, "keys", "admin.token"))
+	f, err := os.Open(filepath.Join(data, wire.AdminTokenFile))
 	if err != nil {
 		return "", fmt.Errorf("read admin token: %w", err)
 	}
@@ -145,7 +147,7 @@ func setGitHelper(ctx context.Context, address string) error {
 	if err != nil {
 		return fmt.Errorf("find this program: %w", err)
 	}
-	helper := "!'" + strings.ReplaceAll(self, "'", `'\''`) + "' git-credential"
+	helper := "!" + egress.Quote(self) + " git-credential"
 	for _, url := range namesOf(address) {
 		key := "credential." + url + ".helper"
 		// An empty helper forgets those that are set for every address.

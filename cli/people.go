@@ -84,13 +84,9 @@ func newUserAdd(std IO) *cobra.Command {
 
 // checkRoles says what is wrong with roles before a server is asked.
 func checkRoles(texts []string) error {
-	var all []access.Binding
-	for _, text := range texts {
-		b, err := access.ParseBinding(text)
-		if err != nil {
-			return err
-		}
-		all = append(all, b)
+	all, err := access.ParseBindings(texts)
+	if err != nil {
+		return err
 	}
 	return access.CheckBindings(all)
 }

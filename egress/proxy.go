@@ -86,7 +86,7 @@ func (p *proxy) of(r *http.Request) *Route {
 	p.mu.Lock()
 	route := p.routes[name]
 	p.mu.Unlock()
-	if route == nil || !route.knows(password) {
+	if route == nil || !route.secret.Is(password) {
 		return nil
 	}
 	return route
@@ -162,19 +162,10 @@ func (p *proxy) connect(w http.ResponseWriter, r *http.Request, route *Route) {
 	}
 	// The server no longer looks whether the program is there: the route's end closes both.
 	defer context.AfterFunc(route.ctx, func() { _, _ = in.Close(), out.Close() })()
-	carry(readWriter{buffered.Reader, in}, in, out)
+	carry(buffered.Reader, in, out)
 }
 
-// readWriter is a connection of which something was read already.
-type readWriter struct {
-	io.Reader
-	net.Conn
-}
-
-// Read implements io.Reader.
-func (r readWriter) Read(p []byte) (int, error) { return r.Reader.Read(p) }
-
-// carry copies both ways until both are at their end.
+// carry copies both ways until both are at their end; from has what comes from in, of which something was read already.
 func carry(from io.Reader, in, out net.Conn) {
 	var both sync.WaitGroup
 	both.Go(func() { copyThen(out, from) })

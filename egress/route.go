@@ -3,14 +3,14 @@ package egress
 import (
 	"context"
 	"crypto/rand"
-	"crypto/sha256"
-	"crypto/subtle"
 	"encoding/hex"
 	"fmt"
 	"net/url"
 	"os"
 	"strings"
 	"sync"
+
+	"github.com/tiphys/tiphys/secret"
 )
 
 // Names of the hidden commands of this program that programs of a [Route] start, and of their variables.
@@ -30,7 +30,7 @@ type Route struct {
 	field  string
 	proxy  *proxy // nil if unrestricted
 	name   string
-	secret string
+	secret secret.Value
 	ctx    context.Context //nolint:containedctx // what goes through the route ends with it
 	cancel context.CancelFunc
 
@@ -53,7 +53,7 @@ func (c *Client) Route(ctx context.Context) (*Route, error) {
 	}
 	random := make([]byte, 24)
 	_, _ = rand.Read(random) // never fails (crypto/rand)
-	r.proxy, r.name, r.secret = p, hex.EncodeToString(random[:8]), hex.EncodeToString(random[8:])
+	r.proxy, r.name, r.secret = p, hex.EncodeToString(random[:8]), secret.New(hex.EncodeToString(random[8:]))
 	p.add(r)
 	return r, nil
 }
@@ -71,7 +71,7 @@ func (r *Route) Proxy() string {
 	if r.proxy == nil {
 		return ""
 	}
-	u := url.URL{Scheme: "http", User: url.UserPassword(r.name, r.secret), Host: r.proxy.address()}
+	u := url.URL{Scheme: "http", User: url.UserPassword(r.name, r.secret.Reveal()), Host: r.proxy.address()}
 	return u.String()
 }
 
@@ -84,7 +84,7 @@ func (r *Route) SSH() (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("find this program: %w", err)
 	}
-	return quote(self) + " " + SSHCommand, nil
+	return Quote(self) + " " + SSHCommand, nil
 }
 
 // Env is what the program's environment needs for SSH.
@@ -117,11 +117,5 @@ func (r *Route) note(err error) {
 	}
 }
 
-// knows compares a password in constant time.
-func (r *Route) knows(password string) bool {
-	a, b := sha256.Sum256([]byte(password)), sha256.Sum256([]byte(r.secret))
-	return subtle.ConstantTimeCompare(a[:], b[:]) == 1
-}
-
-// quote makes one word of a text for a shell.
-func quote(text string) string { return "'" + strings.ReplaceAll(text, "'", `'\''`) + "'" }
+// Quote makes one word of a text for a shell, by which git starts its programs.
+func Quote(text string) string { return "'" + strings.ReplaceAll(text, "'", `'\''`) + "'" }

@@ -37,7 +37,7 @@ func SSH(ctx context.Context, args []string) error {
 	if err != nil {
 		return err
 	}
-	through := "ProxyCommand=" + strings.ReplaceAll(quote(self), "%", "%%") + " " + ConnectCommand
+	through := "ProxyCommand=" + strings.ReplaceAll(Quote(self), "%", "%%") + " " + ConnectCommand
 	argv := slices.Concat([]string{"ssh", "-o", through, "-o", "ProxyUseFdpass=no"}, args)
 	return syscall.Exec(program, argv, append(os.Environ(), variableTo+"="+to)) //nolint:gosec // git's own arguments for ssh
 }

@@ -3,6 +3,8 @@
 package secret
 
 import (
+	"crypto/sha256"
+	"crypto/subtle"
 	"encoding/json"
 	"fmt"
 	"log/slog"
@@ -22,6 +24,12 @@ func (v Value) Reveal() string { return v.s }
 
 // IsZero reports whether there is no secret.
 func (v Value) IsZero() bool { return v.s == "" }
+
+// Is compares with a text in constant time, whatever the lengths are.
+func (v Value) Is(text string) bool {
+	a, b := sha256.Sum256([]byte(v.s)), sha256.Sum256([]byte(text))
+	return subtle.ConstantTimeCompare(a[:], b[:]) == 1
+}
 
 // String implements fmt.Stringer.
 func (Value) String() string { return Mask }

@@ -18,7 +18,7 @@ import (
 // Files of the data folder that hold tokens. They are made by the first start, are their owner's alone, and belong to this folder: a backup has
 // none of them.
 const (
-	adminTokenFile   = "keys/admin.token"
+	AdminTokenFile   = "keys/admin.token"
 	metricsTokenFile = "keys/metrics.token"
 )
 
@@ -41,7 +41,7 @@ func (s *Server) openTokens(context.Context) (err error) {
 	if !s.o.Token.IsZero() {
 		return nil
 	}
-	s.o.Token, err = keptToken(filepath.Join(s.o.Data, adminTokenFile))
+	s.o.Token, err = keptToken(filepath.Join(s.o.Data, AdminTokenFile))
 	s.madeToken = err == nil
 	return err
 }

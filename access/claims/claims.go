@@ -47,8 +47,8 @@ type Record struct {
 // Several is the number of a merge request where there are several, where it has no number, or where the run is about another repository.
 const Several = -1
 
-// unknownFork stands for a fork that the forge did not name.
-const unknownFork = "unknown"
+// UnknownFork stands for a fork that the forge did not name.
+const UnknownFork = "unknown"
 
 // Author is a person as the forge of the event knows them.
 type Author struct {
@@ -144,7 +144,7 @@ func (r Record) From(name, revision string, own bool) Record {
 		return r.hand(Hand{Name: name, Manifest: true})
 	}
 	r.Protected = false
-	return r.hand(Hand{Name: name, Ref: cmp.Or(revision, unknownFork)})
+	return r.hand(Hand{Name: name, Ref: cmp.Or(revision, UnknownFork)})
 }
 
 // hand adds a repository; one that counts for a ref counts more than one that gave the manifest only.

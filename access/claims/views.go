@@ -76,7 +76,7 @@ func FromParts(acts ActsFor, pods podpolicy.Subject) Record {
 		r.MergeRequest, r.Protected = pods.MergeRequest, false
 	}
 	if r.Fork == "" && acts.Fork {
-		r.Fork = unknownFork
+		r.Fork = UnknownFork
 	}
 	for _, name := range pods.Repositories {
 		r.Hands = append(r.Hands, Hand{Name: name, Ref: pods.Ref})

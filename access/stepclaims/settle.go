@@ -1,6 +1,7 @@
 package stepclaims
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -135,9 +136,7 @@ func ofGit(g *event.Git) claims.Event {
 		c.MergeRequest = claims.Several // one without a number is one all the same
 	}
 	if g.PR.Fork {
-		if c.Fork = g.PR.SourceRepo; c.Fork == "" {
-			c.Fork = "unknown"
-		}
+		c.Fork = cmp.Or(g.PR.SourceRepo, claims.UnknownFork)
 	}
 	return c
 }

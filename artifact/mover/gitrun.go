@@ -158,21 +158,19 @@ func (m *Mover) ssh(ctx context.Context, g *gitRunner, a *manifest.GitArtifact, 
 		if err := os.WriteFile(file, []byte(body), 0o600); err != nil {
 			return fmt.Errorf("write SSH key: %w", blob.Explain(err, g.home))
 		}
-		command += " -i " + quoteShell(file)
+		command += " -i " + egress.Quote(file)
 	}
 	switch {
 	case a.InsecureIgnoreHostKey:
 		command += " -o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null"
 	case m.o.KnownHosts != "":
-		command += " -o StrictHostKeyChecking=yes -o UserKnownHostsFile=" + quoteShell(m.o.KnownHosts)
+		command += " -o StrictHostKeyChecking=yes -o UserKnownHostsFile=" + egress.Quote(m.o.KnownHosts)
 	default:
 		command += " -o StrictHostKeyChecking=yes"
 	}
 	g.env = append(g.env, "GIT_SSH_COMMAND="+command)
 	return nil
 }
-
-func quoteShell(s string) string { return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'" }
 
 // run runs git in dir and returns its output; its complaints are in the error.
 func (g *gitRunner) run(ctx context.Context, dir string, args ...string) (string, error) {

@@ -49,18 +49,6 @@ func (a *API) listUsers(w http.ResponseWriter, r *http.Request) {
 	answer(w, map[string]any{"items": items}, err)
 }
 
-func bindings(texts []string) ([]access.Binding, error) {
-	var all []access.Binding
-	for _, text := range texts {
-		b, err := access.ParseBinding(text)
-		if err != nil {
-			return nil, err
-		}
-		all = append(all, b)
-	}
-	return all, nil
-}
-
 func (a *API) addUser(w http.ResponseWriter, r *http.Request) {
 	var body struct {
 		Name  string   `json:"name"`
@@ -70,7 +58,7 @@ func (a *API) addUser(w http.ResponseWriter, r *http.Request) {
 	err := decode(r, &body)
 	if err == nil {
 		p := people.Person{Name: body.Name, Robot: body.Robot}
-		if p.Roles, err = bindings(body.Roles); err == nil {
+		if p.Roles, err = access.ParseBindings(body.Roles); err == nil {
 			err = a.People.Add(r.Context(), gate.From(r.Context()).String(), p)
 		}
 	}
@@ -89,7 +77,7 @@ func (a *API) changeUser(w http.ResponseWriter, r *http.Request) {
 	}
 	if err == nil {
 		var roles []access.Binding
-		if roles, err = bindings(body.Roles); err == nil {
+		if roles, err = access.ParseBindings(body.Roles); err == nil {
 			if body.Roles != nil && roles == nil {
 				roles = []access.Binding{}
 			}
