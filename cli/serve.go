@@ -19,7 +19,7 @@ import (
 	"github.com/tiphys/tiphys/egress"
 	"github.com/tiphys/tiphys/executor/local"
 	"github.com/tiphys/tiphys/keeper"
-	"github.com/tiphys/tiphys/keeper/front"
+	"github.com/tiphys/tiphys/keeper/clients"
 	"github.com/tiphys/tiphys/manifest"
 	"github.com/tiphys/tiphys/secret"
 	"github.com/tiphys/tiphys/wire"
@@ -99,7 +99,7 @@ Exit status: 0 stopped by a signal, 1 a part of the server failed, 2 a bad comma
 	f.StringVar(&o.tlsCert, "tls-cert", "", "file with the certificate of the port and those that vouch for it, in PEM; read again when it changes")
 	f.StringVar(&o.tlsKey, "tls-key", "", "file with the key of the certificate, in PEM")
 	f.BoolVar(&o.behindProxy, "behind-proxy", false, "listen beyond loopback without a certificate, because a proxy in front has one and nobody else reaches the port")
-	f.IntVar(&o.perClient, "connections-per-client", front.DefaultPerClient, "how many connections one client address may have at the same time, and this machine sixteen times that; 0 is no bound")
+	f.IntVar(&o.perClient, "connections-per-client", clients.DefaultPerClient, "how many connections one client address may have at the same time, and this machine sixteen times that; 0 is no bound")
 	f.StringArrayVar(&o.allowEgress, "allow-egress", nil, "let manifests have the server reach addresses that it refuses otherwise (loopback, link-local, metadata, its own), CIDR[:PORT] (may be repeated)")
 	f.BoolVar(&o.keeper, "keeper", true, "have the port and the requests to applications in a process that outlives the server; with --keeper=false they end with it")
 	f.BoolVarP(&o.verbose, "verbose", "v", false, "log more")

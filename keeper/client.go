@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/tiphys/tiphys/access/certificate"
+	"github.com/tiphys/tiphys/keeper/clients"
 	"github.com/tiphys/tiphys/keeper/front"
 )
 
@@ -45,7 +46,7 @@ type Client struct {
 	addr net.Addr
 
 	conns  *inside
-	crowd  *front.Crowd
+	crowd  *clients.Crowd
 	open   sync.WaitGroup // connections that the server has
 	ctx    context.Context
 	cancel context.CancelFunc
@@ -69,7 +70,7 @@ func Attach(ctx context.Context, o Options) (*Client, error) {
 	if len(o.Command) == 0 {
 		o.Command = []string{"/proc/self/exe", "__keeper"}
 	}
-	c := &Client{o: o, dir: folder(o.Data), conns: newInside(), crowd: front.NewCrowd(o.PerClient), done: make(chan struct{})}
+	c := &Client{o: o, dir: folder(o.Data), conns: newInside(), crowd: clients.NewCrowd(o.PerClient), done: make(chan struct{})}
 	if err := os.MkdirAll(c.dir, 0o700); err != nil {
 		return nil, fmt.Errorf("make the keeper's folder: %w", err)
 	}

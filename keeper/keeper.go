@@ -20,6 +20,7 @@ import (
 	"time"
 
 	"github.com/tiphys/tiphys/access/certificate"
+	"github.com/tiphys/tiphys/keeper/clients"
 	"github.com/tiphys/tiphys/keeper/front"
 )
 
@@ -65,7 +66,7 @@ type keeper struct {
 	front  *front.Front
 	web    *http.Server
 	inside *inside
-	crowd  *front.Crowd
+	crowd  *clients.Crowd
 	tls    atomic.Pointer[secured]
 	conns  sync.WaitGroup // being sorted, waiting, or on their way
 	// sorting and waiting count connections, served those that the web server has.
@@ -112,7 +113,7 @@ func newKeeper(dir string, o config, log *slog.Logger) *keeper {
 		o.Wait = ownWait
 	}
 	k := &keeper{
-		dir: dir, o: o, log: log, front: front.New(front.Options{Log: log}), inside: newInside(), crowd: front.NewCrowd(o.PerClient), end: make(chan struct{}), routed: make(chan struct{}),
+		dir: dir, o: o, log: log, front: front.New(front.Options{Log: log}), inside: newInside(), crowd: clients.NewCrowd(o.PerClient), end: make(chan struct{}), routed: make(chan struct{}),
 		own: o.Own, changed: make(chan struct{}), lonely: time.Now(),
 	}
 	protocols := new(http.Protocols)

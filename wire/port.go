@@ -16,6 +16,7 @@ import (
 	"github.com/tiphys/tiphys/executor"
 	"github.com/tiphys/tiphys/executor/local"
 	"github.com/tiphys/tiphys/keeper"
+	"github.com/tiphys/tiphys/keeper/clients"
 	"github.com/tiphys/tiphys/keeper/front"
 	"github.com/tiphys/tiphys/server"
 )
@@ -64,7 +65,7 @@ func (s *Server) openCarrier(ctx context.Context) error {
 		}
 		return nil
 	})
-	l = front.NewCrowd(s.o.PerClient).Listener(l)
+	l = clients.NewCrowd(s.o.PerClient).Listener(l)
 	if s.certificate != nil {
 		l = keeper.Sniff(l, s.certificate.Config())
 	}

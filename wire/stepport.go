@@ -10,7 +10,7 @@ import (
 	"path/filepath"
 
 	"github.com/tiphys/tiphys/access/authority"
-	"github.com/tiphys/tiphys/keeper/front"
+	"github.com/tiphys/tiphys/keeper/clients"
 )
 
 // authorityFile is where a step finds who vouches for the steps' port: in the folder of the pod's socket.
@@ -48,7 +48,7 @@ func (s *Server) openStepPort(ctx context.Context) (err error) {
 		return err
 	}
 	names := stepNames(s.o.StepsListen, s.o.Name)
-	p.listener, p.url = tls.NewListener(front.NewCrowd(s.o.PerClient).Listener(p.listener), p.authority.Server(names)), "https://"+net.JoinHostPort(names[0], port)
+	p.listener, p.url = tls.NewListener(clients.NewCrowd(s.o.PerClient).Listener(p.listener), p.authority.Server(names)), "https://"+net.JoinHostPort(names[0], port)
 	s.stepPort = p
 	return nil
 }

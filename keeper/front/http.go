@@ -13,6 +13,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/tiphys/tiphys/keeper/clients"
 )
 
 // transports speak to the pods. Requests that may be sent twice share connections; others get one of their own, so that
@@ -129,6 +131,8 @@ type attemptKey struct{}
 type attempt struct {
 	host string
 	used []*backend
+	// body is the request's; nil for one without, or one that is not waited for with a limit.
+	body *clients.Body
 }
 
 // ServeHTTP sends a request to the application that its host and path name. A host that nobody has is answered with 421.
@@ -149,7 +153,17 @@ func (f *Front) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			b.give()
 		}
 	}()
+	if r.Body != nil && r.Body != http.NoBody && !converses(r, found) {
+		a.body = clients.NewBody(r.Body, http.NewResponseController(w))
+		r.Body = a.body
+	}
 	f.reverse.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), attemptKey{}, a)))
+}
+
+// converses says that a request's body and its answer are two sides of a conversation, in which nobody need speak: gRPC, to an application that
+// says that it takes HTTP/2. One connection to its pod carries all such requests, so that none holds up others.
+func converses(r *http.Request, to route) bool {
+	return to.HTTP2 && r.ProtoMajor == 2 && strings.HasPrefix(r.Header.Get("Content-Type"), "application/grpc")
 }
 
 // errNotReady says that no pod became ready in time.
@@ -215,6 +229,9 @@ func (t tripper) try(r *http.Request, a *attempt, to route, e endpoint) (*http.R
 		return nil, err
 	}
 	a.used = append(a.used, e.backend)
+	if err == nil && a.body != nil {
+		a.body.Free() // the application answers: how long it listens meanwhile is for it to say
+	}
 	return response, err
 }
 
@@ -231,7 +248,11 @@ func (f *Front) choose(to route, failed map[string]bool) (endpoint, bool) {
 }
 
 func (f *Front) failed(w http.ResponseWriter, r *http.Request, err error) {
+	a, _ := r.Context().Value(attemptKey{}).(*attempt)
 	switch {
+	case a != nil && a.body != nil && a.body.Late():
+		w.Header().Set("Connection", "close")
+		Page(w, http.StatusRequestTimeout, "Too slow", "The body of the request did not come in time.")
 	case errors.Is(err, context.Canceled):
 		return
 	case errors.Is(err, errNotReady):

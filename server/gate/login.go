@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/tiphys/tiphys/failure"
+	"github.com/tiphys/tiphys/keeper/clients"
 )
 
 // The session's cookie. The prefix has browsers take it from this very host alone, over TLS (RFC 6265bis, 4.1.3.2). Without TLS the name has the port,
@@ -131,19 +132,15 @@ func (g *Gate) fromOurPage(req *http.Request) bool {
 	return !g.overTLS(req) || u.Scheme == "https"
 }
 
-// clientOf is the address of who sends a request: for IPv6 the network of 64 bits, which one client has all of.
+// clientOf is who sends a request, as the port counts clients; empty if that cannot be told.
 func clientOf(req *http.Request) string {
 	at, err := netip.ParseAddrPort(req.RemoteAddr)
 	if err != nil {
 		return ""
 	}
-	addr := at.Addr().Unmap().WithZone("")
-	if addr.Is4() {
-		return addr.String()
+	client := clients.Of(at.Addr())
+	if client.IsSingleIP() {
+		return client.Addr().String()
 	}
-	network, err := addr.Prefix(64)
-	if err != nil {
-		return addr.String()
-	}
-	return network.String()
+	return client.String()
 }

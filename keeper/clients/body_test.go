@@ -1,4 +1,4 @@
-package gate
+package clients
 
 import (
 	"testing"
@@ -9,7 +9,7 @@ import (
 // kibibyte, and what does not come two minutes.
 func TestSlowBodies(t *testing.T) {
 	began := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
-	m := &moving{last: began.Add(idle)}
+	m := &Body{paid: began.Add(quiet)}
 	now := began
 	for range 1000 { // a byte each second
 		if until := m.until(now); !until.After(now) {
@@ -18,14 +18,14 @@ func TestSlowBodies(t *testing.T) {
 		now = now.Add(time.Second)
 		m.came(1)
 	}
-	if took := now.Sub(began); took > idle+5*time.Second {
+	if took := now.Sub(began); took > quiet+5*time.Second {
 		t.Errorf("a byte each second is waited for %s", took)
 	}
-	m, now = &moving{last: began.Add(idle)}, began
+	m, now = &Body{paid: began.Add(quiet)}, began
 	for range 10_000 { // 64 KiB each second
 		now = now.Add(time.Second)
 		m.came(64 << 10)
-		if until := m.until(now); until.Sub(now) != idle {
+		if until := m.until(now); until.Sub(now) != quiet {
 			t.Fatalf("after %s what comes quickly is waited for %s", now.Sub(began), until.Sub(now))
 		}
 	}

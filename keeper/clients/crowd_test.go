@@ -1,4 +1,4 @@
-package front_test
+package clients_test
 
 import (
 	"io"
@@ -6,14 +6,14 @@ import (
 	"testing"
 	"time"
 
-	"github.com/tiphys/tiphys/keeper/front"
+	"github.com/tiphys/tiphys/keeper/clients"
 )
 
 func address(text string) net.Addr { return &net.TCPAddr{IP: net.ParseIP(text), Port: 1} }
 
 // One client takes no more than its places, by whichever of its addresses, and has them again when its connections end.
 func TestCrowd(t *testing.T) {
-	c := front.NewCrowd(2)
+	c := clients.NewCrowd(2)
 	enter := func(from string, want bool) func() {
 		t.Helper()
 		leave, ok := c.Enter(address(from))
@@ -51,7 +51,7 @@ func TestCrowdedListener(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	l := front.NewCrowd(1).Listener(plain)
+	l := clients.NewCrowd(1).Listener(plain)
 	t.Cleanup(func() { _ = l.Close() })
 	taken := make(chan net.Conn, 100)
 	go func() {

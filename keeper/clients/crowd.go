@@ -1,4 +1,4 @@
-package front
+package clients
 
 import (
 	"net"
@@ -6,8 +6,8 @@ import (
 	"sync"
 )
 
-// Crowd bounds how many connections one client has at the same time, so that one cannot take the places of all. A client is an IPv4 address, or
-// the /64 of an IPv6 one, which one machine has as a rule. It is safe for concurrent use.
+// Crowd bounds how many connections one client (see [Of]) has at the same time, so that one cannot take the places of all. It is safe for
+// concurrent use.
 type Crowd struct {
 	mu    sync.Mutex
 	most  int
@@ -33,9 +33,14 @@ func (c *Crowd) Bound(most int) {
 
 // Enter takes in a connection from an address. ok is false if its client has too many; else leave is called once when the connection ends.
 func (c *Crowd) Enter(from net.Addr) (leave func(), ok bool) {
-	client, times, known := clientOf(from)
-	if !known {
+	tcp, ok := from.(*net.TCPAddr)
+	if !ok {
 		return func() {}, true // a socket of this machine's own
+	}
+	client := Of(tcp.AddrPort().Addr())
+	times := 1
+	if client.Addr().IsLoopback() {
+		times = loopbackTimes
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -50,32 +55,6 @@ func (c *Crowd) Enter(from net.Addr) (leave func(), ok bool) {
 			delete(c.count, client)
 		}
 	}), true
-}
-
-// clientOf is who an address is counted as, and how many times the bound it has.
-func clientOf(from net.Addr) (client netip.Prefix, times int, known bool) {
-	tcp, ok := from.(*net.TCPAddr)
-	if !ok {
-		return netip.Prefix{}, 0, false
-	}
-	a, ok := netip.AddrFromSlice(tcp.IP)
-	if !ok {
-		return netip.Prefix{}, 0, false
-	}
-	a = a.Unmap()
-	bits := a.BitLen()
-	if a.Is6() && !a.IsLoopback() {
-		bits = 64
-	}
-	client, err := a.Prefix(bits)
-	if err != nil {
-		return netip.Prefix{}, 0, false
-	}
-	times = 1
-	if a.IsLoopback() {
-		times = loopbackTimes
-	}
-	return client, times, true
 }
 
 // Listener bounds the connections of another listener: those that are too many are closed at once.
