@@ -2,6 +2,7 @@ package event
 
 import (
 	"fmt"
+	"time"
 
 	"github.com/tiphys/tiphys/ledger"
 )
@@ -30,6 +31,12 @@ type Approval struct {
 	SHA    string `json:"sha"`
 	Author string `json:"author"`
 	Event  string `json:"event"`
+	// Repo, Number and Title are the merge request's, for people; older entries do not have them.
+	Repo   string `json:"repo,omitempty"`
+	Number int    `json:"number,omitempty"`
+	Title  string `json:"title,omitempty"`
+	// Pushed is when the forge first said that this is the commit, by its own clock; zero if it does not say.
+	Pushed time.Time `json:"pushed,omitzero"`
 	// By is who approved it.
 	By string `json:"by,omitempty"`
 }

@@ -119,6 +119,8 @@ type PullRequest struct {
 	Labels        []string `json:"labels,omitempty"`
 	LabelsAdded   []string `json:"labelsAdded,omitempty"`
 	LabelsRemoved []string `json:"labelsRemoved,omitempty"`
+	// Updated is when it last changed, by the forge's clock; zero if the forge does not say.
+	Updated time.Time `json:"updatedAt,omitzero"`
 }
 
 // Comment on a merge request, an issue or a commit.
@@ -128,6 +130,8 @@ type Comment struct {
 	Author      string `json:"author,omitempty"`
 	URL         string `json:"url,omitempty"`
 	Association string `json:"association,omitempty"`
+	// Created is when it was written, by the forge's clock; zero if the forge does not say.
+	Created time.Time `json:"createdAt,omitzero"`
 }
 
 // Release of a forge.

@@ -83,6 +83,7 @@ GET /api/v1/events adv
 GET /api/v1/events/{id} adv
 POST /api/v1/events/{id}/replay ad
 POST /api/v1/events/{id}/approve ad
+GET /api/v1/approvals adv
 GET /api/v1/firings adv
 POST /api/v1/firings/{key}/redrive ad
 GET /api/v1/sensors adv

@@ -95,3 +95,15 @@ type programs func(ctx context.Context, url, revision, path string, input map[st
 func (p programs) Evaluate(ctx context.Context, url, revision, path string, input map[string]any) ([]byte, error) {
 	return p(ctx, url, revision, path, input)
 }
+
+// commenter writes on merge requests of the forge that an event came from; see events.Answers.
+type commenter struct{ s *Server }
+
+// Answer implements events.Answers.
+func (a commenter) Answer(ctx context.Context, g event.Git, marker, body string) error {
+	in, err := a.s.forges.Sent(ctx, g.Forge, g.Instance)
+	if err != nil {
+		return err
+	}
+	return a.s.posts.Comment(ctx, in.Name, g.Repo.FullName, g.PR.Number, marker, body)
+}

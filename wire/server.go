@@ -317,7 +317,7 @@ func (s *Server) openEvents(context.Context) error {
 	}
 	s.events = events.New(events.Options{
 		Ledger: s.ledger, Runs: s.machine.Runs, Definitions: s.defs, Egress: s.egress, Policy: &s.policy, Sources: kinds, Secrets: s.machine.secrets,
-		Repositories: files{s}, Programs: programs(s.programs()), Quarantine: s.book, Now: s.o.Now, Log: s.o.Log, Fault: at("events", s.o.Fault),
+		Repositories: files{s}, Programs: programs(s.programs()), Answers: commenter{s}, Quarantine: s.book, Now: s.o.Now, Log: s.o.Log, Fault: at("events", s.o.Fault),
 	})
 	s.crons = crons.New(crons.Options{Ledger: s.ledger, Runs: s.machine.Runs, Definitions: s.defs, Now: s.o.Now, Log: s.o.Log})
 	return nil

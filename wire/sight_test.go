@@ -104,6 +104,7 @@ func happenedIn(t *testing.T, s *Server, ns string) {
 	key := func(name string) string { return ns + "/" + ns + "-" + name }
 	e := event.Event{ID: ns + "-event", Type: "webhook", Namespace: ns, Source: ns + "-source", Subject: "one", Data: json.RawMessage(`{"body":{}}`)}
 	seq := say(event.KindReceived, event.Subject(e), event.Received{Event: e})
+	say(event.KindHeld, event.Subject(e), event.Approval{Key: ns + "-merge-request", SHA: "1", Author: ns + "-author", Event: e.ID})
 	say(event.KindDecided, event.Subject(e), event.Decided{EventID: e.ID, EventSeq: seq, Decisions: []event.Decision{{Sensor: key("sensor"), Trigger: "t", EventSeq: seq, Outcome: "fired"}},
 		States: []event.StateRow{{Sensor: key("sensor"), Trigger: "t"}}})
 	firing := e.ID + "/" + key("sensor") + "/t/1"
@@ -176,7 +177,7 @@ func routesOf(ns string) []string {
 		"/api/v1/definitions/ConfigMap/" + key("map"), "/api/v1/definitions/Sensor/" + key("sensor"), "/api/v1/cron", "/api/v1/sensors", "/api/v1/sources",
 		"/api/v1/entries?limit=1000", "/api/v1/entries?newest=1&limit=1000", "/api/v1/entries?subject=object/", "/api/v1/entries?subject=definition/Secret/",
 		"/api/v1/trail?of=run/" + key("run"), "/api/v1/trail?of=event/" + e, "/api/v1/trail?of=definition/Secret/" + key("secret"), "/api/v1/trail?of=app/" + key("app"),
-		"/api/v1/trail?of=object//Secret:" + key("live-Secret"), "/api/v1/events", "/api/v1/events/" + e, "/api/v1/firings", "/api/v1/firings?state=dead",
+		"/api/v1/trail?of=object//Secret:" + key("live-Secret"), "/api/v1/events", "/api/v1/events/" + e, "/api/v1/approvals", "/api/v1/firings", "/api/v1/firings?state=dead",
 		"/api/v1/apps", "/api/v1/apps?at=2100-01-01T00:00:00Z", "/api/v1/apps/" + key("app"), "/api/v1/apps/" + key("app") + "/logs/p", "/api/v1/applicationsets", "/api/v1/releases",
 		"/api/v1/releases?namespace=" + ns + "&name=" + ns + "-release", "/api/v1/posts", "/api/v1/posts?forge=" + key("forge"), "/api/v1/forges", "/api/v1/repos", "/api/v1/mrs",
 		"/api/v1/restore", "/api/v1/restore?kind=run", "/api/v1/stream?since=0&tables=" + strings.Join(allTables(), ","), "/api/v1/stream?since=1&tables=" + strings.Join(allTables(), ","),

@@ -134,8 +134,9 @@ func (c *Controller) decide(ctx context.Context, outs []outcome) (err error) {
 	defer func() { verdict.give(err) }()
 	sensors := c.roster.sensors()
 	docs := make([]*sensor.Document, len(outs))
+	held := map[string]event.Approval{}
 	for i := range outs {
-		if outs[i].gate, err = c.approval(ctx, outs[i].event); err != nil {
+		if outs[i].gate, err = c.approval(ctx, outs[i].event, held); err != nil {
 			return err
 		}
 	}
@@ -176,22 +177,11 @@ func (c *Controller) decide(ctx context.Context, outs []outcome) (err error) {
 				c.hand(f)
 			}
 		}
-		if o.gate.approves != "" {
-			c.approveBy(ctx, o.event, o.gate.approves)
+		if o.gate.word != nil {
+			c.listen()
 		}
 	}
 	return nil
-}
-
-// approveBy is the approval that a comment is. One that cannot be recorded is said; the comment, or the event that waits, can be approved by hand.
-func (c *Controller) approveBy(ctx context.Context, e event.Event, sha string) {
-	a, state, err := c.approved(ctx, event.ApprovalKey(*e.Git))
-	if err == nil && state == event.StateWaiting && a.SHA == sha {
-		_, err = c.approve(ctx, a, e.Git.Forge+":"+e.Git.Comment.Author)
-	}
-	if err != nil {
-		c.o.Log.Error("a comment approves a merge request, and that could not be recorded: approve the event that waits", "event", e.ID, "error", err)
-	}
 }
 
 func unheard(e event.Event, sensors int) event.Decision {
@@ -234,6 +224,9 @@ func (c *Controller) writeOutcomes(ctx context.Context, outs []outcome) error {
 				return err
 			}
 			if err := writeHeld(tx, o); err != nil {
+				return err
+			}
+			if err := enqueueWord(tx, o.gate.word, ledger.At(o.event.Seq)); err != nil {
 				return err
 			}
 		}

@@ -55,6 +55,8 @@ type Options struct {
 	Programs     Programs
 	// Egress makes the requests of http triggers and of sources by URL; nil refuses what is to be refused.
 	Egress *egress.Client
+	// Answers writes on merge requests of forges; nil writes nothing.
+	Answers Answers
 	// Policy says what a sensor's trigger may declare; nil is that of the built-in roles.
 	Policy *access.Policy
 	Now    func() time.Time
@@ -76,6 +78,8 @@ type Controller struct {
 	clock   source.Clock
 
 	work chan sensor.Firing
+	// words says that there is a comment to act on.
+	words chan struct{}
 	// firing has the keys of the firings that are being carried out: the lease of one that takes long may end.
 	firing sync.Map
 	// fresh are events that were recorded a moment ago: the sensors need not read them again.
@@ -91,7 +95,7 @@ func New(o Options) *Controller {
 		builtIn := access.BuiltIn()
 		o.Policy = &builtIn
 	}
-	c := &Controller{o: o, work: make(chan sensor.Firing, 4096), rates: newRates(), minds: newMinds(o.Ledger, o.Quarantine), clock: clock{o.Now}}
+	c := &Controller{o: o, work: make(chan sensor.Firing, 4096), words: make(chan struct{}, 1), rates: newRates(), minds: newMinds(o.Ledger, o.Quarantine), clock: clock{o.Now}}
 	c.sources = newSources(o.Sources, source.Tools{Sink: c, Secrets: o.Secrets, History: c, Clock: c.clock, NewID: c.newID}, o.Log)
 	c.roster = &roster{
 		store: o.Definitions, sources: c.sources, warn: c.complain, book: o.Quarantine,
@@ -137,6 +141,7 @@ func (c *Controller) Run(ctx context.Context) error {
 		wg.Go(func() { c.fireAll(ctx) })
 	}
 	wg.Go(func() { c.leftovers(ctx) })
+	wg.Go(func() { c.heed(ctx) })
 	c.sources.start(ctx)
 	err := c.decideAll(ctx)
 	c.sources.stop()
@@ -204,12 +209,8 @@ func (c *Controller) Last(ctx context.Context, namespace, name, subject string) 
 
 // Record writes an event. A delivery that was recorded before gives the first one's sequence and id.
 func (c *Controller) Record(ctx context.Context, e event.Event, cause int64) (int64, string, error) {
-	draft := ledger.Draft{Actor: e.Actor, Kind: event.KindReceived, Subject: event.Subject(e), Cause: ledger.At(cause), Unique: event.DeliveryKey(e), Also: []string{event.ContentKey(e)}}
-	if draft.Actor == "" {
-		draft.Actor = "source:" + e.Namespace + "/" + e.Source
-	}
-	var err error
-	if draft.Body, err = ledger.Encode(event.Received{Event: e}); err != nil {
+	draft, err := received(e, cause)
+	if err != nil {
 		return 0, "", err
 	}
 	var made ledger.Ref
@@ -228,6 +229,17 @@ func (c *Controller) Record(ctx context.Context, e event.Event, cause int64) (in
 		return again.Seq(), first.ID, nil
 	}
 	return made.Seq(), e.ID, err
+}
+
+// received is the entry that records an event.
+func received(e event.Event, cause int64) (ledger.Draft, error) {
+	draft := ledger.Draft{Actor: e.Actor, Kind: event.KindReceived, Subject: event.Subject(e), Cause: ledger.At(cause), Unique: event.DeliveryKey(e), Also: []string{event.ContentKey(e)}}
+	if draft.Actor == "" {
+		draft.Actor = "source:" + e.Namespace + "/" + e.Source
+	}
+	var err error
+	draft.Body, err = ledger.Encode(event.Received{Event: e})
+	return draft, err
 }
 
 // Replay records an event once more, caused by the first.

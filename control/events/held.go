@@ -16,7 +16,9 @@ import (
 )
 
 // Planners tell what the sensors decide on, and what is fired, once a restored server is released.
-func (c *Controller) Planners() []hold.Planner { return []hold.Planner{undecided{c}, firings{c}} }
+func (c *Controller) Planners() []hold.Planner {
+	return []hold.Planner{undecided{c}, firings{c}, words{c}}
+}
 
 // undecided are the events that no sensor has decided on. The sensors go by the order of the ledger, so that they are left out together.
 type undecided struct{ c *Controller }
@@ -125,4 +127,27 @@ func (p firings) Leave(ctx context.Context, id, actor string) error {
 		}
 		return tx.Cancel(queue, key)
 	})
+}
+
+// words are comments that approve a merge request, or have to be answered.
+type words struct{ c *Controller }
+
+// Kind implements hold.Planner.
+func (words) Kind() string { return queueWords }
+
+// Plan implements hold.Planner.
+func (p words) Plan(ctx context.Context, after string, n int) (hold.Page, error) {
+	return hold.Work(ctx, p.c.o.Ledger, queueWords, after, n, func(w ledger.Work) hold.Item {
+		what := "a comment is answered"
+		var one word
+		if json.Unmarshal(w.Body, &one) == nil && one.Approves != "" {
+			what = fmt.Sprintf("a comment approves commit %.10s, which then runs", one.Approves)
+		}
+		return hold.Item{ID: queueWords + "/" + w.Key, What: what, Since: w.Due}
+	})
+}
+
+// Leave implements hold.Planner: nothing is approved by the comment, and nobody answers it.
+func (p words) Leave(ctx context.Context, id, _ string) error {
+	return p.c.heeded(ctx, ledger.Work{Key: strings.TrimPrefix(id, queueWords+"/")})
 }

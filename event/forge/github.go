@@ -130,6 +130,7 @@ func githubPR(forge string, p gjson.Result) *event.PullRequest {
 		HeadSHA: p.Get("head.sha").String(), BaseSHA: p.Get("base.sha").String(),
 		SourceRepo: p.Get("head.repo.full_name").String(), Author: githubUser(p.Get("user")).Login,
 		AuthorTrust: trust(p.Get("author_association").String()), Labels: titles(p.Get("labels"), "name"),
+		Updated: timeOf(p.Get("updated_at")),
 	}
 	pr.State = p.Get("state").String()
 	if pr.Merged {
@@ -241,7 +242,7 @@ func githubComment(g *event.Git, r payload, kind string) {
 	g.Action = map[string]string{"created": "create", "edited": "update", "deleted": "delete"}[r.Get("action").String()]
 	c := r.Get("comment")
 	g.Comment = &event.Comment{ID: c.Get("id").String(), Body: c.Get("body").String(), URL: c.Get("html_url").String(),
-		Author: githubUser(c.Get("user")).Login, Association: c.Get("author_association").String()}
+		Author: githubUser(c.Get("user")).Login, Association: c.Get("author_association").String(), Created: timeOf(c.Get("created_at"))}
 	if p := r.Get("pull_request"); p.IsObject() {
 		setPR(g, githubPR("", p))
 		return

@@ -2,6 +2,7 @@ package forge
 
 import (
 	"strings"
+	"time"
 
 	"github.com/tidwall/gjson"
 )
@@ -22,6 +23,15 @@ func payloadOf(object gjson.Result) payload {
 		return true
 	})
 	return p
+}
+
+// timeOf is a time as GitHub and Gitea write it; zero if it is none.
+func timeOf(v gjson.Result) time.Time {
+	at, err := time.Parse(time.RFC3339, v.String())
+	if err != nil {
+		return time.Time{}
+	}
+	return at.UTC()
 }
 
 // Get is the value at a path of names joined by dots; one that does not exist if there is none.

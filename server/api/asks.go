@@ -52,6 +52,7 @@ func asks() map[string]gate.Ask {
 		"GET /api/v1/events/{id}":                                         each(access.Get, access.Event),
 		"POST /api/v1/events/{id}/replay":                                 each(access.Create, access.Event),
 		"POST /api/v1/events/{id}/approve":                                each(access.Update, access.Event),
+		"GET /api/v1/approvals":                                           each(access.Get, access.Event),
 		"GET /api/v1/firings":                                             each(access.Get, access.Firing),
 		"POST /api/v1/firings/{key}/redrive":                              each(access.Update, access.Firing),
 		"GET /api/v1/sensors":                                             each(access.Get, "Sensor"),

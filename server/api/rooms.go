@@ -32,6 +32,7 @@ func (a *API) roomRoutes(packing *packing) []gate.Route {
 		get("/api/v1/events/{id}", a.getEvent),
 		post("/api/v1/events/{id}/replay", a.replayEvent),
 		post("/api/v1/events/{id}/approve", a.approveEvent),
+		get("/api/v1/approvals", a.listApprovals),
 		get("/api/v1/firings", a.listFirings),
 		post("/api/v1/firings/{key}/redrive", a.redrive),
 		get("/api/v1/sensors", a.sensors),
@@ -208,6 +209,17 @@ func (a *API) approveEvent(w http.ResponseWriter, r *http.Request) {
 	}
 	e, err = a.Events.Approve(r.Context(), e.ID, gate.From(r.Context()).String())
 	answer(w, e, noEvent(r, err))
+}
+
+// listApprovals gives the merge requests of people who may not write to the repository: those that wait for an approval, and those that have one.
+func (a *API) listApprovals(w http.ResponseWriter, r *http.Request) {
+	q := ledger.Query{Table: event.TableApproval, States: r.URL.Query()["state"]}
+	if err := page(r, &q); err != nil {
+		fail(w, err)
+		return
+	}
+	out, err := a.rows(r.Context(), q)
+	answer(w, out, err)
 }
 
 // eventID reads the event that a request names: by its id, or by its number in the ledger.

@@ -38,15 +38,20 @@ func (h *hub) send(kind, body string) {
 // request is a pull request of a fork at a commit.
 func (h *hub) request(action, sha string) {
 	h.send("pull_request", fmt.Sprintf(`{"action":%q,"number":4,"repository":{"id":1,"full_name":"fleet/harbour","default_branch":"main"},"sender":{"login":"mallory"},
-"pull_request":{"number":4,"title":"Free berths","state":"open","user":{"login":"mallory"},"author_association":"NONE",
-"head":{"ref":"free","sha":%q,"repo":{"id":2,"full_name":"mallory/harbour"}},"base":{"ref":"main","sha":"%s","repo":{"id":1,"full_name":"fleet/harbour"}}}}`, action, sha, strings.Repeat("0", 40)))
+"pull_request":{"number":4,"title":"Free berths","state":"open","user":{"login":"mallory"},"author_association":"NONE","updated_at":%q,
+"head":{"ref":"free","sha":%q,"repo":{"id":2,"full_name":"mallory/harbour"}},"base":{"ref":"main","sha":"%s","repo":{"id":1,"full_name":"fleet/harbour"}}}}`, action, h.clock(0), sha, strings.Repeat("0", 40)))
 }
 
-// comment is one on the pull request.
-func (h *hub) comment(by, association, body string) {
+// clock is GitHub's: a minute passes from one delivery to the next.
+func (h *hub) clock(ago time.Duration) string {
+	return time.Date(2026, 1, 2, 3, h.n, 0, 0, time.UTC).Add(-ago).Format(time.RFC3339)
+}
+
+// comment is one on the pull request, which was written some time before it was delivered.
+func (h *hub) comment(by, association, body string, ago time.Duration) {
 	h.send("issue_comment", fmt.Sprintf(`{"action":"created","repository":{"id":1,"full_name":"fleet/harbour","default_branch":"main"},"sender":{"login":%[1]q},
 "issue":{"number":4,"title":"Free berths","state":"open","user":{"login":"mallory"},"author_association":"NONE","pull_request":{"url":"x"}},
-"comment":{"id":%[4]d,"body":%[3]q,"user":{"login":%[1]q},"author_association":%[2]q}}`, by, association, body, h.n))
+"comment":{"id":%[4]d,"body":%[3]q,"user":{"login":%[1]q},"author_association":%[2]q,"created_at":%[5]q}}`, by, association, body, h.n, h.clock(ago)))
 }
 
 // The pipeline of a stranger's merge request ran at once, and what somebody had approved once ran for every later commit.
@@ -95,14 +100,16 @@ spec:
 	}
 	h.request("opened", first)
 	settled("it waits", 0, "may not write to the repository: somebody who may has to approve commit 1111111111")
-	h.comment("mallory", "NONE", "/ok-to-test")
-	h.comment("ada", "MEMBER", "looks fine")
+	h.comment("mallory", "NONE", "/ok-to-test", 0)
+	h.comment("ada", "MEMBER", "looks fine", 0)
 	h.request("edited", first)
 	settled("a stranger's own word is none", 0, "by the comment /ok-to-test there")
-	h.comment("ada", "MEMBER", "/ok-to-test")
+	h.comment("ada", "MEMBER", "/ok-to-test", 0)
 	settled("it runs", 1, "the comment approves commit "+first)
 	h.request("synchronize", second)
 	settled("a push waits anew", 1, "has to approve commit 2222222222")
+	h.comment("ada", "MEMBER", "/ok-to-test", 90*time.Second)
+	settled("what was pushed after the comment was written is not approved by it", 1, "the comment approves nothing: the commit that waits was pushed after it")
 	var events struct {
 		Items []struct {
 			ID  string `json:"id"`

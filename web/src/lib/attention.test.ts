@@ -17,4 +17,8 @@ describe("what needs attention", () => {
     expect(all.map((m) => m.href)).toEqual(["/runs/default/x", "/api/v1/services"]);
     expect(all[0]?.why).toContain("tiphys quarantine retry 'run/default/x'");
   });
+  it("has commits that wait for an approval, with the event to approve", () => {
+    const all = attention([], [], [], [], [], [], [{ key: "github x", repo: "fleet/harbour", number: 4, author: "mallory", sha: "1".repeat(40), event: "e1" }]);
+    expect(all.map((m) => `${m.href} ${m.what}: ${m.why}`)).toEqual(["/events/e1 fleet/harbour !4: commit 1111111111 of mallory, who may not write to the repository, waits for an approval"]);
+  });
 });

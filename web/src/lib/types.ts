@@ -115,5 +115,7 @@ export interface Cron { namespace: string; name: string; schedules?: string[]; t
 
 export interface Row { table: string; key: string; owner?: string; state?: string; time?: string; body?: unknown; seq: number; deleted?: boolean }
 
+/** Approval is a merge request of somebody who may not write to the repository, whose commit waits for an approval. */
+export interface Approval { key: string; repo?: string; number?: number; title?: string; author: string; sha: string; event: string }
 /** Quarantined is a piece of work that is left out, because it ended the server. */
 export interface Quarantined { kind: string; key: string; why: string; deaths: number; since?: string }

@@ -5,6 +5,7 @@ import type { Decision, Event, EventDetail } from "../lib/types";
 import { Json } from "../ui/json";
 import { Act, Ago, Facts, Head, Sha, Wait } from "../ui/parts";
 import { Badge, Glyph } from "../ui/status";
+import { Approvals } from "../ui/approvals";
 import { Fired, titleOf, Verified } from "./events";
 
 /** EventScreen shows one event, and for every sensor what it decided and why. */
@@ -15,7 +16,7 @@ export function EventScreen({ id }: { id: string }) {
   return <Wait of={detail}>{(d) => (
     <>
       <Top event={d.event} />
-      {d.decisions?.some((x) => x.outcome === "unapproved") && <Unapproved event={d.event} />}
+      {d.decisions?.some((x) => x.outcome === "unapproved") && <Waiting id={id} />}
       <section><h2>Decisions <span class="count">{d.decisions?.length ?? 0}</span></h2>
         {d.decisions?.length ? d.decisions.map((x, i) => <Decided key={i} d={x} />) : <p class="quiet">No sensor listens to this source, so nothing was decided. A Sensor whose dependency names <code>{d.event.source}</code> and <code>{d.event.subject}</code> would.</p>}
       </section>
@@ -24,6 +25,11 @@ export function EventScreen({ id }: { id: string }) {
       <section><h2>Data</h2>{d.event.data === undefined ? <p class="quiet">It has none.</p> : <div class="card"><Json value={d.event.data} /></div>}</section>
     </>
   )}</Wait>;
+}
+
+/** Waiting is the merge request of an event that nobody has approved; nothing once its commit is approved or has been replaced. */
+function Waiting({ id }: { id: string }) {
+  return <Approvals only={(a) => a.event === id} else={<div class="note">It waited for an approval. Its commit was approved since, or another one was pushed: the newest events say.</div>} />;
 }
 
 function Top({ event: e }: { event: Event }) {
@@ -50,16 +56,6 @@ function Top({ event: e }: { event: Event }) {
       ]} />
     </>
   );
-}
-
-/** Unapproved says that nobody has approved yet what the event is about, and lets somebody. */
-function Unapproved({ event: e }: { event: Event }) {
-  const approve = async () => {
-    const made = await call<Event>("POST", `/events/${seg(e.id)}/approve`);
-    if (made?.id) go(eventPath(made.id));
-  };
-  return <div class="note t-warn"><strong>Nothing runs for it yet.</strong> Its author may not write to {e.git?.repo?.fullName}. Look at what it changes first.{" "}
-    <Act label="Approve this commit" confirm="Let it run" run={approve} /></div>;
 }
 
 function Decided({ d }: { d: Decision }) {

@@ -3,6 +3,7 @@ import { attention, type Matter } from "../lib/attention";
 import { useLoad } from "../lib/load";
 import type { App, Firing, MR, Page, Quarantined, Run, Service } from "../lib/types";
 import { Ago, Empty, Wait } from "../ui/parts";
+import { useApprovals } from "../ui/approvals";
 import { Glyph } from "../ui/status";
 import { AppCard, MRRow, previewsBy, RunRow } from "../ui/things";
 
@@ -19,12 +20,13 @@ export function Home() {
   const dead = useLoad("home-dead", (s) => get<Page<Firing>>("/firings", { state: "dead", limit: 20 }, s).then((p) => p.items ?? []), { tables: ["firing"] });
   const services = useLoad("home-services", (s) => get<Page<Service>>("/services", {}, s).then((p) => p.items ?? []), { tables: ["application", "run", "definition"] });
   const out = useLoad("home-quarantine", (s) => get<Page<Quarantined>>("/quarantine", {}, s).then((p) => p.items ?? []), { tables: ["quarantine"] });
+  const waiting = useApprovals();
   const preview = previewsBy(apps.data);
   const busy = running.data ?? [];
   return (
     <div class="home">
       <h1 class="unseen">Overview</h1>
-      <Attention of={attention(apps.data ?? [], busy, mrs.data ?? [], dead.data ?? [], services.data ?? [], out.data ?? [])} />
+      <Attention of={attention(apps.data ?? [], busy, mrs.data ?? [], dead.data ?? [], services.data ?? [], out.data ?? [], waiting.data ?? [])} />
       <section>
         <h2><a href="/apps">On production</a></h2>
         <Wait of={apps}>{(all) => {

@@ -3,6 +3,7 @@ import { useLoad } from "../lib/load";
 import { usePaged } from "../lib/paged";
 import { place } from "../lib/router";
 import type { App, MR, Page } from "../lib/types";
+import { Approvals } from "../ui/approvals";
 import { Chips, Search } from "../ui/filter";
 import { Empty, Head, Wait } from "../ui/parts";
 import { MRRow, previewsBy } from "../ui/things";
@@ -23,6 +24,7 @@ export function MRs() {
         <Search name="q" placeholder="Title, branch, label" first />
         <Search name="repo" placeholder="Repository" />
       </div>
+      <Approvals />
       <Wait of={mrs}>{(all) => {
         const list = words ? all.filter((m) => `${m.title} ${m.source} ${m.author} !${m.number} ${(m.labels ?? []).join(" ")}`.toLowerCase().includes(words)) : all;
         if (list.length) return <div class="list">{list.map((m) => <MRRow key={`${m.repo}#${m.number}`} mr={m} preview={preview(m)} />)}</div>;
