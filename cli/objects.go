@@ -48,7 +48,7 @@ func kindOf(word string) string {
 	for kind, forms := range map[string]string{
 		"WorkflowTemplate": "workflowtemplate workflowtemplates wftmpl", "ClusterWorkflowTemplate": "clusterworkflowtemplate cwft",
 		"CronWorkflow": "cronworkflow cronworkflows cronwf cwf", "EventSource": "eventsource eventsources es", "Sensor": "sensor sensors",
-		"Application": "application applications app", "ApplicationSet": "applicationset applicationsets appset", "AppProject": "appproject project", "Forge": "forge forges",
+		"Application": "application applications app", "ApplicationSet": "applicationset applicationsets appset", "AppProject": "appproject project", "Forge": "forge forges", "SecretGrant": "secretgrant secretgrants",
 		"ConfigMap": "configmap configmaps cm", "Secret": "secret secrets", "PersistentVolumeClaim": "persistentvolumeclaim pvc", "EventBus": "eventbus",
 		"Workflow": "workflow workflows wf run runs",
 	} {

@@ -21,9 +21,13 @@ type door struct {
 
 // Check implements [Target]: what the policy refuses is a fatal problem.
 func (d door) Check(ctx context.Context, objects []*unstructured.Unstructured, opt ApplyOptions) ([]Problem, error) {
+	policy, err := d.policy.Now(ctx)
+	if err != nil {
+		return nil, err
+	}
 	var problems []Problem
 	for _, o := range objects {
-		for _, p := range d.judge(o, opt.For) {
+		for _, p := range judge(policy, o, opt.For) {
 			problems = append(problems, Problem{Key: KeyOf(o), Path: p.Path, Message: p.String(), Fatal: true})
 		}
 	}
@@ -33,14 +37,18 @@ func (d door) Check(ctx context.Context, objects []*unstructured.Unstructured, o
 
 // Apply implements [Target]. A dry run is refused, too.
 func (d door) Apply(ctx context.Context, o *unstructured.Unstructured, opt ApplyOptions) (*unstructured.Unstructured, error) {
-	for _, p := range d.judge(o, opt.For) {
+	policy, err := d.policy.Now(ctx)
+	if err != nil {
+		return nil, err
+	}
+	for _, p := range judge(policy, o, opt.For) {
 		return nil, failure.WithHint(failure.Refusedf("apply %s: %s: %s", KeyOf(o), p.Path, p.Message), p.Hint)
 	}
 	return d.Target.Apply(ctx, o, opt)
 }
 
 // judge says what of an object's pods goes beyond the rights of whom it is for. What cannot be read as its kind is left to the target.
-func (d door) judge(o *unstructured.Unstructured, who podpolicy.Subject) []podpolicy.Problem {
+func judge(policy podpolicy.Policy, o *unstructured.Unstructured, who podpolicy.Subject) []podpolicy.Problem {
 	path := podPath(o.GroupVersionKind().Group, o.GetKind())
 	if path == nil {
 		return nil
@@ -65,7 +73,7 @@ func (d door) judge(o *unstructured.Unstructured, who podpolicy.Subject) []podpo
 	}
 	pod := &corev1.Pod{Spec: template.Spec}
 	pod.Namespace, pod.Annotations = o.GetNamespace(), template.Metadata.Annotations
-	problems := d.policy.Judge(podpolicy.Wish{For: who, Pod: pod})
+	problems := policy.Judge(podpolicy.Wish{For: who, Pod: pod})
 	for i := range problems {
 		problems[i].Path = strings.Join(append(path[:len(path):len(path)], problems[i].Path), ".")
 	}

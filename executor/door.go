@@ -17,19 +17,31 @@ type door struct {
 // Check implements [Executor]: what the policy refuses is a fatal problem.
 func (d door) Check(ctx context.Context, p Pod) ([]Problem, error) {
 	problems, err := d.Executor.Check(ctx, p)
-	return append(d.judge(p), problems...), err
+	if err != nil {
+		return problems, err
+	}
+	refused, err := d.judge(ctx, p)
+	return append(refused, problems...), err
 }
 
 // Start implements [Executor]. A pod that was started before under other rights is judged by those that it has now.
 func (d door) Start(ctx context.Context, p Pod) error {
-	if err := Refused(d.judge(p)); err != nil {
+	refused, err := d.judge(ctx, p)
+	if err == nil {
+		err = Refused(refused)
+	}
+	if err != nil {
 		return err
 	}
 	return d.Executor.Start(ctx, p)
 }
 
 // judge says what of a pod goes beyond the rights of whom it is for.
-func (d door) judge(p Pod) []Problem {
+func (d door) judge(ctx context.Context, p Pod) ([]Problem, error) {
+	policy, err := d.policy.Now(ctx)
+	if err != nil {
+		return nil, err
+	}
 	w := podpolicy.Wish{For: p.For, Pod: &p.Pod, Inputs: p.Inputs, Outputs: p.Outputs.Artifacts}
 	if d.needsGrant {
 		w.Executor = d.name
@@ -40,8 +52,8 @@ func (d door) judge(p Pod) []Problem {
 		}
 	}
 	var problems []Problem
-	for _, found := range d.policy.Judge(w) {
+	for _, found := range policy.Judge(w) {
 		problems = append(problems, Problem{Path: found.Path, Message: found.Message, Hint: found.Hint, Fatal: true})
 	}
-	return problems
+	return problems, nil
 }

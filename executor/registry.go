@@ -112,18 +112,18 @@ func (r *Registry) Named(name string) (Named, error) {
 	return r.list[i], nil
 }
 
-// Policy is what the pods are held to.
-func (r *Registry) Policy() podpolicy.Policy { return r.policy }
+// Policy is what the pods are held to now.
+func (r *Registry) Policy(ctx context.Context) (podpolicy.Policy, error) { return r.policy.Now(ctx) }
 
 // Judge says what of a pod goes beyond the rights of whom it is for, as Check and Start do. It asks no executor, so that it can be
 // asked before anything is fetched or made for the pod.
-func (r *Registry) Judge(p Pod) []Problem {
+func (r *Registry) Judge(ctx context.Context, p Pod) ([]Problem, error) {
 	i, err := r.index(p.Executor)
 	if err != nil {
-		return []Problem{{Path: "metadata.annotations", Message: err.Error(), Fatal: true}}
+		return []Problem{{Path: "metadata.annotations", Message: err.Error(), Fatal: true}}, nil //nolint:nilerr // it is the problem
 	}
 	d, _ := r.list[i].Executor.(door)
-	return d.judge(p)
+	return d.judge(ctx, p)
 }
 
 func (r *Registry) index(name string) (int, error) {

@@ -204,7 +204,10 @@ func TestRegistryIsADoor(t *testing.T) {
 			}
 			for what, start := range map[string]func() error{
 				"the registry": func() error { return r.Start(t.Context(), c.pod) }, "one of it": func() error { return one.Start(t.Context(), c.pod) },
-				"judge": func() error { return executor.Refused(r.Judge(c.pod)) },
+				"judge": func() error {
+					problems, err := r.Judge(t.Context(), c.pod)
+					return errors.Join(err, executor.Refused(problems))
+				},
 				"check": func() error {
 					problems, err := r.Check(t.Context(), c.pod)
 					return errors.Join(err, executor.Refused(problems))

@@ -12,7 +12,7 @@ import (
 // Declared are the types of what is declared and kept, one for each kind but ClusterWorkflowTemplate, which has
 // WorkflowTemplate's.
 type Declared interface {
-	WorkflowTemplate | CronWorkflow | EventSource | Sensor | Application | ApplicationSet | AppProject | Forge |
+	WorkflowTemplate | CronWorkflow | EventSource | Sensor | Application | ApplicationSet | AppProject | Forge | SecretGrant |
 		corev1.ConfigMap | corev1.Secret | corev1.PersistentVolumeClaim
 }
 
@@ -90,6 +90,9 @@ func Check(o Object) (diagnostics []Diagnostic, known bool) {
 	case "Forge":
 		t, found := Read[Forge](o)
 		diagnostics = append(found, Locate(o.Tree, t.Value.Validate())...)
+	case "SecretGrant":
+		t, found := Read[SecretGrant](o)
+		diagnostics = append(found, Locate(o.Tree, t.Value.Validate())...)
 	case "ConfigMap":
 		return problems(Read[corev1.ConfigMap](o)), true
 	case "Secret":
@@ -125,6 +128,8 @@ func Readable(o Object) []Diagnostic {
 		diagnostics = problems(Read[AppProject](o))
 	case "Forge":
 		diagnostics = problems(Read[Forge](o))
+	case "SecretGrant":
+		diagnostics = problems(Read[SecretGrant](o))
 	case "ConfigMap":
 		diagnostics = problems(Read[corev1.ConfigMap](o))
 	case "Secret":

@@ -141,5 +141,9 @@ func wanted(s Subject, namespace, gives string) string {
 	if s.MergeRequest != 0 {
 		to += ", mergeRequests: true"
 	}
-	return fmt.Sprintf("the operator may grant it in the server's configuration file: grants: [{to: {%s}, %s}]", to, gives)
+	text := fmt.Sprintf("the operator may grant it in the server's configuration file: grants: [{to: {%s}, %s}]", to, gives)
+	if strings.HasPrefix(gives, "secrets:") && len(s.Repositories) > 0 {
+		text = "an administrator may grant it by a SecretGrant, or " + text
+	}
+	return text
 }

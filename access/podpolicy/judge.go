@@ -12,6 +12,7 @@ import (
 // Policy has the operator's grants. The zero value has none: everything is held to the baseline.
 type Policy struct {
 	grants    []Grant
+	declared  Declared
 	standards []check
 }
 

@@ -3,6 +3,7 @@ package definitions
 import (
 	"fmt"
 
+	"github.com/tiphys/tiphys/access/podpolicy"
 	"github.com/tiphys/tiphys/event/forge"
 	"github.com/tiphys/tiphys/event/sensor"
 	"github.com/tiphys/tiphys/event/source"
@@ -50,6 +51,8 @@ func (r Rules) Check(o manifest.Object) []manifest.Diagnostic {
 		diags = append(diags, sensor.CheckDefinition(o)...)
 	case "Forge":
 		diags = append(diags, forge.Check(r.Forges, o)...)
+	case "SecretGrant":
+		diags = append(diags, podpolicy.CheckSecretGrant(o)...)
 	}
 	return diags
 }

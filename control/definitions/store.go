@@ -94,6 +94,7 @@ type Store struct {
 	opened  map[string]opened
 	// decoded are the decoded forms by row, of so many bytes of manifests.
 	decoded      map[string]*memo
+	granted      granted
 	decodedBytes int
 }
 

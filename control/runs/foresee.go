@@ -2,6 +2,7 @@ package runs
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -29,25 +30,27 @@ type foresight struct {
 	// executor is the one that the run asks for, unless a template asks for another.
 	executor string
 	diags    []manifest.Diagnostic
+	// err is why the rights of a pod could not be found out.
+	err error
 }
 
 const refPath = "spec.workflowTemplateRef"
 
-// foresee says what of the pods of a submission goes beyond their rights.
-func (c *Controller) foresee(ctx context.Context, s Submission, cmd workflow.Submit) []manifest.Diagnostic {
+// foresee says what of the pods of a submission goes beyond their rights. An error says nothing about them.
+func (c *Controller) foresee(ctx context.Context, s Submission, cmd workflow.Submit) ([]manifest.Diagnostic, error) {
 	f := &foresight{c: c, s: s, cmd: cmd, who: cmd.Claims.Subject(), tree: s.Object.Tree.Get("spec")}
 	if f.tree == nil || manifest.Failed(manifest.DecodeTree(f.tree, &f.spec, manifest.DecodeOptions{})) {
-		return nil // that is said elsewhere
+		return nil, nil // that is said elsewhere
 	}
 	if ref := f.spec.WorkflowTemplateRef; ref != nil && !f.made(c.templateOf(ctx, cmd.Namespace, ref.Name, ref.ClusterScope)) {
-		return nil
+		return nil, nil
 	}
 	if f.spec.PodSpecPatch != "" || f.spec.TemplateDefaults != nil || len(c.o.Defaults) > 0 {
-		return nil // what pods will be like is not known yet
+		return nil, nil // what pods will be like is not known yet
 	}
 	f.executor = s.executor(f.tree)
-	f.walk(f.tree.Get("templates"), "spec.templates")
-	return f.diags
+	f.walk(ctx, f.tree.Get("templates"), "spec.templates")
+	return f.diags, f.err
 }
 
 // made puts the spec of the template that the run is made of under the run's own.
@@ -67,36 +70,36 @@ func (f *foresight) made(of map[string]any) bool {
 }
 
 // walk looks for templates, those that stand inline in steps and tasks too.
-func (f *foresight) walk(t *manifest.Tree, path string) {
+func (f *foresight) walk(ctx context.Context, t *manifest.Tree, path string) {
 	if t == nil {
 		return
 	}
 	switch t.Kind() {
 	case manifest.KindList:
 		for i, item := range t.Items() {
-			f.walk(item, manifest.IndexPath(path, i))
+			f.walk(ctx, item, manifest.IndexPath(path, i))
 		}
 	case manifest.KindMap:
 		for _, key := range []string{"container", "script", "containerSet", "http"} {
 			if kind := t.Get(key); kind != nil && kind.Kind() == manifest.KindMap {
-				f.template(t, path)
+				f.template(ctx, t, path)
 				return
 			}
 		}
 		for _, key := range t.Keys() {
-			f.walk(t.Get(key), manifest.JoinPath(path, key))
+			f.walk(ctx, t.Get(key), manifest.JoinPath(path, key))
 		}
 	}
 }
 
 // template judges the pod that a template becomes.
-func (f *foresight) template(t *manifest.Tree, path string) {
+func (f *foresight) template(ctx context.Context, t *manifest.Tree, path string) {
 	var tm manifest.Template
 	if manifest.Failed(manifest.DecodeTree(t, &tm, manifest.DecodeOptions{})) || tm.PodSpecPatch != "" {
 		return
 	}
 	if tm.HTTP != nil {
-		f.headers(tm.HTTP, path+".http")
+		f.headers(ctx, tm.HTTP, path+".http")
 		return
 	}
 	name := first(tm.Metadata.Annotations[AnnotationExecutor], f.executor)
@@ -111,7 +114,9 @@ func (f *foresight) template(t *manifest.Tree, path string) {
 	for _, claim := range f.spec.VolumeClaimTemplates {
 		pod.Claims = append(pod.Claims, executor.Claim{Name: f.cmd.Name + "-" + claim.Name, Owner: f.cmd.UID})
 	}
-	for _, p := range f.c.o.Executors.Judge(pod) {
+	problems, err := f.c.o.Executors.Judge(ctx, pod)
+	f.err = errors.Join(f.err, err)
+	for _, p := range problems {
 		if p.Path == "metadata.annotations" { // the executor, which is known
 			f.note(sk.place(p.Path), p.Message, p.Hint)
 			continue
@@ -143,13 +148,18 @@ func (f *foresight) executorPath(t *manifest.Tree, path string) string {
 	return path
 }
 
-func (f *foresight) headers(h *manifest.HTTPTemplate, path string) {
+func (f *foresight) headers(ctx context.Context, h *manifest.HTTPTemplate, path string) {
+	policy, err := f.c.o.Executors.Policy(ctx)
+	if err != nil {
+		f.err = errors.Join(f.err, err)
+		return
+	}
 	for i, header := range h.Headers {
 		if header.ValueFrom == nil || header.ValueFrom.SecretKeyRef == nil {
 			continue
 		}
 		at := fmt.Sprintf("%s.headers[%d].valueFrom.secretKeyRef.name", path, i)
-		for _, p := range f.c.o.Executors.Policy().Header(f.who, f.cmd.Namespace, at, header.ValueFrom.SecretKeyRef.Name) {
+		for _, p := range policy.Header(f.who, f.cmd.Namespace, at, header.ValueFrom.SecretKeyRef.Name) {
 			f.say(p.Path, p.Message, p.Hint)
 		}
 	}

@@ -153,7 +153,11 @@ func (c *Controller) start(ctx context.Context, run string, id executor.ID, e wo
 
 func (c *Controller) launch(ctx context.Context, pod *executor.Pod) error {
 	// The executors' door asks the same, but nothing is read or made for a pod that it refuses.
-	if err := executor.Refused(c.o.Executors.Judge(*pod)); err != nil {
+	problems, err := c.o.Executors.Judge(ctx, *pod)
+	if err == nil {
+		err = executor.Refused(problems)
+	}
+	if err != nil {
 		return err
 	}
 	if err := c.resolve(ctx, pod); err != nil {

@@ -28,7 +28,11 @@ func (c *Controller) mayAsk(ctx context.Context, key, namespace, path, name stri
 	if err != nil {
 		return err
 	}
-	for _, p := range c.o.Executors.Policy().Header(who, namespace, path, name) {
+	policy, err := c.o.Executors.Policy(ctx)
+	if err != nil {
+		return err
+	}
+	for _, p := range policy.Header(who, namespace, path, name) {
 		return fmt.Errorf("%s: %s", p.Path, p)
 	}
 	return nil

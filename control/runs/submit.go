@@ -127,7 +127,11 @@ func (c *Controller) validate(ctx context.Context, s Submission, cmd workflow.Su
 			return &workflow.InvalidError{Diagnostics: diags}
 		}
 	}
-	if diags := c.foresee(ctx, s, cmd); len(diags) > 0 {
+	diags, err := c.foresee(ctx, s, cmd)
+	if err != nil {
+		return err
+	}
+	if len(diags) > 0 {
 		return &workflow.InvalidError{Diagnostics: diags}
 	}
 	return nil
@@ -153,8 +157,12 @@ func (c *Controller) submitCommand(ctx context.Context, s Submission) (workflow.
 	if err != nil {
 		return workflow.Submit{}, fmt.Errorf("find out whom run %s acts for: %w", name, err)
 	}
+	policy, err := c.o.Executors.Policy(ctx)
+	if err != nil {
+		return workflow.Submit{}, err
+	}
 	return workflow.Submit{
-		Claims: &claimed, Grants: c.o.Executors.Policy().Given(claimed.Subject(), ns),
+		Claims: &claimed, Grants: policy.Given(claimed.Subject(), ns),
 		Platform: platform,
 		Meta:     c.meta(first(s.Actor, system)), UID: newUID(), Namespace: ns, Name: name,
 		Workflow: s.Object.Tree.JSON(), Positions: workflow.Positions(s.Object.Tree), Given: s.Given, Parameters: s.Parameters, Entrypoint: s.Entrypoint,

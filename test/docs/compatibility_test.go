@@ -107,7 +107,7 @@ func known() map[string][]string {
 		reflect.TypeFor[manifest.Workflow](), reflect.TypeFor[manifest.WorkflowTemplate](), reflect.TypeFor[manifest.CronWorkflow](),
 		reflect.TypeFor[manifest.EventSource](), reflect.TypeFor[manifest.Sensor](),
 		reflect.TypeFor[manifest.Application](), reflect.TypeFor[manifest.AppProject](), reflect.TypeFor[manifest.ApplicationSet](),
-		reflect.TypeFor[manifest.Forge](),
+		reflect.TypeFor[manifest.Forge](), reflect.TypeFor[manifest.SecretGrant](),
 	} {
 		fields(t, out)
 	}
