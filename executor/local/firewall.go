@@ -12,17 +12,20 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/tiphys/tiphys/egress"
+	"github.com/tiphys/tiphys/executor/netpolicy"
 )
 
 // The bridge has two tables in nf_tables. One lets pods out under this machine's address; executors that share the bridge share it. The other
-// says what the pods of one executor may reach, unless [Network.Open]:
+// says what the pods of one executor may reach, and who may reach them:
 //
 //   - of this machine: name service, the ports of [Network.Ports] and the addresses of Services;
-//   - of other pods, those of their own namespace;
+//   - of other pods, those of their own namespace, and those that a NetworkPolicy lets them;
 //   - no address that is not routed (link-local, where clouds keep the machine's credentials), nor any other at which a cloud does so;
 //   - the rest of the world.
 //
-// What comes back on a connection is let through. IPv6, which pods have no address of, is dropped.
+// With [Network.Open] all of it is reached, but for what NetworkPolicies keep apart (firewall_policies.go). What comes back on a connection is let
+// through. IPv6, which pods have no address of, is dropped. A call of a pod that this machine carries to another (firewall_carried.go) is judged as
+// the pod's own. What this machine itself says to pods is not judged.
 
 // firewall is what nf_tables has of one executor. Its methods are called with the network's mu.
 type firewall struct {
@@ -38,13 +41,19 @@ type firewall struct {
 	ids, members *nftables.Set
 	// numbers are those of namespaces, in the order in which they were met.
 	numbers map[string]uint32
+
+	plan *netpolicy.Plan
+	// groups are the sets that policies need, as they were made last.
+	groups []group
+	// broken says that an open network is not filtered, because the kernel could not be told.
+	broken error
 }
 
 func newFirewall(o Network, subnet netip.Prefix) *firewall {
 	f := &firewall{
 		out:    &nftables.Table{Name: "tiphys-" + o.Bridge, Family: nftables.TableFamilyINet},
 		table:  &nftables.Table{Name: "tiphys-" + o.Bridge + "-pods", Family: nftables.TableFamilyINet},
-		subnet: subnet, links: linksOf(subnet), open: o.Open, ports: o.Ports, numbers: map[string]uint32{},
+		subnet: subnet, links: linksOf(subnet), open: o.Open, ports: o.Ports, numbers: map[string]uint32{}, plan: &netpolicy.Plan{},
 	}
 	if services, err := ServicesOf(subnet.String()); err == nil {
 		f.services = services
@@ -59,23 +68,27 @@ func newFirewall(o Network, subnet netip.Prefix) *firewall {
 // linksOf begins the names of the links of all pods in a network.
 func linksOf(subnet netip.Prefix) string {
 	name := interfaceName(subnet.Addr())
-	return name[:len("tv")+subnet.Bits()/8*2]
+	return name[:len(anyLink)+subnet.Bits()/8*2]
 }
 
-// put makes the tables anew, with the pods that there are by namespace: in one step, so that no packet meets half of them.
-func (f *firewall) put(pods map[netip.Addr]string) error {
+// anyLink begins the names of the links of all pods of this machine.
+const anyLink = "tv"
+
+// put makes the tables anew, with the pods that there are: in one step, so that no packet meets half of them.
+func (f *firewall) put(pods []netpolicy.Pod) error {
 	if err := os.WriteFile("/proc/sys/net/ipv4/ip_forward", []byte("1"), 0o600); err != nil {
 		return fmt.Errorf("switch on forwarding: %w", err)
+	}
+	if err := f.routeCarried(); err != nil {
+		return err
 	}
 	c := &nftables.Conn{}
 	replace(c, f.out)
 	add(c, base(c, f.out, "out", nftables.ChainTypeNAT, nftables.ChainHookPostrouting, nftables.ChainPriorityNATSource),
 		protocolOf(unix.NFPROTO_IPV4), at(source, expr.CmpOpEq, f.subnet), at(destination, expr.CmpOpNeq, f.subnet), one(&expr.Masq{}))
-	if !f.open {
-		replace(c, f.table)
-		if err := f.filter(c, pods); err != nil {
-			return fmt.Errorf("change nf_tables: %w", err)
-		}
+	replace(c, f.table)
+	if err := f.filter(c, pods); err != nil {
+		return fmt.Errorf("change nf_tables: %w", err)
 	}
 	if err := c.Flush(); err != nil {
 		return fmt.Errorf("change nf_tables: %w", err)
@@ -85,6 +98,7 @@ func (f *firewall) put(pods map[netip.Addr]string) error {
 
 // remove removes the tables, and that which servers until 0.1.0 had. One that is not there is no error.
 func (f *firewall) remove() error {
+	f.unrouteCarried()
 	c := &nftables.Conn{}
 	remove(c, f.out, f.table, &nftables.Table{Name: f.out.Name, Family: nftables.TableFamilyIPv4})
 	return c.Flush()
@@ -104,55 +118,128 @@ func replace(c *nftables.Conn, t *nftables.Table) {
 
 const nameService = 53
 
-func (f *firewall) filter(c *nftables.Conn, pods map[netip.Addr]string) error {
-	for _, set := range []*nftables.Set{f.ids, f.members} {
-		if err := c.AddSet(set, nil); err != nil {
-			return err
+// Names of chains. Those that judge end in a verdict: who is sent there does not come back.
+const (
+	refuse     = "refuse"
+	toMachine  = "to-machine" // from a pod to this machine: what it may send, then machine
+	toOthers   = "to-others"  // from a pod to anybody else: what it may send, then others
+	machine    = "machine"
+	others     = "others"
+	toPods     = "to-pods"
+	toIsolated = "to-isolated" // to a pod that a policy is about
+)
+
+// filter makes the table of what pods may reach.
+func (f *firewall) filter(c *nftables.Conn, pods []netpolicy.Pod) error {
+	for _, name := range []string{refuse, toPods, machine, others, toMachine, toOthers} {
+		f.chain(c, name)
+	}
+	if err := c.AddSet(f.ids, nil); err != nil {
+		return err
+	}
+	if err := c.AddSet(f.members, nil); err != nil {
+		return err
+	}
+	f.groups = nil
+	isolatedIn, isolatedOut, err := f.policies(c)
+	if err != nil {
+		return err
+	}
+	f.hooks(c)
+	for _, way := range []struct{ first, next string }{{toMachine, machine}, {toOthers, others}} {
+		first := f.chain(c, way.first)
+		add(c, first, known(), accept())
+		if way.first == toMachine && f.services.IsValid() {
+			add(c, first, at(destination, expr.CmpOpEq, f.services), accept()) // who is behind them is judged when the call is carried there
 		}
-	}
-	for addr, namespace := range pods {
-		if err := f.set(c, addr, namespace); err != nil {
-			return err
+		if isolatedOut != nil {
+			add(c, first, in(source, isolatedOut), jump(sending(way.next)))
 		}
+		add(c, first, to(way.next))
 	}
-	accept, refuse := one(&expr.Verdict{Kind: expr.VerdictAccept}), one(&expr.Reject{Type: unix.NFT_REJECT_ICMPX_UNREACH, Code: unix.NFT_REJECT_ICMPX_ADMIN_PROHIBITED})
-	machine, others := c.AddChain(&nftables.Chain{Table: f.table, Name: "to-machine"}), c.AddChain(&nftables.Chain{Table: f.table, Name: "to-others"})
-	for _, way := range []struct {
-		name string
-		hook *nftables.ChainHook
-		to   *nftables.Chain
-	}{{"input", nftables.ChainHookInput, machine}, {"forward", nftables.ChainHookForward, others}} {
-		first := base(c, f.table, way.name, nftables.ChainTypeFilter, way.hook, nftables.ChainPriorityFilter)
-		add(c, first, link(expr.MetaKeyIIFNAME, f.links), protocolOf(unix.NFPROTO_IPV6), one(&expr.Verdict{Kind: expr.VerdictDrop}))
-		add(c, first, f.fromPods(), one(&expr.Verdict{Kind: expr.VerdictJump, Chain: way.to.Name}))
-		add(c, way.to, known(), accept)
-		add(c, way.to, port(unix.IPPROTO_UDP, nameService), accept)
-		add(c, way.to, port(unix.IPPROTO_TCP, nameService), accept)
+	f.judgeMachine(c, f.chain(c, machine))
+	f.judgeOthers(c, f.chain(c, others))
+	pod := f.chain(c, toPods)
+	if isolatedIn != nil {
+		add(c, pod, in(destination, isolatedIn), to(toIsolated))
 	}
-	for _, p := range f.ports {
-		add(c, machine, port(unix.IPPROTO_TCP, p), accept)
-	}
-	if f.services.IsValid() {
-		add(c, machine, at(destination, expr.CmpOpEq, f.services), accept)
-	}
-	add(c, machine, refuse)
-	for _, p := range egress.Clouds() {
-		if p.Addr().Is4() { // IPv6 is dropped
-			add(c, others, at(destination, expr.CmpOpEq, p), refuse)
-		}
-	}
-	add(c, others, link(expr.MetaKeyOIFNAME, "tv"), f.neighbours(), accept)
-	add(c, others, link(expr.MetaKeyOIFNAME, "tv"), refuse)
-	return nil
+	add(c, pod, f.neighbours(), accept())
+	add(c, pod, f.unless())
+	// A call that is carried is reset: an error by ICMP would go to the pod, which knows nothing of this connection.
+	no := f.chain(c, refuse)
+	add(c, no, link(expr.MetaKeyIIFNAME, anyLink), refused())
+	add(c, no, one(&expr.Reject{Type: unix.NFT_REJECT_TCP_RST}))
+	return f.fill(c, pods)
 }
 
-// enter lets a pod and those of its namespace reach each other.
-func (f *firewall) enter(addr netip.Addr, namespace string) error {
-	if f.open {
-		return nil
+// hooks begin with what leads to the chains that judge.
+func (f *firewall) hooks(c *nftables.Conn) {
+	input := base(c, f.table, "input", nftables.ChainTypeFilter, nftables.ChainHookInput, nftables.ChainPriorityFilter)
+	forward := base(c, f.table, "forward", nftables.ChainTypeFilter, nftables.ChainHookForward, nftables.ChainPriorityFilter)
+	for chain, next := range map[*nftables.Chain]string{input: toMachine, forward: toOthers} {
+		if !f.open {
+			add(c, chain, link(expr.MetaKeyIIFNAME, f.links), protocolOf(unix.NFPROTO_IPV6), one(&expr.Verdict{Kind: expr.VerdictDrop}))
+		}
+		add(c, chain, f.fromPods(), jump(next))
 	}
+	if !f.open {
+		// What other machines send to pods and Services comes by the front. They could send it here, if they are in the same network.
+		if f.services.IsValid() {
+			add(c, input, protocolOf(unix.NFPROTO_IPV4), at(destination, expr.CmpOpEq, f.services), notLink("lo\x00"), notLink(anyLink), refused())
+		}
+		add(c, forward, protocolOf(unix.NFPROTO_IPV4), link(expr.MetaKeyOIFNAME, f.links), known(), accept())
+		add(c, forward, protocolOf(unix.NFPROTO_IPV4), link(expr.MetaKeyOIFNAME, f.links), refused())
+	}
+	f.carried(c)
+}
+
+func (f *firewall) judgeMachine(c *nftables.Conn, chain *nftables.Chain) {
+	if !f.open {
+		nameServices(c, chain)
+		for _, p := range f.ports {
+			add(c, chain, port(unix.IPPROTO_TCP, p), accept())
+		}
+	}
+	add(c, chain, f.unless())
+}
+
+func (f *firewall) judgeOthers(c *nftables.Conn, chain *nftables.Chain) {
+	add(c, chain, f.toPods(), to(toPods))
+	if !f.open {
+		add(c, chain, link(expr.MetaKeyOIFNAME, anyLink), refused())
+		nameServices(c, chain)
+		for _, p := range egress.Clouds() {
+			if p.Addr().Is4() { // IPv6 is dropped
+				add(c, chain, at(destination, expr.CmpOpEq, p), refused())
+			}
+		}
+	}
+	add(c, chain, accept())
+}
+
+// nameServices lets everybody ask for names.
+func nameServices(c *nftables.Conn, chain *nftables.Chain) {
+	add(c, chain, port(unix.IPPROTO_UDP, nameService), accept())
+	add(c, chain, port(unix.IPPROTO_TCP, nameService), accept())
+}
+
+// unless refuses what nothing has let through, unless the network is open.
+func (f *firewall) unless() []expr.Any {
+	if f.open {
+		return accept()
+	}
+	return to(refuse)
+}
+
+// chain adds a chain that others lead to; to add one again changes nothing.
+func (f *firewall) chain(c *nftables.Conn, name string) *nftables.Chain {
+	return c.AddChain(&nftables.Chain{Table: f.table, Name: name})
+}
+
+// enter has a pod judged as what it is, from its first packet on.
+func (f *firewall) enter(pod netpolicy.Pod) error {
 	c := &nftables.Conn{}
-	if err := f.set(c, addr, namespace); err != nil {
+	if err := f.fill(c, []netpolicy.Pod{pod}); err != nil {
 		return fmt.Errorf("let a pod to its namespace: %w", err)
 	}
 	if err := c.Flush(); err != nil {
@@ -161,123 +248,63 @@ func (f *firewall) enter(addr netip.Addr, namespace string) error {
 	return nil
 }
 
-func (f *firewall) set(c *nftables.Conn, addr netip.Addr, namespace string) error {
-	id, member := f.keys(addr, namespace)
-	if err := c.SetAddElements(f.ids, []nftables.SetElement{{Key: addr.AsSlice(), Val: id}}); err != nil {
-		return err
-	}
-	return c.SetAddElements(f.members, []nftables.SetElement{{Key: member}})
+// most is how many elements the kernel is told of in one message, which has a bound.
+const most = 500
+
+// fill adds pods to the sets.
+func (f *firewall) fill(c *nftables.Conn, pods []netpolicy.Pod) error {
+	return f.each(pods, c.SetAddElements)
 }
 
 // leave takes that back, before another pod has the address.
-func (f *firewall) leave(addr netip.Addr, namespace string) error {
-	if f.open {
-		return nil
-	}
+func (f *firewall) leave(pod netpolicy.Pod) error {
 	c := &nftables.Conn{}
-	id, member := f.keys(addr, namespace)
-	if err := c.SetDeleteElements(f.ids, []nftables.SetElement{{Key: addr.AsSlice(), Val: id}}); err != nil {
-		return err
-	}
-	if err := c.SetDeleteElements(f.members, []nftables.SetElement{{Key: member}}); err != nil {
+	if err := f.each([]netpolicy.Pod{pod}, c.SetDeleteElements); err != nil {
 		return err
 	}
 	return c.Flush()
 }
 
-// keys are a namespace's number, and that with an address behind it.
-func (f *firewall) keys(addr netip.Addr, namespace string) (id, member []byte) {
+// each does something with the elements that pods are in the sets.
+func (f *firewall) each(pods []netpolicy.Pod, do func(*nftables.Set, []nftables.SetElement) error) error {
+	for _, g := range append([]group{f.namespaces(), f.pairs()}, f.groups...) {
+		var list []nftables.SetElement
+		for _, p := range pods {
+			list = append(list, g.elements(p)...)
+		}
+		for part := range slices.Chunk(list, most) {
+			if err := do(g.set, part); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// group is a set, and what a pod is in it.
+type group struct {
+	set      *nftables.Set
+	elements func(netpolicy.Pod) []nftables.SetElement
+}
+
+func (f *firewall) namespaces() group {
+	return group{f.ids, func(p netpolicy.Pod) []nftables.SetElement {
+		return []nftables.SetElement{{Key: p.Address.AsSlice(), Val: f.number(p.Namespace)}}
+	}}
+}
+
+func (f *firewall) pairs() group {
+	return group{f.members, func(p netpolicy.Pod) []nftables.SetElement {
+		return []nftables.SetElement{{Key: append(f.number(p.Namespace), p.Address.AsSlice()...)}}
+	}}
+}
+
+// number is a namespace's.
+func (f *firewall) number(namespace string) []byte {
 	n, ok := f.numbers[namespace]
 	if !ok {
 		n = uint32(len(f.numbers) + 1)
 		f.numbers[namespace] = n
 	}
-	id = binary.NativeEndian.AppendUint32(nil, n)
-	return id, append(id[:len(id):len(id)], addr.AsSlice()...)
-}
-
-func base(c *nftables.Conn, t *nftables.Table, name string, kind nftables.ChainType, hook *nftables.ChainHook, at *nftables.ChainPriority) *nftables.Chain {
-	return c.AddChain(&nftables.Chain{Table: t, Name: name, Type: kind, Hooknum: hook, Priority: at})
-}
-
-// add adds a rule: all parts hold, from the first on.
-func add(c *nftables.Conn, chain *nftables.Chain, parts ...[]expr.Any) {
-	c.AddRule(&nftables.Rule{Table: chain.Table, Chain: chain, Exprs: slices.Concat(parts...)})
-}
-
-// The parts of rules. Registers hold 16 bytes, or by the second names 4.
-const (
-	register              = unix.NFT_REG_1
-	word, nextWord        = unix.NFT_REG32_00, unix.NFT_REG32_01
-	source, destination   = 12, 16 // of the IP header
-	sizeOfAddress         = 4
-	destinationPort       = 2 // of the header of TCP and UDP
-	sizeOfPort            = 2
-	establishedAndRelated = expr.CtStateBitESTABLISHED | expr.CtStateBitRELATED
-)
-
-func one(e expr.Any) []expr.Any { return []expr.Any{e} }
-
-func equal(data ...byte) expr.Any {
-	return &expr.Cmp{Op: expr.CmpOpEq, Register: register, Data: data}
-}
-
-func protocolOf(family byte) []expr.Any {
-	return []expr.Any{&expr.Meta{Key: expr.MetaKeyNFPROTO, Register: register}, equal(family)}
-}
-
-// fromPods: the packet is IPv4 and from a pod of this executor, whose namespace is known then. Others that share the bridge say themselves
-// what theirs may reach.
-func (f *firewall) fromPods() []expr.Any {
-	return append(protocolOf(unix.NFPROTO_IPV4), f.namespace()...)
-}
-
-// namespace puts the number of the sender's namespace into word; the rule does not hold for who has none.
-func (f *firewall) namespace() []expr.Any {
-	return []expr.Any{
-		&expr.Payload{DestRegister: word, Base: expr.PayloadBaseNetworkHeader, Offset: source, Len: sizeOfAddress},
-		&expr.Lookup{SourceRegister: word, DestRegister: word, IsDestRegSet: true, SetName: f.ids.Name, SetID: f.ids.ID},
-	}
-}
-
-// at compares an address of the header with a network.
-func at(offset uint32, op expr.CmpOp, network netip.Prefix) []expr.Any {
-	mask := binary.BigEndian.AppendUint32(nil, ^uint32(0)<<(32-network.Bits()))
-	return []expr.Any{
-		&expr.Payload{DestRegister: register, Base: expr.PayloadBaseNetworkHeader, Offset: offset, Len: sizeOfAddress},
-		&expr.Bitwise{SourceRegister: register, DestRegister: register, Len: sizeOfAddress, Mask: mask, Xor: make([]byte, sizeOfAddress)},
-		&expr.Cmp{Op: op, Register: register, Data: network.Masked().Addr().AsSlice()},
-	}
-}
-
-// link: the name of an interface begins so.
-func link(key expr.MetaKey, begins string) []expr.Any {
-	return []expr.Any{&expr.Meta{Key: key, Register: register}, equal([]byte(begins)...)}
-}
-
-// known: the packet belongs to a connection that was let through.
-func known() []expr.Any {
-	bits := binary.NativeEndian.AppendUint32(nil, establishedAndRelated)
-	return []expr.Any{
-		&expr.Ct{Key: expr.CtKeySTATE, Register: register},
-		&expr.Bitwise{SourceRegister: register, DestRegister: register, Len: 4, Mask: bits, Xor: make([]byte, 4)},
-		&expr.Cmp{Op: expr.CmpOpNeq, Register: register, Data: make([]byte, 4)},
-	}
-}
-
-// port: the packet goes to that port of a protocol.
-func port(protocol byte, number uint16) []expr.Any {
-	return []expr.Any{
-		&expr.Meta{Key: expr.MetaKeyL4PROTO, Register: register}, equal(protocol),
-		&expr.Payload{DestRegister: register, Base: expr.PayloadBaseTransportHeader, Offset: destinationPort, Len: sizeOfPort},
-		equal(binary.BigEndian.AppendUint16(nil, number)...),
-	}
-}
-
-// neighbours: the packet goes to an address of the sender's namespace.
-func (f *firewall) neighbours() []expr.Any {
-	return append(f.namespace(),
-		&expr.Payload{DestRegister: nextWord, Base: expr.PayloadBaseNetworkHeader, Offset: destination, Len: sizeOfAddress},
-		&expr.Lookup{SourceRegister: word, SetName: f.members.Name, SetID: f.members.ID},
-	)
+	return binary.NativeEndian.AppendUint32(nil, n)
 }

@@ -123,12 +123,12 @@ func started(t *testing.T, e *local.View, p executor.Pod) string {
 		t.Fatal(err)
 	}
 	ip := report(t, e, func(r executor.Report) bool { return r.ID == p.ID && r.Phase == executor.Running && r.IP != "" }).IP
-	eventually(t, "it listens", func() bool {
-		c, err := net.Dial("tcp4", ip+":8080")
-		if err != nil {
-			return false
-		}
-		return c.Close() == nil
-	})
+	eventually(t, "it listens", func() bool { return reaches(ip + ":8080") })
 	return ip
+}
+
+// reaches says whether this machine itself can connect to an address.
+func reaches(address string) bool {
+	c, err := net.Dial("tcp4", address)
+	return err == nil && c.Close() == nil
 }

@@ -19,6 +19,10 @@ import (
 	"github.com/vishvananda/netns"
 	"golang.org/x/sys/unix"
 
+	corev1 "k8s.io/api/core/v1"
+
+	"github.com/tiphys/tiphys/executor"
+	"github.com/tiphys/tiphys/executor/netpolicy"
 	"github.com/tiphys/tiphys/executor/protocol"
 )
 
@@ -56,6 +60,7 @@ type network struct {
 	fault   func(string)
 	subnet  netip.Prefix
 	wall    *firewall
+	held    held
 	invalid error
 
 	ready pool
@@ -82,8 +87,8 @@ type network struct {
 type lease struct {
 	addr  netip.Addr
 	index int // of the interface on this machine's side; 0 on record before it is made
-	// namespace is that of the pod that has it; empty before one does.
-	namespace string
+	// pod is who has it, as policies see it; the zero value before one does.
+	pod netpolicy.Pod
 }
 
 func newNetwork(o Network, dir string, log *slog.Logger, fault func(string)) *network {
@@ -93,7 +98,7 @@ func newNetwork(o Network, dir string, log *slog.Logger, fault func(string)) *ne
 	if o.Subnet == "" {
 		o.Subnet = defaultSubnet
 	}
-	n := &network{o: o, group: linkGroup(dir), log: log, fault: fault, leases: map[string]lease{}, handed: map[string]netns.NsHandle{}}
+	n := &network{o: o, held: held{file: filepath.Join(dir, policiesFile)}, group: linkGroup(dir), log: log, fault: fault, leases: map[string]lease{}, handed: map[string]netns.NsHandle{}}
 	prefix, err := netip.ParsePrefix(o.Subnet)
 	switch {
 	case o.Disabled:
@@ -107,6 +112,7 @@ func newNetwork(o Network, dir string, log *slog.Logger, fault func(string)) *ne
 	default:
 		n.subnet = prefix.Masked()
 		n.wall = newFirewall(o, n.subnet)
+		n.wall.plan = n.held.read()
 		n.ready.size = min(poolSize, 1<<(32-prefix.Bits())/16)
 	}
 	return n
@@ -171,17 +177,29 @@ func (n *network) up() error {
 	if err := switchOn(n.o.Bridge, "proxy_arp"); err != nil {
 		return err
 	}
-	pods := map[netip.Addr]string{}
-	for _, l := range n.leases {
-		pods[l.addr] = l.namespace
-	}
-	if err := n.wall.put(pods); err != nil {
-		if !n.o.Open {
-			return fmt.Errorf("what pods may reach cannot be said to the kernel: %w", err)
-		}
-		n.log.Warn("pods cannot reach beyond this machine", "error", err)
+	if err := n.putWall(); err != nil {
+		return err
 	}
 	n.isUp, n.bridge = true, link.Attrs().Index
+	return nil
+}
+
+// putWall tells the kernel what pods may reach.
+func (n *network) putWall() error {
+	var pods []netpolicy.Pod
+	for _, l := range n.leases {
+		pods = append(pods, l.pod)
+	}
+	n.wall.broken = nil
+	err := n.wall.put(pods)
+	if err == nil {
+		return nil
+	}
+	if err = fmt.Errorf("what pods may reach cannot be said to the kernel: %w", err); !n.o.Open || n.held.any() {
+		return err
+	}
+	n.log.Warn("pods cannot reach beyond this machine", "error", err)
+	n.wall.broken = err
 	return nil
 }
 
@@ -219,7 +237,7 @@ func mark(dir string) net.HardwareAddr {
 
 // lease gives an attempt a network: one that is ready, or one that is made for it. That it is the attempt's is on record before the
 // attempt has it.
-func (n *network) lease(name, namespace, dir string) (addr, path string, err error) {
+func (n *network) lease(name string, pod *corev1.Pod, dir string) (addr, path string, err error) {
 	unlock, err := n.ensureUp()
 	if err != nil {
 		return "", "", err
@@ -236,9 +254,9 @@ func (n *network) lease(name, namespace, dir string) (addr, path string, err err
 		n.abandon(r)
 		return "", "", err
 	}
-	r.namespace = namespace
+	r.pod = netpolicy.PodOf(r.addr, pod)
 	n.mu.Lock()
-	if err = n.wall.enter(r.addr, namespace); err == nil {
+	if err = n.enter(r.pod); err == nil {
 		n.leases[name], n.handed[name] = r.lease, r.space
 	}
 	n.mu.Unlock()
@@ -247,6 +265,17 @@ func (n *network) lease(name, namespace, dir string) (addr, path string, err err
 		return "", "", err
 	}
 	return r.addr.String(), fmt.Sprintf("/proc/%d/fd/%d", os.Getpid(), int(r.space)), nil
+}
+
+// enter has a pod judged as what it is.
+func (n *network) enter(pod netpolicy.Pod) error {
+	if n.held.unknown != nil {
+		return &executor.TransientError{Err: n.held.unknown}
+	}
+	if n.wall.broken != nil {
+		return nil
+	}
+	return n.wall.enter(pod)
 }
 
 // handedOver closes this process's own handle of a network that its pod has.
@@ -298,7 +327,7 @@ func neighbour(link netlink.Link, a netip.Addr, at net.HardwareAddr) *netlink.Ne
 func host(a netip.Addr) *net.IPNet { return &net.IPNet{IP: a.AsSlice(), Mask: net.CIDRMask(32, 32)} }
 
 // recall finds the lease of an attempt that an earlier executor started.
-func (n *network) recall(name, namespace, dir string) string {
+func (n *network) recall(name string, pod *corev1.Pod, dir string) string {
 	data, err := os.ReadFile(filepath.Join(dir, addressFile))
 	if err != nil || n.invalid != nil {
 		return ""
@@ -320,7 +349,7 @@ func (n *network) recall(name, namespace, dir string) string {
 	}
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	l.namespace = namespace
+	l.pod = netpolicy.PodOf(l.addr, pod)
 	n.leases[name], n.recalled = l, true
 	return l.addr.String()
 }
@@ -335,7 +364,12 @@ func (n *network) leadsToPod(name string) bool {
 }
 
 // NetworkInfo tells where pods are.
-type NetworkInfo struct{ Bridge, Subnet, Gateway string }
+type NetworkInfo struct {
+	Bridge, Subnet, Gateway string
+	// Filtered says that what pods reach is filtered: by NetworkPolicies at least, if the network is open. Calls of pods are carried under
+	// their own addresses then (see firewall_carried.go).
+	Filtered bool
+}
 
 // Network tells where pods are, and makes the bridge if it is not there yet, so that its address can be
 // listened on.
@@ -350,7 +384,7 @@ func (e *Executor) Network() (NetworkInfo, error) {
 	if err := e.network.up(); err != nil {
 		return NetworkInfo{}, fmt.Errorf("network of the pods: %w", err)
 	}
-	return NetworkInfo{Bridge: e.network.o.Bridge, Subnet: e.network.subnet.String(), Gateway: e.network.gateway()}, nil
+	return NetworkInfo{Bridge: e.network.o.Bridge, Subnet: e.network.subnet.String(), Gateway: e.network.gateway(), Filtered: e.network.wall.broken == nil}, nil
 }
 
 // network gives the pod its address and its name files.
@@ -360,7 +394,7 @@ func (b *builder) network(order *protocol.Spec) error {
 	}
 	if !b.spec.HostNetwork {
 		b.e.network.release(b.a.name) // of an earlier launch that came to nothing
-		ip, path, err := b.e.network.lease(b.a.name, b.pod.Pod.Namespace, b.a.dir)
+		ip, path, err := b.e.network.lease(b.a.name, &b.pod.Pod, b.a.dir)
 		if err != nil {
 			return fmt.Errorf("network: %w", err)
 		}

@@ -328,8 +328,8 @@ func (n *network) release(name string) {
 	l, ok := n.leases[name]
 	delete(n.leases, name)
 	n.closeHandle(name)
-	if ok && n.isUp {
-		if err := n.wall.leave(l.addr, l.namespace); err != nil {
+	if ok && n.isUp && n.wall.broken == nil {
+		if err := n.wall.leave(l.pod); err != nil {
 			n.log.Warn("an address stays in its namespace until the network is made anew", "address", l.addr, "error", err)
 			n.isUp = false
 		}
