@@ -136,7 +136,7 @@ func runAll(ctx context.Context, std IO, o runOptions, objects []manifest.Object
 	m, err := wire.OpenMachine(ctx, wire.MachineOptions{
 		Data: o.data, Mirrors: mirrors, Log: logger(level, true), Ephemeral: o.data == "", Objects: definitions.NewMemory(objects),
 		Executor: o.executor, HostImages: host, Egress: egress.Unrestricted(),
-		Network: local.Network{Open: true}, // the pods are their own user's
+		Network: local.Network{Open: true, Bare: true}, // the pods are their own user's
 	})
 	if err != nil {
 		return err

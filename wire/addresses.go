@@ -39,13 +39,21 @@ func (s *Server) podNetwork() (local.Network, error) {
 	return network, nil
 }
 
+// wall is what keeps the pods of applications from each other. The zero value is nothing.
+type wall struct {
+	executor targetlocal.Wall
+	// callers is the network of the pods, and machine this machine's address there.
+	callers netip.Prefix
+	machine netip.Addr
+}
+
 // addresses puts Services on the pods' bridge; where there can be none, on loopback, which pods that share this
 // machine's network reach.
-func (s *Server) addresses() targetlocal.Addresses {
+func (s *Server) addresses() (targetlocal.Addresses, wall) {
 	info, err := s.machine.Executor.Network()
 	if err != nil {
 		s.o.Log.Warn("pods have no network of their own", "error", err)
-		return targetlocal.Loopback{}
+		return targetlocal.Loopback{}, wall{}
 	}
 	if err := s.network.Mark(); err != nil {
 		s.o.Log.Warn("other servers of this machine may take the pods' bridge for free", "error", err)
@@ -53,7 +61,20 @@ func (s *Server) addresses() targetlocal.Addresses {
 	prefix, err := local.ServicesOf(info.Subnet)
 	if err != nil {
 		s.o.Log.Warn("Services get loopback addresses", "error", err)
-		return targetlocal.Loopback{}
+		return targetlocal.Loopback{}, wall{}
 	}
-	return targetlocal.Bridge{Interface: info.Bridge, Prefix: prefix}
+	return targetlocal.Bridge{Interface: info.Bridge, Prefix: prefix}, s.wall(info)
+}
+
+// wall is that of a network; nothing where the kernel cannot be told who reaches whom.
+func (s *Server) wall(info local.NetworkInfo) wall {
+	callers, err := netip.ParsePrefix(info.Subnet)
+	if err != nil || !info.Filtered {
+		return wall{}
+	}
+	gateway, err := netip.ParseAddr(info.Gateway)
+	if err != nil {
+		return wall{}
+	}
+	return wall{executor: s.machine.Executor, callers: callers.Masked(), machine: gateway}
 }

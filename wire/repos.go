@@ -48,9 +48,10 @@ func (s *Server) openDeploy(ctx context.Context) (err error) {
 	}
 	containers := s.machine.Containers
 	s.holdPlaces(ctx)
+	addresses, wall := s.addresses()
 	s.target, err = targetlocal.Open(ctx, targetlocal.Options{
 		Ledger: s.ledger, Executor: containers.Executor, Logs: containers.Logs, Commands: containers.Commands, Reports: s.reports, Places: s.machine.Places, Box: s.box, DigestKey: digestKey,
-		Names: s.machine.Executor, Front: s.carrier.front, Addresses: s.addresses(), OwnNames: s.ownNames(), Held: s.hold.State().Held, Now: s.o.Now, Log: s.o.Log,
+		Names: s.machine.Executor, Front: s.carrier.front, Addresses: addresses, Wall: wall.executor, Callers: wall.callers, Machine: wall.machine, OwnNames: s.ownNames(), Held: s.hold.State().Held, Now: s.o.Now, Log: s.o.Log,
 		Fault: at("target", s.o.Fault),
 	})
 	if err != nil {

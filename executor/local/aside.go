@@ -94,7 +94,7 @@ func (e *Executor) setAside(name string, pod executor.Pod, host bool, why error)
 	dir := filepath.Join(e.o.Dir, "live", name)
 	e.endShim(dir)
 	e.removeGroups(name)
-	if e.network.recall(name, &pod.Pod, dir) != "" {
+	if e.network.recall(name, &pod, dir) != "" {
 		e.network.release(name)
 	}
 	final := e.finalOfUnreadable(name, dir, pod.ID, why)

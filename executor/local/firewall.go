@@ -2,6 +2,7 @@ package local
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"net/netip"
 	"os"
@@ -45,15 +46,22 @@ type firewall struct {
 	plan *netpolicy.Plan
 	// groups are the sets that policies need, as they were made last.
 	groups []group
-	// broken says that an open network is not filtered, because the kernel could not be told.
+	// bare says that nothing is to be filtered, broken that an open network is not, because the kernel could not be told.
+	bare   bool
 	broken error
 }
+
+// errBare is what is broken of a network that is not to be filtered.
+var errBare = errors.New("the pods' network is not filtered here")
 
 func newFirewall(o Network, subnet netip.Prefix) *firewall {
 	f := &firewall{
 		out:    &nftables.Table{Name: "tiphys-" + o.Bridge, Family: nftables.TableFamilyINet},
 		table:  &nftables.Table{Name: "tiphys-" + o.Bridge + "-pods", Family: nftables.TableFamilyINet},
-		subnet: subnet, links: linksOf(subnet), open: o.Open, ports: o.Ports, numbers: map[string]uint32{}, plan: &netpolicy.Plan{},
+		subnet: subnet, links: linksOf(subnet), open: o.Open, bare: o.Bare, ports: o.Ports, numbers: map[string]uint32{}, plan: &netpolicy.Plan{},
+	}
+	if f.bare {
+		f.broken = errBare
 	}
 	if services, err := ServicesOf(subnet.String()); err == nil {
 		f.services = services
@@ -79,16 +87,19 @@ func (f *firewall) put(pods []netpolicy.Pod) error {
 	if err := os.WriteFile("/proc/sys/net/ipv4/ip_forward", []byte("1"), 0o600); err != nil {
 		return fmt.Errorf("switch on forwarding: %w", err)
 	}
-	if err := f.routeCarried(); err != nil {
-		return err
-	}
 	c := &nftables.Conn{}
 	replace(c, f.out)
 	add(c, base(c, f.out, "out", nftables.ChainTypeNAT, nftables.ChainHookPostrouting, nftables.ChainPriorityNATSource),
 		protocolOf(unix.NFPROTO_IPV4), at(source, expr.CmpOpEq, f.subnet), at(destination, expr.CmpOpNeq, f.subnet), one(&expr.Masq{}))
-	replace(c, f.table)
-	if err := f.filter(c, pods); err != nil {
-		return fmt.Errorf("change nf_tables: %w", err)
+	if !f.bare {
+		replace(c, f.table)
+		err := f.routeCarried()
+		if err == nil {
+			err = f.filter(c, pods)
+		}
+		if err != nil {
+			return fmt.Errorf("change nf_tables: %w", err)
+		}
 	}
 	if err := c.Flush(); err != nil {
 		return fmt.Errorf("change nf_tables: %w", err)

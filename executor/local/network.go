@@ -19,8 +19,6 @@ import (
 	"github.com/vishvananda/netns"
 	"golang.org/x/sys/unix"
 
-	corev1 "k8s.io/api/core/v1"
-
 	"github.com/tiphys/tiphys/executor"
 	"github.com/tiphys/tiphys/executor/netpolicy"
 	"github.com/tiphys/tiphys/executor/protocol"
@@ -46,6 +44,8 @@ type Network struct {
 	Disabled bool
 	// Open lets pods reach whatever this machine reaches, and the machine; without it see firewall.go.
 	Open bool `json:"-"`
+	// Bare filters nothing, so that pods cannot be held to NetworkPolicies either. It is for pods of whoever types at this machine, and goes with Open.
+	Bare bool `json:"-"`
 	// Ports are those of this machine that pods may reach by TCP.
 	Ports []uint16 `json:"-"`
 }
@@ -190,9 +190,11 @@ func (n *network) putWall() error {
 	for _, l := range n.leases {
 		pods = append(pods, l.pod)
 	}
-	n.wall.broken = nil
 	err := n.wall.put(pods)
 	if err == nil {
+		if !n.wall.bare {
+			n.wall.broken = nil
+		}
 		return nil
 	}
 	if err = fmt.Errorf("what pods may reach cannot be said to the kernel: %w", err); !n.o.Open || n.held.any() {
@@ -237,7 +239,7 @@ func mark(dir string) net.HardwareAddr {
 
 // lease gives an attempt a network: one that is ready, or one that is made for it. That it is the attempt's is on record before the
 // attempt has it.
-func (n *network) lease(name string, pod *corev1.Pod, dir string) (addr, path string, err error) {
+func (n *network) lease(name string, pod *executor.Pod, dir string) (addr, path string, err error) {
 	unlock, err := n.ensureUp()
 	if err != nil {
 		return "", "", err
@@ -254,7 +256,7 @@ func (n *network) lease(name string, pod *corev1.Pod, dir string) (addr, path st
 		n.abandon(r)
 		return "", "", err
 	}
-	r.pod = netpolicy.PodOf(r.addr, pod)
+	r.pod = seen(r.addr, pod)
 	n.mu.Lock()
 	if err = n.enter(r.pod); err == nil {
 		n.leases[name], n.handed[name] = r.lease, r.space
@@ -327,7 +329,7 @@ func neighbour(link netlink.Link, a netip.Addr, at net.HardwareAddr) *netlink.Ne
 func host(a netip.Addr) *net.IPNet { return &net.IPNet{IP: a.AsSlice(), Mask: net.CIDRMask(32, 32)} }
 
 // recall finds the lease of an attempt that an earlier executor started.
-func (n *network) recall(name string, pod *corev1.Pod, dir string) string {
+func (n *network) recall(name string, pod *executor.Pod, dir string) string {
 	data, err := os.ReadFile(filepath.Join(dir, addressFile))
 	if err != nil || n.invalid != nil {
 		return ""
@@ -349,7 +351,7 @@ func (n *network) recall(name string, pod *corev1.Pod, dir string) string {
 	}
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	l.pod = netpolicy.PodOf(l.addr, pod)
+	l.pod = seen(l.addr, pod)
 	n.leases[name], n.recalled = l, true
 	return l.addr.String()
 }
@@ -394,7 +396,7 @@ func (b *builder) network(order *protocol.Spec) error {
 	}
 	if !b.spec.HostNetwork {
 		b.e.network.release(b.a.name) // of an earlier launch that came to nothing
-		ip, path, err := b.e.network.lease(b.a.name, &b.pod.Pod, b.a.dir)
+		ip, path, err := b.e.network.lease(b.a.name, b.pod, b.a.dir)
 		if err != nil {
 			return fmt.Errorf("network: %w", err)
 		}

@@ -12,6 +12,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/yaml"
 
+	"github.com/tiphys/tiphys/access/podpolicy"
 	"github.com/tiphys/tiphys/executor"
 	"github.com/tiphys/tiphys/executor/local"
 	"github.com/tiphys/tiphys/executor/netpolicy"
@@ -119,6 +120,12 @@ func TestNetworkPolicies(t *testing.T) {
 			ask("a block", "ours", "quiet", world+" reached", dbIP+":8080 refused")
 			set(`{podSelector: {matchLabels: {app: quiet}}, policyTypes: [Egress], egress: [{to: [{ipBlock: {cidr: 0.0.0.0/0, except: [` + host + `/32]}}]}]}`)
 			ask("all but one", "ours", "quiet", world+" refused", dbIP+":8080 reached")
+			set(`{podSelector: {matchLabels: {app: db}}, ingress: [{from: [{podSelector: {matchLabels: {app: web}}}]}]}`)
+			pretends := dialing(t, "pretends", "ours", dbIP+":8080")
+			pretends.Pod.Labels, pretends.For = map[string]string{"app": "web"}, podpolicy.Subject{Kind: podpolicy.Repository, Repositories: []string{"harbour"}, MergeRequest: 7}
+			if r := run(t, e, pretends); r.Result == nil || *r.Result != dbIP+":8080 refused" {
+				t.Errorf("a step of a merge request calls itself what it likes: %+v", r)
+			}
 			set()
 			ask("without policies again", "ours", "quiet", dbIP+":8080 reached", world+" reached")
 			ask("without policies again", "theirs", "web", dbIP+":8080"+stranger)

@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httputil"
+	"net/netip"
 	"reflect"
 	"sync"
 	"sync/atomic"
@@ -39,6 +40,9 @@ type Front struct {
 	closed   bool
 	released bool
 	next     atomic.Uint64
+	// callers is that of the table; nil if it has none.
+	callers  atomic.Pointer[netip.Prefix]
+	nextPort atomic.Uint32
 
 	transports transports
 	pool       pool
@@ -105,6 +109,10 @@ func (f *Front) Set(t Table) error {
 		if len(list) == 0 {
 			hosts[host] = nil
 		}
+	}
+	f.callers.Store(nil)
+	if t.Callers.IsValid() {
+		f.callers.Store(&t.Callers)
 	}
 	f.setPorts(t.Ports, resolve)
 	for name, b := range f.backends {

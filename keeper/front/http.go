@@ -146,6 +146,9 @@ func (f *Front) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case found.Path == "":
 		Page(w, http.StatusNotFound, "Nothing here", "No path of "+host+" matches "+r.URL.Path+".")
 		return
+	case found.Refused:
+		Page(w, http.StatusServiceUnavailable, "A NetworkPolicy is against it", "The pods behind "+host+" take no requests from outside: a NetworkPolicy of theirs does not let this machine's address.")
+		return
 	}
 	a := &attempt{host: host}
 	defer func() {

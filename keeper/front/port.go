@@ -6,6 +6,7 @@ import (
 	"net"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 )
 
@@ -152,41 +153,52 @@ func (p *port) release() net.Listener {
 	return copied
 }
 
+// refusedFor is how long a connection waits for a pod while all that are said to be ready refuse it: they do not listen, or nobody lets the caller.
+const refusedFor = time.Second
+
 // forward carries one connection to a ready pod. A pod that cannot be reached is passed over: nothing was sent yet.
 func (p *port) forward(ctx context.Context, client net.Conn) {
 	defer func() { _ = client.Close() }()
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	deadline := time.Now().Add(p.f.wait)
-	for time.Now().Before(deadline) && ctx.Err() == nil {
+	began := time.Now()
+	for wait := p.f.wait; time.Since(began) < wait && ctx.Err() == nil; {
 		list := *p.endpoints.Load()
 		start := p.f.next.Add(1)
+		refused := len(list) > 0
 		for i := range uint64(len(list)) {
-			if p.through(ctx, client, list[(start+i)%uint64(len(list))]) {
+			err := p.through(ctx, client, list[(start+i)%uint64(len(list))])
+			if err == nil {
 				return
 			}
+			refused = refused && errors.Is(err, syscall.ECONNREFUSED)
+		}
+		if wait = p.f.wait; refused {
+			wait = min(wait, refusedFor)
 		}
 		select {
 		case <-ctx.Done():
 		case <-time.After(tryAgain):
 		}
 	}
-	p.f.log.Warn("a connection found no ready pod", "address", client.LocalAddr().String())
+	if tcp, ok := client.(*net.TCPConn); ok {
+		_ = tcp.SetLinger(0) // the client is to see that its call failed, and not an empty answer
+	}
+	p.f.log.Debug("a connection found no ready pod that takes it", "address", client.LocalAddr().String(), "from", client.RemoteAddr().String())
 }
 
-// through carries the connection to one pod; false if it could not be reached.
-func (p *port) through(ctx context.Context, client net.Conn, e endpoint) bool {
+// through carries the connection to one pod. An error says that it could not be reached.
+func (p *port) through(ctx context.Context, client net.Conn, e endpoint) error {
 	if !e.backend.take() {
-		return false
+		return errNotReady
 	}
 	defer e.backend.give()
-	dialer := net.Dialer{Timeout: dialTimeout}
-	server, err := dialer.DialContext(ctx, "tcp", e.address)
+	server, err := p.f.call(ctx, client, e)
 	if err != nil {
-		return false
+		return err
 	}
 	p.carry(ctx, client, server, e.backend)
-	return true
+	return nil
 }
 
 func (p *port) carry(ctx context.Context, client, server net.Conn, b *backend) {

@@ -16,6 +16,9 @@ type Table struct {
 	Hosts map[string][]Route `json:"hosts,omitempty"`
 	// Ports are the virtual addresses of Services.
 	Ports []Port `json:"ports,omitempty"`
+	// Callers is the network of the pods, whose connections to Ports are carried on under their own addresses. Its first address is the machine's.
+	// If it is not valid everything is carried under the machine's address.
+	Callers netip.Prefix `json:"callers,omitzero"`
 }
 
 // Route sends the paths below one, or exactly one, to some endpoints.
@@ -23,7 +26,9 @@ type Route struct {
 	Path  string `json:"path"`
 	Exact bool   `json:"exact,omitempty"`
 	// HTTP2 says that the endpoints speak HTTP/2 without TLS.
-	HTTP2     bool       `json:"http2,omitempty"`
+	HTTP2 bool `json:"http2,omitempty"`
+	// Refused says that there are pods and that a NetworkPolicy of theirs does not let requests of the front to them: then there are no Endpoints.
+	Refused   bool       `json:"refused,omitempty"`
 	Endpoints []Endpoint `json:"endpoints,omitempty"`
 }
 
@@ -56,6 +61,9 @@ func (t Table) Empty() bool { return len(t.Hosts) == 0 && len(t.Ports) == 0 }
 // Check refuses a table that is too large or that has what is no address. Its order is put right: exact paths before
 // prefixes, longer before shorter, as Kubernetes has it.
 func (t Table) Check() error {
+	if t.Callers.IsValid() && !t.Callers.Addr().Is4() {
+		return fmt.Errorf("callers %s: an IPv4 network is needed", t.Callers)
+	}
 	if len(t.Hosts) > maxHosts || len(t.Ports) > maxPorts {
 		return fmt.Errorf("a table of %d hosts and %d ports is too large", len(t.Hosts), len(t.Ports))
 	}

@@ -83,6 +83,7 @@ func (t *Target) Apply(ctx context.Context, wish *unstructured.Unstructured, opt
 		return nil, fmt.Errorf("apply %s: %w", key, err)
 	}
 	t.o.Fault("applied")
+	t.wall()
 	if p := t.pods[next.UID]; p != nil && old == nil {
 		t.adopt(p)
 	}
@@ -163,6 +164,9 @@ func (t *Target) next(old *object, wish *unstructured.Unstructured, opt deploy.A
 		u.SetGeneration(old.live.GetGeneration())
 		if !sameWish(old.live, u) {
 			u.SetGeneration(old.live.GetGeneration() + 1)
+		}
+		if err := relabelled(old, u.GetLabels()); err != nil {
+			return nil, err
 		}
 		if old.Key.Kind == "Pod" && u.GetGeneration() != old.live.GetGeneration() && !opt.Replace {
 			return nil, errors.New("a Pod cannot be changed; delete it first, or use a Deployment")

@@ -23,12 +23,19 @@ var kinds = []deploy.Kind{{Kind: "Namespace"}, {Kind: "ConfigMap", Namespaced: t
 	{Group: "apps", Kind: "Deployment", Namespaced: true}, {Kind: "Pod", Namespaced: true}, {Group: "batch", Kind: "Job", Namespaced: true},
 	{Kind: "Service", Namespaced: true}, {Group: "networking.k8s.io", Kind: "Ingress", Namespaced: true}}
 
+// policyKind can be applied where pods can be held to it.
+var policyKind = deploy.Kind{Group: "networking.k8s.io", Kind: "NetworkPolicy", Namespaced: true}
+
 // Capabilities implements deploy.Target.
 func (t *Target) Capabilities(ctx context.Context) (deploy.Capabilities, error) {
 	if err := ctx.Err(); err != nil {
 		return deploy.Capabilities{}, fmt.Errorf("ask for capabilities: %w", err)
 	}
-	return deploy.Capabilities{Version: "1", Kinds: slices.Clone(kinds)}, nil
+	c := deploy.Capabilities{Version: "2", Kinds: slices.Clone(kinds)}
+	if t.o.Wall != nil {
+		c.Version, c.Kinds = c.Version+" with NetworkPolicies", append(c.Kinds, policyKind)
+	}
+	return c, nil
 }
 
 // Check implements deploy.Target.
@@ -90,6 +97,8 @@ func (t *Target) check(ctx context.Context, o *unstructured.Unstructured, who po
 		check(c, o, c.service)
 	case "Ingress.networking.k8s.io":
 		check(c, o, c.ingress)
+	case "NetworkPolicy.networking.k8s.io":
+		check(c, o, c.policy)
 	default:
 		c.say(true, "kind", "%s: not on this machine yet", gvk.Kind)
 	}

@@ -66,7 +66,9 @@ func (t *Target) behind(namespace string, b *networkingv1.IngressServiceBackend)
 	}
 	for _, sp := range s.spec.Spec.Ports {
 		if (b.Port.Name != "" && sp.Name == b.Port.Name) || (b.Port.Name == "" && sp.Port == b.Port.Number) {
-			return front.Route{HTTP2: cleartextHTTP2(sp), Endpoints: t.endpoints(s.spec, namespace, sp)}
+			r := front.Route{HTTP2: cleartextHTTP2(sp), Endpoints: t.endpointsFor(s.spec, namespace, sp, t.letsFront)}
+			r.Refused = len(r.Endpoints) == 0 && len(t.endpoints(s.spec, namespace, sp)) > 0
+			return r
 		}
 	}
 	return front.Route{}

@@ -22,6 +22,7 @@ import (
 
 	"github.com/tiphys/tiphys/deploy"
 	"github.com/tiphys/tiphys/executor"
+	"github.com/tiphys/tiphys/executor/netpolicy"
 	"github.com/tiphys/tiphys/failure"
 	"github.com/tiphys/tiphys/keeper/front"
 	"github.com/tiphys/tiphys/ledger"
@@ -50,6 +51,13 @@ type Addresses interface {
 	// Add makes an address local, Remove ends it; both may be repeated.
 	Add(netip.Addr) error
 	Remove(netip.Addr) error
+}
+
+// Wall keeps pods from each other; executor/local has it.
+type Wall interface {
+	// SetPolicies replaces the NetworkPolicies that pods are held to, those that run and those that come, from their first packet on. After an
+	// error they are held to what they were held to before.
+	SetPolicies(netpolicy.Policies) error
 }
 
 // Front carries requests to pods. front.Front does it in this process, keeper.Client in one that outlives it.
@@ -94,6 +102,12 @@ type Options struct {
 	Names Names
 	// Addresses of Services; nil means 127.88.0.0/16, which pods of a network of their own cannot reach.
 	Addresses Addresses
+	// Wall holds pods to NetworkPolicies; without one they are refused.
+	Wall Wall
+	// Callers is the network of the pods, if their calls of Services are carried under their own addresses; see [front.Table].
+	Callers netip.Prefix
+	// Machine is the address under which the front's requests reach pods, by which NetworkPolicies judge them.
+	Machine netip.Addr
 	// Front carries requests to the pods; required.
 	Front Front
 	// OwnNames are host names of the server's own pages: no Ingress may have one, or one below. The names of loopback are not among them, since
@@ -126,6 +140,7 @@ type Target struct {
 	pods     map[string]*pod // by uid
 	services map[deploy.Key]*service
 	hosts    map[string][]string
+	walls    walls
 	wake     time.Time
 	// granted are pods that were given a place and not begun.
 	granted grants
@@ -190,6 +205,7 @@ func (t *Target) Begin() {
 		return
 	}
 	t.begun = true
+	t.wall()
 	// Those that may run have their places before others ask.
 	for _, p := range t.pods {
 		if p.mayRun() {

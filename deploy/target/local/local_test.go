@@ -6,6 +6,7 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"net/netip"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -35,6 +36,8 @@ type machine struct {
 	ledger   ledger.Ledger
 	path     string // of the ledger
 	front    *front.Front
+	wall     local.Wall
+	gateway  netip.Addr // the front's address among pods
 }
 
 func newMachine(t testing.TB) *machine {
@@ -55,7 +58,7 @@ func (m *machine) open() {
 	if err != nil {
 		m.t.Fatal(err)
 	}
-	target, err := local.Open(m.t.Context(), local.Options{Ledger: m.ledger, Executor: m.executor, Logs: m.executor, Commands: m.executor, Box: box, Front: m.front})
+	target, err := local.Open(m.t.Context(), local.Options{Ledger: m.ledger, Executor: m.executor, Logs: m.executor, Commands: m.executor, Box: box, Front: m.front, Wall: m.wall, Machine: m.gateway})
 	if err != nil {
 		m.t.Fatal(err)
 	}
@@ -76,7 +79,7 @@ func (m *machine) apply(documents string) {
 }
 
 func (m *machine) get(kind, name string) *unstructured.Unstructured {
-	group := map[string]string{"Deployment": "apps", "ReplicaSet": "apps", "Ingress": "networking.k8s.io", "Job": "batch"}[kind]
+	group := map[string]string{"Deployment": "apps", "ReplicaSet": "apps", "Ingress": "networking.k8s.io", "NetworkPolicy": "networking.k8s.io", "Job": "batch"}[kind]
 	o, err := m.Get(m.t.Context(), deploy.Key{Group: group, Kind: kind, Namespace: "prod", Name: name})
 	if errors.Is(err, deploy.ErrNotFound) {
 		return nil

@@ -28,17 +28,21 @@ import (
 	"github.com/tiphys/tiphys/secret"
 )
 
-// serverSource is a small service: it answers its VERSION, and asks NEXT first if there is one.
+// serverSource is a small service: it answers its VERSION, and asks NEXT first if there is one. Who wants to know is told for whom it takes them.
 const serverSource = `package main
 
-import ("io"; "net/http"; "os"; "time")
+import ("io"; "net"; "net/http"; "os"; "time")
 
 func main() {
 	http.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
 		time.Sleep(10 * time.Millisecond)
 		answer := os.Getenv("VERSION")
-		if next := os.Getenv("NEXT"); next != "" {
-			response, err := http.Get(next)
+		if r.URL.RawQuery == "who" {
+			from, _, _ := net.SplitHostPort(r.RemoteAddr)
+			answer += " for " + from
+		} else if next := os.Getenv("NEXT"); next != "" {
+			client := http.Client{Transport: &http.Transport{DisableKeepAlives: true}} // a policy is about connections that begin
+			response, err := client.Get(next)
 			if err != nil { http.Error(w, err.Error(), 500); return }
 			body, err := io.ReadAll(response.Body)
 			if err != nil { http.Error(w, err.Error(), 500); return }
@@ -75,9 +79,18 @@ func service(name, env string) string {
     env: ENV, readinessProbe: {httpGet: {path: /, port: http}, periodSeconds: 1, failureThreshold: 30}}]}}}}`)
 }
 
-// The same demands on real pods: their own network, a name for a Service, a roll-out without a lost request, and a
-// server that goes and comes back.
-func TestOnThisMachine(t *testing.T) {
+// real is a machine with real pods, which can be shut and opened again.
+type real struct {
+	*machine
+	executor *executorlocal.Executor
+	subnet   netip.Prefix
+	open     func()
+}
+
+func (r *real) shut() { _ = r.Close(); _ = r.executor.Close() }
+
+func onThisMachine(t *testing.T) *real {
+	t.Helper()
 	if os.Geteuid() != 0 || testing.Short() {
 		t.Skip("SKIPPED: real pods need root and are left out of short tests")
 	}
@@ -93,29 +106,35 @@ func TestOnThisMachine(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer func() { _ = l.Close() }()
 	// Tests that run beside this one on the same machine have others; the addresses are of RFC 6598.
 	pid := os.Getpid()
 	bridge, podNet := fmt.Sprint("tymach", pid), fmt.Sprintf("100.%d.%d.0/25", 64+pid>>8&63, pid&255)
 	serviceNet := fmt.Sprintf("100.%d.%d.128/25", 64+pid>>8&63, pid&255)
-	var e *executorlocal.Executor
-	m := &machine{t: t, ledger: l, executor: newInProcess(t), front: front.New(front.Options{})}
-	open := func() {
-		if e, err = executorlocal.New(executorlocal.Options{Dir: filepath.Join(dir, "pods"), Init: filepath.Join(dir, "init"), Images: oneLayer(layer), NoSync: true,
+	m := &real{machine: &machine{t: t, ledger: l, executor: newInProcess(t), front: front.New(front.Options{})}, subnet: netip.MustParsePrefix(podNet)}
+	m.open = func() {
+		if m.executor, err = executorlocal.New(executorlocal.Options{Dir: filepath.Join(dir, "pods"), Init: filepath.Join(dir, "init"), Images: oneLayer(layer), NoSync: true,
 			Network: executorlocal.Network{Bridge: bridge, Subnet: podNet, Ports: []uint16{80}}}); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := e.Network(); err != nil {
+		info, err := m.executor.Network()
+		if err != nil {
 			t.Skipf("SKIPPED: this machine gives pods no network: %v", err)
 		}
-		if m.Target, err = local.Open(t.Context(), local.Options{Ledger: l, Executor: e.Container(), Logs: e, Commands: e, Names: e, Front: m.front,
-			Addresses: local.Bridge{Interface: bridge, Prefix: netip.MustParsePrefix(serviceNet)}}); err != nil {
+		if m.Target, err = local.Open(t.Context(), local.Options{Ledger: l, Executor: m.executor.Container(), Logs: m.executor, Commands: m.executor, Names: m.executor, Front: m.front,
+			Addresses: local.Bridge{Interface: bridge, Prefix: netip.MustParsePrefix(serviceNet)},
+			Wall:      m.executor, Callers: m.subnet, Machine: netip.MustParseAddr(info.Gateway)}); err != nil {
 			t.Fatal(err)
 		}
 	}
-	shut := func() { _ = m.Close(); _ = e.Close() }
-	open()
-	defer func() { shut(); _ = m.front.Close() }()
+	m.open()
+	t.Cleanup(func() { m.shut(); _ = m.front.Close(); _ = l.Close() })
+	return m
+}
+
+// The same demands on real pods: their own network, a name for a Service, a roll-out without a lost request, and a
+// server that goes and comes back.
+func TestOnThisMachine(t *testing.T) {
+	m := onThisMachine(t)
 	m.apply("{apiVersion: v1, kind: Namespace, metadata: {name: prod}}")
 	m.apply(service("api", "[{name: VERSION, value: api1}]"))
 	m.apply(service("web", "[{name: VERSION, value: web1}, {name: NEXT, value: 'http://api/'}]"))
@@ -126,13 +145,13 @@ func TestOnThisMachine(t *testing.T) {
 		t.Fatalf("got %d %q", code, body)
 	}
 	// The server goes and comes back; the pods do not notice.
-	before := pods(t, m)
-	shut()
-	open()
+	before := pods(t, m.machine)
+	m.shut()
+	m.open()
 	if code, body := m.request("prod.localhost", "/"); code != 200 || body != "web1 api1" {
 		t.Fatalf("after the restart: %d %q", code, body)
 	}
-	if after := pods(t, m); after != before {
+	if after := pods(t, m.machine); after != before {
 		t.Errorf("pods before the restart %s, after it %s", before, after)
 	}
 	front := httptest.NewServer(m.front)
@@ -168,7 +187,7 @@ func TestOnThisMachine(t *testing.T) {
 		a, _ := health.Of(m.get("Deployment", "api"))
 		w, _ := health.Of(m.get("Deployment", "web"))
 		_, body := m.request("prod.localhost", "/")
-		return a.Status == health.Healthy && w.Status == health.Healthy && body == "web2 api2" && strings.Count(pods(t, m), " ") == 4
+		return a.Status == health.Healthy && w.Status == health.Healthy && body == "web2 api2" && strings.Count(pods(t, m.machine), " ") == 4
 	})
 	cancel()
 	users.Wait()

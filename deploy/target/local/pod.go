@@ -123,6 +123,9 @@ func (t *Target) adopt(p *pod) {
 // launch starts the present attempt, which has a place, or attaches to it. t.mu is held.
 func (t *Target) launch(p *pod) {
 	order, err := t.order(p)
+	if err == nil {
+		err = t.walls.failed
+	}
 	if err != nil {
 		t.cannotStart(p, err)
 		return

@@ -18,6 +18,7 @@ func (t *Target) reconcile() {
 		return
 	}
 	t.wake = zeroTime
+	t.wall() // before anything begins that it is about
 	t.repeat()
 	t.admit()
 	t.collect()

@@ -69,7 +69,7 @@ func (t *Target) publish() {
 		}
 	}
 	const what = "say what goes where (requests go where they went before)"
-	if err := t.o.Front.Set(front.Table{Hosts: t.routes(), Ports: t.ports()}); err != nil {
+	if err := t.o.Front.Set(front.Table{Hosts: t.routes(), Ports: t.ports(), Callers: t.o.Callers}); err != nil {
 		t.again(what, err, networkRetry)
 	} else {
 		t.troubles.Over(what)
@@ -175,7 +175,13 @@ func (t *Target) selected(s *corev1.Service, namespace string) []*pod {
 	return found
 }
 
+// endpoints are where the ready pods behind a port of a Service are reached.
 func (t *Target) endpoints(s *corev1.Service, namespace string, sp corev1.ServicePort) []front.Endpoint {
+	return t.endpointsFor(s, namespace, sp, func(*pod, int) bool { return true })
+}
+
+// endpointsFor are those of the endpoints that somebody is let to.
+func (t *Target) endpointsFor(s *corev1.Service, namespace string, sp corev1.ServicePort, lets func(*pod, int) bool) []front.Endpoint {
 	var list []front.Endpoint
 	for _, p := range t.selected(s, namespace) {
 		number := int(sp.Port)
@@ -188,6 +194,9 @@ func (t *Target) endpoints(s *corev1.Service, namespace string, sp corev1.Servic
 			if number, err = portOf(ports, sp.TargetPort); err != nil {
 				continue
 			}
+		}
+		if !lets(p, number) {
+			continue
 		}
 		list = append(list, front.Endpoint{Address: net.JoinHostPort(p.ip, strconv.Itoa(number)), Backend: p.UID})
 	}
