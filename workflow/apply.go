@@ -304,6 +304,9 @@ func mergeEngine(n *node, b *nodeChange) {
 	}
 	if b.Wake != nil {
 		n.wake = b.Wake
+		if b.Wake.IsZero() { // it goes on, and waits no more
+			n.wake = nil
+		}
 	}
 	if b.Stopped != "" {
 		n.stopped = b.Stopped

@@ -1,24 +1,31 @@
 package workflow
 
 import (
+	"bytes"
+	"encoding/binary"
 	"encoding/json"
 	"fmt"
 	"slices"
 	"strings"
 	"time"
 
+	"github.com/fxamacker/cbor/v2"
+
 	"github.com/tiphys/tiphys/manifest"
 )
 
 // SnapshotVersion is that of what [State.Snapshot] gives. It is raised whenever State has another field, or [Apply] derives something else
 // from the same entries: then what earlier versions kept says something else than a replay would.
-const SnapshotVersion = 1
+const SnapshotVersion = 2
 
-// savedState is a State without what can be derived from it.
+// A snapshot is the length of its head in bytes, in eight of them, the head in JSON, and then the nodes in CBOR, one after the other in order of
+// creation. Of a large run nearly all is nodes, and CBOR (RFC 8949) is read several times faster than JSON.
+
+// savedState is the head: a State without its nodes, and without what can be derived from it.
 type savedState struct {
 	Run      Run                 `json:"run"`
 	Start    submitted           `json:"start"`
-	Nodes    []savedNode         `json:"nodes"` // in order of creation
+	Nodes    int                 `json:"nodes"` // how many there are
 	Count    int                 `json:"count"`
 	Root     string              `json:"root,omitempty"`
 	Exit     string              `json:"exit,omitempty"`
@@ -37,8 +44,9 @@ type savedState struct {
 
 // savedNode is a node.
 type savedNode struct {
-	Node Node `json:"node"`
-	Plan plan `json:"plan"`
+	Node Node   `json:"node"`           // without what is in Rest
+	Plan plan   `json:"plan"`           // without what is in Rest
+	Rest []byte `json:"rest,omitempty"` // nodeRest in JSON
 
 	Planned   bool              `json:"planned,omitempty"`
 	BlockedOn string            `json:"blockedOn,omitempty"`
@@ -63,11 +71,71 @@ type savedNode struct {
 	Counted   bool              `json:"counted,omitempty"`
 }
 
+// nodeRest is what of a node has values of any type or a form of JSON of its own, which only JSON gives back as it was.
+type nodeRest struct {
+	Inputs   *manifest.Inputs        `json:"inputs,omitempty"`
+	Outputs  *manifest.Outputs       `json:"outputs,omitempty"`
+	Strategy *manifest.RetryStrategy `json:"strategy,omitempty"`
+}
+
+// nodeForm writes and reads nodes as they are: strings that are not UTF-8 too, times to the nanosecond, and as many children as a node may have.
+type nodeForm struct {
+	write cbor.EncMode
+	read  cbor.DecMode
+}
+
+func newNodeForm() (nodeForm, error) {
+	const most = 1 << 27 // the library's own limits are for what comes from outside
+	write, err := cbor.EncOptions{Sort: cbor.SortBytewiseLexical, Time: cbor.TimeRFC3339Nano}.EncMode()
+	if err != nil {
+		return nodeForm{}, err
+	}
+	read, err := cbor.DecOptions{UTF8: cbor.UTF8DecodeInvalid, MaxArrayElements: most, MaxMapPairs: most}.DecMode()
+	return nodeForm{write, read}, err
+}
+
 // Snapshot gives the state in a form that [RestoreState] reads, so that a run need not be replayed from its start. Two states that decide
 // alike give the same bytes.
 func (s *State) Snapshot() ([]byte, error) {
+	raw, err := s.snapshot()
+	if err != nil {
+		return nil, fmt.Errorf("keep the state of run %s/%s: %w", s.run.Namespace, s.run.Name, err)
+	}
+	return raw, nil
+}
+
+func (s *State) snapshot() ([]byte, error) {
+	form, err := newNodeForm()
+	if err != nil {
+		return nil, err
+	}
+	var nodes bytes.Buffer
+	count, writer := 0, form.write.NewEncoder(&nodes)
+	for _, n := range s.order {
+		if n.gone {
+			continue
+		}
+		saved, err := n.saved()
+		if err != nil {
+			return nil, err
+		}
+		if err := writer.Encode(saved); err != nil {
+			return nil, err
+		}
+		count++
+	}
+	head, err := json.Marshal(s.head(count))
+	if err != nil {
+		return nil, err
+	}
+	out := binary.BigEndian.AppendUint64(make([]byte, 0, 8+len(head)+nodes.Len()), uint64(len(head)))
+	return append(append(out, head...), nodes.Bytes()...), nil
+}
+
+// head gives what is saved of a state that has so many nodes.
+func (s *State) head(nodes int) savedState {
 	out := savedState{
-		Run: s.run, Start: s.start, Nodes: make([]savedNode, 0, len(s.nodes)), Count: s.count, Root: s.root, Exit: s.exit, Hook: s.hook, Pods: s.pods,
+		Run: s.run, Start: s.start, Nodes: nodes, Count: s.count, Root: s.root, Exit: s.exit, Hook: s.hook, Pods: s.pods,
 		Progress: s.progress, Outputs: s.outputs, Lock: s.lock, Blocked: s.blocked, Attempts: s.attempts, Retries: s.retries, Expired: s.expired,
 		Daemons: s.daemons,
 	}
@@ -81,22 +149,20 @@ func (s *State) Snapshot() ([]byte, error) {
 		}
 		return strings.Compare(a.Namespace+"/"+a.Name, b.Namespace+"/"+b.Name)
 	})
-	for _, n := range s.order {
-		if !n.gone {
-			out.Nodes = append(out.Nodes, n.saved())
-		}
-	}
-	raw, err := json.Marshal(out)
-	if err != nil {
-		return nil, fmt.Errorf("keep the state of run %s/%s: %w", s.run.Namespace, s.run.Name, err)
-	}
-	return raw, nil
+	return out
 }
 
 // RestoreState reads what [State.Snapshot] of this version gave.
 func RestoreState(raw []byte) (*State, error) {
+	if len(raw) < 8 {
+		return nil, fmt.Errorf("read the kept state of a run: it has %d bytes", len(raw))
+	}
+	size, raw := binary.BigEndian.Uint64(raw), raw[8:]
+	if size > uint64(len(raw)) {
+		return nil, fmt.Errorf("read the kept state of a run: its head claims to have %d bytes, of %d", size, len(raw))
+	}
 	var in savedState
-	if err := json.Unmarshal(raw, &in); err != nil {
+	if err := json.Unmarshal(raw[:size], &in); err != nil {
 		return nil, fmt.Errorf("read the kept state of a run: %w", err)
 	}
 	s := NewState()
@@ -109,16 +175,41 @@ func RestoreState(raw []byte) (*State, error) {
 	for _, p := range in.Objects {
 		s.objects[p.Ref] = p.Body
 	}
-	s.order = make([]*node, 0, len(in.Nodes))
-	for i := range in.Nodes {
-		n := in.Nodes[i].node()
+	if err := s.restoreNodes(in.Nodes, raw[size:]); err != nil {
+		return nil, fmt.Errorf("read the kept state of run %s/%s: %w", s.run.Namespace, s.run.Name, err)
+	}
+	return s, s.loadSpec()
+}
+
+// restoreNodes reads so many nodes, and no more.
+func (s *State) restoreNodes(count int, raw []byte) error {
+	if count < 0 || count > len(raw) {
+		return fmt.Errorf("it claims to have %d nodes, in %d bytes", count, len(raw))
+	}
+	form, err := newNodeForm()
+	if err != nil {
+		return err
+	}
+	s.order, s.nodes = make([]*node, 0, count), make(map[string]*node, count)
+	for range count {
+		var saved savedNode
+		if raw, err = form.read.UnmarshalFirst(raw, &saved); err != nil {
+			return err
+		}
+		n, err := saved.node()
+		if err != nil {
+			return err
+		}
 		if n.ID == "" || s.nodes[n.ID] != nil {
-			return nil, fmt.Errorf("read the kept state of run %s/%s: node %q is there twice or has no id", s.run.Namespace, s.run.Name, n.ID)
+			return fmt.Errorf("node %q is there twice or has no id", n.ID)
 		}
 		s.nodes[n.ID] = n
 		s.order = append(s.order, n)
 	}
-	return s, s.loadSpec()
+	if len(raw) > 0 {
+		return fmt.Errorf("%d bytes follow the last node", len(raw))
+	}
+	return nil
 }
 
 // keep copies a map into one that is not nil.
@@ -128,18 +219,49 @@ func keep[V any](to, from map[string]V) {
 	}
 }
 
-func (n *node) saved() savedNode {
-	return savedNode{
+// saved gives a node in the form in which it is kept.
+func (n *node) saved() (savedNode, error) {
+	out := savedNode{
 		Node: n.Node, Plan: n.plan, Planned: n.planned, BlockedOn: n.blockedOn, Settled: n.settled, Lock: n.lock, Memo: n.memo, Asked: n.asked, Need: n.need,
 		Pod: n.pod, Active: n.active, Stopped: n.stopped, Wake: n.wake, Expect: n.expect, Refused: n.refused, Children: n.children, Open: n.open, Bad: n.bad,
 		Running: n.running, Failures: n.failures, Hooks: n.hooks, HooksOut: n.hooksOut, Counted: n.counted,
 	}
+	rest := nodeRest{Strategy: n.Strategy}
+	out.Plan.Strategy = nil
+	if n.Inputs != nil && len(n.Inputs.Artifacts) > 0 {
+		rest.Inputs, out.Node.Inputs = n.Inputs, nil
+	}
+	if n.Outputs != nil && len(n.Outputs.Artifacts) > 0 {
+		rest.Outputs, out.Node.Outputs = n.Outputs, nil
+	}
+	if rest == (nodeRest{}) {
+		return out, nil
+	}
+	var err error
+	out.Rest, err = json.Marshal(rest)
+	return out, err
 }
 
-func (n savedNode) node() *node {
-	return &node{
+// node gives back the node that was kept.
+func (n *savedNode) node() (*node, error) {
+	out := &node{
 		Node: n.Node, plan: n.Plan, planned: n.Planned, blockedOn: n.BlockedOn, settled: n.Settled, lock: n.Lock, memo: n.Memo, asked: n.Asked, need: n.Need,
 		pod: n.Pod, active: n.Active, stopped: n.Stopped, wake: n.Wake, expect: n.Expect, refused: n.Refused, children: n.Children, open: n.Open, bad: n.Bad,
 		running: n.Running, failures: n.Failures, hooks: n.Hooks, hooksOut: n.HooksOut, counted: n.Counted,
 	}
+	if len(n.Rest) == 0 {
+		return out, nil
+	}
+	var rest nodeRest
+	if err := json.Unmarshal(n.Rest, &rest); err != nil {
+		return nil, fmt.Errorf("node %q: %w", n.Node.ID, err)
+	}
+	out.Strategy = rest.Strategy
+	if rest.Inputs != nil {
+		out.Inputs = rest.Inputs
+	}
+	if rest.Outputs != nil {
+		out.Outputs = rest.Outputs
+	}
+	return out, nil
 }
