@@ -12,7 +12,9 @@ import (
 
 // Apply changes the state by one entry. It decides nothing: what is derived here (counters, lists of children)
 // follows from the entries alone.
-func Apply(s *State, e Entry) error {
+func Apply(s *State, e Entry) error { return errors.Join(s.apply(e), s.asleep.err) }
+
+func (s *State) apply(e Entry) error {
 	switch b := e.Body.(type) {
 	case *submitted:
 		return s.applySubmitted(b)
@@ -121,7 +123,7 @@ func (s *State) applyArguments(values map[string]string) {
 }
 
 func (s *State) applyCreated(b *nodeCreated) error {
-	if s.nodes[b.Node.ID] != nil {
+	if s.node(b.Node.ID) != nil {
 		return fmt.Errorf("apply node.created: node %s (%s) exists", b.Node.ID, b.Node.Name)
 	}
 	n := &node{Node: b.Node, plan: b.Plan, planned: b.Planned, lock: b.Lock, memo: b.Memo, asked: b.Memo, need: b.Need, pod: b.Pod}
@@ -150,7 +152,7 @@ func (s *State) attach(n *node) {
 	case n.Parent == "":
 		s.root = n.ID
 	}
-	p := s.nodes[n.Parent]
+	p := s.node(n.Parent)
 	if p == nil {
 		return
 	}
@@ -172,7 +174,7 @@ func (s *State) settle(n *node) {
 		return
 	}
 	n.settled = true
-	p := s.nodes[n.Parent]
+	p := s.node(n.Parent)
 	if p == nil {
 		return
 	}
@@ -183,14 +185,14 @@ func (s *State) settle(n *node) {
 	p.open--
 	if n.Phase.bad() {
 		p.bad++
-		if b := s.nodes[n.BoundaryID]; b != nil && n.Role == roleStep {
+		if b := s.node(n.BoundaryID); b != nil && n.Role == roleStep {
 			b.failures++
 		}
 	}
 }
 
 func (s *State) applyNode(kind string, b *nodeChange) error {
-	n := s.nodes[b.ID]
+	n := s.node(b.ID)
 	if n == nil {
 		return fmt.Errorf("apply %s: node %q does not exist", kind, b.ID)
 	}
@@ -332,7 +334,7 @@ func (s *State) recount(n *node, before Node, wasActive bool) {
 		if n.Type == NodePod {
 			s.pods += d
 		}
-		if b := s.nodes[n.BoundaryID]; b != nil {
+		if b := s.node(n.BoundaryID); b != nil {
 			b.running += d
 		}
 	}
@@ -385,7 +387,7 @@ func (s *State) remove(n *node) {
 	s.unblocked(n)
 	delete(s.nodes, n.ID)
 	n.gone = true
-	if p := s.nodes[n.Parent]; p != nil {
+	if p := s.node(n.Parent); p != nil {
 		if n.Role == roleHook || n.Role == roleExit {
 			delete(p.hooks, n.Site)
 			if !n.settled {
@@ -419,7 +421,7 @@ func (s *State) reopen(n *node) {
 			n.bad++
 		}
 	}
-	if p := s.nodes[n.Parent]; p != nil && wasSettled && n.Role != roleHook && n.Role != roleExit {
+	if p := s.node(n.Parent); p != nil && wasSettled && n.Role != roleHook && n.Role != roleExit {
 		p.open++
 	}
 	s.recount(n, before, was)

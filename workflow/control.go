@@ -3,6 +3,7 @@ package workflow
 import (
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -153,7 +154,7 @@ func (t *turn) expire() {
 
 // halt ends all leaves that a rule selects: pods are asked to stop, what only waits ends at once.
 func (t *turn) halt(rule func(*node) (message string, ends bool)) {
-	all := append([]*node(nil), t.s.order...)
+	all := slices.Clone(t.s.all())
 	for _, n := range all {
 		message, ends := rule(n)
 		if n.gone || n.Phase.Done() || !ends || n.Daemoned != nil {
@@ -168,7 +169,7 @@ func (t *turn) halt(rule func(*node) (message string, ends bool)) {
 			t.stopPod(n, message)
 		case n.Type == NodeRetry && n.open == 0 && len(n.children) > 0:
 			t.effect(CancelTimer{Key: "retry/" + n.ID})
-			last := t.s.nodes[n.children[len(n.children)-1]]
+			last := t.s.node(n.children[len(n.children)-1])
 			if last.Phase.bad() && t.s.run.Shutdown != "" {
 				message = "Stopped with strategy '" + t.s.run.Shutdown + "'"
 			}
@@ -197,7 +198,7 @@ func (t *turn) abandon(phase Phase, message string) {
 // names all.
 func (t *turn) selectNodes(selector string, of func(*node) bool) ([]*node, error) {
 	var out []*node
-	for _, n := range t.s.order {
+	for _, n := range t.s.all() {
 		if n.gone || n.planned || !of(n) {
 			continue
 		}
@@ -293,7 +294,7 @@ func (t *turn) got(g Got) error {
 	if verb == "objects" || verb == "list" {
 		id, _, _ = strings.Cut(id, "/")
 	}
-	n := t.s.nodes[id]
+	n := t.s.node(id)
 	if n == nil || n.Phase.Done() {
 		return nil
 	}
@@ -323,7 +324,7 @@ func (t *turn) gotObjects(n *node, g Got) {
 	}
 	switch n.Type {
 	case NodeStepGroup:
-		b := t.s.nodes[n.BoundaryID]
+		b := t.s.node(n.BoundaryID)
 		tm, err := t.s.templateAt(b.Template)
 		if err != nil {
 			t.finish(n, Error, err.Error(), nil)
@@ -355,7 +356,7 @@ func (t *turn) retryRun(c Control) error {
 	}
 	running := Running
 	t.changeRun(kindRetried, runChange{Phase: &running, StartedAt: &t.now, Actor: t.actor, Parameters: c.Parameters})
-	all := append([]*node(nil), s.order...)
+	all := slices.Clone(s.all())
 	for i := len(all) - 1; i >= 0; i-- {
 		if n := all[i]; !n.gone && drop[n.ID] {
 			t.change(kindRemoved, n, nodeChange{Ended: attemptOf(n)})
@@ -387,11 +388,11 @@ func (t *turn) resumeRun() {
 	if d := s.deadline(); d != nil {
 		t.effect(SetTimer{Key: "deadline", At: *d})
 	}
-	if s.nodes[s.root] == nil {
+	if s.node(s.root) == nil {
 		t.startRoot()
 		return
 	}
-	for _, n := range append([]*node(nil), s.order...) {
+	for _, n := range slices.Clone(s.all()) {
 		if !n.gone && !n.Type.leaf() && n.Phase == Running && !n.settled {
 			t.resumeComposite(n)
 		}
@@ -423,11 +424,11 @@ func (t *turn) toDrop(c Control) (map[string]bool, error) {
 		}
 	}
 	failing := map[string]bool{} // ended badly, and so did everything above
-	for _, n := range s.order {
+	for _, n := range s.all() {
 		if n.gone {
 			continue
 		}
-		p := s.nodes[n.Parent]
+		p := s.node(n.Parent)
 		failing[n.ID] = n.Phase.bad() && (p == nil || failing[p.ID])
 		switch {
 		case n.Parent == "" && n.ID != s.root:
@@ -446,7 +447,7 @@ func (t *turn) toDrop(c Control) (map[string]bool, error) {
 			drop[n.ID] = true
 		default:
 			for _, a := range n.After {
-				prev := s.nodes[a]
+				prev := s.node(a)
 				if drop[a] || prev != nil && failing[prev.ID] || s.holdsDropped(prev) {
 					drop[n.ID] = true
 				}
@@ -456,7 +457,7 @@ func (t *turn) toDrop(c Control) (map[string]bool, error) {
 			s.cache.touch(n.ID)
 		}
 		if drop[n.ID] {
-			for up := p; up != nil && !selected[up.ID]; up = s.nodes[up.Parent] {
+			for up := p; up != nil && !selected[up.ID]; up = s.node(up.Parent) {
 				s.cache.touch(up.ID)
 			}
 		}
@@ -503,7 +504,7 @@ func (t *turn) resumeComposite(n *node) {
 	case NodeDAG:
 		t.startDAG(n, tm)
 	case NodeStepGroup:
-		b := t.s.nodes[n.BoundaryID]
+		b := t.s.node(n.BoundaryID)
 		if btm, err := t.s.templateAt(b.Template); err == nil {
 			t.fillGroup(n, b, btm)
 		}
@@ -514,7 +515,7 @@ func (t *turn) resumeComposite(n *node) {
 
 // refill makes the items of a looped task that are missing.
 func (t *turn) refill(group *node) {
-	b := t.s.nodes[group.BoundaryID]
+	b := t.s.node(group.BoundaryID)
 	tm, err := t.s.templateAt(b.Template)
 	if err != nil {
 		t.finish(group, Error, err.Error(), nil)

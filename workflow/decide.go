@@ -31,6 +31,9 @@ func Decide(s *State, c Command) (Decision, error) {
 	if err == nil {
 		err = t.err
 	}
+	if s.asleep.err != nil { // what was decided was decided without what could not be read
+		return Decision{}, s.asleep.err
+	}
 	switch {
 	case err == nil:
 		return t.out, nil
@@ -115,7 +118,7 @@ func (t *turn) drain() error {
 			ev := t.queue[0]
 			t.queue = t.queue[1:]
 			t.due[ev.parent]--
-			p, c := t.s.nodes[ev.parent], t.s.nodes[ev.child]
+			p, c := t.s.node(ev.parent), t.s.node(ev.child)
 			if c == nil {
 				continue
 			}

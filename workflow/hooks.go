@@ -29,7 +29,7 @@ func (t *turn) hooksAt(n *node) (*template, *site, []hook) {
 	if n.Role != roleStep || n.Type == NodeTaskGroup || n.Site == "" {
 		return nil, nil, nil
 	}
-	b := t.s.nodes[n.BoundaryID]
+	b := t.s.node(n.BoundaryID)
 	if b == nil {
 		return nil, nil, nil
 	}
@@ -53,7 +53,7 @@ func (t *turn) hasHooks(n *node) bool {
 // hooks of its Retry node.
 func (t *turn) runningHooks(n *node) {
 	if n.Role == roleAttempt {
-		if p := t.s.nodes[n.Parent]; p != nil {
+		if p := t.s.node(n.Parent); p != nil {
 			n = p
 		}
 	}
@@ -80,7 +80,7 @@ func (t *turn) runHook(n *node, tm *template, st *site, h hook) {
 	if t.s.run.Shutdown == "Terminate" {
 		return
 	}
-	b := t.s.nodes[n.BoundaryID]
+	b := t.s.node(n.BoundaryID)
 	sc := t.siteScope(b, st)
 	sc.alias, sc.aliasName, sc.item = n, st.name, n.Item
 	if !t.fires(h, sc) {
@@ -158,20 +158,20 @@ func (t *turn) topSettled(n *node) {
 // tryEnd ends the run once its root, its hooks and its exit handler have ended.
 func (t *turn) tryEnd() {
 	s := t.s
-	root := s.nodes[s.root]
+	root := s.node(s.root)
 	if t.err != nil || s.run.Phase.Done() || root == nil || !root.settled {
 		return
 	}
 	for _, name := range sortedKeys(s.hook) {
-		if h := s.nodes[s.hook[name]]; h != nil && !h.settled {
+		if h := s.node(s.hook[name]); h != nil && !h.settled {
 			return
 		}
 	}
-	exit := s.nodes[s.exit]
+	exit := s.node(s.exit)
 	if exit == nil && t.startExit() {
 		return
 	}
-	if exit = s.nodes[s.exit]; exit != nil && !exit.settled {
+	if exit = s.node(s.exit); exit != nil && !exit.settled {
 		return
 	}
 	t.end(root, exit)
@@ -223,7 +223,7 @@ func (t *turn) end(root, exit *node) {
 
 // mainPhase is the phase that the root alone gives the run; Running until it has ended.
 func (s *State) mainPhase() Phase {
-	root := s.nodes[s.root]
+	root := s.node(s.root)
 	if root == nil || !root.Phase.Done() {
 		if s.run.Phase == "" {
 			return Pending

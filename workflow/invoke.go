@@ -60,7 +60,7 @@ func (t *turn) newNode(v invocation, typ NodeType) *node {
 // create records a node that is to go on.
 func (t *turn) create(n *node) *node {
 	t.emit(kindCreated, n.ID, &nodeCreated{Node: n.Node, Plan: n.plan, Planned: n.planned, Lock: n.lock, Memo: n.memo, Need: n.need, Pod: n.pod})
-	return t.s.nodes[n.ID]
+	return t.s.node(n.ID)
 }
 
 // createDone records a node that has ended as it is made: skipped, omitted, or refused.
@@ -71,7 +71,7 @@ func (t *turn) createDone(v invocation, typ NodeType, phase Phase, message strin
 		n.Why = message
 	}
 	t.emit(kindCreated, n.ID, &nodeCreated{Node: n.Node, Plan: n.plan, Settled: true})
-	n = t.s.nodes[n.ID]
+	n = t.s.node(n.ID)
 	if n == nil {
 		return
 	}
@@ -159,7 +159,7 @@ func (t *turn) full(n *node) (bool, string) {
 	if t.s.run.Suspended && n.Type.leaf() && t.stopMessage(n) == "" {
 		return true, suspendedKey
 	}
-	if b := t.s.nodes[n.BoundaryID]; b != nil && n.Type != NodeRetry && n.Role != roleHook && n.Role != roleExit {
+	if b := t.s.node(n.BoundaryID); b != nil && n.Type != NodeRetry && n.Role != roleHook && n.Role != roleExit {
 		if tm, err := t.s.templateAt(b.Template); err == nil {
 			p := tm.loose.Parallelism
 			if p != nil && *p > 0 && b.running-own >= int(*p) {
@@ -186,7 +186,7 @@ func (t *turn) plan(n *node, key string, fresh bool) {
 // unblock gives free places to nodes that wait for them.
 func (t *turn) unblock(key string) {
 	for t.err == nil && len(t.s.blocked[key]) > 0 {
-		n := t.s.nodes[t.s.blocked[key][0]]
+		n := t.s.node(t.s.blocked[key][0])
 		if n == nil || !n.planned {
 			t.err = fmt.Errorf("node %s waits for a place and is not planned", t.s.blocked[key][0])
 			return
@@ -209,11 +209,11 @@ func (t *turn) unblock(key string) {
 
 // dropBlocked removes a node that must not begin any more because its boundary fails fast.
 func (t *turn) dropBlocked(n *node) bool {
-	b := t.s.nodes[n.BoundaryID]
+	b := t.s.node(n.BoundaryID)
 	if b == nil || n.Role == roleHook || n.Role == roleExit || !t.failsFast(b) || b.failures == 0 {
 		return false
 	}
-	p := t.s.nodes[n.Parent]
+	p := t.s.node(n.Parent)
 	if n.lock != lockNone {
 		t.effect(Release{Holder: t.s.holder(n)})
 	}

@@ -110,13 +110,13 @@ func (t *turn) leafScope(n *node, tm *template) *scope {
 // retryValues are retries and lastRetry.… within an attempt; before the first they have the values that Argo gives
 // them, so that what names them can be replaced.
 func (t *turn) retryValues(n *node) map[string]any {
-	p := t.s.nodes[n.Parent]
+	p := t.s.node(n.Parent)
 	if n.Role != roleAttempt || p == nil {
 		return nil
 	}
 	values := map[string]any{"lastRetry.exitCode": "0", "lastRetry.status": "", "lastRetry.duration": "0", "lastRetry.message": ""}
 	if k := len(p.children); k > 0 && n.Retry > 0 {
-		if last := t.s.nodes[p.children[min(k, n.Retry)-1]]; last != nil {
+		if last := t.s.node(p.children[min(k, n.Retry)-1]); last != nil {
 			values = lastRetry(p, last)
 		}
 	}
@@ -149,7 +149,7 @@ func (t *turn) deadlineOf(n *node, typed *manifest.Template, pod *podStart) erro
 		}
 		set(begin.Add(d), deadlineMessage)
 	}
-	if p := t.s.nodes[n.Parent]; n.Role == roleAttempt && p != nil {
+	if p := t.s.node(n.Parent); n.Role == roleAttempt && p != nil {
 		until, err := t.maxDuration(p)
 		if err != nil {
 			return err
@@ -191,7 +191,7 @@ func (t *turn) createContainers(n *node, set *manifest.ContainerSetTemplate) {
 
 // report takes what an executor says about an attempt. What is said of an attempt that is over changes nothing.
 func (t *turn) report(r executor.Report) error {
-	n := t.s.nodes[r.ID.Node]
+	n := t.s.node(r.ID.Node)
 	if n == nil || n.pod == nil || n.pod.Attempt != r.ID.Attempt || n.Phase.Done() {
 		return nil
 	}
@@ -303,7 +303,7 @@ func (t *turn) killDaemons(b *node) { t.killDaemonsOf(b.ID) }
 
 func (t *turn) killDaemonsOf(boundary string) {
 	for _, id := range append([]string(nil), t.s.daemons[boundary]...) {
-		n := t.s.nodes[id]
+		n := t.s.node(id)
 		if n == nil || n.Phase.Done() {
 			continue
 		}
@@ -543,7 +543,7 @@ func (t *turn) fired(key string) error {
 		return nil
 	}
 	verb, id, _ := cutKey(key)
-	n := t.s.nodes[id]
+	n := t.s.node(id)
 	if n == nil || n.Phase.Done() {
 		return nil
 	}

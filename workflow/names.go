@@ -137,7 +137,7 @@ func (c *cache) forget(id string) {
 func (s *State) find(name string) *node {
 	id := s.nodeID(name)
 	for i := 1; ; i++ {
-		n := s.nodes[id]
+		n := s.node(id)
 		if n == nil || n.Name == name {
 			return n
 		}
@@ -148,7 +148,7 @@ func (s *State) find(name string) *node {
 // freeID gives the id that a new node of this name has.
 func (s *State) freeID(name string) string {
 	id := s.nodeID(name)
-	for i := 1; s.nodes[id] != nil; i++ {
+	for i := 1; s.node(id) != nil; i++ {
 		id = s.nodeID(name) + "-" + strconv.Itoa(i)
 	}
 	return id

@@ -18,7 +18,7 @@ import (
 // Pod gives the pod of a node's attempt, from the rendered template that was recorded when it began. Names, labels
 // and environment are Argo's. Token, Resolve and Mask are the caller's to fill in.
 func Pod(s *State, nodeID string, attempt int) (executor.Pod, error) {
-	n := s.nodes[nodeID]
+	n := s.node(nodeID)
 	if n == nil || n.pod == nil || n.Type != NodePod || n.asks() {
 		return executor.Pod{}, fmt.Errorf("make pod: run %s has no pod node %q", s.run.Name, nodeID)
 	}

@@ -39,7 +39,7 @@ func (s *State) resultWanted(n *node) bool {
 	if defaults := asMap(spec["templateDefaults"]); defaults["memoize"] != nil || defaults["hooks"] != nil || defaults["outputs"] != nil {
 		return true
 	}
-	b := s.nodes[n.BoundaryID]
+	b := s.node(n.BoundaryID)
 	if b == nil {
 		return false // of the entrypoint itself: only the nodes of a steps or dag template see each other
 	}

@@ -43,7 +43,7 @@ func (t *turn) newAttempt(n *node) {
 	i := len(n.children)
 	suffix := "(" + strconv.Itoa(i) + ")"
 	v := invocation{
-		name: n.Name + suffix, display: n.DisplayName + suffix, parent: n, boundary: t.s.nodes[n.BoundaryID], role: roleAttempt,
+		name: n.Name + suffix, display: n.DisplayName + suffix, parent: n, boundary: t.s.node(n.BoundaryID), role: roleAttempt,
 		siteKey: n.Site, step: n.Step, callee: tm, item: n.Item, index: i, depth: n.Depth, exit: n.Exit, position: n.Position,
 	}
 	a := t.newNode(v, kindType(tm))
@@ -160,7 +160,7 @@ func (t *turn) maxDuration(n *node) (time.Time, error) {
 	if err != nil {
 		return time.Time{}, fmt.Errorf("retryStrategy.backoff.maxDuration: %w", err)
 	}
-	first := t.s.nodes[n.children[0]]
+	first := t.s.node(n.children[0])
 	if first == nil || first.StartedAt == nil {
 		return time.Time{}, nil
 	}
@@ -223,13 +223,13 @@ func refusedWait(refused int) time.Duration {
 
 // countRefusal notes on an attempt that never began how many before it did not either.
 func (t *turn) countRefusal(n *node, r executor.Report) {
-	p := t.s.nodes[n.Parent]
+	p := t.s.node(n.Parent)
 	if p == nil || n.Role != roleAttempt || r.Phase != executor.Error || !neverBegan(r.Reason) {
 		return
 	}
 	refused := 1
 	if k := len(p.children); k > 1 {
-		if before := t.s.nodes[p.children[k-2]]; before != nil && p.children[k-1] == n.ID {
+		if before := t.s.node(p.children[k-2]); before != nil && p.children[k-1] == n.ID {
 			refused += before.refused
 		}
 	}

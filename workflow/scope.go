@@ -176,7 +176,7 @@ func (s *State) failures() string {
 		FinishedAt   *time.Time `json:"finishedAt"`
 	}
 	list := []failure{}
-	for _, n := range s.order {
+	for _, n := range s.all() {
 		if !n.gone && n.Phase.bad() && n.Type == NodePod {
 			list = append(list, failure{n.DisplayName, n.Message, n.TemplateName, string(n.Phase), s.podName(n), n.FinishedAt})
 		}

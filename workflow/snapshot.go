@@ -1,15 +1,14 @@
 package workflow
 
 import (
-	"bytes"
+	"crypto/sha256"
 	"encoding/binary"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
 	"time"
-
-	"github.com/fxamacker/cbor/v2"
 
 	"github.com/tiphys/tiphys/manifest"
 )
@@ -18,14 +17,14 @@ import (
 // from the same entries: then what earlier versions kept says something else than a replay would.
 const SnapshotVersion = 2
 
-// A snapshot is the length of its head in bytes, in eight of them, the head in JSON, and then the nodes in CBOR, one after the other in order of
-// creation. Of a large run nearly all is nodes, and CBOR (RFC 8949) is read several times faster than JSON.
+// A snapshot is the SHA-256 of what follows; the length of its head in eight bytes; the head in JSON; and the pieces of its nodes, each compressed
+// for itself. Of a large run nearly all is nodes, and of those a run that goes on needs few: a piece is read when somebody asks for one of its nodes.
 
 // savedState is the head: a State without its nodes, and without what can be derived from it.
 type savedState struct {
 	Run      Run                 `json:"run"`
 	Start    submitted           `json:"start"`
-	Nodes    int                 `json:"nodes"` // how many there are
+	Pieces   []savedPiece        `json:"pieces"`
 	Count    int                 `json:"count"`
 	Root     string              `json:"root,omitempty"`
 	Exit     string              `json:"exit,omitempty"`
@@ -78,22 +77,6 @@ type nodeRest struct {
 	Strategy *manifest.RetryStrategy `json:"strategy,omitempty"`
 }
 
-// nodeForm writes and reads nodes as they are: strings that are not UTF-8 too, times to the nanosecond, and as many children as a node may have.
-type nodeForm struct {
-	write cbor.EncMode
-	read  cbor.DecMode
-}
-
-func newNodeForm() (nodeForm, error) {
-	const most = 1 << 27 // the library's own limits are for what comes from outside
-	write, err := cbor.EncOptions{Sort: cbor.SortBytewiseLexical, Time: cbor.TimeRFC3339Nano}.EncMode()
-	if err != nil {
-		return nodeForm{}, err
-	}
-	read, err := cbor.DecOptions{UTF8: cbor.UTF8DecodeInvalid, MaxArrayElements: most, MaxMapPairs: most}.DecMode()
-	return nodeForm{write, read}, err
-}
-
 // Snapshot gives the state in a form that [RestoreState] reads, so that a run need not be replayed from its start. Two states that decide
 // alike give the same bytes.
 func (s *State) Snapshot() ([]byte, error) {
@@ -105,37 +88,25 @@ func (s *State) Snapshot() ([]byte, error) {
 }
 
 func (s *State) snapshot() ([]byte, error) {
-	form, err := newNodeForm()
+	pieces, bodies, err := s.pieces()
 	if err != nil {
 		return nil, err
 	}
-	var nodes bytes.Buffer
-	count, writer := 0, form.write.NewEncoder(&nodes)
-	for _, n := range s.order {
-		if n.gone {
-			continue
-		}
-		saved, err := n.saved()
-		if err != nil {
-			return nil, err
-		}
-		if err := writer.Encode(saved); err != nil {
-			return nil, err
-		}
-		count++
-	}
-	head, err := json.Marshal(s.head(count))
+	head, err := json.Marshal(s.head(pieces))
 	if err != nil {
 		return nil, err
 	}
-	out := binary.BigEndian.AppendUint64(make([]byte, 0, 8+len(head)+nodes.Len()), uint64(len(head)))
-	return append(append(out, head...), nodes.Bytes()...), nil
+	out := binary.BigEndian.AppendUint64(make([]byte, sha256.Size, sha256.Size+8+len(head)+len(bodies)), uint64(len(head)))
+	out = append(append(out, head...), bodies...)
+	sum := sha256.Sum256(out[sha256.Size:])
+	copy(out, sum[:])
+	return out, nil
 }
 
-// head gives what is saved of a state that has so many nodes.
-func (s *State) head(nodes int) savedState {
+// head gives what is saved of a state whose nodes are in these pieces.
+func (s *State) head(pieces []savedPiece) savedState {
 	out := savedState{
-		Run: s.run, Start: s.start, Nodes: nodes, Count: s.count, Root: s.root, Exit: s.exit, Hook: s.hook, Pods: s.pods,
+		Run: s.run, Start: s.start, Pieces: pieces, Count: s.count, Root: s.root, Exit: s.exit, Hook: s.hook, Pods: s.pods,
 		Progress: s.progress, Outputs: s.outputs, Lock: s.lock, Blocked: s.blocked, Attempts: s.attempts, Retries: s.retries, Expired: s.expired,
 		Daemons: s.daemons,
 	}
@@ -152,11 +123,15 @@ func (s *State) head(nodes int) savedState {
 	return out
 }
 
-// RestoreState reads what [State.Snapshot] of this version gave.
+// RestoreState reads what [State.Snapshot] of this version gave, and keeps raw.
 func RestoreState(raw []byte) (*State, error) {
-	if len(raw) < 8 {
+	if len(raw) < sha256.Size+8 {
 		return nil, fmt.Errorf("read the kept state of a run: it has %d bytes", len(raw))
 	}
+	if sha256.Sum256(raw[sha256.Size:]) != [sha256.Size]byte(raw) {
+		return nil, errors.New("read the kept state of a run: it is not what was kept")
+	}
+	raw = raw[sha256.Size:]
 	size, raw := binary.BigEndian.Uint64(raw), raw[8:]
 	if size > uint64(len(raw)) {
 		return nil, fmt.Errorf("read the kept state of a run: its head claims to have %d bytes, of %d", size, len(raw))
@@ -175,41 +150,10 @@ func RestoreState(raw []byte) (*State, error) {
 	for _, p := range in.Objects {
 		s.objects[p.Ref] = p.Body
 	}
-	if err := s.restoreNodes(in.Nodes, raw[size:]); err != nil {
+	if err := s.layDown(in.Pieces, raw[size:]); err != nil {
 		return nil, fmt.Errorf("read the kept state of run %s/%s: %w", s.run.Namespace, s.run.Name, err)
 	}
 	return s, s.loadSpec()
-}
-
-// restoreNodes reads so many nodes, and no more.
-func (s *State) restoreNodes(count int, raw []byte) error {
-	if count < 0 || count > len(raw) {
-		return fmt.Errorf("it claims to have %d nodes, in %d bytes", count, len(raw))
-	}
-	form, err := newNodeForm()
-	if err != nil {
-		return err
-	}
-	s.order, s.nodes = make([]*node, 0, count), make(map[string]*node, count)
-	for range count {
-		var saved savedNode
-		if raw, err = form.read.UnmarshalFirst(raw, &saved); err != nil {
-			return err
-		}
-		n, err := saved.node()
-		if err != nil {
-			return err
-		}
-		if n.ID == "" || s.nodes[n.ID] != nil {
-			return fmt.Errorf("node %q is there twice or has no id", n.ID)
-		}
-		s.nodes[n.ID] = n
-		s.order = append(s.order, n)
-	}
-	if len(raw) > 0 {
-		return fmt.Errorf("%d bytes follow the last node", len(raw))
-	}
-	return nil
 }
 
 // keep copies a map into one that is not nil.

@@ -1,6 +1,7 @@
 package workflow
 
 import (
+	"crypto/sha256"
 	"encoding/json"
 	"fmt"
 	"reflect"
@@ -36,6 +37,7 @@ func TestSnapshotsHaveEveryField(t *testing.T) {
 			"run", "start",
 			"order", // by the order of the saved nodes
 			"spec", "cache",
+			"asleep", // are the saved nodes themselves
 		}},
 		{node{}, []string{
 			"Node", "plan", "planned", "blockedOn", "settled", "lock", "memo", "asked", "need", "pod", "active", "stopped", "wake", "expect", "refused",
@@ -106,7 +108,7 @@ func TestDamagedSnapshots(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if diff := cmp.Diff(s.order[2].Node, back.order[2].Node); diff != "" {
+	if diff := cmp.Diff(s.order[2].Node, back.all()[2].Node); diff != "" {
 		t.Errorf("a node (-kept +read):\n%s", diff)
 	}
 	for i := range good {
@@ -114,11 +116,20 @@ func TestDamagedSnapshots(t *testing.T) {
 			t.Errorf("the first %d of %d bytes were taken", i, len(good))
 		}
 	}
-	for name, bad := range map[string][]byte{
-		"more":        append(slices.Clone(good), 0xf6),
-		"a long head": append([]byte{0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff}, good[8:]...),
-	} {
+	for i := range good {
+		bad := slices.Clone(good)
+		bad[i] ^= 1
 		if _, err := RestoreState(bad); err == nil {
+			t.Errorf("a bit of byte %d of %d was another, and it was taken", i, len(good))
+		}
+	}
+	for name, of := range map[string]func([]byte) []byte{
+		"more":        func(b []byte) []byte { return append(b, 0xf6) },
+		"a long head": func(b []byte) []byte { b[0] = 0xff; return b },
+	} {
+		bad := of(slices.Clone(good[sha256.Size:]))
+		sum := sha256.Sum256(bad)
+		if _, err := RestoreState(append(sum[:], bad...)); err == nil {
 			t.Errorf("%s: taken", name)
 		}
 	}
@@ -132,8 +143,92 @@ func FuzzRestoreState(f *testing.F) {
 	if err != nil {
 		f.Fatal(err)
 	}
-	f.Add(good)
+	f.Add(good[sha256.Size:])
 	f.Fuzz(func(_ *testing.T, raw []byte) {
-		_, _ = RestoreState(raw) // ends, and does not panic
+		sum := sha256.Sum256(raw)
+		if s, err := RestoreState(append(sum[:], raw...)); err == nil {
+			Status(s) // ends, and does not panic
+		}
 	})
+}
+
+// What a run asks for is read, and no more. What was not read is kept again as it is, and a node that is gone moves the pieces after it.
+func TestPiecesAreReadWhenTheyAreAsked(t *testing.T) {
+	state := func(gone int) *State {
+		s := NewState()
+		s.run = Run{Namespace: "default", Name: "pieces"}
+		s.start = submitted{Name: "pieces", Workflow: json.RawMessage(`{"spec":{}}`)}
+		for i := range 5*pieceNodes + 7 {
+			n := &node{Node: Node{ID: fmt.Sprintf("n%d", i), Type: NodePod, Phase: Succeeded}, pod: &podStart{}, gone: i == gone}
+			if i == 3*pieceNodes+1 {
+				n.Phase = Running
+			}
+			s.order = append(s.order, n)
+			if !n.gone {
+				s.nodes[n.ID] = n
+			}
+		}
+		return s
+	}
+	keep := func(s *State) []byte {
+		raw, err := s.Snapshot()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return raw
+	}
+	restore := func(raw []byte) *State {
+		s, err := RestoreState(raw)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return s
+	}
+	awake := func(s *State, want int) {
+		t.Helper()
+		if got := len(s.nodes); got != want {
+			t.Errorf("%d nodes are awake, want %d", got, want)
+		}
+	}
+	kept := keep(state(-1))
+	s := restore(kept)
+	awake(s, 0)
+	if ids := s.Attempts(); len(ids) != 1 || ids[0].Node != fmt.Sprintf("n%d", 3*pieceNodes+1) {
+		t.Errorf("attempts: %v", ids)
+	}
+	awake(s, pieceNodes)
+	if n := s.node("n1"); n == nil || n.ID != "n1" || s.node("nobody") != nil {
+		t.Errorf("n1: %v", n)
+	}
+	awake(s, 2*pieceNodes)
+	if string(keep(s)) != string(kept) {
+		t.Error("kept again it is another snapshot")
+	}
+	awake(s, 2*pieceNodes+7) // the last piece is not full
+	// The first piece loses a node: all after it are written anew, as if they had been awake.
+	s.remove(s.node("n5"))
+	s.attempts = map[string]int{}
+	live := state(5)
+	if got, want := keep(s), keep(live); string(got) != string(want) {
+		t.Error("without a node it is another snapshot than that of a state that never slept")
+	}
+	back := restore(keep(live))
+	if got, want := len(Status(back).Nodes), 5*pieceNodes+6; got != want {
+		t.Errorf("%d nodes, want %d", got, want)
+	}
+}
+
+// A piece that cannot be read is an error of whatever is decided then.
+func TestAPieceThatCannotBeRead(t *testing.T) {
+	s := NewState()
+	s.start = submitted{Name: "broken"}
+	if err := s.layDown([]savedPiece{{IDs: []string{"n"}, Bytes: 4}}, []byte("null")); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Decide(s, Control{Verb: Stop}); err == nil {
+		t.Error("a decision without the nodes")
+	}
+	if err := Apply(s, Entry{Body: &runChange{}}); err == nil {
+		t.Error("an entry was applied without the nodes")
+	}
 }

@@ -16,10 +16,11 @@ type State struct {
 	run   Run
 	start submitted
 
-	spec  manifest.WorkflowSpec // typed view of what is not templated per node
-	nodes map[string]*node
-	order []*node // in order of creation; removed ones are skipped
-	count int     // nodes ever created
+	spec   manifest.WorkflowSpec // typed view of what is not templated per node
+	nodes  map[string]*node      // those that are awake; see node
+	order  []*node               // in order of creation; removed ones are skipped, those that are asleep are nil; see all
+	asleep asleep
+	count  int // nodes ever created
 
 	root string // id of the entrypoint's node
 	exit string // id of the exit handler's node
@@ -154,7 +155,7 @@ func (s *State) Run() Run {
 
 // Node gives a node by its id, without Children and OutboundNodes. Nodes that only wait for a place are not there.
 func (s *State) Node(id string) (Node, bool) {
-	n := s.nodes[id]
+	n := s.node(id)
 	if n == nil || n.planned {
 		return Node{}, false
 	}
@@ -164,7 +165,7 @@ func (s *State) Node(id string) (Node, bool) {
 // Nodes yields the nodes in order of creation, without Children and OutboundNodes.
 func (s *State) Nodes() iter.Seq[Node] {
 	return func(yield func(Node) bool) {
-		for _, n := range s.order {
+		for _, n := range s.all() {
 			if !n.gone && !n.planned && !yield(n.Node) {
 				return
 			}
@@ -175,13 +176,16 @@ func (s *State) Nodes() iter.Seq[Node] {
 // Attempts lists the pods that the run still waits for, for a server that starts again.
 func (s *State) Attempts() []executor.ID {
 	var ids []executor.ID
-	for _, n := range s.order {
-		if !n.gone && n.pod != nil && n.Type == NodePod && !n.Phase.Done() {
+	for _, n := range s.live() {
+		if !n.gone && n.live() {
 			ids = append(ids, executor.ID{Owner: s.run.UID, Node: n.ID, Attempt: n.pod.Attempt})
 		}
 	}
 	return ids
 }
+
+// live says that a pod of the node has not ended.
+func (n *node) live() bool { return n.pod != nil && n.Type == NodePod && !n.Phase.Done() }
 
 // Want says whether a run still waits for an attempt at a pod.
 type Want string
@@ -195,7 +199,7 @@ const (
 
 // Wants says what the run wants of an attempt. It is how a stop is remembered that came before the start.
 func (s *State) Wants(id string, attempt int) Want {
-	n := s.nodes[id]
+	n := s.node(id)
 	switch {
 	case n == nil || n.pod == nil || n.pod.Attempt != attempt || n.Phase.Done() || s.run.Phase.Done():
 		return Over
@@ -222,7 +226,7 @@ func (s *State) progressText() string {
 func (s *State) childrenOf(n *node) []*node {
 	out := make([]*node, 0, len(n.children))
 	for _, id := range n.children {
-		if c := s.nodes[id]; c != nil {
+		if c := s.node(id); c != nil {
 			out = append(out, c)
 		}
 	}

@@ -103,7 +103,7 @@ func (t *turn) advanceStepGroup(group *node) {
 		return
 	}
 	if group.bad > 0 {
-		b := t.s.nodes[group.BoundaryID]
+		b := t.s.node(group.BoundaryID)
 		tm, err := t.s.templateAt(b.Template)
 		if err != nil {
 			t.err = err

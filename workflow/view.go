@@ -2,6 +2,7 @@ package workflow
 
 import (
 	"encoding/json"
+	"errors"
 	"sort"
 	"strings"
 	"time"
@@ -204,7 +205,7 @@ func Object(s *State) (map[string]any, error) {
 	}
 	out := map[string]any{"apiVersion": manifest.APIVersion, "kind": "Workflow", "metadata": meta, "spec": tree["spec"]}
 	raw, err := json.Marshal(Status(s))
-	if err != nil {
+	if err := errors.Join(err, s.asleep.err); err != nil {
 		return nil, err
 	}
 	out["status"] = json.RawMessage(raw)

@@ -7,28 +7,20 @@ import (
 	"errors"
 	"fmt"
 
-	"github.com/klauspost/compress/zstd"
-
 	"github.com/tiphys/tiphys/ledger"
 	"github.com/tiphys/tiphys/workflow"
 )
 
 // A run's state is kept in the ledger now and then, so that after a restart only what came later is replayed. It is kept when at least
-// defaultKeep entries came since the last time, and a quarter of all before: so what is replayed is bounded, and keeping the state of a run that
+// defaultKeep entries came since the last time, and a tenth of all before: so what is replayed is bounded, and keeping the state of a run that
 // grows costs a constant share of what the run itself does.
 const (
 	defaultKeep = 2000
-	keepShare   = 4
+	keepShare   = 10
 )
 
 // snapshotVersion is that of what is kept: the engine's form, and the frame around it, whose number is the lower byte.
-const snapshotVersion = workflow.SnapshotVersion<<8 | 1
-
-// maxState bounds a state that is read from a snapshot, in bytes: a frame that claims more is damaged.
-const maxState = 1 << 30
-
-// maxShrunk is how much smaller a state may become, for the room that is made for it before it is read.
-const maxShrunk = 64
+const snapshotVersion = workflow.SnapshotVersion<<8 | 2
 
 // replayed is the state of a run and what of its entries led to it.
 type replayed struct {
@@ -39,8 +31,8 @@ type replayed struct {
 	entries, tail int64
 }
 
-// frame is in front of the compressed state, whose size it has in bytes.
-type frame struct{ Root, Entries, Size int64 }
+// frame is in front of the state.
+type frame struct{ Root, Entries int64 }
 
 // kept reads a run's snapshot. One that cannot be used counts for none, and is told: it will be replaced.
 func (c *Controller) kept(ctx context.Context, key string) (replayed, error) {
@@ -68,33 +60,14 @@ func unpack(body []byte) (replayed, error) {
 	if err := binary.Read(in, binary.BigEndian, &f); err != nil {
 		return replayed{}, fmt.Errorf("read the frame: %w", err)
 	}
-	if f.Size < 0 || f.Size > maxState {
-		return replayed{}, fmt.Errorf("it claims to have %d bytes", f.Size)
-	}
-	z, err := zstd.NewReader(nil, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxMemory(maxState))
-	if err != nil {
-		return replayed{}, err
-	}
-	defer z.Close()
-	raw, err := z.DecodeAll(body[len(body)-in.Len():], make([]byte, 0, min(f.Size, int64(len(body))*maxShrunk)))
-	if err != nil {
-		return replayed{}, fmt.Errorf("unpack: %w", err)
-	}
-	state, err := workflow.RestoreState(raw)
+	state, err := workflow.RestoreState(body[len(body)-in.Len():])
 	return replayed{state: state, root: f.Root, entries: f.Entries}, err
 }
 
 // pack gives the body of a snapshot.
 func pack(r replayed, raw []byte) ([]byte, error) {
-	out, err := binary.Append(nil, binary.BigEndian, frame{r.root, r.entries, int64(len(raw))})
-	if err != nil {
-		return nil, err
-	}
-	z, err := zstd.NewWriter(nil, zstd.WithEncoderLevel(zstd.SpeedFastest), zstd.WithEncoderConcurrency(1))
-	if err != nil {
-		return nil, err
-	}
-	return z.EncodeAll(raw, out), z.Close()
+	out, err := binary.Append(make([]byte, 0, binary.Size(frame{})+len(raw)), binary.BigEndian, frame{r.root, r.entries})
+	return append(out, raw...), err
 }
 
 // due says that the state should be kept.
