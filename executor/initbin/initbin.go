@@ -65,14 +65,13 @@ func copyOut(from fs.FS, path string) error {
 }
 
 func place(from fs.FS, dir string) (string, error) {
-	data, err := fs.ReadFile(from, "bin/"+name)
+	sum, err := digest(from.Open("bin/" + name))
 	if errors.Is(err, fs.ErrNotExist) {
 		return "", ErrMissing
 	}
 	if err != nil {
 		return "", fmt.Errorf("read embedded tiphys-init: %w", err)
 	}
-	sum := sha256.Sum256(data)
 	if dir, err = filepath.Abs(filepath.Join(dir, "init", hex.EncodeToString(sum[:8]))); err != nil {
 		return "", fmt.Errorf("place tiphys-init: %w", err)
 	}
@@ -80,20 +79,36 @@ func place(from fs.FS, dir string) (string, error) {
 	if whole(path, sum) {
 		return path, nil
 	}
-	if err := write(dir, path, data); err != nil {
+	data, err := fs.ReadFile(from, "bin/"+name)
+	if err == nil {
+		err = write(dir, path, data)
+	}
+	if err != nil {
 		return "", fmt.Errorf("place tiphys-init: %w", err)
 	}
 	return path, nil
 }
 
+// digest reads a file that was opened to its end, in pieces: each start of a server does, and memory that is new costs more than the sum.
+func digest(f fs.File, err error) (sum [sha256.Size]byte, _ error) {
+	if err != nil {
+		return sum, err
+	}
+	h := sha256.New()
+	_, err = io.CopyBuffer(struct{ io.Writer }{h}, struct{ io.Reader }{f}, make([]byte, 64<<10))
+	h.Sum(sum[:0])
+	return sum, errors.Join(err, f.Close())
+}
+
 // whole reports whether the file is there and is what it should be: a crash or a person may have damaged it.
-func whole(path string, sum [sha256.Size]byte) bool {
-	data, err := os.ReadFile(path)
-	if err != nil || sha256.Sum256(data) != sum {
+func whole(path string, want [sha256.Size]byte) bool {
+	f, err := os.Open(path)
+	if err != nil {
 		return false
 	}
-	st, err := os.Stat(path)
-	return err == nil && st.Mode().Perm() == 0o755
+	st, err := f.Stat()
+	sum, failed := digest(f, err)
+	return failed == nil && sum == want && st.Mode().Perm() == 0o755
 }
 
 func write(dir, path string, data []byte) error {
