@@ -13,5 +13,8 @@ func (s *Server) lockData(ctx context.Context) error {
 		return err
 	}
 	s.closers = append(s.closers, lock.Unlock)
+	if err := datafolder.Register(s.o.Data); err != nil {
+		s.o.Log.Warn("steps of other servers of this machine may see this data folder", "error", err)
+	}
 	return nil
 }

@@ -79,6 +79,8 @@ type MachineOptions struct {
 	// Orphans takes the reports of pods that are of no run; nil for nobody.
 	Orphans runs.Orphans
 	Network local.Network
+	// Apart keeps steps of the host executor from the rest of the machine; see local.Options.
+	Apart bool
 	// Processes is how many processes and threads a pod may have; see local.Options.
 	Processes int
 	// Hide are folders that host views do not show, beside Data.
@@ -271,7 +273,7 @@ func (m *Machine) openExecutor(o MachineOptions) (err error) {
 		Mover: mover.New(mover.Options{
 			Store: m.Artifacts, Secrets: m.secrets, Own: o.Own, Egress: o.Egress, TempDir: os.TempDir(), Guard: o.Guard,
 		}),
-		Processes: o.Processes, Network: network, Hide: hide, HostFiles: o.HostImages.Files, HostCommand: o.HostImages.Command, HostPath: os.Getenv("PATH"),
+		Processes: o.Processes, Network: network, Apart: o.Apart, Hide: hide, HostFiles: o.HostImages.Files, HostCommand: o.HostImages.Command, HostPath: os.Getenv("PATH"),
 		NoSync: o.Ephemeral, Bound: o.Ephemeral, Now: o.Now, Log: m.log, Fault: at("executor", o.Fault),
 	})
 	if err != nil {

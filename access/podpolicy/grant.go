@@ -26,8 +26,7 @@ type Grant struct {
 	To To `json:"to"`
 	// Pods is the level that holds for these pods; empty says nothing about it.
 	Pods Level `json:"pods,omitempty"`
-	// Executors are those that pods may use though they need a grant: "host", with which a pod sees the files and the network of
-	// its machine.
+	// Executors are those that pods may use though they need a grant: "host", with which a pod sees the files of its machine.
 	Executors []string `json:"executors,omitempty"`
 	// HostNetwork lets pods share the network of their machine (spec.hostNetwork), beyond what the level says.
 	HostNetwork bool `json:"hostNetwork,omitempty"`

@@ -126,6 +126,6 @@ func (j *judgement) executor() {
 		return
 	}
 	j.refuse("metadata.annotations", "executors: ["+name+"]",
-		"the %s executor gives a pod the files and the network of its machine, which is not granted to %s; without it run in containers (annotation tiphys.dev/executor: container)",
+		"the %s executor gives a pod the files of its machine, which is not granted to %s; without it run in containers (annotation tiphys.dev/executor: container)",
 		name, j.wish.For)
 }

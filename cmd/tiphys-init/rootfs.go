@@ -122,18 +122,38 @@ func (p *pod) overlayMachine(root folder, private string) error {
 			continue
 		}
 	}
+	return p.hide(root)
+}
+
+// hide covers what a host view does not show: folders by an empty one, files by an empty file. What is not there needs no cover.
+func (p *pod) hide(root folder) error {
 	for _, h := range p.spec.Hide {
-		fd, err := root.open(h, openPathFolder)
+		fd, err := root.open(h, openPath)
 		if err != nil {
 			continue
 		}
-		err = syscall.Mount("tmpfs", proc(fd), "tmpfs", syscall.MS_RDONLY|syscall.MS_NOSUID|syscall.MS_NODEV, "mode=0555,size=4k")
+		err = p.cover(fd)
 		_ = syscall.Close(fd)
 		if err != nil {
 			return fmt.Errorf("hide %s: %w", h, err)
 		}
 	}
 	return nil
+}
+
+func (p *pod) cover(fd int) error {
+	var st syscall.Stat_t
+	if err := syscall.Fstat(fd, &st); err != nil {
+		return err
+	}
+	if st.Mode&syscall.S_IFMT == syscall.S_IFDIR {
+		return syscall.Mount("tmpfs", proc(fd), "tmpfs", syscall.MS_RDONLY|syscall.MS_NOSUID|syscall.MS_NODEV, "mode=0555,size=4k")
+	}
+	nothing := filepath.Join(p.base, "nothing")
+	if err := os.WriteFile(nothing, nil, 0o444); err != nil {
+		return err
+	}
+	return syscall.Mount(nothing, proc(fd), "", syscall.MS_BIND, "")
 }
 
 // copyFile copies a file that is a mount of its own (a container engine's /etc/hosts, say) into the private layer.

@@ -10,13 +10,21 @@ import (
 	corev1 "k8s.io/api/core/v1"
 
 	"github.com/tiphys/tiphys/executor"
+	"github.com/tiphys/tiphys/executor/local"
 )
 
 // BenchmarkTenSteps runs ten host pods one after another, and ten bare unshare processes beside them: the ratio says what a pod
 // costs beyond its namespaces.
-func BenchmarkTenSteps(b *testing.B) {
+func BenchmarkTenSteps(b *testing.B) { tenSteps(b, func(*local.Options) {}) }
+
+// BenchmarkTenStepsApart is the same as a server has it: each with a network of its own, and without credentials of others.
+func BenchmarkTenStepsApart(b *testing.B) {
+	tenSteps(b, func(o *local.Options) { o.Apart, o.Network = true, testNetwork() })
+}
+
+func tenSteps(b *testing.B, how func(*local.Options)) {
 	needRoot(b)
-	e := open(b, b.TempDir())
+	e := open(b, b.TempDir(), how)
 	defer func() { _ = e.Close() }()
 	var pods, bare []time.Duration
 	for i := 0; b.Loop(); i++ {

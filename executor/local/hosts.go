@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
@@ -27,9 +28,6 @@ func (e *Executor) SetHosts(hosts map[string][]string) error {
 	e.mu.Unlock()
 	var failed error
 	for _, a := range live {
-		if a.host {
-			continue
-		}
 		if _, err := os.Stat(filepath.Join(a.workFolder(), "hosts")); err != nil {
 			continue
 		}
@@ -72,6 +70,22 @@ func (e *Executor) beginHosts(a *attempt) error {
 	return a.writeHosts(e.extraHosts(a.pod.Pod.Namespace))
 }
 
+// machineHosts are the names that this machine knows by itself, but for those of loopback, which is another one in a pod.
+func machineHosts() string {
+	data, _ := os.ReadFile("/etc/hosts") // without it there are none
+	var b strings.Builder
+	for line := range strings.Lines(string(data)) {
+		fields := strings.Fields(line)
+		if len(fields) < 2 {
+			continue
+		}
+		if at, err := netip.ParseAddr(fields[0]); err == nil && !at.IsLoopback() {
+			b.WriteString(strings.TrimSuffix(line, "\n") + "\n")
+		}
+	}
+	return b.String()
+}
+
 // writeHosts writes the pod's hosts file in place: the file is bound into the pod, so it must stay the same one.
 func (a *attempt) writeHosts(extra string) error {
 	a.mu.Lock()
@@ -86,6 +100,9 @@ func (a *attempt) writeHosts(extra string) error {
 			names = []string{name + "." + spec.Subdomain + "." + a.pod.Pod.Namespace + ".svc.cluster.local", name}
 		}
 		b.WriteString(hostsLine(a.ip, names))
+	}
+	if a.host {
+		b.WriteString(machineHosts())
 	}
 	for _, alias := range spec.HostAliases {
 		b.WriteString(hostsLine(alias.IP, alias.Hostnames))

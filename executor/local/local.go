@@ -81,6 +81,9 @@ type Options struct {
 	Network Network
 	// Hide lists folders that host views do not show, beside Dir.
 	Hide []string
+	// Apart has host views kept from the rest of this machine, as steps on a server are: each has a network of its own, unless its pod says hostNetwork,
+	// and sees no user's credentials and no data folder of another server.
+	Apart bool
 	// HostPath is PATH in host views; the usual folders if empty.
 	HostPath string
 	// HostFiles brings files or folders of this machine into host views, by path in the view.

@@ -391,10 +391,10 @@ func (e *Executor) Network() (NetworkInfo, error) {
 
 // network gives the pod its address and its name files.
 func (b *builder) network(order *protocol.Spec) error {
-	if b.a.host {
+	if b.a.host && !b.a.ownNetwork() {
 		return nil
 	}
-	if !b.spec.HostNetwork {
+	if b.a.ownNetwork() {
 		b.e.network.release(b.a.name) // of an earlier launch that came to nothing
 		ip, path, err := b.e.network.lease(b.a.name, b.pod, b.a.dir)
 		if err != nil {
@@ -412,6 +412,11 @@ func (b *builder) network(order *protocol.Spec) error {
 		return err
 	}
 	return b.writeFile("resolv.conf", b.resolvConf())
+}
+
+// ownNetwork says that an attempt's pod has a network of its own.
+func (a *attempt) ownNetwork() bool {
+	return !a.pod.Pod.Spec.HostNetwork && (!a.host || a.e.apartByNetwork())
 }
 
 func (b *builder) writeFile(name, text string) error {

@@ -42,7 +42,7 @@ func (a *attempt) prepare(ctx context.Context) (*protocol.Spec, error) {
 	}
 	b := &builder{a: a, e: a.e, pod: &a.pod, spec: &a.pod.Pod.Spec, volumes: map[string]protocol.Volume{}}
 	order := &protocol.Spec{
-		Hostname: b.hostname(), Work: a.workFolder(), Root: filepath.Join(a.e.o.Dir, rootFolder), Hide: a.e.hidden, Bound: a.e.o.Bound,
+		Hostname: b.hostname(), Work: a.workFolder(), Root: filepath.Join(a.e.o.Dir, rootFolder), Hide: a.hide(), Bound: a.e.o.Bound,
 		Deadline: a.pod.Deadline, Grace: a.e.o.Grace, Result: a.pod.Outputs.Result, Hold: len(a.pod.Outputs.Artifacts) > 0,
 		LogLimit: a.e.o.LogLimit, NoSync: a.e.o.NoSync, Files: map[string]string{},
 	}
@@ -278,7 +278,8 @@ func (b *builder) mounts(w *protocol.Container, c *corev1.Container, env *enviro
 		for path, source := range b.e.o.HostFiles {
 			w.Mounts = append(w.Mounts, protocol.Mount{Source: source, Path: path, ReadOnly: true})
 		}
-	} else {
+	}
+	if !b.a.host || b.a.ownNetwork() {
 		for _, name := range []string{"hosts", "hostname", "resolv.conf"} {
 			w.Mounts = append(w.Mounts, protocol.Mount{Source: filepath.Join(b.a.workFolder(), name), Path: "/etc/" + name})
 		}

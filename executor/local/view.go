@@ -33,7 +33,7 @@ var (
 // Container executes pods from images, each with a network of its own.
 func (e *Executor) Container() *View { return e.container }
 
-// Host executes pods on a private copy-on-write view of this machine, with this machine's network.
+// Host executes pods on a private copy-on-write view of this machine, with this machine's network unless [Options.Apart].
 func (e *Executor) Host() *View { return e.hostView }
 
 // Named is the view as a registry has it.
@@ -87,6 +87,9 @@ func (v *View) Capabilities(ctx context.Context) (executor.Capabilities, error) 
 		c.Can[executor.AbilityHostView] = true
 		c.Why[executor.AbilityImages] = "pods see this machine's own files: use the container executor"
 		c.Why[executor.AbilityNetwork] = "pods share this machine's network: use the container executor"
+		if v.apartByNetwork() {
+			v.networkAbility(&c)
+		}
 		return c, nil
 	}
 	c.Why[executor.AbilityHostView] = "pods see the files of their image: use the host executor"
@@ -94,12 +97,18 @@ func (v *View) Capabilities(ctx context.Context) (executor.Capabilities, error) 
 	if v.o.Images == nil {
 		c.Why[executor.AbilityImages] = "images are not available here: use the host executor"
 	}
-	err := v.network.usable()
-	c.Can[executor.AbilityNetwork] = err == nil
-	if err != nil {
-		c.Why[executor.AbilityNetwork] = err.Error() + ": set hostNetwork to share this machine's"
-	}
+	v.networkAbility(&c)
 	return c, nil
+}
+
+// networkAbility says whether pods have a network of their own.
+func (v *View) networkAbility(c *executor.Capabilities) {
+	err := v.network.usable()
+	if c.Can[executor.AbilityNetwork] = err == nil; err != nil {
+		c.Why[executor.AbilityNetwork] = err.Error() + ": set hostNetwork to share this machine's"
+		return
+	}
+	delete(c.Why, executor.AbilityNetwork)
 }
 
 // List implements executor.Executor.

@@ -185,7 +185,7 @@ func TestMergeRequestCannotLeaveItsPod(t *testing.T) {
 		{"raft", "secret", "", steal("env: [{name: KEY, valueFrom: {secretKeyRef: {name: deploy-key, key: key}}}]"), `container.env[0].valueFrom.secretKeyRef.name: the Secret "deploy-key" is not granted to merge request`},
 		{"raft", "secret-by-a-tag", "arguments: {parameters: [{name: s, value: deploy-key}]}", "inputs: {parameters: [{name: s, value: '{{workflow.parameters.s}}'}]}\n" +
 			steal("env: [{name: KEY, valueFrom: {secretKeyRef: {name: '{{inputs.parameters.s}}', key: key}}}]"), `valueFrom.secretKeyRef.name: the Secret "deploy-key" is not granted to merge request`},
-		{"cutter", "host", "", "metadata: {annotations: {tiphys.dev/executor: host}}\n" + steal("env: []"), "the host executor gives a pod the files and the network of its machine, which is not granted to merge request"},
+		{"cutter", "host", "", "metadata: {annotations: {tiphys.dev/executor: host}}\n" + steal("env: []"), "the host executor gives a pod the files of its machine, which is not granted to merge request"},
 	}
 	for _, repo := range []string{"raft", "cutter"} {
 		c := newClone(t, w, repo)
@@ -299,7 +299,7 @@ spec: {webhook: {bell: {port: "12000", endpoint: /bell, method: POST}}}
 			return err
 		}
 		for _, want := range []string{
-			"the host executor gives a pod the files and the network of its machine, which is not granted to a run that acts for nobody",
+			"the host executor gives a pod the files of its machine, which is not granted to a run that acts for nobody",
 			`container.env[0].valueFrom.secretKeyRef.name: the Secret "deploy-key" is not granted to a run that acts for nobody`,
 			`http.headers[0].valueFrom.secretKeyRef.name: the Secret "deploy-key" is not granted to a run that acts for nobody`,
 			"give the event source default/open a secret",
