@@ -18,6 +18,7 @@ func run(args []string) int {
 	if len(args) > 0 && filepath.Base(args[0]) == "tiphys" {
 		return client.Main(args[1:])
 	}
+	keepInherited()
 	if len(args) > 1 {
 		switch args[1] {
 		case "shim":

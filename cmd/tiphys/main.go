@@ -10,6 +10,7 @@ import (
 )
 
 func main() {
+	keepInherited()
 	// Git starts this program as the hooks of the built-in remote.
 	if hook, ok := builtin.HookName(os.Args[0]); ok {
 		os.Exit(builtin.HookMain(hook, os.Stdin, os.Stdout, os.Stderr, os.Environ()))
