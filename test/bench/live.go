@@ -72,21 +72,10 @@ func live(ctx context.Context, program string) error {
 }
 
 func (s *server) submitLive(ctx context.Context) error {
-	body := bytes.NewReader(fmt.Appendf(nil, liveRun, liveNodes, liveWarm))
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, s.url+"/api/v1/workflows/default", body)
-	if err != nil {
-		return err
-	}
-	s.prove(req)
 	began := time.Now()
-	resp, err := http.DefaultClient.Do(req)
-	if err != nil {
-		return err
-	}
-	defer func() { _ = resp.Body.Close() }()
-	answer, err := io.ReadAll(resp.Body)
-	if err != nil || resp.StatusCode != http.StatusOK {
-		return fmt.Errorf("submit: %s %.200s: %w", resp.Status, answer, err)
+	code, answer, err := s.send(ctx, http.MethodPost, "/api/v1/workflows/default", fmt.Sprintf(liveRun, liveNodes, liveWarm))
+	if err != nil || code != http.StatusOK {
+		return fmt.Errorf("submit: %d %.200s: %w", code, answer, err)
 	}
 	// Until the first step ends there is nothing to look at.
 	rest := time.NewTimer(max(0, liveWarm*time.Millisecond-time.Since(began)))

@@ -24,7 +24,7 @@ import (
 
 func main() {
 	program := flag.String("tiphys", "bin/tiphys", "the program")
-	only := flag.String("only", "", "only the measurement of this name: steps, containers, ledger, engine, webhook, live, start")
+	only := flag.String("only", "", "only the measurement of this name: steps, containers, ledger, engine, webhook, live, start, restart")
 	flag.Parse()
 	if err := run(context.Background(), *program, *only); err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
@@ -41,7 +41,7 @@ func run(ctx context.Context, program, only string) error {
 	for _, m := range []struct {
 		name string
 		do   func(context.Context, string) error
-	}{{"steps", steps}, {"containers", containers}, {"ledger", ledger}, {"engine", engine}, {"webhook", webhooks}, {"live", live}, {"start", start}} {
+	}{{"steps", steps}, {"containers", containers}, {"ledger", ledger}, {"engine", engine}, {"webhook", webhooks}, {"live", live}, {"start", start}, {"restart", restart}} {
 		if only != "" && only != m.name {
 			continue
 		}
