@@ -52,11 +52,11 @@ type Health struct {
 }
 
 // Release is an immutable, named set of image digests and a configuration commit. It is the body of a row of the
-// "release" table (key namespace/name/number).
+// "release" table. Forge, repository and name say which line of releases it is of.
 type Release struct {
 	Namespace string `json:"namespace"`
 	Name      string `json:"name"`
-	// Number counts the releases of one name, from 1.
+	// Number counts the releases of one name of one repository, from 1. In older entries it counts those of a name, whatever the repository.
 	Number int64 `json:"number"`
 	// Forge is the instance that Repo is of; empty is the built-in remote.
 	Forge string `json:"forge,omitempty"`

@@ -19,7 +19,7 @@ import (
 const (
 	TableApplication = "application"    // key namespace/name, state its health
 	TableSet         = "applicationset" // key namespace/name, state Error or empty
-	TableRelease     = "release"        // key namespace/name/number with nine digits, owner namespace/name
+	TableRelease     = "release"        // key Release.RowKey(), owner namespace/name
 	TableDeployment  = "deployment"     // key namespace/name/time, owner the application, state current or past
 	TableObject      = "object"         // key ObjectRecord.RowKey(), owner the application
 )
@@ -142,8 +142,11 @@ type ApplicationEntry struct {
 // Deployment is what an application ran, from when until when.
 type Deployment struct {
 	Application string `json:"application"` // namespace/name
-	// Release is name#number; empty where the application follows Git alone.
+	// Release names the releases as the application's annotation does: name#number, of another repository name#number@REPOSITORY; empty where
+	// the application follows Git alone.
 	Release string `json:"release,omitempty"`
+	// Releases are those that its images are of; older entries do not say it.
+	Releases []ReleaseRef `json:"releases,omitempty"`
 	// Version is the tag or the release's number, for people.
 	Version string `json:"version,omitempty"`
 	Commit  string `json:"commit"`
@@ -223,7 +226,7 @@ func (projection) Tables() []string {
 }
 
 // Version implements ledger.Projection.
-func (projection) Version() int { return 2 }
+func (projection) Version() int { return 3 }
 
 // Wants implements ledger.Projection.
 func (projection) Wants(kind string) bool { return slices.Contains(projected, kind) }
@@ -257,8 +260,7 @@ func applyRelease(e ledger.Entry, rows ledger.Rows) error {
 	if err != nil {
 		return fmt.Errorf("write release: %w", err)
 	}
-	owner := r.Namespace + "/" + r.Name
-	return rows.Put(ledger.Row{Table: TableRelease, Key: fmt.Sprintf("%s/%09d", owner, r.Number), Owner: owner, State: r.Branch,
+	return rows.Put(ledger.Row{Table: TableRelease, Key: r.RowKey(), Owner: r.Namespace + "/" + r.Name, State: r.Branch,
 		Time: e.Time, Body: body, Stamp: ledger.Stamp{Field: "seq"}, Labels: map[string]string{"repo": r.Repo, "branch": r.Branch, "commit": r.Commit, "run": r.Run}})
 }
 

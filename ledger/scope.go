@@ -21,7 +21,8 @@ const Partitions = 64
 //	repo/REPO                                                                  repo/REPO
 //	mr/REPO/NUMBER, commit/REPO/SHA, push/REPO/ID, delivery/REPO/ID            repo/REPO
 //	ref/REPO/refs/…                                                            repo/REPO
-//	release/NAMESPACE/NAME/NUMBER                                              release/NAMESPACE/NAME
+//	release/NAMESPACE/NAME/FORGE/REPO/NUMBER                                   release/NAMESPACE/NAME/FORGE/REPO
+//	release/NAMESPACE/NAME/NUMBER, as releases were called first               release/NAMESPACE/NAME
 //	anything else                                                              the whole subject
 func Home(subject string) string {
 	kind, rest, _ := strings.Cut(subject, "/")

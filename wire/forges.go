@@ -45,6 +45,9 @@ func (f forges) Is(ctx context.Context, url, instance, repo string) (bool, error
 	return f.s.forges.Is(ctx, url, instance, repo)
 }
 
+// Own implements apps.Forges.
+func (f forges) Own(repo string) string { return f.s.remote.URL(repo) }
+
 // mergedAs tells which merge request of a forge made a commit; see steps.Merged.
 type mergedAs struct{ *forge.Forges }
 

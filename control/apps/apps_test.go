@@ -194,6 +194,9 @@ func (w *world) Is(_ context.Context, url, instance, repo string) (bool, error) 
 	return instance == "" && repo == url, nil
 }
 
+// Own implements apps.Forges.
+func (w *world) Own(repo string) string { return repo }
+
 // Wakes implements apps.Forges.
 func (w *world) Wakes() []string { return nil }
 
@@ -274,7 +277,10 @@ func (w *world) append(d ledger.Draft) {
 }
 
 func (w *world) release(r deploy.Release) ledger.Entry {
-	r.Namespace, r.Name = "default", "harbour"
+	r.Namespace = "default"
+	if r.Name == "" {
+		r.Name = "harbour"
+	}
 	if r.Repo == "" {
 		r.Repo = "harbour"
 	}

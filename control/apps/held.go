@@ -88,7 +88,7 @@ func (p heldApplications) Leave(ctx context.Context, id, actor string) error {
 	case w.row.Pinned != "" && op.Phase != plan.Running && w.row.Asked == nil && len(w.row.Requested) == 0:
 		return nil
 	default:
-		w.row.Pinned, w.row.Asked, w.row.Requested = at, nil, nil
+		w.row.Pinned, w.row.Asked, w.row.Requested = pinnedTo(at, w.row.Revision), nil, nil
 	}
 	if op.Phase == plan.Running {
 		op.Phase, op.Message, op.FinishedAt = plan.Failed, hold.Reason, p.c.o.Now().UTC()

@@ -25,6 +25,8 @@ type Forges interface {
 	PullRequests(ctx context.Context, kind, repo string, f manifest.PullRequestForge) ([]event.PullRequest, error)
 	// Is tells whether a URL names a repository of an instance; the empty instance is the built-in remote.
 	Is(ctx context.Context, url, instance, repo string) (bool, error)
+	// Own is the URL of a repository of the built-in remote.
+	Own(repo string) string
 	// Wakes are the kinds of entries that tell of changed merge requests, beside those of events.
 	Wakes() []string
 }

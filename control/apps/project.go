@@ -12,6 +12,7 @@ import (
 	"github.com/tiphys/tiphys/control/definitions"
 	"github.com/tiphys/tiphys/deploy"
 	"github.com/tiphys/tiphys/deploy/plan"
+	"github.com/tiphys/tiphys/deploy/promote"
 	"github.com/tiphys/tiphys/manifest"
 )
 
@@ -21,12 +22,14 @@ type leave struct {
 	manifest plan.Manifest
 	// hosts are host names of its Ingresses that its project gives it.
 	hosts []string
+	// releases are the repositories whose releases its project lets it take, as the project has them.
+	releases string
 }
 
 // allowed holds the Application to its destination and to its project, and gives all projects that its objects are held to: its own, if
 // that is declared, which is honoured as Argo CD's is; the narrow one, if it is not or if a merge request made the Application.
 func (w *worker) allowed(ctx context.Context) ([]manifest.AppProject, error) {
-	w.leaves.manifest = plan.Manifest{}
+	w.leaves.manifest, w.leaves.releases = plan.Manifest{}, ""
 	a := applicationOf(w.row)
 	if err := manifest.FirstError(a.Validate()); err != nil {
 		return nil, invalid{err}
@@ -51,6 +54,7 @@ func (w *worker) allowed(ctx context.Context) ([]manifest.AppProject, error) {
 	if err != nil {
 		return nil, invalid{err}
 	}
+	w.leaves.releases = own.Value.Annotations[promote.AnnotationRepositories]
 	w.leaves.manifest = w.manifestOptions(own.Value.Annotations[plan.AnnotationManifestOptions])
 	if w.row.MR == 0 {
 		return []manifest.AppProject{own.Value}, nil

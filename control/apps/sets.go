@@ -1,6 +1,7 @@
 package apps
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -232,12 +233,11 @@ func (c *Controller) ask(ctx context.Context, g manifest.ApplicationSetGenerator
 
 // base is the release that a set's previews are completed from now; empty if there is none.
 func (c *Controller) base(ctx context.Context, set manifest.ApplicationSet) (string, error) {
-	name, _ := promote.ParseKey(set.Annotations[promote.AnnotationRelease])
-	if name == "" {
-		name, _ = promote.ParseKey(set.Spec.Template.Metadata.Annotations[promote.AnnotationRelease])
-	}
-	if name == "" || strings.Contains(name, "{{") {
-		return "", nil
+	text := cmp.Or(set.Annotations[promote.AnnotationRelease], set.Spec.Template.Metadata.Annotations[promote.AnnotationRelease])
+	wishes, _, err := promote.Wishes(text)
+	name := promote.Own(wishes).Name
+	if err != nil || name == "" || strings.Contains(text, "{{") {
+		return "", nil //nolint:nilerr // the Applications that it makes say what is wrong with it
 	}
 	var source struct {
 		Source struct {
@@ -259,36 +259,9 @@ func (c *Controller) base(ctx context.Context, set manifest.ApplicationSet) (str
 			return "", fmt.Errorf("find the default branch of %s: %w", url, err)
 		}
 	}
-	r, found := promote.Latest(releases, set.Namespace, name, promote.Accepts(set.Annotations, branch))
+	r, found := promote.Latest(releases, promote.Accepts(set.Annotations, branch))
 	if !found {
 		return "", nil
 	}
 	return promote.Key(r), nil
-}
-
-// releases are those of a name that were made from the repository that a URL names; of any if it is a template still. A release of another
-// repository, or of one of the same name on another forge, is not there: whoever may push to that would else decide what runs here.
-func (c *Controller) releases(ctx context.Context, namespace, name, url string) ([]deploy.Release, error) {
-	rows, err := all(ctx, c.o.Ledger, ledger.Query{Table: deploy.TableRelease, Owner: namespace + "/" + name})
-	if err != nil {
-		return nil, err
-	}
-	releases := make([]deploy.Release, 0, len(rows))
-	for _, row := range rows {
-		var r deploy.Release
-		if err := json.Unmarshal(row.Body, &r); err != nil {
-			return nil, fmt.Errorf("read release %s: %w", row.Key, err)
-		}
-		if url != "" && !strings.Contains(url, "{{") {
-			same, err := c.o.Forges.Is(ctx, url, r.Forge, r.Repo)
-			if err != nil {
-				return nil, fmt.Errorf("find out whether release %s is of %s: %w", row.Key, url, err)
-			}
-			if !same {
-				continue
-			}
-		}
-		releases = append(releases, r)
-	}
-	return releases, nil
 }

@@ -176,7 +176,7 @@ func (w *worker) deployed(ctx context.Context, cause int64, actor string) error 
 		return w.record(ctx, deploy.KindSyncFinished, cause, actor, nil)
 	}
 	d := &deploy.Deployment{Release: x.release, Version: x.version, Commit: x.commit, Branch: x.branch, MR: x.mr, Actor: x.actor,
-		Images: x.images, Sources: x.sources, URLs: x.urls}
+		Images: x.images, Sources: x.sources, URLs: x.urls, Releases: x.of}
 	return w.record(ctx, deploy.KindSyncFinished, cause, actor, d)
 }
 
@@ -227,7 +227,11 @@ func (w *worker) pin(ctx context.Context, to, actor string) error {
 	if err != nil {
 		return err
 	}
-	w.row.Pinned, w.wanted = to, nil
+	commit, err := w.ran(ctx, to)
+	if err != nil {
+		return err
+	}
+	w.row.Pinned, w.wanted = pinnedTo(to, commit), nil
 	if op.Phase != plan.Running && !w.row.Spec.SyncPolicy.IsAutomated() {
 		w.row.Asked = &SyncRequest{Actor: actor, Prune: true}
 	}

@@ -8,14 +8,12 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"maps"
 	"slices"
 
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
 	"github.com/tiphys/tiphys/deploy"
 	"github.com/tiphys/tiphys/deploy/plan"
-	"github.com/tiphys/tiphys/deploy/promote"
 	"github.com/tiphys/tiphys/deploy/render"
 	"github.com/tiphys/tiphys/manifest"
 )
@@ -25,16 +23,19 @@ type wanted struct {
 	// revision names it whole: commit, release, definition. The planner compares it.
 	revision string
 	commit   string
-	release  string
-	version  string
-	branch   string
-	actor    string
-	mr       int
-	images   map[string]string
-	sources  map[string]string
-	urls     []string
-	objects  []*unstructured.Unstructured
-	notes    []string
+	// release names the releases, of are they. config is the configuration commit that they come with; empty where Git is followed.
+	release string
+	of      []deploy.ReleaseRef
+	config  string
+	version string
+	branch  string
+	actor   string
+	mr      int
+	images  map[string]string
+	sources map[string]string
+	urls    []string
+	objects []*unstructured.Unstructured
+	notes   []string
 	// cause is the entry that brought it: the release, the push, or the definition.
 	cause int64
 	// problem says why there is nothing to deploy, and kind is its condition.
@@ -159,44 +160,13 @@ func (w *worker) rendered(ctx context.Context) (*wanted, error) {
 	return next, w.prepare(ctx, next)
 }
 
-// chosen is the release that should run, if the Application is annotated with one.
-func (w *worker) chosen(ctx context.Context, repo string) (*wanted, error) {
-	next := &wanted{cause: w.row.Definition}
-	annotations := w.row.Annotations
-	name, _ := promote.ParseKey(annotations[promote.AnnotationRelease])
-	if name == "" {
-		return next, nil
-	}
-	if w.row.Pinned != "" {
-		annotations = maps.Clone(annotations)
-		annotations[promote.AnnotationRelease] = w.row.Pinned
-	}
-	releases, err := w.c.releases(ctx, w.row.Namespace, name, repo)
-	if err != nil {
-		return nil, err
-	}
-	branch, err := w.c.o.Repositories.DefaultBranch(ctx, repo)
-	if err != nil {
-		return nil, fmt.Errorf("find the default branch of %s: %w", repo, err)
-	}
-	choice, _ := promote.Choose(annotations, w.row.Namespace, branch, releases)
-	if choice.Waiting != "" {
-		return nil, fmt.Errorf("%s", choice.Waiting)
-	}
-	r := choice.Release
-	next.commit, next.release, next.branch, next.mr, next.actor = r.Commit, choice.Key, r.Branch, cmp.Or(r.MR, r.Merged), r.Actor
-	next.images, next.sources, next.version = r.Images, r.Sources, fmt.Sprintf("%d", r.Number)
-	next.cause = max(r.Seq, w.row.Definition)
-	return next, nil
-}
-
 // commit is the one that a source is taken from.
 func (w *worker) commit(ctx context.Context, next *wanted, s manifest.ApplicationSource, first bool) (string, error) {
 	revision := cmp.Or(s.TargetRevision, "HEAD")
 	switch {
-	case next.release != "":
-		revision = next.commit
-	case w.row.Pinned != "" && first:
+	case next.config != "" && (first || s.RepoURL == w.row.Spec.SourceList()[0].RepoURL):
+		revision = next.config
+	case next.release == "" && w.row.Pinned != "" && first:
 		revision = w.row.Pinned
 	}
 	ctx, cancel := context.WithTimeout(ctx, w.c.o.Timeout)
@@ -205,9 +175,11 @@ func (w *worker) commit(ctx context.Context, next *wanted, s manifest.Applicatio
 	if err != nil {
 		return "", fmt.Errorf("find %s of %s: %w", revision, s.RepoURL, err)
 	}
-	if first && next.release == "" {
-		next.commit, next.branch = sha, s.TargetRevision
-		next.version = sha[:min(8, len(sha))]
+	if first && next.commit == "" {
+		next.commit = sha
+		if next.release == "" {
+			next.branch, next.version = s.TargetRevision, sha[:min(8, len(sha))]
+		}
 		cause, err := w.c.causeOf(ctx, sha)
 		if err != nil {
 			return "", err

@@ -1,5 +1,5 @@
-// Package promote decides about releases: their numbers, what a partial build takes over, which release an
-// Application deploys, and what ran where at any time. It is pure.
+// Package promote decides about releases: what a partial build takes over, which releases an Application deploys, and what ran where at
+// any time. It is pure.
 package promote
 
 import (
@@ -8,7 +8,6 @@ import (
 	"maps"
 	"path"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
@@ -17,8 +16,13 @@ import (
 
 // Annotations on Applications.
 const (
-	// AnnotationRelease names the release that the Application deploys the newest of: "harbour", or one of them: "harbour#12".
+	// AnnotationRelease names the releases that the Application deploys, separated by commas. "harbour" is the newest of its own repository
+	// of that name, "harbour#12" one of them, and "api@fleet/api" or "api#3@https://git.example.org/fleet/api" those of another repository,
+	// which its AppProject has to name. Each has images of its own.
 	AnnotationRelease = "tiphys.dev/release"
+	// AnnotationRepositories is on an AppProject, and lists the repositories whose releases its Applications may take beside those of their
+	// own: names of the built-in remote, "fleet/*" and "*" among them, and URLs of others, separated by commas.
+	AnnotationRepositories = "tiphys.dev/release-repositories"
 	// AnnotationBranches lists the branches whose releases it accepts, globs separated by commas. Without it only the
 	// default branch's are.
 	AnnotationBranches = "tiphys.dev/release-branches"
@@ -38,37 +42,14 @@ const (
 // Key is name#number.
 func Key(r deploy.Release) string { return fmt.Sprintf("%s#%d", r.Name, r.Number) }
 
-// ParseKey reads a release annotation; number is 0 where it names none.
-func ParseKey(text string) (name string, number int64) {
-	name, digits, _ := strings.Cut(strings.TrimSpace(text), "#")
-	number, err := strconv.ParseInt(digits, 10, 64)
-	if err != nil {
-		number = 0
-	}
-	return name, number
+// Latest is the newest of the releases of a line that is allowed. Releases of merge requests are none of them.
+func Latest(releases []deploy.Release, allowed func(deploy.Release) bool) (deploy.Release, bool) {
+	return newest(releases, func(r deploy.Release) bool { return r.MR == 0 && allowed(r) })
 }
 
-// Next is the number of the next release of a name.
-func Next(releases []deploy.Release, namespace, name string) int64 {
-	highest := int64(0)
-	for _, r := range releases {
-		if r.Namespace == namespace && r.Name == name {
-			highest = max(highest, r.Number)
-		}
-	}
-	return highest + 1
-}
-
-// Latest is the newest release of a name that is allowed. Releases of merge requests are none of them.
-func Latest(releases []deploy.Release, namespace, name string, allowed func(deploy.Release) bool) (deploy.Release, bool) {
-	return newest(releases, func(r deploy.Release) bool {
-		return r.Namespace == namespace && r.Name == name && r.MR == 0 && allowed(r)
-	})
-}
-
-// OfMR is the newest release that was made for a merge request.
-func OfMR(releases []deploy.Release, namespace, name string, mr int) (deploy.Release, bool) {
-	return newest(releases, func(r deploy.Release) bool { return r.Namespace == namespace && r.Name == name && r.MR == mr })
+// OfMR is the newest release of a line that was made for a merge request.
+func OfMR(releases []deploy.Release, mr int) (deploy.Release, bool) {
+	return newest(releases, func(r deploy.Release) bool { return r.MR == mr })
 }
 
 func newest(releases []deploy.Release, is func(deploy.Release) bool) (deploy.Release, bool) {
@@ -122,72 +103,6 @@ func Merge(build, base deploy.Release, selected []string) deploy.Release {
 		}
 	}
 	return merged
-}
-
-// Choice is what an Application deploys.
-type Choice struct {
-	// Release is what it deploys, completed; its Commit is the configuration commit.
-	Release deploy.Release
-	// Key names it for people: "harbour#7", for a preview "harbour#8 on harbour#7".
-	Key string
-	// Waiting says why there is nothing to deploy yet; empty if there is.
-	Waiting string
-}
-
-// Choose finds what an Application annotated with a release deploys. The bool is false where it is not annotated and
-// follows Git alone.
-func Choose(annotations map[string]string, namespace, defaultBranch string, releases []deploy.Release) (Choice, bool) {
-	name, number := ParseKey(annotations[AnnotationRelease])
-	if name == "" {
-		return Choice{}, false
-	}
-	if mr, err := strconv.Atoi(annotations[AnnotationMR]); err == nil && mr > 0 {
-		return preview(annotations, namespace, name, defaultBranch, mr, releases), true
-	}
-	allowed := Accepts(annotations, defaultBranch)
-	if number == 0 {
-		r, found := Latest(releases, namespace, name, allowed)
-		if !found {
-			return Choice{Waiting: fmt.Sprintf("there is no release %s of an accepted branch yet", name)}, true
-		}
-		return Choice{Release: r, Key: Key(r)}, true
-	}
-	r, found := newest(releases, func(r deploy.Release) bool {
-		return r.Namespace == namespace && r.Name == name && r.Number == number
-	})
-	switch {
-	case !found:
-		return Choice{Waiting: fmt.Sprintf("there is no release %s#%d", name, number)}, true
-	case r.MR != 0 || !allowed(r):
-		return Choice{Waiting: fmt.Sprintf("release %s#%d comes from branch %q, which the application does not accept", name, number, r.Branch)}, true
-	}
-	return Choice{Release: r, Key: Key(r)}, true
-}
-
-func preview(annotations map[string]string, namespace, name, defaultBranch string, mr int, releases []deploy.Release) Choice {
-	build, found := OfMR(releases, namespace, name, mr)
-	if !found {
-		return Choice{Waiting: fmt.Sprintf("merge request %d has not been built yet", mr)}
-	}
-	var base deploy.Release
-	if _, number := ParseKey(annotations[AnnotationBase]); number > 0 {
-		base, found = newest(releases, func(r deploy.Release) bool {
-			return r.Namespace == namespace && r.Name == name && r.Number == number
-		})
-	} else {
-		base, found = Latest(releases, namespace, name, Accepts(annotations, defaultBranch))
-	}
-	if !found {
-		return Choice{Release: build, Key: Key(build)}
-	}
-	var selected []string
-	if annotations[AnnotationServices] != "" && annotations[AnnotationServices] != "all" {
-		selected = strings.FieldsFunc(annotations[AnnotationSelected], func(r rune) bool { return r == ',' })
-		if selected == nil {
-			selected = []string{}
-		}
-	}
-	return Choice{Release: Merge(build, base, selected), Key: Key(build) + " on " + Key(base)}
 }
 
 // At gives what ran at a time: of each application the deployment that was open then, deleted applications too,

@@ -192,6 +192,8 @@ func testCrossing(t *testing.T, s Suite) {
 		{"definition/Sensor/a/b", "definition/ConfigMap/c/d", true},
 		{"release/default/shop/1", "release/default/shop/2", true},
 		{"release/default/shop/1", "release/default/stop/1", false},
+		{"release/default/shop/builtin/fleet%2Fshop/1", "release/default/shop/builtin/fleet%2Fshop/2", true},
+		{"release/default/shop/builtin/fleet%2Fshop/1", "release/default/shop/builtin/shop/1", false},
 		{"thing/a", "thing/b", false},
 	} {
 		err := f.Write(f.ctx, ledger.On(c.about), func(tx ledger.Tx) error {

@@ -30,16 +30,18 @@ type app struct {
 	Health     deploy.Health     `json:"health"`
 	Revision   string            `json:"revision,omitempty"`
 	Release    *releaseOf        `json:"release,omitempty"`
-	Version    string            `json:"version,omitempty"`
-	Commit     string            `json:"commit,omitempty"`
-	MR         int               `json:"mr,omitempty"`
-	Images     map[string]string `json:"images,omitempty"`
-	Sources    map[string]string `json:"sources,omitempty"`
-	URLs       []string          `json:"urls,omitempty"`
-	Actor      string            `json:"actor,omitempty"`
-	Since      time.Time         `json:"since"`
-	Until      time.Time         `json:"until,omitzero"`
-	Deleted    bool              `json:"deleted,omitempty"`
+	// Releases are all that its images are of.
+	Releases []deploy.ReleaseRef `json:"releases,omitempty"`
+	Version  string              `json:"version,omitempty"`
+	Commit   string              `json:"commit,omitempty"`
+	MR       int                 `json:"mr,omitempty"`
+	Images   map[string]string   `json:"images,omitempty"`
+	Sources  map[string]string   `json:"sources,omitempty"`
+	URLs     []string            `json:"urls,omitempty"`
+	Actor    string              `json:"actor,omitempty"`
+	Since    time.Time           `json:"since"`
+	Until    time.Time           `json:"until,omitzero"`
+	Deleted  bool                `json:"deleted,omitempty"`
 }
 
 type previewOf struct {
@@ -56,11 +58,11 @@ type releaseOf struct {
 func releaseNamed(text string) *releaseOf {
 	// A preview names its own build first: "harbour#8 on harbour#7".
 	text, _, _ = strings.Cut(text, " on ")
-	name, number := promote.ParseKey(text)
-	if name == "" {
+	wishes, _, err := promote.Wishes(text)
+	if err != nil || len(wishes) == 0 {
 		return nil
 	}
-	return &releaseOf{name, number}
+	return &releaseOf{wishes[0].Name, wishes[0].Number}
 }
 
 func (a *API) deployments(ctx context.Context, owner string) ([]deploy.Deployment, error) {
@@ -82,7 +84,7 @@ func appOf(d deploy.Deployment) app {
 	ns, name, _ := strings.Cut(d.Application, "/")
 	out := app{
 		Namespace: ns, Name: name, Release: releaseNamed(d.Release), Version: d.Version, Commit: d.Commit, Revision: d.Commit, MR: d.MR,
-		Images: d.Images, Sources: d.Sources, URLs: d.URLs, Actor: d.Actor, Since: d.Since, Until: d.Until, Deleted: d.Deleted,
+		Images: d.Images, Sources: d.Sources, Releases: d.Releases, URLs: d.URLs, Actor: d.Actor, Since: d.Since, Until: d.Until, Deleted: d.Deleted,
 	}
 	return out
 }

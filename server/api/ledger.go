@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"net/http"
 	"strconv"
 	"strings"
@@ -117,6 +118,8 @@ func (a *API) named(ctx context.Context, of string) (int64, error) {
 			err = json.Unmarshal(rows[0].Body, &e)
 		}
 		return e.Seq, err
+	case kind == "release" && strings.Count(name, "/") == 2:
+		return a.releaseNumbered(ctx, name)
 	case kind == "pod" && !strings.Contains(name, "/"):
 		rows, err := a.Ledger.List(ctx, ledger.Query{Table: deploy.TableObject, Labels: map[string]string{"kind": "Pod"}, Limit: 1000})
 		for _, row := range rows {
@@ -127,6 +130,31 @@ func (a *API) named(ctx context.Context, of string) (int64, error) {
 		return 0, err
 	}
 	return 0, nil
+}
+
+// releaseNumbered finds the release that NAMESPACE/NAME/NUMBER names, if it is of one repository only.
+func (a *API) releaseNumbered(ctx context.Context, name string) (int64, error) {
+	i := strings.LastIndexByte(name, '/')
+	number, err := strconv.ParseInt(name[i+1:], 10, 64)
+	if err != nil {
+		return 0, nil //nolint:nilerr // it is no number, so that it names no release
+	}
+	var found []ledger.Row
+	for row, err := range ledger.Each(ctx, a.Ledger, ledger.Query{Table: deploy.TableRelease, Owner: name[:i]}) {
+		if err != nil {
+			return 0, err
+		}
+		if strings.HasSuffix(row.Key, fmt.Sprintf("/%09d", number)) {
+			found = append(found, row)
+		}
+	}
+	switch len(found) {
+	case 0:
+		return 0, nil
+	case 1:
+		return found[0].Seq, nil
+	}
+	return 0, badRequest("%d repositories have a release %s: name it by its number in the ledger, such as %d", len(found), name, found[0].Seq)
 }
 
 func (a *API) ledgerHead(w http.ResponseWriter, r *http.Request) {

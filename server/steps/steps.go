@@ -22,7 +22,6 @@ import (
 	"github.com/tiphys/tiphys/artifact"
 	"github.com/tiphys/tiphys/artifact/image"
 	"github.com/tiphys/tiphys/deploy"
-	"github.com/tiphys/tiphys/deploy/promote"
 	"github.com/tiphys/tiphys/event/forge"
 	"github.com/tiphys/tiphys/failure"
 	"github.com/tiphys/tiphys/ledger"
@@ -205,7 +204,7 @@ func (a *API) release(w http.ResponseWriter, r *http.Request) {
 		Namespace: ns, Name: body.Name, Forge: c.Forge, Repo: c.Repo, Commit: c.Commit, Branch: strings.TrimPrefix(c.Ref, "refs/heads/"),
 		MR: c.MR, Merged: merged, Unprotected: !c.Protected && c.MR == 0, Images: body.Images, Run: c.Run, Actor: gate.From(r.Context()).Actor,
 	}
-	err = a.Ledger.Write(r.Context(), ledger.On("release/"+rel.Namespace+"/"+rel.Name+"/0"), func(tx ledger.Tx) error { return record(tx, &rel, cause, key) })
+	err = a.Ledger.Write(r.Context(), ledger.On(rel.Subject()), func(tx ledger.Tx) error { return record(tx, &rel, cause, key) })
 	var again *ledger.ExistsError
 	if errors.As(err, &again) {
 		rel, err = a.recorded(r.Context(), again.Seq())
@@ -231,8 +230,8 @@ func (a *API) ofProtected(ctx context.Context, c steptoken.Claims) error {
 }
 
 func (a *API) checkRelease(ctx context.Context, c steptoken.Claims, name, commit string, images map[string]string) error {
-	if name == "" || strings.ContainsAny(name, "/#") {
-		return bad("release name %q: give one without / and #", name)
+	if name == "" || len(name) > maxName || strings.ContainsAny(name, "/#@,% \t\r\n") {
+		return bad("release name %q: give one of at most %d bytes, without / # @ , %% and spaces", name, maxName)
 	}
 	if commit == "" {
 		commit = c.Commit
@@ -258,28 +257,31 @@ func (a *API) checkRelease(ctx context.Context, c steptoken.Claims, name, commit
 	return nil
 }
 
+// maxName bounds the name of a release, in bytes.
+const maxName = 200
+
 // releaseList bounds how many releases of a name are looked at to number the next.
 const releaseList = 1
 
 func record(tx ledger.Tx, rel *deploy.Release, cause int64, unique string) error {
-	owner := rel.Namespace + "/" + rel.Name
-	rows, err := tx.List(ledger.Query{Table: deploy.TableRelease, Owner: owner, Limit: releaseList})
+	line := rel.Line() + "/"
+	rows, err := tx.List(ledger.Query{Table: deploy.TableRelease, KeyPrefix: line, Limit: releaseList})
 	if err != nil {
 		return err
 	}
 	rel.Number = 1
 	if len(rows) > 0 {
-		last := deploy.Release{Namespace: rel.Namespace, Name: rel.Name}
 		// The key has the number, whatever the body is like.
-		if last.Number, err = strconv.ParseInt(strings.TrimPrefix(rows[0].Key, owner+"/"), 10, 64); err != nil {
+		last, err := strconv.ParseInt(strings.TrimPrefix(rows[0].Key, line), 10, 64)
+		if err != nil {
 			return fmt.Errorf("read the number of release %s: %w", rows[0].Key, err)
 		}
-		rel.Number = promote.Next([]deploy.Release{last}, rel.Namespace, rel.Name)
+		rel.Number = last + 1
 	}
 	rel.Time = tx.Now()
 	_, err = tx.Append(ledger.Draft{
 		Actor: rel.Actor, Kind: deploy.KindReleaseRecorded, Cause: ledger.At(cause), Unique: unique, Body: rel,
-		Subject: fmt.Sprintf("release/%s/%d", owner, rel.Number),
+		Subject: rel.Subject(),
 	})
 	return err
 }

@@ -42,6 +42,8 @@ export interface Health { status?: string; message?: string }
 export interface App {
   namespace: string; name: string; project?: string; preview?: { repo?: string; mr?: number; title?: string };
   sync?: string; health?: Health; revision?: string; release?: { name?: string; number?: number };
+  /** releases are all that its images are of. */
+  releases?: { forge?: string; repo: string; name: string; number: number; commit: string; seq: number }[];
   version?: string; commit?: string; mr?: number; images?: Record<string, string>; sources?: Record<string, string>;
   urls?: string[]; since?: string; deleted?: boolean | string; message?: string; actor?: string;
 }

@@ -2,7 +2,7 @@ import type { ComponentChildren } from "preact";
 import { useState } from "preact/hooks";
 import { call, get, url } from "../lib/api";
 import { useLoad } from "../lib/load";
-import { place, seg, setQuery, trailPath } from "../lib/router";
+import { place, seg, seqPath, setQuery, trailPath } from "../lib/router";
 import type { App, AppDetail, Deployment, Operation, Resource } from "../lib/types";
 import { Log } from "../run/log";
 import { Act, Ago, Facts, Head, Out, Sha, Took, Wait } from "../ui/parts";
@@ -83,7 +83,7 @@ function Top({ app, prunes, path, reload, children }: { app: App; prunes: Resour
         ["Address", app.urls?.length ? app.urls.map((u) => <div key={u}><Out href={u} /></div>) : ""],
         ["Commit", (app.commit || app.revision) && <a href={trailPath(`commit/${app.commit || app.revision}`)}><Sha of={app.commit || app.revision} /></a>],
         ["Merge request", app.mr ? <MRRef repo={app.preview?.repo} number={app.mr}>{app.preview?.title}</MRRef> : ""],
-        ["Release", app.release?.number ? <a href={trailPath(`release/${app.namespace}/${app.release.name}/${app.release.number}`)}>{app.release.name} #{app.release.number}</a> : ""],
+        ["Release", app.releases?.length ? app.releases.map((r) => <div key={r.seq}><a href={seqPath(r.seq)}>{r.name} #{r.number}</a>{app.releases!.length > 1 && <span class="faint"> of {r.repo}</span>}</div>) : app.release?.number ? <a href={trailPath(`release/${app.namespace}/${app.release.name}/${app.release.number}`)}>{app.release.name} #{app.release.number}</a> : ""],
         ["Deployed", <><Ago t={app.since} />{app.actor && <> by <Who of={app.actor} /></>}</>],
         ["Images", Object.entries(app.images ?? {}).map(([n, i]) => <div key={n} class="image">{n} <a href={trailPath(`image/${i}`)}><Sha of={i} /></a>{app.sources?.[n] && <span class="faint"> from <Sha of={app.sources[n]} /></span>}</div>)],
       ]} />
@@ -133,11 +133,11 @@ function History({ of, path, reload }: { of: Deployment[]; path: string; reload:
         const ended = !!d.until && !d.until.startsWith("0001");
         const whole = typeof d.release === "string" ? d.release : d.release?.number ? `${d.release.name}#${d.release.number}` : "";
         const release = whole.split(" on ")[0]!; // a preview names its own build first: "harbour#8 on harbour#7"
-        const to = release || d.commit;
+        const to = whole || d.commit;
         return (
           <div class="row hist" key={d.seq ?? i}>
             <Glyph state={ended ? "" : "Healthy"} title={ended ? "past" : "runs now"} />
-            <span class="c-name"><span><b>{release.replace("#", " #") || d.version || "no version"}</b> <Sha of={d.commit} /> <MRRef number={d.mr} /></span>
+            <span class="c-name"><span><b>{release.replaceAll("#", " #") || d.version || "no version"}</b> <Sha of={d.commit} /> <MRRef number={d.mr} /></span>
               <span class="faint"><Ago t={d.since} /> by <Who of={d.actor} />{ended && <>, ran <Took from={d.since} to={d.until} /></>}</span></span>
             {ended && to && !d.deleted && <Act label="Roll back" title="Deploy it again, and stay there" confirm={`Roll back to ${release || d.commit?.slice(0, 8)}`} run={() => call("POST", `${path}/rollback`, { to })} done={reload} />}
           </div>
