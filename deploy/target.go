@@ -29,9 +29,11 @@ type ApplyOptions struct {
 	Hosts []string
 	// Cause is the ledger sequence of the sync that asks.
 	Cause int64
-	// Replace recreates instead of changing in place.
+	// Replace replaces the whole object, where a target would otherwise merge with what others have set. With Force, what can never be changed in
+	// place (a Pod, a Job) is recreated at each apply, changed or not.
 	Replace bool
-	// Force recreates what cannot be changed in place. It takes nothing from another Application.
+	// Force recreates what cannot be changed in place; else that is an error. The object is deleted, and the answer is [ErrLeaving] until it is gone
+	// and can be applied again. It takes nothing from another Application.
 	Force bool
 	// DryRun changes nothing and returns what would be.
 	DryRun bool

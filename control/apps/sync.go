@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"time"
 
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
@@ -130,6 +131,10 @@ func (w *worker) advance(ctx context.Context, op plan.Operation, live []*unstruc
 		if ctx.Err() != nil {
 			return false, ctx.Err() // Nothing is lost: the same step is decided again after the restart.
 		}
+		if now := w.c.o.Now().UTC(); errors.Is(err, deploy.ErrLeaving) && now.Before(op.StartedAt.Add(leavePatience)) {
+			w.next(now.Add(leaveLook)) // It is decided again when the object is gone.
+			break
+		}
 		op.Record(a, err, w.c.o.Now().UTC())
 		if err != nil {
 			break
@@ -140,6 +145,13 @@ func (w *worker) advance(ctx context.Context, op plan.Operation, live []*unstruc
 	}
 	return len(step.Actions) > 0, w.recordChanges(ctx, deploy.KindSyncStep, w.row.SyncSeq)
 }
+
+// leavePatience is how long after its beginning a sync waits for objects that are on their way out, to make them anew; leaveLook is how often it looks
+// where nobody tells.
+const (
+	leavePatience = 5 * time.Minute
+	leaveLook     = time.Second
+)
 
 func (w *worker) do(ctx context.Context, a plan.Action) error {
 	options := deploy.ApplyOptions{Application: w.key, Cause: w.row.SyncSeq, Replace: a.Replace, Force: a.Force}

@@ -55,8 +55,14 @@ func (t *Target) Apply(ctx context.Context, wish *unstructured.Unstructured, opt
 		return nil, fmt.Errorf("apply %s: %w", key, err)
 	}
 	next, err := t.next(old, wish, opt)
+	if fixed := new(fixedError); errors.As(err, &fixed) && opt.Force {
+		return t.makeAnew(ctx, old, wish, opt)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("apply %s: %w", key, err)
+	}
+	if opt.Force && opt.Replace && !opt.DryRun && old != nil && neverChanges(old.Key) {
+		return t.makeAnew(ctx, old, wish, opt)
 	}
 	if opt.DryRun {
 		if old != nil {
@@ -165,14 +171,8 @@ func (t *Target) next(old *object, wish *unstructured.Unstructured, opt deploy.A
 		if !sameWish(old.live, u) {
 			u.SetGeneration(old.live.GetGeneration() + 1)
 		}
-		if err := relabelled(old, u.GetLabels()); err != nil {
-			return nil, err
-		}
-		if old.Key.Kind == "Pod" && u.GetGeneration() != old.live.GetGeneration() && !opt.Replace {
-			return nil, errors.New("a Pod cannot be changed; delete it first, or use a Deployment")
-		}
-		if old.Key.Kind == "Job" && u.GetGeneration() != old.live.GetGeneration() {
-			return nil, errors.New("a Job cannot be changed; delete it first, or make it a hook")
+		if neverChanges(old.Key) && u.GetGeneration() != old.live.GetGeneration() || relabelled(old, u.GetLabels()) {
+			return nil, &fixedError{old.Key.Kind}
 		}
 	}
 	if err := next.encode(); err != nil {

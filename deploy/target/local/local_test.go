@@ -472,9 +472,19 @@ func TestOwnership(t *testing.T) {
 
 var _ executor.Executor = (*inProcess)(nil)
 
-func TestSuite(t *testing.T) {
+func TestSuite(t *testing.T) { suite(t, nil) }
+
+// TestSuiteWithPolicies is the suite where pods can be held to NetworkPolicies.
+func TestSuiteWithPolicies(t *testing.T) { suite(t, &noted{}) }
+
+func suite(t *testing.T, wall local.Wall) {
 	targettest.Run(t, func(t *testing.T) *targettest.Subject {
 		m := newMachine(t)
+		if wall != nil {
+			_ = m.Close()
+			m.wall = wall
+			m.open()
+		}
 		return &targettest.Subject{Target: m, Pods: m,
 			Reopen: func(*testing.T) (deploy.Target, deploy.Pods) {
 				_ = m.Close()

@@ -99,10 +99,7 @@ func (t *Target) letsFront(p *pod, port int) bool {
 	return t.walls.plan.Lets(netpolicy.Flow{From: t.o.Machine, Protocol: corev1.ProtocolTCP, Port: uint16(port)}, netpolicy.PodOf(addr, p.spec()))
 }
 
-// relabelled refuses other labels for a pod that may run: who is let to it is decided when it begins.
-func relabelled(old *object, next map[string]string) error {
-	if old.Key.Kind == "Pod" && !maps.Equal(old.live.GetLabels(), next) {
-		return errors.New("the labels of a Pod cannot be changed; delete it first, or use a Deployment")
-	}
-	return nil
+// relabelled says that a pod, which may run, is to have other labels: who is let to it is decided when it begins.
+func relabelled(old *object, next map[string]string) bool {
+	return old.Key.Kind == "Pod" && !maps.Equal(old.live.GetLabels(), next)
 }

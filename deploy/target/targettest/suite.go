@@ -61,6 +61,9 @@ func Run(t *testing.T, open func(t *testing.T) *Subject) {
 		"restart":                 restart,
 		"restart in a deletion":   restartInADeletion,
 		"behind its door":         behindItsDoor,
+		"hosts":                   hosts,
+		"force":                   forced,
+		"network policies":        networkPolicies,
 	} {
 		t.Run(name, func(t *testing.T) { test(t, open(t)) })
 	}
