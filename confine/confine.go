@@ -1,7 +1,8 @@
 // Package confine runs a part of this program in a process of its own that can compute and nothing else: no environment, no network, no
 // descriptors but a folder's, limits on memory, processor time and files and, where this program runs as root, an unprivileged user.
 //
-// The one side is [Child.Run], the other [Main], which a hidden command of this same program calls.
+// The one side is [Child.Run], the other [Main], which a hidden command of this same program calls: one process for each request. Where
+// requests are many and small, a [Pool] keeps processes that answer one request after the other; their side is [Serve].
 package confine
 
 import (
@@ -37,6 +38,9 @@ type Child struct {
 // ErrTooLarge is wrapped where the answer is larger than allowed.
 var ErrTooLarge = failure.New(failure.TooLarge, "the result is too large")
 
+// ErrTooLong is wrapped where a request took more processor time than it may.
+var ErrTooLong = failure.New(failure.TimedOut, "it takes too long")
+
 // EndedError says that the process ended without an answer: it met a limit, or a fault of this program.
 type EndedError struct {
 	// Reason is for a person.
@@ -55,9 +59,12 @@ type request struct {
 	// CPUSeconds is processor time.
 	CPUSeconds uint64 `json:"cpuSeconds"`
 	// Drop asks for an unprivileged user.
-	Drop bool            `json:"drop"`
-	Jail bool            `json:"jail"`
-	Body json.RawMessage `json:"body"`
+	Drop bool `json:"drop"`
+	Jail bool `json:"jail"`
+	// Each is the processor time of each request to a process of a pool, and Answer the most bytes of its answer.
+	Each   time.Duration   `json:"each,omitempty"`
+	Answer int64           `json:"answer,omitempty"`
+	Body   json.RawMessage `json:"body,omitempty"`
 }
 
 // unconfined is what a process says first that could not give up what it must.
@@ -106,16 +113,9 @@ func (c Child) Run(ctx context.Context, root string, ask, answer any) (isolated 
 }
 
 func (c Child) run(ctx context.Context, root *os.File, input []byte, isolate bool) ([]byte, error) {
-	cmd := exec.CommandContext(ctx, c.Command[0], c.Command[1:]...)
-	// The collector works harder before the limit is met.
-	cmd.Env = []string{"GOMAXPROCS=2", "GOMEMLIMIT=" + fmt.Sprint(c.Memory/2)}
-	cmd.Dir = "/"
-	cmd.ExtraFiles = []*os.File{root}
+	cmd, complaints := c.command(ctx, root, isolate)
+	endWithParent(cmd.SysProcAttr)
 	cmd.Stdin = bytes.NewReader(input)
-	complaints := &bounded{limit: maxComplaints}
-	cmd.Stderr = complaints
-	cmd.SysProcAttr = attributes(isolate)
-	cmd.WaitDelay = time.Second
 	output, err := cmd.StdoutPipe()
 	if err != nil {
 		return nil, err
@@ -141,6 +141,20 @@ func (c Child) run(ctx context.Context, root *os.File, input []byte, isolate boo
 	return raw, nil
 }
 
+// command is the process, not yet started, and what it will complain of. It ends with ctx.
+func (c Child) command(ctx context.Context, root *os.File, isolate bool) (*exec.Cmd, *bounded) {
+	cmd := exec.CommandContext(ctx, c.Command[0], c.Command[1:]...)
+	// The collector works harder before the limit is met.
+	cmd.Env = []string{"GOMAXPROCS=2", "GOMEMLIMIT=" + fmt.Sprint(c.Memory/2)}
+	cmd.Dir = "/"
+	cmd.ExtraFiles = []*os.File{root}
+	complaints := &bounded{limit: maxComplaints}
+	cmd.Stderr = complaints
+	cmd.SysProcAttr = attributes(isolate)
+	cmd.WaitDelay = time.Second
+	return cmd, complaints
+}
+
 // ended says why a process ended early, from what the Go runtime wrote last.
 func (c Child) ended(err error, said string) error {
 	first, _, _ := strings.Cut(strings.TrimSpace(said), "\n")
@@ -156,12 +170,26 @@ func (c Child) ended(err error, said string) error {
 		}
 	}
 	switch {
-	case strings.Contains(said, "stack exceeds"), strings.Contains(said, "stack overflow"):
+	case metStack(said):
 		reason = "something in it is nested too deeply"
-	case strings.Contains(said, "out of memory"), strings.Contains(said, "cannot allocate"), strings.Contains(said, "failed to reserve"):
+	case metMemory(said):
 		reason = fmt.Sprintf("it met its limit of %d MiB of memory", c.Memory>>20)
 	}
 	return &EndedError{Reason: reason, Err: err}
+}
+
+// metLimit tells by the runtime's last words whether a process ended at one of its limits.
+func metLimit(said string) bool { return metStack(said) || metMemory(said) }
+
+func metStack(said string) bool {
+	return strings.Contains(said, "stack exceeds") || strings.Contains(said, "stack overflow")
+}
+
+// metMemory knows that parts of the runtime itself do not expect to be refused memory: the fault is then in no code of ours, which the
+// runtime would call a panic.
+func metMemory(said string) bool {
+	return strings.HasPrefix(said, "SIGSEGV: segmentation violation") || strings.Contains(said, "unexpected signal during runtime execution") ||
+		strings.Contains(said, "out of memory") || strings.Contains(said, "cannot allocate") || strings.Contains(said, "failed to reserve")
 }
 
 // bounded keeps the first bytes written to it.

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -12,9 +13,13 @@ import (
 // nobody is the unprivileged user and group of the child.
 const nobody = 65534
 
-// attributes give the process its own network namespace without any interface, and end it with its parent.
+// endWithParent has the kernel end the process with its parent: with the thread that started it, so it is only for a process that is
+// waited for by that thread's work.
+func endWithParent(a *syscall.SysProcAttr) { a.Pdeathsig = syscall.SIGKILL }
+
+// attributes give the process its own network namespace without any interface.
 func attributes(isolate bool) *syscall.SysProcAttr {
-	a := &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	a := &syscall.SysProcAttr{}
 	if !isolate {
 		return a
 	}
@@ -64,6 +69,15 @@ func confine(r request) error {
 		wrap("drop group", syscall.Setresgid(nobody, nobody, nobody)),
 		wrap("drop user", syscall.Setresuid(nobody, nobody, nobody)),
 	)
+}
+
+// processorTime is what this process has used.
+func processorTime() (time.Duration, error) {
+	var used unix.Rusage
+	if err := unix.Getrusage(unix.RUSAGE_SELF, &used); err != nil {
+		return 0, fmt.Errorf("read processor time: %w", err)
+	}
+	return time.Duration(used.Utime.Nano() + used.Stime.Nano()), nil
 }
 
 func wrap(what string, err error) error {
