@@ -6,6 +6,7 @@ import (
 	"github.com/tiphys/tiphys/deploy/render"
 	"github.com/tiphys/tiphys/egress"
 	"github.com/tiphys/tiphys/pipeline"
+	"github.com/tiphys/tiphys/script/confined"
 )
 
 // commands are all commands, in the order of the help.
@@ -48,6 +49,7 @@ func commands(std IO) []*cobra.Command {
 		newVersion(std),
 		newRender(std),
 		newEvaluate(std),
+		newJQ(std),
 		newKeeper(),
 		newGitCredential(std),
 		newEgressSSH(),
@@ -78,6 +80,14 @@ func newRender(std IO) *cobra.Command {
 	return &cobra.Command{
 		Use: "__render", Hidden: true, Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error { return render.Main(c.Context(), std.In, std.Out) },
+	}
+}
+
+// newJQ is the confined child in which the jq programs of sensors run; the server starts it.
+func newJQ(std IO) *cobra.Command {
+	return &cobra.Command{
+		Use: "__jq", Hidden: true, Args: cobra.NoArgs,
+		RunE: func(*cobra.Command, []string) error { return confined.Serve(std.In, std.Out) },
 	}
 }
 

@@ -1,7 +1,9 @@
 package confine
 
 import (
+	"bytes"
 	"encoding/binary"
+	"encoding/json"
 	"fmt"
 	"io"
 	"time"
@@ -30,6 +32,15 @@ type reply struct {
 }
 
 const requestHead, replyHead = 4, 14
+
+// encode writes JSON and leaves what is JSON already as it is.
+func encode(value any) ([]byte, error) {
+	var b bytes.Buffer
+	e := json.NewEncoder(&b)
+	e.SetEscapeHTML(false)
+	err := e.Encode(value)
+	return b.Bytes(), err
+}
 
 func writeRequest(w io.Writer, body []byte) error {
 	frame := make([]byte, requestHead, requestHead+len(body))

@@ -75,7 +75,7 @@ const tries = 2
 // [ErrTooLong]. Any other error says nothing about the request: the process could not be started, or was ended from outside, or the machine
 // is too busy. Its kind is failure.RetryAfter, or it is that of ctx.
 func (p *Pool) Ask(ctx context.Context, ask, answer any) error {
-	body, err := json.Marshal(ask)
+	body, err := encode(ask)
 	if err != nil {
 		return fmt.Errorf("write request: %w", err)
 	}

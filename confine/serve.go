@@ -72,7 +72,7 @@ func (s *server) serve(body []byte) error {
 	go func() {
 		answer, err := s.work(body)
 		if err == nil {
-			body, err = json.Marshal(answer)
+			body, err = encode(answer)
 		}
 		done <- result{body, err}
 	}()

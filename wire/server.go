@@ -45,6 +45,7 @@ import (
 	"github.com/tiphys/tiphys/ledger"
 	"github.com/tiphys/tiphys/ledger/sqlite"
 	"github.com/tiphys/tiphys/repo"
+	"github.com/tiphys/tiphys/script/confined"
 	"github.com/tiphys/tiphys/secret"
 	"github.com/tiphys/tiphys/server"
 	"github.com/tiphys/tiphys/server/api"
@@ -315,7 +316,10 @@ func (s *Server) openEvents(context.Context) error {
 	if err != nil {
 		return err
 	}
+	jq := confined.NewJQ(confined.Options{})
+	s.closers = append(s.closers, jq.Close)
 	s.events = events.New(events.Options{
+		JQ:     jq,
 		Ledger: s.ledger, Runs: s.machine.Runs, Definitions: s.defs, Egress: s.egress, Policy: &s.policy, Sources: kinds, Secrets: s.machine.secrets,
 		Repositories: files{s}, Programs: programs(s.programs()), Answers: commenter{s}, Quarantine: s.book, Now: s.o.Now, Log: s.o.Log, Fault: at("events", s.o.Fault),
 	})

@@ -27,6 +27,7 @@ import (
 	"github.com/tiphys/tiphys/failure"
 	"github.com/tiphys/tiphys/ledger"
 	"github.com/tiphys/tiphys/manifest"
+	"github.com/tiphys/tiphys/script"
 	"github.com/tiphys/tiphys/server/gate"
 )
 
@@ -63,6 +64,8 @@ type Options struct {
 	Log    *slog.Logger
 	// Quarantine has what is computed on; nil lets everything happen.
 	Quarantine *quarantine.Book
+	// JQ runs the jq programs of sensors; nil runs them in this process, where nothing bounds what they make.
+	JQ sensor.JQ
 	// Fault is called at named points in test builds.
 	Fault func(string)
 }
@@ -91,6 +94,9 @@ func New(o Options) *Controller {
 	if o.Fault == nil {
 		o.Fault = func(string) {}
 	}
+	if o.JQ == nil {
+		o.JQ = script.Interpreter{}
+	}
 	if o.Policy == nil {
 		builtIn := access.BuiltIn()
 		o.Policy = &builtIn
@@ -98,7 +104,7 @@ func New(o Options) *Controller {
 	c := &Controller{o: o, work: make(chan sensor.Firing, 4096), words: make(chan struct{}, 1), rates: newRates(), minds: newMinds(o.Ledger, o.Quarantine), clock: clock{o.Now}}
 	c.sources = newSources(o.Sources, source.Tools{Sink: c, Secrets: o.Secrets, History: c, Clock: c.clock, NewID: c.newID}, o.Log)
 	c.roster = &roster{
-		store: o.Definitions, sources: c.sources, warn: c.complain, book: o.Quarantine,
+		store: o.Definitions, sources: c.sources, warn: c.complain, book: o.Quarantine, jq: o.JQ,
 		byKey: map[string]*sensor.Sensor{}, conditions: map[string]Condition{},
 	}
 	return c

@@ -144,10 +144,13 @@ func (m *minds) one(ctx context.Context, own *mind, s *sensor.Sensor, o *outcome
 		return err
 	}
 	r, err := quarantine.Value(m.book, itemOf(s.Key, o.event.Seq), func() (sensor.Result, error) {
-		return s.TryDecide(own.states, doc, earlier, o.event.Time)
+		return s.TryDecide(ctx, own.states, doc, earlier, o.event.Time)
 	})
 	if errors.As(err, new(*quarantine.PanicError)) {
 		return err // it is tried again, alone
+	}
+	if sensor.Unsettled(ctx, err) {
+		return err // it is tried again, and the events behind it wait
 	}
 	if err != nil {
 		o.decided.Decisions = append(o.decided.Decisions, fault(s, o.event, err))

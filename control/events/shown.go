@@ -29,7 +29,10 @@ func (c *Controller) DryRun(ctx context.Context, id string) ([]event.Decision, e
 		if err != nil {
 			return nil, err
 		}
-		r, err := s.TryDecide(states, doc, earlier, c.o.Now())
+		r, err := s.TryDecide(ctx, states, doc, earlier, c.o.Now())
+		if sensor.Unsettled(ctx, err) {
+			return nil, err
+		}
 		if err != nil {
 			r.Decisions = []event.Decision{fault(s, e, err)}
 		}
@@ -40,11 +43,10 @@ func (c *Controller) DryRun(ctx context.Context, id string) ([]event.Decision, e
 
 // Unheard are the decisions of the sensors that do not listen to an event; they are not recorded.
 func (c *Controller) Unheard(e event.Event) []event.Decision {
-	doc := sensor.Read(e)
 	var out []event.Decision
 	for _, s := range c.roster.sensors() {
 		if !s.Listens(e.Namespace, e.Source, e.Subject) {
-			out = append(out, s.Decide(nil, doc, nil, c.o.Now()).Decisions...)
+			out = append(out, s.Unheard(e))
 		}
 	}
 	return out

@@ -46,7 +46,7 @@ spec:
 	e := event.Event{ID: "e", Seq: 1, Namespace: "ports", Source: "src", Subject: "a", Data: data}
 	b.ResetTimer()
 	for range b.N {
-		if r := s.Decide(nil, sensor.Read(e), nil, time.Time{}); len(r.Firings) != 1 || r.Firings[0].Problem != "" {
+		if r, err := s.Decide(b.Context(), nil, sensor.Read(e), nil, time.Time{}); err != nil || len(r.Firings) != 1 || r.Firings[0].Problem != "" {
 			b.Fatalf("%+v", r)
 		}
 	}

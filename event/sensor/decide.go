@@ -1,6 +1,7 @@
 package sensor
 
 import (
+	"context"
 	"fmt"
 	"maps"
 	"slices"
@@ -32,22 +33,38 @@ type considered struct {
 // Decide follows the algorithm of argo-events 1.9 (JetStream bus): each trigger by itself; an event may satisfy
 // several dependencies; a condition without "&" fires at once; otherwise the newest event of each dependency is
 // saved until the condition holds, and a firing clears all of them. earlier holds the events that [Sensor.Needs]
-// names; one that is gone counts as not there. States given are not changed.
-func (s *Sensor) Decide(states map[string]State, doc *Document, earlier map[int64]event.Event, now time.Time) Result {
+// names; one that is gone counts as not there. States given are not changed. The error says that it cannot be decided now, and may be
+// later: a transform could not be run; see [JQ].
+func (s *Sensor) Decide(ctx context.Context, states map[string]State, doc *Document, earlier map[int64]event.Event, now time.Time) (Result, error) {
 	result := Result{States: map[string]State{}}
 	e := *doc.event
 	if !s.Listens(e.Namespace, e.Source, e.Subject) {
-		result.Decisions = []event.Decision{s.unheard(e)}
-		return result
+		result.Decisions = []event.Decision{s.Unheard(e)}
+		return result, nil
 	}
-	seen := map[string]considered{}
+	d := deciding{s: s, ctx: ctx, states: states, doc: doc, earlier: earlier, now: now, seen: map[string]considered{}, result: &result}
 	for i := range s.triggers {
-		s.decideTrigger(&s.triggers[i], states, doc, earlier, now, seen, &result)
+		if err := d.trigger(&s.triggers[i]); err != nil {
+			return Result{}, err
+		}
 	}
-	return result
+	return result, nil
 }
 
-func (s *Sensor) unheard(e event.Event) event.Decision {
+// deciding is what one event needs to be decided on.
+type deciding struct {
+	s       *Sensor
+	ctx     context.Context //nolint:containedctx // it lives as long as the call of Decide
+	states  map[string]State
+	doc     *Document
+	earlier map[int64]event.Event
+	now     time.Time
+	seen    map[string]considered
+	result  *Result
+}
+
+// Unheard is the decision on an event that the sensor does not listen to.
+func (s *Sensor) Unheard(e event.Event) event.Decision {
 	var listens []string
 	for _, d := range s.dependencies {
 		listens = append(listens, d.EventSourceName+"/"+d.EventName)
@@ -57,9 +74,8 @@ func (s *Sensor) unheard(e event.Event) event.Decision {
 			e.Source, e.Subject, e.Namespace)}
 }
 
-func (s *Sensor) decideTrigger(t *trigger, states map[string]State, doc *Document, earlier map[int64]event.Event,
-	now time.Time, seen map[string]considered, result *Result) {
-	e := doc.event
+func (g *deciding) trigger(t *trigger) (err error) {
+	s, result, e := g.s, g.result, g.doc.event
 	concerned := false
 	for i := range s.dependencies {
 		d := &s.dependencies[i]
@@ -73,10 +89,12 @@ func (s *Sensor) decideTrigger(t *trigger, states map[string]State, doc *Documen
 			result.Decisions = append(result.Decisions, decision)
 			continue
 		}
-		c, done := seen[d.Name]
+		c, done := g.seen[d.Name]
 		if !done {
-			c = s.consider(d, doc)
-			seen[d.Name] = c
+			if c, err = s.consider(g.ctx, d, g.doc); err != nil {
+				return err
+			}
+			g.seen[d.Name] = c
 		}
 		if c.outcome != "" {
 			decision.Outcome, decision.Reason = c.outcome, c.reason
@@ -85,40 +103,48 @@ func (s *Sensor) decideTrigger(t *trigger, states map[string]State, doc *Documen
 		}
 		state, changed := result.States[t.name]
 		if !changed {
-			state = states[t.name]
+			state = g.states[t.name]
 		}
-		result.States[t.name] = s.satisfied(t, d, state, c, earlier, now, decision, result)
+		if result.States[t.name], err = g.satisfied(t, d, state, c, decision); err != nil {
+			return err
+		}
 	}
 	if !concerned {
 		result.Decisions = append(result.Decisions, event.Decision{Sensor: s.Key, Trigger: t.name, EventSeq: e.Seq,
 			Outcome: "no-dependency", Digest: s.Digest,
 			Reason: fmt.Sprintf("condition `%s` uses no dependency on %s/%s", t.condition.text, e.Source, e.Subject)})
 	}
+	return nil
 }
 
-func (s *Sensor) consider(d *manifest.EventDependency, doc *Document) considered {
+func (s *Sensor) consider(ctx context.Context, d *manifest.EventDependency, doc *Document) (considered, error) {
 	seen := doc
 	if d.Transform != nil {
-		transformed, err := Transform(d.Transform, *doc.event)
+		transformed, err := Transform(ctx, s.jq, d.Transform, *doc.event)
+		if Unsettled(ctx, err) {
+			return considered{}, fmt.Errorf("decide by sensor %s, dependency %s: %w", s.Key, d.Name, err)
+		}
 		if err != nil {
-			return considered{outcome: "transform-error", reason: oneLine(err)}
+			return considered{outcome: "transform-error", reason: oneLine(err)}, nil
 		}
 		seen = Read(transformed)
 	}
 	v := check(d.Filters, d.LogicalOperator, seen, s.patterns, s.strict)
 	if !v.Pass {
-		return considered{outcome: "filtered", reason: v.Reason}
+		return considered{outcome: "filtered", reason: v.Reason}, nil
 	}
-	return considered{raw: *doc.event, event: *seen.event, reason: v.Reason}
+	return considered{raw: *doc.event, event: *seen.event, reason: v.Reason}, nil
 }
 
 // satisfied takes an event that satisfies a dependency and gives the trigger's new state.
-func (s *Sensor) satisfied(t *trigger, d *manifest.EventDependency, state State, c considered, earlier map[int64]event.Event,
-	now time.Time, decision event.Decision, result *Result) State {
+func (g *deciding) satisfied(t *trigger, d *manifest.EventDependency, state State, c considered, decision event.Decision) (_ State, err error) {
+	s, result, now := g.s, g.result, g.now
 	saved := s.current(t, state, now)
 	events := map[string]event.Event{}
 	if t.condition.waits {
-		events = s.restore(saved, c.raw, earlier)
+		if events, err = g.restore(saved, c.raw); err != nil {
+			return State{}, err
+		}
 	}
 	events[d.Name] = c.event
 	have := func(name string) bool { _, ok := events[name]; return ok }
@@ -135,7 +161,7 @@ func (s *Sensor) satisfied(t *trigger, d *manifest.EventDependency, state State,
 		decision.Reason = fmt.Sprintf("condition `%s` has %s and waits for %s", t.condition.text,
 			strings.Join(decision.Satisfied, ", "), strings.Join(decision.Missing, ", "))
 		result.Decisions = append(result.Decisions, decision)
-		return State{Saved: saved, Fired: state.Fired}
+		return State{Saved: saved, Fired: state.Fired}, nil
 	}
 	firing := s.fire(&t.def, state.Fired+1, c.event, events)
 	decision.Outcome, decision.Firing, decision.Events = "fired", firing.Number, firing.Events
@@ -150,7 +176,7 @@ func (s *Sensor) satisfied(t *trigger, d *manifest.EventDependency, state State,
 	if !t.condition.waits {
 		next.Saved = state.Saved
 	}
-	return next
+	return next, nil
 }
 
 // current are the saved events that no reset has cleared and whose dependency still exists, as a copy.
@@ -170,7 +196,8 @@ func (s *Sensor) current(t *trigger, state State, now time.Time) map[string]Save
 }
 
 // restore gives the saved events as they were when they were saved: transformed.
-func (s *Sensor) restore(saved map[string]Saved, now event.Event, earlier map[int64]event.Event) map[string]event.Event {
+func (g *deciding) restore(saved map[string]Saved, now event.Event) (map[string]event.Event, error) {
+	s, earlier := g.s, g.earlier
 	events := map[string]event.Event{}
 	for i := range s.dependencies {
 		d := &s.dependencies[i]
@@ -186,22 +213,25 @@ func (s *Sensor) restore(saved map[string]Saved, now event.Event, earlier map[in
 		if !ok || e.Source != d.EventSourceName || e.Subject != d.EventName {
 			continue
 		}
-		transformed, err := Transform(d.Transform, e)
+		transformed, err := Transform(g.ctx, s.jq, d.Transform, e)
+		if Unsettled(g.ctx, err) {
+			return nil, fmt.Errorf("decide by sensor %s, dependency %s: %w", s.Key, d.Name, err)
+		}
 		if err != nil {
 			continue
 		}
 		events[d.Name] = transformed
 	}
-	return events
+	return events, nil
 }
 
 // TryDecide is [Sensor.Decide] for who must go on whatever an event is made of: what a library cannot bear is an error of this sensor
-// and this event.
-func (s *Sensor) TryDecide(states map[string]State, doc *Document, earlier map[int64]event.Event, now time.Time) (r Result, err error) {
+// and this event. [Unsettled] tells the other errors, those of Decide.
+func (s *Sensor) TryDecide(ctx context.Context, states map[string]State, doc *Document, earlier map[int64]event.Event, now time.Time) (r Result, err error) {
 	defer func() {
 		if fault := recover(); fault != nil {
 			r, err = Result{}, fmt.Errorf("decide on event %d: %v", doc.event.Seq, fault)
 		}
 	}()
-	return s.Decide(states, doc, earlier, now), nil
+	return s.Decide(ctx, states, doc, earlier, now)
 }

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/tiphys/tiphys/manifest"
+	"github.com/tiphys/tiphys/script"
 )
 
 // MaxRequest is the longest that an http trigger may take.
@@ -71,7 +72,9 @@ func CheckDefinition(o manifest.Object) []manifest.Diagnostic {
 	found := manifest.Support{Types: Limits(), Refuse: refusal}.Find(reflect.TypeFor[manifest.Sensor](), tree)
 	c := &checker{found: found}
 	for i := range def.Spec.Dependencies {
-		c.patterns(manifest.IndexPath("spec.dependencies", i)+".filters", def.Spec.Dependencies[i].Filters)
+		path := manifest.IndexPath("spec.dependencies", i)
+		c.patterns(path+".filters", def.Spec.Dependencies[i].Filters)
+		c.transform(path+".transform", def.Spec.Dependencies[i].Transform)
 	}
 	for i := range def.Spec.Triggers {
 		c.trigger(manifest.IndexPath("spec.triggers", i), &def.Spec.Triggers[i])
@@ -80,7 +83,7 @@ func CheckDefinition(o manifest.Object) []manifest.Diagnostic {
 	for _, d := range manifest.ValidateSensor(&def) {
 		known[d.Message] = true
 	}
-	_, made := New(&def, "")
+	_, made := New(&def, "", script.Interpreter{})
 	for _, d := range made {
 		if !known[d.Message] {
 			c.found = append(c.found, d)
@@ -111,6 +114,16 @@ func (c *checker) patterns(path string, f *manifest.EventFilters) {
 				c.fail(at, "put a backslash before what is meant literally", "a string is compared as a regular expression, and this is none: %v", err)
 			}
 		}
+	}
+}
+
+// transform checks a program that could never run.
+func (c *checker) transform(path string, t *manifest.EventTransform) {
+	if t == nil || t.JQ == "" {
+		return
+	}
+	if _, err := script.ReadJQ(t.JQ); err != nil {
+		c.fail(path+".jq", "try it with jq on one of the source's events", "this is no jq program: %v", err)
 	}
 }
 

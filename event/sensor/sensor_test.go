@@ -3,6 +3,7 @@ package sensor_test
 // The algorithm's expected results follow argo-events 1.9, pkg/eventbus/jetstream/sensor, as read for the project.
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"strings"
@@ -15,6 +16,7 @@ import (
 	"github.com/tiphys/tiphys/event"
 	"github.com/tiphys/tiphys/event/sensor"
 	"github.com/tiphys/tiphys/manifest"
+	"github.com/tiphys/tiphys/script"
 )
 
 func load(t testing.TB, text string) *sensor.Sensor {
@@ -27,7 +29,7 @@ func load(t testing.TB, text string) *sensor.Sensor {
 	if err := manifest.FirstError(diagnostics); err != nil {
 		t.Fatal(err)
 	}
-	s, diagnostics := sensor.New(def, "sha256:1")
+	s, diagnostics := sensor.New(def, "sha256:1", script.Interpreter{})
 	if err := manifest.FirstError(diagnostics); err != nil {
 		t.Fatal(err)
 	}
@@ -83,7 +85,10 @@ func (w *world) send(subject string) sensor.Result {
 	for _, n := range w.s.Needs(w.states, e) {
 		earlier[n] = w.seen[n]
 	}
-	r := w.s.Decide(w.states, sensor.Read(e), earlier, w.now)
+	r, err := w.s.Decide(context.Background(), w.states, sensor.Read(e), earlier, w.now)
+	if err != nil {
+		panic(err)
+	}
 	for name, state := range r.States {
 		w.states[name] = state
 	}
@@ -280,7 +285,7 @@ func TestBadConditions(t *testing.T) {
 	for _, text := range []string{"a-1 &&", "a-1 b", "(a-1", "nobody", "a-1 & b", "!b", "|| b", ")"} {
 		objects, _ := manifest.Decode("s", []byte(fmt.Sprintf(twoDependencies, text, "")))
 		def, _ := manifest.LoadSensor(objects[0])
-		if s, diagnostics := sensor.New(def, ""); s != nil || !manifest.Failed(diagnostics) {
+		if s, diagnostics := sensor.New(def, "", script.Interpreter{}); s != nil || !manifest.Failed(diagnostics) {
 			t.Errorf("%q was accepted", text)
 		}
 	}
@@ -320,7 +325,7 @@ func FuzzCondition(f *testing.F) {
 			Triggers:     []manifest.Trigger{{Template: &manifest.TriggerTemplate{Name: "t", Conditions: text, Log: &manifest.LogTrigger{}}}},
 		}}
 		def.Namespace = "ports"
-		s, diagnostics := sensor.New(def, "")
+		s, diagnostics := sensor.New(def, "", script.Interpreter{})
 		if (s == nil) != manifest.Failed(diagnostics) {
 			t.Fatal("neither a sensor nor an error")
 		}

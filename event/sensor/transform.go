@@ -1,55 +1,43 @@
 package sensor
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
 	"strings"
 	"time"
 
-	"github.com/itchyny/gojq"
-
 	"github.com/tiphys/tiphys/event"
+	"github.com/tiphys/tiphys/failure"
 	"github.com/tiphys/tiphys/manifest"
+	"github.com/tiphys/tiphys/script"
 )
 
-// maxJQSteps is what one jq program may take. Steps are counted, and not time, so that a replay decides the same.
-const maxJQSteps = 2_000_000
-
-// counted is a context that ends after a number of looks at it; the interpreter looks once per instruction.
-type counted struct {
-	context.Context
-	left int
-	over chan struct{}
+// JQ runs the jq programs of transforms. What such a program makes cannot be counted, so a server runs them in processes that are bounded
+// (script/confined); [script.Interpreter] runs them in this process. The same program, data and time give the same result in each.
+type JQ interface {
+	// Transform runs a program on an event's data, which is JSON, and gives the one object that comes of it, as JSON. now is the time
+	// that the program sees. An error is the program's own, and the event's: it is recorded, and stays. Only an error of the kind
+	// failure.RetryAfter, or one after ctx has ended, says nothing about the program, and the event must be decided on again later.
+	Transform(ctx context.Context, program string, data []byte, now time.Time) ([]byte, error)
 }
 
-func count(steps int) *counted {
-	return &counted{Context: context.Background(), left: steps, over: make(chan struct{})}
-}
+var _ JQ = script.Interpreter{}
 
-func (c *counted) Done() <-chan struct{} {
-	if c.left--; c.left == 0 {
-		close(c.over)
-	}
-	return c.over
-}
-
-func (c *counted) Err() error {
-	if c.left <= 0 {
-		return fmt.Errorf("took more steps than allowed")
-	}
-	return nil
+// Unsettled tells whether an error says nothing about the sensor and the event: it must be decided again.
+func Unsettled(ctx context.Context, err error) bool {
+	return err != nil && (failure.KindOf(err) == failure.RetryAfter || ctx.Err() != nil)
 }
 
 // Transform applies a dependency's transform to an event and gives the event with its new data. The result must
-// be an object (argo-events 1.9). The git key in Data may change with it; Git stays.
-func Transform(t *manifest.EventTransform, e event.Event) (event.Event, error) {
+// be an object (argo-events 1.9). The git key in Data may change with it; Git stays. Errors are those of [JQ].
+func Transform(ctx context.Context, jq JQ, t *manifest.EventTransform, e event.Event) (event.Event, error) {
 	switch {
 	case t == nil || t.JQ == "" && t.Script == "":
 		return e, nil
 	case t.JQ != "":
-		data, err := runJQ(t.JQ, e.Data, e.Time)
+		// The event's time is "now": the same event must always give the same result.
+		data, err := jq.Transform(ctx, t.JQ, e.Data, e.Time)
 		if err != nil {
 			return e, fmt.Errorf("transform by jq: %w", err)
 		}
@@ -67,53 +55,6 @@ func Transform(t *manifest.EventTransform, e event.Event) (event.Event, error) {
 		}
 	}
 	return e, nil
-}
-
-func runJQ(program string, data []byte, now time.Time) (out []byte, err error) {
-	defer func() {
-		// What the interpreter does not foresee must not end the server.
-		if r := recover(); r != nil {
-			err = fmt.Errorf("jq failed: %v", r)
-		}
-	}()
-	// The event's time is "now": the same event must always give the same result.
-	query, err := gojq.Parse(fmt.Sprintf("def now: %d; def input: empty; def inputs: empty; def debug: .; %s", now.Unix(), program))
-	if err != nil {
-		return nil, fmt.Errorf("parse: %w", err)
-	}
-	code, err := gojq.Compile(query, gojq.WithEnvironLoader(func() []string { return nil }))
-	if err != nil {
-		return nil, fmt.Errorf("compile: %w", err)
-	}
-	var input any
-	if err := json.Unmarshal(data, &input); err != nil {
-		return nil, fmt.Errorf("event data is not json: %w", err)
-	}
-	steps := count(maxJQSteps)
-	iterator := code.RunWithContext(steps, input)
-	first, ok := iterator.Next()
-	if !ok {
-		return nil, fmt.Errorf("it gives no result")
-	}
-	if err, failed := first.(error); failed {
-		return nil, err
-	}
-	if _, isMap := first.(map[string]any); !isMap {
-		return nil, fmt.Errorf("it must give an object, got %s", gojq.TypeOf(first))
-	}
-	if second, more := iterator.Next(); more {
-		if err, failed := second.(error); failed {
-			return nil, err
-		}
-		return nil, fmt.Errorf("it gives more than one result")
-	}
-	var buffer limitedBuffer
-	encoder := json.NewEncoder(&buffer)
-	encoder.SetEscapeHTML(false)
-	if err := encoder.Encode(first); err != nil {
-		return nil, err
-	}
-	return bytes.TrimSpace(buffer.Bytes()), nil
 }
 
 // oneLine keeps an interpreter's message readable in a reason.

@@ -1,6 +1,7 @@
 package conformance
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"strings"
@@ -13,6 +14,7 @@ import (
 	"github.com/tiphys/tiphys/event"
 	"github.com/tiphys/tiphys/event/sensor"
 	"github.com/tiphys/tiphys/manifest"
+	"github.com/tiphys/tiphys/script"
 )
 
 type corpusEvent struct {
@@ -64,7 +66,7 @@ func TestEventFilters(t *testing.T) {
 	cases := readCases[filterCase](t, eventCorpus(t, "filters"))
 	passed := 0
 	for _, c := range cases {
-		if err := c.check(); err != nil {
+		if err := c.check(t.Context()); err != nil {
 			t.Errorf("%s: %v", c.ID, err)
 			continue
 		}
@@ -73,10 +75,10 @@ func TestEventFilters(t *testing.T) {
 	t.Logf("events/filters: %d/%d", passed, len(cases))
 }
 
-func (c filterCase) check() error {
+func (c filterCase) check(ctx context.Context) error {
 	switch c.Kind {
 	case "transform":
-		out, err := sensor.Transform(c.Spec.Transform, *c.Event.event())
+		out, err := sensor.Transform(ctx, script.Interpreter{}, c.Spec.Transform, *c.Event.event())
 		return c.result(string(out.Data), err)
 	case "params":
 		return c.parameters()

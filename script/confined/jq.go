@@ -1,0 +1,150 @@
+// Package confined runs small programs of users in processes that can compute and nothing else, and that are ended at their limits: for
+// what an interpreter cannot count itself. [JQ] is the server's side, [Serve] that of the process.
+package confined
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"time"
+
+	"github.com/tiphys/tiphys/confine"
+	"github.com/tiphys/tiphys/failure"
+	"github.com/tiphys/tiphys/script"
+)
+
+// Limits of one run of a program.
+const (
+	// Processor is its processor time, Memory the data memory of its process, in bytes.
+	Processor = 2 * time.Second
+	Memory    = 128 << 20
+	// timeout is by the clock on the wall, on a busy machine; wait is for a process that has time.
+	timeout, wait = 10 * time.Second, 15 * time.Second
+	// processes is how many run at a time.
+	processes = 2
+	// maxAnswer bounds an answer, in bytes: the program's result, or why there is none.
+	maxAnswer = 2 << 20
+	// maxReason bounds why there is no result, in bytes: a program chooses what it throws.
+	maxReason = 4 << 10
+	// maxPrograms is how many programs a process remembers.
+	maxPrograms = 64
+)
+
+// Options are of [NewJQ].
+type Options struct {
+	// Command starts the process that calls [Serve]: this program's path and the name of its hidden command. Empty means
+	// "/proc/self/exe __jq".
+	Command []string
+	// Memory is the most data memory of a process in bytes; 0 means [Memory].
+	Memory uint64
+	// Processor is the processor time of one program; 0 means [Processor].
+	Processor time.Duration
+}
+
+// JQ runs jq programs in processes of their own, which are kept for the next one. It is a sensor.JQ, safe for concurrent use. The
+// processes hold nothing but what is computed on, so authors share them.
+type JQ struct {
+	o    Options
+	pool *confine.Pool
+}
+
+// NewJQ makes a JQ; its first program starts the first process. [JQ.Close] ends all.
+func NewJQ(o Options) *JQ {
+	if len(o.Command) == 0 {
+		o.Command = []string{"/proc/self/exe", "__jq"}
+	}
+	if o.Memory == 0 {
+		o.Memory = Memory
+	}
+	if o.Processor == 0 {
+		o.Processor = Processor
+	}
+	return &JQ{o: o, pool: confine.NewPool(confine.PoolOptions{
+		Child:     confine.Child{Command: o.Command, Timeout: timeout, Memory: o.Memory, Answer: maxAnswer, Jail: true},
+		Processor: o.Processor, Most: processes, Wait: wait,
+	})}
+}
+
+type request struct {
+	Program string          `json:"program"`
+	Now     time.Time       `json:"now"`
+	Data    json.RawMessage `json:"data"`
+}
+
+type answer struct {
+	Result json.RawMessage `json:"result,omitempty"`
+	// Problem says why there is no result.
+	Problem string `json:"problem,omitempty"`
+}
+
+// Transform runs a program on data, as sensor.JQ says.
+func (j *JQ) Transform(ctx context.Context, program string, data []byte, now time.Time) ([]byte, error) {
+	if !json.Valid(data) {
+		return nil, failure.Invalidf("event data is not json")
+	}
+	var got answer
+	err := j.pool.Ask(ctx, request{Program: program, Now: now, Data: data}, &got)
+	var ended *confine.EndedError
+	switch {
+	case errors.As(err, &ended):
+		return nil, failure.Invalidf("the program was stopped: %s", ended.Reason)
+	case errors.Is(err, confine.ErrTooLong):
+		return nil, failure.Invalidf("the program was stopped: it met its limit of %s of processor time", j.o.Processor)
+	case errors.Is(err, confine.ErrTooLarge):
+		return nil, failure.Invalidf("the event or the result is too large")
+	case err != nil:
+		return nil, fmt.Errorf("run jq program: %w", err)
+	case got.Problem != "":
+		return nil, failure.Invalidf("%s", got.Problem)
+	}
+	return got.Result, nil
+}
+
+// Processes are the ids of the processes that there are.
+func (j *JQ) Processes() []int { return j.pool.Processes() }
+
+// Close ends the processes.
+func (j *JQ) Close() error { return j.pool.Close() }
+
+// Serve is the process: it runs programs until its input ends. The error is for a process that cannot go on.
+func Serve(stdin io.Reader, stdout io.Writer) error {
+	s := server{programs: map[string]*script.JQ{}}
+	return confine.Serve(stdin, stdout, s.run)
+}
+
+// server remembers the programs that it has read.
+type server struct{ programs map[string]*script.JQ }
+
+func (s *server) run(body []byte) (any, error) {
+	var r request
+	if err := json.Unmarshal(body, &r); err != nil {
+		return nil, fmt.Errorf("read request: %w", err)
+	}
+	read, known := s.programs[r.Program]
+	if !known {
+		var err error
+		if read, err = script.ReadJQ(r.Program); err != nil {
+			return answer{Problem: shortened(err.Error())}, nil
+		}
+		if len(s.programs) >= maxPrograms {
+			clear(s.programs)
+		}
+		s.programs[r.Program] = read
+	}
+	result, err := read.Run(r.Data, r.Now)
+	if err != nil {
+		return answer{Problem: shortened(err.Error())}, nil
+	}
+	return answer{Result: result}, nil
+}
+
+// shortened bounds a message.
+func shortened(text string) string {
+	if len(text) <= maxReason {
+		return text
+	}
+	return strings.ToValidUTF8(text[:maxReason], "") + "…"
+}

@@ -1,0 +1,258 @@
+package confined_test
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/tiphys/tiphys/event/sensor"
+	"github.com/tiphys/tiphys/failure"
+	"github.com/tiphys/tiphys/script"
+	"github.com/tiphys/tiphys/script/confined"
+)
+
+var _ sensor.JQ = (*confined.JQ)(nil)
+
+// TestMain lets the test binary be the confined process.
+func TestMain(m *testing.M) {
+	if len(os.Args) == 2 && os.Args[1] == "__jq" {
+		if err := confined.Serve(os.Stdin, os.Stdout); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		os.Exit(0)
+	}
+	os.Exit(m.Run())
+}
+
+// moment is the time that programs see: 2026-09-14T08:30:00Z.
+func moment() time.Time { return time.Unix(1789374600, 0) }
+
+func open(t testing.TB, o confined.Options) *confined.JQ {
+	t.Helper()
+	j := confined.NewJQ(o)
+	t.Cleanup(func() {
+		if err := j.Close(); err != nil {
+			t.Error(err)
+		}
+		if left := j.Processes(); len(left) > 0 {
+			t.Errorf("processes %v are left", left)
+		}
+	})
+	return j
+}
+
+// TestJQ: in its own process a program gives what it gives here. The results are jq's (jqlang.org/manual), but for what it may not know.
+func TestJQ(t *testing.T) {
+	j := open(t, confined.Options{})
+	for program, want := range map[string]string{
+		`.`:                            `{"a":{"b":[1,2,3]},"t":"<&>"}`,
+		`{n: (.a.b | add)}`:            `{"n":6}`,
+		`{t, now: now}`:                `{"now":1789374600,"t":"<&>"}`,
+		`{day: (now | todate)}`:        `{"day":"2026-09-14T08:30:00Z"}`,
+		`{hour: (now | localtime[3])}`: `{"hour":8}`,
+		`{home: env.HOME, env: $ENV}`:  `{"env":{},"home":null}`,
+		`{n: [inputs]}`:                `{"n":[]}`,
+		`{x: (.a | debug | .b[0])}`:    `{"x":1}`,
+	} {
+		got, err := j.Transform(t.Context(), program, []byte(`{"a":{"b":[1,2,3]},"t":"<&>"}`), moment())
+		if err != nil || string(got) != want {
+			t.Errorf("%s: %s %v, want %s", program, got, err, want)
+		}
+	}
+	for program, want := range map[string]string{
+		`.a[`: "line 1, column 4: unexpected", `nothing_such`: "line 1, column 1: function not defined", `error("no")`: "no", `1`: "it must give an object, got number",
+		`empty`: "no result", `., .`: "more than one", `.t.x`: "expected an object", `include "x"; .`: "unexpected", `import "x" as x; .`: "unexpected",
+	} {
+		_, err := j.Transform(t.Context(), program, []byte(`{"a":1,"t":"x"}`), moment())
+		_, here := script.Interpreter{}.Transform(t.Context(), program, []byte(`{"a":1,"t":"x"}`), moment())
+		if err == nil || here == nil || err.Error() != here.Error() || !strings.Contains(err.Error(), want) || failure.KindOf(err) != failure.Invalid {
+			t.Errorf("%s: %v, here %v, want %s", program, err, here, want)
+		}
+	}
+	if n := len(j.Processes()); n != 1 {
+		t.Errorf("there are %d processes", n)
+	}
+}
+
+// bombs are programs that make much out of little, or take for ever. No step of theirs is many, or is counted too late.
+func bombs() map[string]string {
+	return map[string]string{
+		"a text that doubles":           `{a: (reduce range(30) as $i ("aaaa"; . + .))}`,
+		"a text that doubles, for long": `{a: (reduce range(60) as $i ("aaaa"; . + .) | length)}`,
+		"one item far out":              `.b[500000000] = 1`,
+		"many items far out":            `[range(100) as $i | (.b[20000000 + $i] = 1)] | {a: length}`,
+		"a list that doubles":           `{a: (reduce range(40) as $i ([1]; . + .) | length)}`,
+		"a repeated text":               `{a: ("aaaaaaaa" * 1000000000 | length)}`,
+		"repeats of repeats":            `{a: ("a" * 100000000 | . * 100 | length)}`,
+		"shared texts, joined":          `("a" * 1000000) as $s | {a: ([limit(100000; repeat($s))] | add | length)}`,
+		"shared texts, join":            `("a" * 1000000) as $s | {a: ([limit(100000; repeat($s))] | join(",") | length)}`,
+		"shared lists, as JSON":         `{a: (reduce range(60) as $i ([1]; [., .]) | tojson | length)}`,
+		"shared lists, flattened":       `{a: (reduce range(60) as $i ([1]; [., .]) | flatten | length)}`,
+		"shared lists, compared":        `reduce range(60) as $i ([1]; [., .]) | {a: (. == (. | map(.)))}`,
+		"shared lists, sorted":          `reduce range(40) as $i ([1]; [., .]) | {a: ([., .] | sort | length)}`,
+		"shared lists, as paths":        `reduce range(60) as $i ([1]; [., .]) | {a: ([paths] | length)}`,
+		"shared lists, as the result":   `reduce range(60) as $i ([1]; [., .]) | {a: .}`,
+		"implode":                       `("a" * 30000000 | explode) as $c | {a: ([limit(50; repeat($c | implode))] | add | length)}`,
+		"explode":                       `{a: ("a" * 100000000 | explode | length)}`,
+		"gsub of nothing":               `{a: ("a" * 5000000 | gsub(""; "bbbbbbbbbbbbbbbb") | length)}`,
+		"gsub with groups":              `{a: ("a" * 100000 | gsub("(?<x>.*)"; .x * 10000) | length)}`,
+		"matches of everything":         `{a: ("a" * 3000000 | [match(""; "g")] | length)}`,
+		"a long pattern":                `{a: ("a" * 3000000 | test("(a?){1000}(a*)*b"))}`,
+		"base64 again and again":        `{a: (reduce range(90) as $i ("a" * 1000; @base64) | length)}`,
+		"JSON of JSON":                  `{a: (reduce range(60) as $i ("\""; tojson) | length)}`,
+		"uri again and again":           `{a: (reduce range(60) as $i ("%%%%"; . + @uri) | length)}`,
+		"html again and again":          `{a: (reduce range(60) as $i ("&&&&"; . + @html) | length)}`,
+		"sh of a long text":             `{a: (reduce range(60) as $i ("''''"; @sh) | length)}`,
+		"csv of shared texts":           `("a" * 1000000) as $s | {a: ([limit(10000; repeat($s))] | @csv | length)}`,
+		"split into bytes":              `{a: ("a" * 50000000 | split("") | length)}`,
+		"all combinations":              `{a: ([[range(100)], [range(100)], [range(100)], [range(100)], [range(100)]] | [combinations] | length)}`,
+		"transposed":                    `{a: ([[range(1000)], (.b[30000000] = 1 | .b)] | transpose | length)}`,
+		"a large range":                 `{a: [range(1000000000)]}`,
+		"a tall tower of numbers":       `{a: (reduce range(40) as $i (10; . * .) | tostring | length)}`,
+		"a number with many digits":     `{a: ("1" * 10000000 | tonumber | . * . * . * . | tostring | length)}`,
+		"an object of many keys":        `{a: (reduce range(1000000) as $i ({}; .["k\($i)" * 100] = $i) | length)}`,
+		"to_entries of shared objects":  `reduce range(60) as $i ({a: 1}; {a: ., b: .}) | {a: ([.. | objects | to_entries] | length)}`,
+		"walk":                          `reduce range(60) as $i ([1]; [., .]) | {a: walk(.)}`,
+		"recursion without end":         `def f: [f]; f`,
+		"recursion that keeps":          `def f($x): f([$x, $x, $x, $x]); f(1)`,
+		"a tail that never ends":        `last(repeat(.))`,
+		"until":                         `until(false; .)`,
+		"a deep list":                   `{a: (reduce range(1000000) as $i (1; [.]))}`,
+		"a deep list, as JSON":          `{a: (reduce range(1000000) as $i (1; [.]) | tojson | length)}`,
+		"deep JSON that is read":        `{a: ("[" * 9000000 + "]" * 9000000 | fromjson | length)}`,
+		"large JSON that is read":       `{a: ("[" + "[]," * 20000000 + "1]" | fromjson | length)}`,
+		"paths of deep lists":           `reduce range(20000) as $i (1; [.]) | {a: ([paths] | length)}`,
+		"setpath far out, in a loop":    `reduce range(1000) as $i (.; setpath(["x\($i)", 30000000]; 1))`,
+		"limit of much":                 `{a: [limit(1000000000; repeat("a" * 1000))]}`,
+		"ltrimstr and ascii":            `{a: (reduce range(40) as $i ("aaaa"; . + ascii_downcase) | length)}`,
+		"tostream of shared lists":      `reduce range(60) as $i ([1]; [., .]) | {a: ([tostream] | length)}`,
+		"group_by of much":              `{a: ([range(600000) | {a: ("x" * 1000)}] | group_by(.a) | length)}`,
+		"indices":                       `{a: ("a" * 20000000 | indices("a") | length)}`,
+		"getpath":                       `{a: [limit(100000000; repeat(getpath(["b"])))]}`,
+		"a format of much":              `{a: ("a" * 20000000 | [., ., ., ., ., ., ., .] | @json | length)}`,
+		"strftime of a long format":     `{a: (0 | strftime("%A%A%A%A%A%A%A%A" * 10000000) | length)}`,
+		"trim, then repeat":             `{a: ([limit(1000; repeat(" " * 30000000 | ascii_upcase))] | length)}`,
+		"an error with much in it":      `error(reduce range(26) as $i ("aaaa"; . + .))`,
+	}
+}
+
+// TestBombs: each bomb is the program's own error, this process takes no part of what it makes, and the next program is answered.
+func TestBombs(t *testing.T) {
+	j := open(t, confined.Options{Memory: 64 << 20, Processor: time.Second})
+	before := resident(t)
+	for name, program := range bombs() {
+		t.Run(name, func(t *testing.T) {
+			out, err := j.Transform(t.Context(), program, []byte(`{"b":[1]}`), moment())
+			if err == nil || failure.KindOf(err) != failure.Invalid {
+				t.Errorf("%.60s, %v", out, err)
+			}
+			if err != nil && len(err.Error()) > 5000 {
+				t.Errorf("the reason has %d bytes", len(err.Error()))
+			}
+			if testing.Verbose() {
+				t.Logf("%.150v", err)
+			}
+		})
+	}
+	if got, err := j.Transform(t.Context(), `{a: 1}`, []byte(`{}`), moment()); err != nil || string(got) != `{"a":1}` {
+		t.Errorf("afterwards: %s %v", got, err)
+	}
+	if grown := resident(t) - before; grown > 64<<20 {
+		t.Errorf("this process took %d MiB at its peak", grown>>20)
+	}
+}
+
+// resident is the most memory that this process has had.
+func resident(t *testing.T) int64 {
+	t.Helper()
+	var used syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &used); err != nil {
+		t.Fatal(err)
+	}
+	return used.Maxrss << 10
+}
+
+// TestManyAtOnce: a hundred programs at a time, some of them killed from outside, each with its own result.
+func TestManyAtOnce(t *testing.T) {
+	j := open(t, confined.Options{})
+	var all sync.WaitGroup
+	for i := range 100 {
+		all.Go(func() {
+			data, err := json.Marshal(map[string]int{"n": i})
+			if err != nil {
+				t.Error(err)
+			}
+			got, err := j.Transform(t.Context(), `{n: (.n * 2)}`, data, moment())
+			if want := fmt.Sprintf(`{"n":%d}`, 2*i); err != nil || string(got) != want {
+				t.Errorf("%s %v, want %s", got, err, want)
+			}
+		})
+	}
+	all.Wait()
+}
+
+// TestKilledAtWork: a process that is killed in the middle of a program costs a moment, and no result.
+func TestKilledAtWork(t *testing.T) {
+	j := open(t, confined.Options{})
+	program := `{a: (reduce range(50000) as $i (0; . + $i))}`
+	want, err := script.Interpreter{}.Transform(t.Context(), program, []byte(`{}`), moment())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 10 {
+		result := make(chan error, 1)
+		go func() {
+			got, err := j.Transform(t.Context(), program, []byte(`{}`), moment())
+			if err == nil && string(got) != string(want) {
+				err = fmt.Errorf("it gave %s, want %s", got, want)
+			}
+			result <- err
+		}()
+		for _, pid := range j.Processes() {
+			_ = syscall.Kill(pid, syscall.SIGKILL) // it may be gone
+		}
+		if err := <-result; err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+const example = `{git: .git, body: {ref: .body.ref, services: [.body.commits[].modified[] | split("/")[0]] | unique}, n: (.body.commits | length)}`
+
+func exampleEvent() []byte {
+	commit := `{"id":"0123456789012345678901234567890123456789","message":"a change of the harbour","modified":["tide/main.go","quay/main.go","docs/a.md"]}`
+	return []byte(`{"git":{"branch":"main"},"body":{"ref":"refs/heads/main","commits":[` + strings.Repeat(commit+",", 15) + commit + `]}}`)
+}
+
+// BenchmarkTransform is one transform of a push of 2.5 KB by a usual program: here, and in a process that is there.
+func BenchmarkTransform(b *testing.B) {
+	run := func(b *testing.B, jq sensor.JQ) {
+		data := exampleEvent()
+		for range b.N {
+			if _, err := jq.Transform(b.Context(), example, data, moment()); err != nil {
+				b.Fatal(err)
+			}
+		}
+	}
+	b.Run("here", func(b *testing.B) { run(b, script.Interpreter{}) })
+	b.Run("process", func(b *testing.B) { run(b, open(b, confined.Options{})) })
+}
+
+// BenchmarkStart is the start of a process and its first transform.
+func BenchmarkStart(b *testing.B) {
+	for range b.N {
+		j := confined.NewJQ(confined.Options{})
+		if _, err := j.Transform(b.Context(), `{}`, []byte(`{}`), moment()); err != nil {
+			b.Fatal(err)
+		}
+		if err := j.Close(); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
