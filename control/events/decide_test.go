@@ -22,6 +22,7 @@ import (
 	"github.com/tiphys/tiphys/control/events"
 	"github.com/tiphys/tiphys/control/runs"
 	"github.com/tiphys/tiphys/event"
+	"github.com/tiphys/tiphys/event/sensor"
 	"github.com/tiphys/tiphys/event/source"
 	"github.com/tiphys/tiphys/event/source/calendar"
 	"github.com/tiphys/tiphys/event/source/hook"
@@ -73,6 +74,7 @@ type house struct {
 	ledger *sqlite.Ledger
 	defs   *definitions.Store
 	room   *events.Controller
+	jq     sensor.JQ
 	stop   func()
 }
 
@@ -114,7 +116,7 @@ func (h *house) open() {
 		h.Fatal(err)
 	}
 	h.room = events.New(events.Options{Ledger: h.ledger, Definitions: h.defs, Runs: r, Sources: kinds, Secrets: runs.NewSecrets(h.defs), Now: time.Now,
-		Log: slog.New(slog.DiscardHandler)})
+		JQ: h.jq, Log: slog.New(slog.DiscardHandler)})
 	if err := h.room.Start(h.Context()); err != nil {
 		h.Fatal(err)
 	}

@@ -157,8 +157,8 @@ func (e *PanicError) Error() string {
 // IsQuarantined reports whether an error says that an item is quarantined.
 func IsQuarantined(err error) bool { return errors.As(err, new(*Error)) }
 
-// Try computes on an item. compute must not wait for anybody and must not call Try: a trial keeps everybody else waiting. Its error is passed on; a
-// quarantined item is an *[Error], and a panic a *[PanicError].
+// Try computes on an item. compute must not call Try, and must wait only for what has a deadline far below the time
+// of a trial, which keeps everybody else waiting. Its error is passed on; a quarantined item is an *[Error], and a panic a *[PanicError].
 func (b *Book) Try(item Item, compute func() error) error {
 	if b == nil {
 		return compute()

@@ -37,6 +37,8 @@ func TestCheckDefinition(t *testing.T) {
 	for _, c := range []struct{ old, by, want string }{
 		{"", "", ""},
 		{"value: [main]", "value: ['(']", "8:103: a string is compared as a regular expression, and this is none: error parsing regexp: missing closing ): `(` (put a backslash before what is meant literally)"},
+		{"eventName: c, ", "eventName: c, transform: {jq: '{a: [.b'}, ", "8:65: this is no jq program: line 1, column 8: unexpected EOF (try it with jq on one of the source's events)"},
+		{"eventName: c, ", "eventName: c, transform: {jq: '. | foo'}, ", "8:65: this is no jq program: line 1, column 5: function not defined: foo/0"},
 		{"name: t", "name: t\n      conditions: a && z", "12:19: "},
 		{"http: {url", "slack: {a", "12:14: trigger type \"slack\" is understood but not run by this version (use http, or a step of a workflow)"},
 		{"http: {url: http://a.test}", "k8s: {operation: delete, source: {inline: x}}", "12:24: operation \"delete\" of a k8s trigger is not run here"},

@@ -64,6 +64,7 @@ func TestErrorsHaveMeaning(t *testing.T) {
 		"backup.ErrDamaged":                 {backup.ErrDamaged, 400, 2},
 		"backup.ErrIdentity":                {backup.ErrIdentity, 400, 2},
 		"confine.ErrTooLarge":               {confine.ErrTooLarge, 413, 1},
+		"confine.ErrTooLong":                {confine.ErrTooLong, 504, 1},
 		"control/actor.ErrStopped":          {actor.ErrStopped, 503, 1},
 		"control/apps.ErrNotFound":          {apps.ErrNotFound, 404, 1},
 		"control/audit.ErrBusy":             {audit.ErrBusy, 409, 1},
