@@ -20,7 +20,7 @@ const (
 	maxJQSteps = 2_000_000
 	// maxJQSource bounds a program, in bytes, and maxJQDepth how deep its syntax tree is: the compiler calls itself for each level.
 	maxJQSource = 32 << 10
-	maxJQDepth  = 2000
+	maxJQDepth  = 1000
 	// maxJQResult bounds what a program gives, in bytes of JSON.
 	maxJQResult = 1 << 20
 )
@@ -123,6 +123,7 @@ func deeper(query *gojq.Query, most int) bool {
 		value reflect.Value
 		depth int
 	}
+	suffix := reflect.TypeFor[*gojq.Suffix]()
 	left := []branch{{reflect.ValueOf(query), 0}}
 	for len(left) > 0 {
 		b := left[len(left)-1]
@@ -137,7 +138,11 @@ func deeper(query *gojq.Query, most int) bool {
 			}
 		case reflect.Slice:
 			for i := range v.Len() {
-				left = append(left, branch{v.Index(i), b.depth})
+				depth := b.depth
+				if v.Type().Elem() == suffix {
+					depth += i // each is a level around those before it
+				}
+				left = append(left, branch{v.Index(i), depth})
 			}
 		case reflect.Struct:
 			for i := range v.NumField() {
