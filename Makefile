@@ -19,7 +19,7 @@ build: init ui ## the program with its screens: bin/tiphys
 
 init: $(INIT)
 
-$(INIT): $(wildcard cmd/tiphys-init/*.go cmd/tiphys-init/*/*.go executor/protocol/*.go executor/podlog/*.go secret/mask/*.go)
+$(INIT): $(wildcard cmd/tiphys-init/*.go cmd/tiphys-init/*/*.go executor/protocol/*.go executor/fork/*.go executor/fork/*.s executor/podlog/*.go secret/mask/*.go)
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags "-s -w" -o $@ ./cmd/tiphys-init
 
 init-https: ## the pod's side for pods of other machines, which speak HTTPS: bin/tiphys-init-https

@@ -40,12 +40,12 @@ func (m *Machine) openImages(o MachineOptions) (err error) {
 	for host, url := range o.Mirrors {
 		mirrors[host] = append(mirrors[host], url)
 	}
-	layers := o.Layers
-	if layers == "" {
-		layers = filepath.Join(m.scratch, "layers")
+	m.layers = o.Layers
+	if m.layers == "" {
+		m.layers = filepath.Join(m.scratch, "layers")
 	}
 	m.Library, err = image.NewLibrary(image.LibraryOptions{
-		Store: m.Images, Layers: layers, LocalHosts: append([]string{RegistryHost}, o.Registries...), Egress: o.Egress, Mirrors: mirrors, AuthorizeLocal: o.MayPull, Unsynced: o.Ephemeral, Now: o.Now,
+		Store: m.Images, Layers: m.layers, LocalHosts: append([]string{RegistryHost}, o.Registries...), Egress: o.Egress, Mirrors: mirrors, AuthorizeLocal: o.MayPull, Unsynced: o.Ephemeral, Now: o.Now,
 	})
 	return err
 }

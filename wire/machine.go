@@ -128,6 +128,7 @@ type Machine struct {
 	running sync.WaitGroup
 	away    *datafolder.Throwaway // nil if Data stays
 	scratch string                // Data, or the part of it that is on disk
+	layers  string                // where images are unpacked
 	lock    *datafolder.Lock
 	log     *slog.Logger
 }
@@ -269,7 +270,7 @@ func (m *Machine) openExecutor(o MachineOptions) (err error) {
 	network := o.Network
 	network.Ahead = network.Ahead || o.Ephemeral && cmp.Or(o.Executor, local.NameContainer) == local.NameContainer
 	m.Executor, err = local.New(local.Options{
-		Dir: filepath.Join(m.Data, "executor"), Scratch: scratch, Volumes: filepath.Join(m.scratch, "executor", "volumes"), Init: init, Images: images{m.Library}, Socket: m.Socket,
+		Dir: filepath.Join(m.Data, "executor"), Scratch: scratch, Volumes: filepath.Join(m.scratch, "executor", "volumes"), Init: init, Images: images{m.Library}, Layers: m.layers, Socket: m.Socket,
 		Mover: mover.New(mover.Options{
 			Store: m.Artifacts, Secrets: m.secrets, Own: o.Own, Egress: o.Egress, TempDir: os.TempDir(), Guard: o.Guard,
 		}),

@@ -75,10 +75,14 @@ func (j *judgement) standard() {
 			j.refuse(path, gives, "%s: the Pod Security Standard %s, which holds for %s, forbids it", why, level, j.wish.For)
 		}
 	}
+	if users := j.wish.Pod.Spec.HostUsers; level != Privileged && users != nil && *users {
+		// Kubernetes' standards say nothing of it, since there it is the default. Here a pod has users of its own unless it says otherwise.
+		j.refuse("spec.hostUsers", "pods: "+string(Privileged), "users of this machine: a pod has users of its own, and %s holds for %s", level, j.wish.For)
+	}
 }
 
-// judged is the spec without what relaxes the standards and means nothing here: pods are Linux' own, and root in a pod is root
-// for the kernel, so that neither an operating system nor a user namespace lets a pod off. A granted host network is left out, too.
+// judged is the spec without what relaxes the standards: pods are Linux' own, so that no other operating system lets a pod off, and neither does a
+// user namespace, which not every machine can give. A granted host network is left out, too.
 func (j *judgement) judged() *corev1.PodSpec {
 	spec := j.wish.Pod.Spec
 	spec.OS, spec.HostUsers = nil, nil

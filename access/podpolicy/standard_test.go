@@ -54,6 +54,10 @@ func TestStandards(t *testing.T) {
 				spec("hostPID: true, hostIPC: true"):           {"spec.hostPID", "spec.hostIPC"},
 				spec("hostNetwork: true, os: {name: windows}"): {"spec.hostNetwork"},
 			}},
+		// Not one of Kubernetes': there pods have the users of their node unless they ask for others.
+		{control: "Host Users", level: Baseline,
+			allowed:   []string{spec("hostUsers: false"), spec("")},
+			forbidden: map[string][]string{spec("hostUsers: true"): {"spec.hostUsers"}}},
 		{control: "Privileged Containers", level: Baseline,
 			allowed: []string{secured("{privileged: false}"), secured("{}")},
 			forbidden: map[string][]string{
@@ -113,7 +117,7 @@ func TestStandards(t *testing.T) {
 			allowed: []string{secured("{procMount: Default}")},
 			forbidden: map[string][]string{
 				secured("{procMount: Unmasked}"): {c0 + "securityContext.procMount"},
-				// Where root in a pod is root outside, a user namespace that is asked for lets nobody off.
+				// Not every machine can give a user namespace that is asked for, so it lets nobody off.
 				spec("hostUsers: false, containers: [{name: c, securityContext: {procMount: Unmasked}}]"): {c0 + "securityContext.procMount"},
 			}},
 		{control: "Seccomp", level: Baseline,

@@ -20,6 +20,7 @@ const (
 	openPath        = 0x200000 // O_PATH
 	openPathFolder  = openPath | syscall.O_DIRECTORY | syscall.O_CLOEXEC
 	maxPathElements = 255
+	atNoFollow      = 0x100 // AT_SYMLINK_NOFOLLOW
 )
 
 type openHow struct{ flags, mode, resolve uint64 }
@@ -49,6 +50,7 @@ func openat2(dir int, path string, flags int, mode uint32, resolve uint64) (int,
 type folder struct {
 	fd      int
 	resolve uint64
+	owner   int // of what is made in it
 }
 
 // openRoot opens a file-system root: absolute links in it are relative to it.
@@ -126,6 +128,9 @@ func (f folder) mkdirs(path string) (int, error) {
 			return -1, err
 		}
 		err = syscall.Mkdirat(parent, part, 0o755)
+		if err == nil && f.owner != 0 {
+			err = syscall.Fchownat(parent, part, f.owner, f.owner, atNoFollow)
+		}
 		_ = syscall.Close(parent)
 		if err != nil && !errors.Is(err, syscall.EEXIST) {
 			return -1, &os.PathError{Op: "mkdir", Path: path, Err: err}
@@ -150,7 +155,13 @@ func (f folder) touch(path string) (int, error) {
 	if err != nil {
 		return -1, &os.PathError{Op: "create", Path: path, Err: err}
 	}
+	if f.owner != 0 {
+		err = syscall.Fchown(fd, f.owner, f.owner)
+	}
 	_ = syscall.Close(fd)
+	if err != nil {
+		return -1, &os.PathError{Op: "create", Path: path, Err: err}
+	}
 	return f.open(path, openPath)
 }
 

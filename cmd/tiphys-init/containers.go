@@ -6,7 +6,6 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
-	"runtime"
 	"slices"
 	"strconv"
 	"strings"
@@ -14,6 +13,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/tiphys/tiphys/executor/fork"
 	"github.com/tiphys/tiphys/executor/protocol"
 )
 
@@ -242,6 +242,7 @@ func (p *pod) start(i int, args []string, files [3]int) (*process, int, error) {
 		return nil, 0, err
 	}
 	defer root.close()
+	root.owner = p.root()
 	who, err := lookupUser(root, c.User)
 	if err != nil {
 		return nil, 0, err
@@ -253,7 +254,15 @@ func (p *pod) start(i int, args []string, files [3]int) (*process, int, error) {
 	if dir == "" {
 		dir = "/"
 	}
-	if err := workingDir(root, dir, who); err != nil {
+	uid, err := p.outside(who.uid)
+	if err != nil {
+		return nil, 0, err
+	}
+	gid, err := p.outside(who.gid)
+	if err != nil {
+		return nil, 0, err
+	}
+	if err := workingDir(root, dir, uid, gid); err != nil {
 		return nil, 0, err
 	}
 	env := c.Env
@@ -268,58 +277,48 @@ func (p *pod) start(i int, args []string, files [3]int) (*process, int, error) {
 		return nil, 0, fmt.Errorf("open /dev/null: %w", err)
 	}
 	defer func() { _ = syscall.Close(null) }()
-	attr := &syscall.ProcAttr{Dir: dir, Env: env, Files: make([]uintptr, 3), Sys: &syscall.SysProcAttr{
-		Chroot: chroot, Setsid: true,
-		Credential: &syscall.Credential{Uid: who.uid, Gid: who.gid, Groups: append(who.groups, c.Groups...)},
-	}}
+	command := &fork.Command{
+		Args: args, Env: env, Root: chroot, Dir: dir, Users: p.own.users, UID: who.uid, GID: who.gid, Groups: append(who.groups, c.Groups...),
+		Capabilities: c.Capabilities, NoNewPrivs: c.NoNewPrivs, Filter: c.Filter, Keyring: !c.Host, Cgroups: !c.Privileged, Slack: usualSlack,
+	}
+	if c.Privileged {
+		command.Capabilities = ^uint64(0)
+	}
+	if d := p.spec.Descriptors; d != nil {
+		command.Descriptors = &syscall.Rlimit{Cur: d.Soft, Max: d.Hard}
+	}
 	for n, fd := range files {
 		if fd < 0 {
 			fd = null
+		} else if err := syscall.Fchown(fd, uid, gid); err != nil {
+			// /dev/stdout is opened anew by who writes to it by name.
+			return nil, 0, fmt.Errorf("hand over the output: %w", err)
 		}
-		attr.Files[n] = uintptr(fd)
+		command.Files[n] = fd
 	}
-	return p.fork(i, root, args, attr)
+	return p.fork(i, root, command)
 }
 
-// fork tries the places where the command may be, from a thread whose privileges are the container's.
-func (p *pod) fork(i int, root folder, args []string, attr *syscall.ProcAttr) (*process, int, error) {
-	type result struct {
-		proc *process
-		pid  int
-		err  error
-	}
-	done := make(chan result, 1)
-	go func() {
-		// This thread is not used for anything else: the goroutine ends while it is locked to it.
-		runtime.LockOSThread()
-		usual()
-		var r result
-		if r.err = confine(p.spec.Containers[i]); r.err == nil {
-			r.proc, r.pid, r.err = p.forkHere(i, root, args, attr)
-		}
-		done <- r
-	}()
-	r := <-done
-	return r.proc, r.pid, r.err
-}
-
-func (p *pod) forkHere(i int, root folder, args []string, attr *syscall.ProcAttr) (*process, int, error) {
-	notFound := fmt.Errorf("exec: %q: executable file not found in $PATH", args[0])
-	if strings.Contains(args[0], "/") {
-		notFound = fmt.Errorf("exec: %q: no such file or directory", args[0])
+// fork tries the places where the command may be.
+func (p *pod) fork(i int, root folder, command *fork.Command) (*process, int, error) {
+	name := command.Args[0]
+	notFound := fmt.Errorf("exec: %q: executable file not found in $PATH", name)
+	if strings.Contains(name, "/") {
+		notFound = fmt.Errorf("exec: %q: no such file or directory", name)
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.stopping {
 		return nil, 0, errors.New("the pod is being stopped")
 	}
-	for _, path := range candidates(args[0], attr.Env) {
-		fd, err := root.open(inDir(path, attr.Dir), openPath)
+	for _, path := range candidates(name, command.Env) {
+		fd, err := root.open(inDir(path, command.Dir), openPath)
 		if err != nil {
 			continue
 		}
 		_ = syscall.Close(fd)
-		pid, err := syscall.ForkExec(path, args, attr)
+		command.Path = path
+		pid, err := command.Start()
 		switch {
 		case err == nil:
 			proc := &process{container: i, ended: make(chan int, 1)}

@@ -30,6 +30,9 @@ func (s *shim) await() {
 		_ = s.order(protocol.Request{Op: protocol.OpQuit})
 	}
 	s.reapInit()
+	if s.idLock != nil {
+		_ = s.idLock.Close()
+	}
 	s.removeCgroups()
 	_ = os.Remove(s.path(protocol.SocketFile))
 	if s.gaveBack {

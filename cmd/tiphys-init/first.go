@@ -19,16 +19,14 @@ const podSpaces = syscall.CLONE_NEWPID | syscall.CLONE_NEWNS | syscall.CLONE_NEW
 
 // takeFirst starts the pod's first process, or takes one that waits for a pod.
 func (s *shim) takeFirst() (*first, error) {
-	network, err := s.openNetwork()
+	own, err := s.openSpaces()
 	if err != nil {
 		return nil, err
 	}
-	if network >= 0 {
-		defer func() { _ = syscall.Close(network) }()
-	}
+	defer own.close()
 	if s.spares != nil && len(s.spec.Containers) == 1 {
 		if f := s.spares.take(); f != nil {
-			if err := f.admit(network); err == nil {
+			if err := f.admit(own); err == nil {
 				return f, nil
 			}
 			f.end() // somebody ended it while it waited
@@ -36,7 +34,7 @@ func (s *shim) takeFirst() (*first, error) {
 	}
 	f, err := startFirst(len(s.spec.Containers), s.spec.Root)
 	if err == nil {
-		err = f.admit(network)
+		err = f.admit(own)
 	}
 	return f, err
 }

@@ -27,7 +27,7 @@ const (
 // stays in the namespaces so that commands can be run in them.
 type pod struct {
 	spec    protocol.Spec
-	network int // a descriptor of the pod's network until that is entered; -1 for none
+	own     spaces // the network until that is entered
 	out     *json.Encoder
 	outMu   sync.Mutex
 	base    string // a small file system in memory that holds the roots
@@ -37,6 +37,7 @@ type pod struct {
 	shm     string
 	machine []machineMount
 	volumes map[string]string
+	inside  map[string]bool // volumes that have the ids of the pod on disk
 	chroot  bool
 	begun   []bool
 	mains   atomic.Int32 // main containers that have not ended
@@ -56,15 +57,24 @@ type process struct {
 
 // initMain is the first process of a pod whose roots are mounted over base.
 func initMain(base string) int {
+	// What a container is started with shares this process's memory for a moment: nobody may reach it through that.
+	_, _, _ = syscall.AllThreadsSyscall(syscall.SYS_PRCTL, prSetDumpable, 0, 0)
 	control := pollable(controlFD, "control")
 	syscall.CloseOnExec(controlFD)
 	p := &pod{out: json.NewEncoder(control), running: map[int]*process{}, halted: make(chan struct{})}
 	failed := p.ahead(base)
 	warmUp()
 	keepThreads()
-	var err error
-	if p.network, err = receive(control); err != nil {
+	fds, err := receive(control)
+	if err != nil {
 		return 1
+	}
+	p.own = spaces{-1, -1}
+	if len(fds) > 0 {
+		p.own.network = fds[0]
+	}
+	if len(fds) > 1 {
+		p.own.users = fds[1]
 	}
 	in := json.NewDecoder(control)
 	var order protocol.Request
@@ -221,6 +231,9 @@ func (p *pod) prepare() error {
 			}
 		}
 	}
+	if p.spec.Users == nil {
+		p.own.users = -1
+	}
 	if err := p.prepareVolumes(p.base); err != nil {
 		return err
 	}
@@ -234,10 +247,10 @@ func (p *pod) prepare() error {
 
 // enterNetwork has this process, and all that it starts, in the network that came with the order.
 func (p *pod) enterNetwork() error {
-	if p.network < 0 {
-		return errors.New("the pod's network did not come with its order")
+	if p.own.network < 0 || p.spec.Users != nil && p.own.users < 0 {
+		return errors.New("the pod's namespaces did not come with its order")
 	}
-	if err := joinNetwork(p.network); err != nil {
+	if err := joinNetwork(p.own.network); err != nil {
 		return err
 	}
 	return loopbackUp()

@@ -17,11 +17,11 @@ func keeperMain(root string) int {
 	var pods sync.WaitGroup
 	orders := pollable(0, "orders")
 	for {
-		fd, err := receive(orders)
-		if err != nil || fd < 0 {
+		fds, err := receive(orders)
+		if err != nil || len(fds) != 1 {
 			break
 		}
-		orderer := newPeer(pollable(fd, "orderer"))
+		orderer := newPeer(pollable(fds[0], "orderer"))
 		pods.Go(func() {
 			runShim(orderer, ready)
 			_ = orderer.file.Close()
@@ -32,16 +32,19 @@ func keeperMain(root string) int {
 	return 0
 }
 
-// receive waits for a message without keeping a thread in it, and gives the descriptor that comes with it; -1 if there is none.
-func receive(socket *os.File) (int, error) {
+// handed is how many descriptors a message may hand over.
+const handed = 2
+
+// receive waits for a message without keeping a thread in it, and gives the descriptors that come with it.
+func receive(socket *os.File) ([]int, error) {
 	conn, err := socket.SyscallConn()
 	if err != nil {
-		return -1, err
+		return nil, err
 	}
 	var b [1]byte
 	var n, oobn int
 	var failed error
-	oob := make([]byte, syscall.CmsgSpace(4))
+	oob := make([]byte, syscall.CmsgSpace(4*handed))
 	if err := conn.Read(func(fd uintptr) bool {
 		for {
 			n, oobn, _, _, failed = syscall.Recvmsg(int(fd), b[:], oob, syscall.MSG_CMSG_CLOEXEC)
@@ -50,24 +53,20 @@ func receive(socket *os.File) (int, error) {
 			}
 		}
 	}); err != nil {
-		return -1, err
+		return nil, err
 	}
 	if failed != nil {
-		return -1, failed
+		return nil, failed
 	}
 	if n == 0 {
-		return -1, errors.New("the server is gone")
+		return nil, errors.New("the server is gone")
 	}
 	if oobn == 0 {
-		return -1, nil
+		return nil, nil
 	}
 	messages, err := syscall.ParseSocketControlMessage(oob[:oobn])
 	if err != nil || len(messages) != 1 {
-		return -1, errors.New("a message without a connection")
+		return nil, errors.New("a message with something else than descriptors")
 	}
-	fds, err := syscall.ParseUnixRights(&messages[0])
-	if err != nil || len(fds) != 1 {
-		return -1, errors.New("a message without a connection")
-	}
-	return fds[0], nil
+	return syscall.ParseUnixRights(&messages[0])
 }

@@ -18,54 +18,87 @@ func mount(source, target, fstype string, flags uintptr, data string) error {
 	return nil
 }
 
+// layers are folders that are open by path.
+type layers []int
+
+func (l layers) close() {
+	for _, fd := range l {
+		_ = syscall.Close(fd)
+	}
+}
+
+func (l *layers) open(path string) error {
+	fd, err := syscall.Open(path, openPathFolder, 0)
+	if err != nil {
+		return &os.PathError{Op: "open layer", Path: path, Err: err}
+	}
+	*l = append(*l, fd)
+	return nil
+}
+
 // overlay mounts lower layers (the topmost first) with a private writable one at target. Layers are named by
 // descriptor: their real paths may hold commas and colons, and all of them must fit into one page.
-func overlay(lower []string, upper, work, target string) error {
-	fds := make([]int, 0, len(lower)+2)
-	defer func() {
-		for _, fd := range fds {
-			_ = syscall.Close(fd)
+func (p *pod) overlay(lower []string, upper, work, target string) error {
+	var fds layers
+	defer func() { fds.close() }()
+	for _, path := range lower {
+		if !p.ownIDs() {
+			if err := fds.open(path); err != nil {
+				return err
+			}
+			continue
 		}
-	}()
-	open := func(path string) (string, error) {
-		fd, err := syscall.Open(path, openPathFolder, 0)
-		if err != nil {
-			return "", &os.PathError{Op: "open layer", Path: path, Err: err}
-		}
-		fds = append(fds, fd)
-		return proc(fd), nil
-	}
-	names := make([]string, 0, len(lower))
-	for _, l := range lower {
-		n, err := open(l)
+		fd, err := p.layerInside(path)
 		if err != nil {
 			return err
 		}
-		names = append(names, n)
+		fds = append(fds, fd)
 	}
 	for _, d := range []string{upper, work} {
 		if err := os.MkdirAll(d, 0o755); err != nil {
 			return err
 		}
 	}
-	up, err := open(upper)
-	if err != nil {
-		return err
+	if p.ownIDs() {
+		// The topmost folder of the upper layer is that of the whole.
+		if err := os.Chown(upper, p.root(), p.root()); err != nil {
+			return err
+		}
 	}
-	wk, err := open(work)
-	if err != nil {
-		return err
+	for _, path := range []string{upper, work} {
+		if err := fds.open(path); err != nil {
+			return err
+		}
 	}
-	options := "lowerdir=" + strings.Join(names, ":") + ",upperdir=" + up + ",workdir=" + wk
-	// What a pod writes is thrown away with it: volatile saves the sync at the end (Linux 5.10).
-	err = syscall.Mount("overlay", target, "overlay", syscall.MS_NODEV, options+",volatile")
-	if errors.Is(err, syscall.EINVAL) {
-		err = syscall.Mount("overlay", target, "overlay", syscall.MS_NODEV, options)
+	err := mountOverlay(fds, target)
+	if errors.Is(err, syscall.EINVAL) && p.ownIDs() {
+		detach, attached := p.attachLayers(fds[:len(lower)])
+		if attached != nil {
+			return attached
+		}
+		err = mountOverlay(fds, target)
+		detach()
 	}
 	if err != nil {
 		return fmt.Errorf("mount overlay on %s: %w", strings.Join(lower, ":"), err)
 	}
 	return nil
+}
+
+// mountOverlay mounts an overlay of the lower layers, the upper one and its working folder at target.
+func mountOverlay(fds layers, target string) error {
+	names := make([]string, len(fds))
+	for i, fd := range fds {
+		names[i] = proc(fd)
+	}
+	lower := len(names) - 2
+	options := "lowerdir=" + strings.Join(names[:lower], ":") + ",upperdir=" + names[lower] + ",workdir=" + names[lower+1]
+	// What a pod writes is thrown away with it: volatile saves the sync at the end (Linux 5.10).
+	err := syscall.Mount("overlay", target, "overlay", syscall.MS_NODEV, options+",volatile")
+	if errors.Is(err, syscall.EINVAL) {
+		err = syscall.Mount("overlay", target, "overlay", syscall.MS_NODEV, options)
+	}
+	return err
 }
 
 // bind mounts the open file or folder at the open target.
@@ -126,7 +159,11 @@ func (p *pod) place(root folder, m protocol.Mount) error {
 	if err != nil {
 		return fmt.Errorf("mount at %s: %w", m.Path, err)
 	}
-	err = bind(source, target, true)
+	if inside := m.Inside || p.inside[m.Volume]; inside && p.ownIDs() {
+		err = p.bindInside(source, target)
+	} else {
+		err = bind(source, target, true)
+	}
 	_ = syscall.Close(target)
 	if err != nil {
 		return fmt.Errorf("mount at %s: %w", m.Path, err)
@@ -159,6 +196,9 @@ func (p *pod) source(m protocol.Mount) (int, error) {
 	}
 	defer func() { _ = syscall.Close(fd) }()
 	beneath := folder{fd: fd, resolve: resolveBeneath}
+	if !p.inside[m.Volume] {
+		beneath.owner = p.root()
+	}
 	if !filepath.IsLocal(m.SubPath) {
 		return -1, fmt.Errorf("subPath %q leads out of the volume", m.SubPath)
 	}
@@ -172,8 +212,9 @@ func (p *pod) source(m protocol.Mount) (int, error) {
 
 // prepareVolumes makes the volumes that live in memory, under base, and notes where every volume is.
 func (p *pod) prepareVolumes(base string) error {
-	p.volumes = make(map[string]string, len(p.spec.Volumes))
+	p.volumes, p.inside = make(map[string]string, len(p.spec.Volumes)), map[string]bool{}
 	for i, v := range p.spec.Volumes {
+		p.inside[v.Name] = v.Inside
 		if v.Path != "" {
 			p.volumes[v.Name] = v.Path
 			continue
@@ -186,6 +227,9 @@ func (p *pod) prepareVolumes(base string) error {
 		if len(v.Files) > 0 {
 			options = "mode=0755"
 		}
+		if p.ownIDs() {
+			options += fmt.Sprintf(",uid=%d,gid=%d", p.root(), p.root())
+		}
 		if v.Size > 0 {
 			options += fmt.Sprintf(",size=%d", v.Size)
 		}
@@ -194,6 +238,11 @@ func (p *pod) prepareVolumes(base string) error {
 		}
 		if err := writeFiles(dir, v.Files, v.Group); err != nil {
 			return fmt.Errorf("volume %s: %w", v.Name, err)
+		}
+		if len(v.Files) > 0 {
+			if err := p.give(dir, v.Group); err != nil {
+				return fmt.Errorf("volume %s: %w", v.Name, err)
+			}
 		}
 		p.volumes[v.Name] = dir
 	}

@@ -2,6 +2,5 @@ package main
 
 // Numbers of system calls that package syscall does not know everywhere.
 const (
-	sysSetns   = 308
-	sysSeccomp = 317
+	sysSetns = 308
 )

@@ -2,6 +2,5 @@ package main
 
 // Numbers of system calls that package syscall does not know everywhere.
 const (
-	sysSetns   = 268
-	sysSeccomp = 277
+	sysSetns = 268
 )

@@ -4,65 +4,14 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
-	"runtime"
 	"strconv"
 	"strings"
 	"syscall"
 	"unsafe"
-
-	"github.com/tiphys/tiphys/executor/protocol"
 )
 
-// prctl(2) operations.
-const (
-	prCapBSetDrop   = 24
-	prSetNoNewPrivs = 38
-	lastCapability  = 63
-)
-
-// confine takes from the calling thread, and so from what it starts, every capability that the container does
-// not have.
-func confine(c protocol.Container) error {
-	if !c.Privileged {
-		for n := uintptr(0); n <= lastCapability; n++ {
-			if c.Capabilities&(1<<n) != 0 {
-				continue
-			}
-			_, _, e := syscall.RawSyscall(syscall.SYS_PRCTL, prCapBSetDrop, n, 0)
-			if e == syscall.EINVAL {
-				break // the kernel knows no more
-			}
-			if e != 0 {
-				return fmt.Errorf("drop capability %d: %w", n, e)
-			}
-		}
-	}
-	if c.NoNewPrivs {
-		if _, _, e := syscall.RawSyscall6(syscall.SYS_PRCTL, prSetNoNewPrivs, 1, 0, 0, 0, 0); e != 0 {
-			return fmt.Errorf("set no_new_privs: %w", e)
-		}
-	}
-	return filterCalls(c.Filter)
-}
-
-// filterCalls has the kernel refuse what the filter does not allow to the calling thread and whatever it starts.
-func filterCalls(filter []byte) error {
-	const filterSize = 8 // of a struct sock_filter
-	if len(filter) < filterSize {
-		return nil
-	}
-	// struct sock_fprog
-	program := struct {
-		length uint16
-		filter *byte
-	}{uint16(len(filter) / filterSize), &filter[0]}
-	const setModeFilter = 1
-	if _, _, e := syscall.RawSyscall(sysSeccomp, setModeFilter, 0, uintptr(unsafe.Pointer(&program))); e != 0 {
-		return fmt.Errorf("filter system calls: %w", e)
-	}
-	runtime.KeepAlive(filter)
-	return nil
-}
+// prSetDumpable is an operation of prctl(2).
+const prSetDumpable = 4
 
 type identity struct {
 	uid, gid uint32
@@ -133,7 +82,7 @@ func eachLine(data []byte, fields int, visit func([]string) bool) {
 }
 
 // workingDir makes sure that the folder is there, as container engines do, owned by the container's user.
-func workingDir(root folder, dir string, who identity) error {
+func workingDir(root folder, dir string, uid, gid int) error {
 	if !filepath.IsAbs(dir) {
 		return fmt.Errorf("working directory %q is not absolute", dir)
 	}
@@ -148,7 +97,7 @@ func workingDir(root folder, dir string, who identity) error {
 		return fmt.Errorf("working directory: %w", err)
 	}
 	defer func() { _ = syscall.Close(fd) }()
-	if err := syscall.Fchownat(fd, "", int(who.uid), int(who.gid), 0x1000); err != nil { // AT_EMPTY_PATH
+	if err := syscall.Fchownat(fd, "", uid, gid, atEmptyPath); err != nil {
 		return fmt.Errorf("working directory: %w", err)
 	}
 	return nil

@@ -33,6 +33,7 @@ func (p *pod) buildRoot(i int, c protocol.Container, target string) error {
 		return err
 	}
 	defer root.close()
+	root.owner = p.root()
 	if c.Host {
 		if err := p.overlayMachine(root, private); err != nil {
 			return err
@@ -59,7 +60,7 @@ func (p *pod) buildRoot(i int, c protocol.Container, target string) error {
 // itself, or on the network), that part is kept in memory.
 func (p *pod) layer(lower []string, private, target string) error {
 	upper, work := filepath.Join(private, "upper"), filepath.Join(private, "work")
-	err := overlay(lower, upper, work, target)
+	err := p.overlay(lower, upper, work, target)
 	if !errors.Is(err, syscall.EINVAL) && !errors.Is(err, syscall.EOPNOTSUPP) {
 		return err
 	}
@@ -74,7 +75,7 @@ func (p *pod) layer(lower []string, private, target string) error {
 		p.memory = dir
 	}
 	private = filepath.Join(p.memory, filepath.Base(private))
-	return overlay(lower, filepath.Join(private, "upper"), filepath.Join(private, "work"), target)
+	return p.overlay(lower, filepath.Join(private, "upper"), filepath.Join(private, "work"), target)
 }
 
 // overlayable lists the file systems that hold this machine's real files: views get a private overlay of them.
@@ -296,6 +297,9 @@ func (p *pod) systemMounts(root folder, c protocol.Container) error {
 			return err
 		}
 	}
+	if err := p.giveDevices(root); err != nil {
+		return err
+	}
 	flags := uintptr(safeMount)
 	if !c.Privileged {
 		flags |= syscall.MS_RDONLY
@@ -352,6 +356,9 @@ func protectProc(root folder) error {
 	return nil
 }
 
+// terminalGroup owns terminals (devpts(5), "gid").
+const terminalGroup = 5
+
 type device struct {
 	name         string
 	major, minor int
@@ -392,7 +399,7 @@ func (p *pod) devices(root folder, c protocol.Container) error {
 			return err
 		}
 	}
-	if err := mountAt(root, "/dev/pts", "devpts", syscall.MS_NOSUID|syscall.MS_NOEXEC, "newinstance,ptmxmode=0666,mode=0620,gid=5"); err != nil {
+	if err := mountAt(root, "/dev/pts", "devpts", syscall.MS_NOSUID|syscall.MS_NOEXEC, fmt.Sprintf("newinstance,ptmxmode=0666,mode=0620,gid=%d", terminalGroup)); err != nil {
 		return err
 	}
 	return p.sharedMemory(root)

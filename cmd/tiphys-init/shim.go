@@ -31,6 +31,7 @@ type shim struct {
 	toInit  *json.Encoder
 	orderMu sync.Mutex
 	logs    []*containerLog
+	idLock  *os.File // holds the pod's range of user ids; nil without one
 
 	mu          sync.Mutex
 	record      protocol.Record

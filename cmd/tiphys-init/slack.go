@@ -18,8 +18,3 @@ func restful() {
 	// Without it all works, at a higher cost.
 	_, _, _ = syscall.AllThreadsSyscall(syscall.SYS_PRCTL, prSetTimerSlack, restfulSlack, 0)
 }
-
-// usual gives the calling thread, and so what it starts, the kernel's usual precision.
-func usual() {
-	_, _, _ = syscall.RawSyscall(syscall.SYS_PRCTL, prSetTimerSlack, usualSlack, 0)
-}

@@ -56,6 +56,7 @@ func (e *Executor) check(p executor.Pod, host bool) []executor.Problem {
 		c.seccomp("spec.securityContext", s.SeccompProfile)
 	}
 	c.volumes(spec)
+	c.hostUsers(spec)
 	c.podFields(spec)
 	c.limits(spec)
 	return c.problems

@@ -45,13 +45,13 @@ func (b *builder) inputs(ctx context.Context, w *protocol.Container) error {
 			return fmt.Errorf("input artifact %s: %w", in.Name, err)
 		}
 		path := filepath.Clean("/" + in.Path)
-		if dir, rest := b.volumeAt(volumeMounts, path); dir != "" {
-			if err := moveInto(dir, rest, dest); err != nil {
+		if dir, rest := b.volumeAt(volumeMounts, path); dir.Path != "" {
+			if err := b.putInto(dir, rest, dest); err != nil {
 				return fmt.Errorf("input artifact %s: put it into the volume: %w", in.Name, err)
 			}
 			continue
 		}
-		w.Mounts = append(w.Mounts, protocol.Mount{Source: dest, Path: path})
+		w.Mounts = append(w.Mounts, protocol.Mount{Source: dest, Path: path, Inside: true})
 	}
 	return nil
 }
@@ -74,7 +74,7 @@ func setMode(path string, a manifest.Artifact) error {
 }
 
 // volumeAt finds the folder of this machine that is mounted closest above path, if it is a volume's.
-func (b *builder) volumeAt(mounts []protocol.Mount, path string) (dir, rest string) {
+func (b *builder) volumeAt(mounts []protocol.Mount, path string) (volume protocol.Volume, rest string) {
 	best := -1
 	for _, m := range mounts {
 		at := filepath.Clean(m.Path)
@@ -82,23 +82,40 @@ func (b *builder) volumeAt(mounts []protocol.Mount, path string) (dir, rest stri
 			continue
 		}
 		best = len(at)
-		dir, rest = "", ""
+		volume, rest = protocol.Volume{}, ""
 		if v := b.volumes[m.Volume]; v.Path != "" {
-			dir, rest = v.Path, filepath.Join(m.SubPath, strings.TrimPrefix(path, at))
+			volume, rest = v, filepath.Join(m.SubPath, strings.TrimPrefix(path, at))
 		}
 	}
-	return dir, rest
+	return volume, rest
 }
 
-// moveInto moves what was fetched to rel beneath a volume's folder. Links in the volume never lead out of it.
-func moveInto(dir, rel, src string) error {
+// putInto moves what was fetched to rel beneath a volume's folder, where the pod's root owns it and the folders on the way that are not there yet.
+func (b *builder) putInto(v protocol.Volume, rel, src string) error {
+	if v.Inside || b.root == 0 {
+		return moveInto(v.Path, rel, src, 0)
+	}
+	err := filepath.WalkDir(src, func(p string, _ fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		return b.give(p, 0)
+	})
+	if err != nil {
+		return err
+	}
+	return moveInto(v.Path, rel, src, b.root)
+}
+
+// moveInto moves what was fetched to rel beneath a volume's folder. Links in the volume never lead out of it. owner owns what is made.
+func moveInto(dir, rel, src string, owner int) error {
 	root, err := os.OpenRoot(dir)
 	if err != nil {
 		return err
 	}
 	defer func() { _ = root.Close() }()
 	rel = strings.TrimPrefix(filepath.Clean("/"+rel), "/")
-	if err := root.MkdirAll(filepath.Dir(rel), 0o755); err != nil {
+	if err := makeFolders(root, filepath.Dir(rel), owner); err != nil {
 		return err
 	}
 	if err := root.RemoveAll(rel); err != nil {
@@ -113,11 +130,30 @@ func moveInto(dir, rel, src string) error {
 	if !errors.Is(err, unix.EXDEV) {
 		return err
 	}
-	return copyInto(root, rel, src)
+	return copyInto(root, rel, src, owner)
+}
+
+// makeFolders makes a folder and those above it, as far as they are not there.
+func makeFolders(root *os.Root, rel string, owner int) error {
+	at := ""
+	for part := range strings.SplitSeq(filepath.ToSlash(rel), "/") {
+		at = filepath.Join(at, part)
+		err := root.Mkdir(at, 0o755)
+		if errors.Is(err, fs.ErrExist) {
+			continue
+		}
+		if err == nil && owner != 0 {
+			err = root.Lchown(at, owner, owner)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // copyInto copies across file systems.
-func copyInto(root *os.Root, rel, src string) error {
+func copyInto(root *os.Root, rel, src string, owner int) error {
 	return filepath.WalkDir(src, func(p string, d fs.DirEntry, err error) error {
 		if err != nil {
 			return err
@@ -127,22 +163,30 @@ func copyInto(root *os.Root, rel, src string) error {
 			return err
 		}
 		to := filepath.Join(rel, inner)
-		info, err := d.Info()
+		if err = copyOne(root, to, p, d); err == nil && owner != 0 {
+			err = root.Lchown(to, owner, owner)
+		}
+		return err
+	})
+}
+
+// copyOne copies a folder without what is in it, a link, or a file.
+func copyOne(root *os.Root, to, from string, d fs.DirEntry) error {
+	info, err := d.Info()
+	if err != nil {
+		return err
+	}
+	switch {
+	case d.IsDir():
+		return root.MkdirAll(to, info.Mode().Perm()|0o700)
+	case d.Type()&fs.ModeSymlink != 0:
+		target, err := os.Readlink(from)
 		if err != nil {
 			return err
 		}
-		switch {
-		case d.IsDir():
-			return root.MkdirAll(to, info.Mode().Perm()|0o700)
-		case d.Type()&fs.ModeSymlink != 0:
-			target, err := os.Readlink(p)
-			if err != nil {
-				return err
-			}
-			return root.Symlink(target, to)
-		}
-		return copyFile(root, to, p, info.Mode().Perm())
-	})
+		return root.Symlink(target, to)
+	}
+	return copyFile(root, to, from, info.Mode().Perm())
 }
 
 func copyFile(root *os.Root, to, from string, mode fs.FileMode) error {

@@ -16,7 +16,8 @@ import (
 
 // keeper is the shim of all pods that end with this process: starting a process for each costs more than most steps.
 type keeper struct {
-	program, dir, root string // root is where pods mount their roots
+	program   program
+	dir, root string // root is where pods mount their roots
 
 	mu     sync.Mutex
 	socket *os.File // nil while it does not run
@@ -56,7 +57,7 @@ func (k *keeper) startLocked() error {
 	}
 	defer func() { _ = log.Close() }()
 	cmd := &exec.Cmd{
-		Path: k.program, Args: []string{"tiphys-init", "keeper", k.root}, Dir: k.dir, Env: []string{"GOMAXPROCS=1"},
+		Path: k.program.start(), Args: []string{"tiphys-init", "keeper", k.root}, Dir: k.dir, Env: []string{"GOMAXPROCS=1"},
 		Stdin: theirs, Stderr: log, SysProcAttr: &syscall.SysProcAttr{Setsid: true},
 	}
 	if err := cmd.Start(); err != nil {

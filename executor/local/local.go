@@ -31,6 +31,7 @@ import (
 
 	"github.com/tiphys/tiphys/artifact"
 	"github.com/tiphys/tiphys/executor"
+	"github.com/tiphys/tiphys/executor/protocol"
 	"github.com/tiphys/tiphys/secret"
 
 	corev1 "k8s.io/api/core/v1"
@@ -73,6 +74,8 @@ type Options struct {
 	Mover artifact.Mover
 	// Images provides root file systems; nil if all pods are host views.
 	Images Images
+	// Layers is the folder of the layers that Images gives, where their file system can be asked what it can do; Dir if empty.
+	Layers string
 	// Volumes is the folder that Pod.Claims are relative to; Dir/volumes if empty.
 	Volumes string
 	// Socket is a folder that every pod sees at /run/tiphys; none if empty.
@@ -122,13 +125,17 @@ type Executor struct {
 	profiles profiles
 	memory   int64 // of this machine in bytes; 0 if it cannot be told
 	network  *network
-	ctx      context.Context
-	cancel   context.CancelFunc
-	work     sync.WaitGroup
-	mu       sync.Mutex
-	trash    *trash
-	keeper   *keeper // nil unless pods are bound
-	attempts map[executor.ID]*attempt
+	users    *users
+	program  program
+	// descriptors is the limit on open files that this process was started with, which its pods have.
+	descriptors func() *protocol.Descriptors
+	ctx         context.Context
+	cancel      context.CancelFunc
+	work        sync.WaitGroup
+	mu          sync.Mutex
+	trash       *trash
+	keeper      *keeper // nil unless pods are bound
+	attempts    map[executor.ID]*attempt
 	// container and hostView are the two ways in.
 	container, hostView *View
 	names               map[string]*attempt // those of attempts, by folder
@@ -175,15 +182,17 @@ func New(o Options) (*Executor, error) {
 		host = "localhost"
 	}
 	memory := machineResource("memory")
+	users := newUsers(usersFolders(o), o.Log)
 	ctx, cancel := context.WithCancel(context.Background())
 	e := &Executor{
 		o: o, lock: lock, host: host, hidden: outermost(append([]string{o.Dir, o.Scratch}, o.Hide...)), ctx: ctx, cancel: cancel,
 		trash: newTrash(filepath.Join(o.Dir, "trash"), o.Log), attempts: map[executor.ID]*attempt{}, names: map[string]*attempt{}, troubles: map[string]string{}, looked: map[*attempt]bool{},
-		reaper: newReaper(), launching: make(chan struct{}, launching), cgroups: findCgroups(""), memory: memory.Value(), network: newNetwork(o.Network, o.Dir, o.Log, o.Fault),
+		reaper: newReaper(), launching: make(chan struct{}, launching), cgroups: findCgroups(""), memory: memory.Value(), network: newNetwork(o.Network, o.Dir, users, o.Log, o.Fault),
+		users: users, program: openProgram(o.Init), descriptors: sync.OnceValue(func() *protocol.Descriptors { return inheritedDescriptors(o.Init) }),
 	}
 	e.container, e.hostView = &View{Executor: e, reports: newQueue()}, &View{Executor: e, host: true, reports: newQueue()}
 	if o.Bound {
-		e.keeper = &keeper{program: o.Init, dir: o.Dir, root: filepath.Join(o.Dir, rootFolder)}
+		e.keeper = &keeper{program: e.program, dir: o.Dir, root: filepath.Join(o.Dir, rootFolder)}
 	}
 	e.sweepClaims()
 	e.sweepStops()
@@ -211,8 +220,12 @@ func New(o Options) (*Executor, error) {
 		// The tables that the record of a pod is written by are made while others are still at work, not while the first pod waits.
 		e.spawn(func() { _, _ = json.Marshal(podRecord{}) })
 	}
+	if o.Images != nil {
+		e.spawn(func() { users.say(ctx) })
+	}
+	e.spawn(func() { _ = e.descriptors() })
 	if o.Network.Ahead {
-		e.network.ready.ahead(e.network)
+		e.spawn(func() { e.network.poolOf(users.usable() == nil).ahead(e.network) })
 	}
 	return e, nil
 }
@@ -326,7 +339,7 @@ func (e *Executor) Close() error {
 	e.network.removeBridge()
 	e.container.reports.close()
 	e.hostView.reports.close()
-	return e.lock.Close()
+	return errors.Join(e.program.close(), e.lock.Close())
 }
 
 // releaseEnded gives back the networks of pods that have ended and whose end nobody has taken in: the next executor on this folder does that,

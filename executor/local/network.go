@@ -16,7 +16,6 @@ import (
 	"time"
 
 	"github.com/vishvananda/netlink"
-	"github.com/vishvananda/netns"
 	"golang.org/x/sys/unix"
 
 	"github.com/tiphys/tiphys/executor"
@@ -63,7 +62,9 @@ type network struct {
 	held    held
 	invalid error
 
-	ready pool
+	// ready has the networks of pods with users of their own, plain those of the others.
+	ready, plain pool
+	users        *users
 
 	mu   sync.Mutex
 	isUp bool
@@ -74,8 +75,8 @@ type network struct {
 	// inherited are the indexes of links that were there at the start, of pods of another executor or of an earlier version of this one.
 	inherited []int
 	last      netip.Addr
-	leases    map[string]lease          // by attempt
-	handed    map[string]netns.NsHandle // of attempts that have not opened theirs yet
+	leases    map[string]lease        // by attempt
+	handed    map[string]readyNetwork // of attempts that have not opened theirs yet
 	// leaving are links of pods that have ended, which the kernel removes with their network.
 	leaving  []lease
 	sweeping *time.Timer
@@ -91,14 +92,14 @@ type lease struct {
 	pod netpolicy.Pod
 }
 
-func newNetwork(o Network, dir string, log *slog.Logger, fault func(string)) *network {
+func newNetwork(o Network, dir string, users *users, log *slog.Logger, fault func(string)) *network {
 	if o.Bridge == "" {
 		o.Bridge = defaultBridge
 	}
 	if o.Subnet == "" {
 		o.Subnet = defaultSubnet
 	}
-	n := &network{o: o, held: held{file: filepath.Join(dir, policiesFile)}, group: linkGroup(dir), log: log, fault: fault, leases: map[string]lease{}, handed: map[string]netns.NsHandle{}}
+	n := &network{o: o, held: held{file: filepath.Join(dir, policiesFile)}, group: linkGroup(dir), users: users, log: log, fault: fault, leases: map[string]lease{}, handed: map[string]readyNetwork{}}
 	prefix, err := netip.ParsePrefix(o.Subnet)
 	switch {
 	case o.Disabled:
@@ -113,7 +114,8 @@ func newNetwork(o Network, dir string, log *slog.Logger, fault func(string)) *ne
 		n.subnet = prefix.Masked()
 		n.wall = newFirewall(o, n.subnet)
 		n.wall.plan = n.held.read()
-		n.ready.size = min(poolSize, 1<<(32-prefix.Bits())/16)
+		size := min(poolSize, 1<<(32-prefix.Bits())/16)
+		n.ready.own, n.ready.size, n.plain.size = true, size, size
 	}
 	return n
 }
@@ -239,34 +241,34 @@ func mark(dir string) net.HardwareAddr {
 
 // lease gives an attempt a network: one that is ready, or one that is made for it. That it is the attempt's is on record before the
 // attempt has it.
-func (n *network) lease(name string, pod *executor.Pod, dir string) (addr, path string, err error) {
+func (n *network) lease(name string, pod *executor.Pod, dir string, own bool) (r readyNetwork, err error) {
 	unlock, err := n.ensureUp()
 	if err != nil {
-		return "", "", err
+		return r, err
 	}
 	defer unlock()
-	r, ok := n.ready.take(n)
+	r, ok := n.poolOf(own).take(n)
 	if !ok {
-		if r, err = n.connect(); err != nil {
-			return "", "", err
+		if r, err = n.connect(own); err != nil {
+			return r, err
 		}
 	}
 	n.fault("network-lease")
 	if err := writeLease(dir, r.lease); err != nil {
 		n.abandon(r)
-		return "", "", err
+		return r, err
 	}
 	r.pod = seen(r.addr, pod)
 	n.mu.Lock()
 	if err = n.enter(r.pod); err == nil {
-		n.leases[name], n.handed[name] = r.lease, r.space
+		n.leases[name], n.handed[name] = r.lease, r
 	}
 	n.mu.Unlock()
 	if err != nil {
 		n.abandon(r)
-		return "", "", err
+		return r, err
 	}
-	return r.addr.String(), fmt.Sprintf("/proc/%d/fd/%d", os.Getpid(), int(r.space)), nil
+	return r, nil
 }
 
 // enter has a pod judged as what it is.
@@ -288,8 +290,9 @@ func (n *network) handedOver(name string) {
 }
 
 func (n *network) closeHandle(name string) {
-	if space, ok := n.handed[name]; ok {
-		_ = space.Close()
+	if r, ok := n.handed[name]; ok {
+		_ = r.space.Close()
+		r.users.close()
 		delete(n.handed, name)
 	}
 }
@@ -396,16 +399,20 @@ func (b *builder) network(order *protocol.Spec) error {
 	}
 	if b.a.ownNetwork() {
 		b.e.network.release(b.a.name) // of an earlier launch that came to nothing
-		ip, path, err := b.e.network.lease(b.a.name, b.pod, b.a.dir)
+		r, err := b.e.network.lease(b.a.name, b.pod, b.a.dir, b.e.ownUsers(b.spec, b.a.host))
 		if err != nil {
 			return fmt.Errorf("network: %w", err)
 		}
 		b.a.mu.Lock()
-		b.a.ip = ip
+		b.a.ip = r.addr.String()
 		b.a.mu.Unlock()
-		order.Network, order.NetworkPath = true, path
+		b.root = int(r.users.first)
+		order.Network, order.NetworkPath, order.Users = true, fmt.Sprintf("/proc/%d/fd/%d", os.Getpid(), int(r.space)), r.users.order()
 	}
 	if err := b.e.beginHosts(b.a); err != nil {
+		return err
+	}
+	if err := b.give(filepath.Join(b.a.workFolder(), "hosts"), 0); err != nil {
 		return err
 	}
 	if err := b.writeFile("hostname", b.hostname()+"\n"); err != nil {
@@ -420,7 +427,19 @@ func (a *attempt) ownNetwork() bool {
 }
 
 func (b *builder) writeFile(name, text string) error {
-	return os.WriteFile(filepath.Join(b.a.workFolder(), name), []byte(text), 0o644)
+	path := filepath.Join(b.a.workFolder(), name)
+	if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
+		return err
+	}
+	return b.give(path, 0)
+}
+
+// give makes a file or folder that is the pod's alone its root's and the group's.
+func (b *builder) give(path string, group int) error {
+	if b.root == 0 {
+		return nil
+	}
+	return os.Lchown(path, b.root, b.root+group)
 }
 
 // resolvConf is this machine's, or what the pod says. A name server on loopback cannot be reached from a pod's

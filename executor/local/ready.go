@@ -34,10 +34,13 @@ const (
 type readyNetwork struct {
 	lease
 	space netns.NsHandle
+	// users is the user namespace that the network belongs to; none for a pod with the users of this machine.
+	users userRange
 }
 
-// pool has networks that are ready.
+// pool has networks that are ready: for pods with users of their own, or for those with the users of this machine.
 type pool struct {
+	own  bool
 	size int
 
 	mu   sync.Mutex
@@ -107,7 +110,7 @@ func (p *pool) fill(n *network) {
 			return
 		}
 		p.mu.Unlock()
-		r, err := n.prepare()
+		r, err := n.prepare(p.own)
 		p.mu.Lock()
 		if err != nil {
 			p.filling = false
@@ -117,6 +120,20 @@ func (p *pool) fill(n *network) {
 		p.list = append(p.list, r)
 		p.mu.Unlock()
 	}
+}
+
+// drain gives back what is ready for pods of either kind.
+func (n *network) drain() {
+	n.ready.drain(n)
+	n.plain.drain(n)
+}
+
+// poolOf has the networks of pods with users of their own, or of the others.
+func (n *network) poolOf(own bool) *pool {
+	if own {
+		return &n.ready
+	}
+	return &n.plain
 }
 
 // drain gives back what is ready.
@@ -142,18 +159,28 @@ func (p *pool) close(n *network) {
 }
 
 // prepare makes a network, on the bridge that is there then.
-func (n *network) prepare() (r readyNetwork, err error) {
+func (n *network) prepare(own bool) (r readyNetwork, err error) {
 	unlock, err := n.ensureUp()
 	if err != nil {
 		return r, err
 	}
 	defer unlock()
-	return n.connect()
+	return n.connect(own)
 }
 
-// connect makes a network. Whoever makes the interface that is named after an address has the address, on the whole machine.
-func (n *network) connect() (r readyNetwork, err error) {
-	if r.space, err = newSpace(); err != nil {
+// newSpaces makes a network namespace, and for a pod with users of its own the user namespace that it belongs to.
+func (n *network) newSpaces(own bool) (netns.NsHandle, userRange, error) {
+	if own {
+		r, space, err := n.users.make()
+		return netns.NsHandle(space), r, err
+	}
+	space, err := newSpace()
+	return space, userRange{}, err
+}
+
+// connect makes a network, of a user namespace if the pod is to have users of its own. Whoever makes the interface that is named after an address has the address, on the whole machine.
+func (n *network) connect(own bool) (r readyNetwork, err error) {
+	if r.space, r.users, err = n.newSpaces(own); err != nil {
 		return r, fmt.Errorf("make a network: %w", err)
 	}
 	defer func() {
@@ -196,7 +223,7 @@ func (n *network) ensureUp() (unlock func(), err error) {
 	}
 	again, err := n.upAgain()
 	if again {
-		n.ready.drain(n)
+		n.drain()
 	}
 	if err != nil {
 		unlock()
@@ -317,6 +344,7 @@ func (n *network) abandon(r readyNetwork) {
 	if r.space > 0 {
 		_ = r.space.Close()
 	}
+	r.users.close()
 	if r.index != 0 {
 		n.leaves(r.lease)
 	}
@@ -421,11 +449,12 @@ func (l lease) link() netlink.Link {
 // giveBack gives back all that no pod has.
 func (n *network) giveBack() {
 	n.ready.close(n)
+	n.plain.close(n)
 	n.mu.Lock()
 	n.closed = true
 	n.mu.Unlock()
 	n.work.Wait()
-	n.ready.drain(n) // what was made in the meantime
+	n.drain() // what was made in the meantime
 	n.mu.Lock()
 	for name := range n.handed {
 		n.closeHandle(name)

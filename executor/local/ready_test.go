@@ -58,9 +58,11 @@ func TestNothingIsLeftOfNetworksOfAKilledServer(t *testing.T) {
 	needRoot(t)
 	for n, point := range []string{"", "network-lease", "shim-start", "shim-order", "shim-launch"} {
 		t.Run(point, func(t *testing.T) {
-			dir, shared := t.TempDir(), t.TempDir()
+			dir := t.TempDir()
+			shared := claimFolder(t, dir)
 			network := local.Network{Bridge: fmt.Sprintf("tyk%d-%d", n, os.Getpid()%100000), Subnet: fmt.Sprintf("100.127.%d.0/25", 10+n)}
 			p := oncePod(t, shared)
+			p.Pod.Spec.Volumes[0].VolumeSource = claimed("shared")
 			p.Pod.Spec.Containers[0].Image = "any"
 			p.Pod.Spec.Containers[0].VolumeMounts[0].MountPath = "/shared"
 			until := ""
@@ -129,9 +131,11 @@ func TestTheBridgeOfAKilledServerIsRemoved(t *testing.T) {
 // anybody waits.
 func TestTheBridgeGoesThoughTheKernelIsLate(t *testing.T) {
 	needRoot(t)
-	dir, shared := t.TempDir(), t.TempDir()
+	dir := t.TempDir()
+	shared := claimFolder(t, dir)
 	network := local.Network{Bridge: fmt.Sprintf("tyl-%d", os.Getpid()%100000), Subnet: "100.127.51.0/25"}
 	p := oncePod(t, shared)
+	p.Pod.Spec.Volumes[0].VolumeSource = claimed("shared")
 	p.Pod.Spec.Containers[0].Image = "any"
 	p.Pod.Spec.Containers[0].VolumeMounts[0].MountPath = "/shared"
 	cmd := server(t, dir, "", p, "Running", network.Bridge, network.Subnet)
@@ -222,9 +226,11 @@ func TestABoundExecutorWaitsForNobodysNetworks(t *testing.T) {
 func TestTheBridgeGoesWithAPodThatNobodyHeardOf(t *testing.T) {
 	needRoot(t)
 	network := local.Network{Bridge: fmt.Sprintf("tyu-%d", os.Getpid()%100000), Subnet: "100.127.70.0/25"}
-	dir, shared := t.TempDir(), t.TempDir()
+	dir := t.TempDir()
+	shared := claimFolder(t, dir)
 	e := open(t, dir, withImages, func(o *local.Options) { o.Network = network })
 	p := oncePod(t, shared)
+	p.Pod.Spec.Volumes[0].VolumeSource = claimed("shared")
 	p.Pod.Spec.Containers[0].Image = "any"
 	p.Pod.Spec.Containers[0].VolumeMounts[0].MountPath = "/shared"
 	if err := e.Start(t.Context(), p); err != nil {
@@ -359,4 +365,14 @@ func TestNetworksAreMadeAnewWithTheBridge(t *testing.T) {
 			}
 		}
 	}
+}
+
+// claimFolder makes the folder of the claim "shared" of an executor on dir.
+func claimFolder(t *testing.T, dir string) string {
+	t.Helper()
+	shared := filepath.Join(dir, "volumes/claims/default/shared")
+	if err := os.MkdirAll(shared, 0o777); err != nil {
+		t.Fatal(err)
+	}
+	return shared
 }

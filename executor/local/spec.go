@@ -76,6 +76,7 @@ func (a *attempt) prepare(ctx context.Context) (*protocol.Spec, error) {
 	if err := b.addContainers(ctx, order); err != nil {
 		return nil, err
 	}
+	order.Descriptors = a.e.descriptors()
 	order.OOMScore, order.Processes = oomScore(b.spec, a.e.memory), a.e.o.Processes
 	var err error
 	if order.Cgroups, err = a.e.cgroups.create(a.name, b.limits()); err != nil {
@@ -91,6 +92,7 @@ type builder struct {
 	pod     *executor.Pod
 	spec    *corev1.PodSpec
 	volumes map[string]protocol.Volume
+	root    int // the user of this machine that is root in the pod
 }
 
 func (b *builder) hostname() string {

@@ -73,9 +73,7 @@ func (v *View) Capabilities(ctx context.Context) (executor.Capabilities, error) 
 		return executor.Capabilities{}, err
 	}
 	c := executor.Capabilities{
-		Can: map[executor.Ability]bool{executor.AbilityClaims: true, executor.AbilityCommands: true}, Why: map[executor.Ability]string{
-			executor.AbilityUserNamespaces: "root in a pod is root for the kernel on this machine",
-		}, Fields: Fields(), Limits: []corev1.ResourceName{corev1.ResourceEphemeralStorage},
+		Can: map[executor.Ability]bool{executor.AbilityClaims: true, executor.AbilityCommands: true}, Why: map[executor.Ability]string{}, Fields: Fields(), Limits: []corev1.ResourceName{corev1.ResourceEphemeralStorage},
 	}
 	if v.cgroups.cpu.there() {
 		c.Limits = append(c.Limits, corev1.ResourceCPU)
@@ -84,6 +82,7 @@ func (v *View) Capabilities(ctx context.Context) (executor.Capabilities, error) 
 		c.Limits = append(c.Limits, corev1.ResourceMemory)
 	}
 	if v.host {
+		c.Why[executor.AbilityUserNamespaces] = "steps are users of this machine: use the container executor"
 		c.Can[executor.AbilityHostView] = true
 		c.Why[executor.AbilityImages] = "pods see this machine's own files: use the container executor"
 		c.Why[executor.AbilityNetwork] = "pods share this machine's network: use the container executor"
@@ -96,6 +95,11 @@ func (v *View) Capabilities(ctx context.Context) (executor.Capabilities, error) 
 	c.Can[executor.AbilityImages] = v.o.Images != nil
 	if v.o.Images == nil {
 		c.Why[executor.AbilityImages] = "images are not available here: use the host executor"
+	}
+	if err := v.users.usable(); err != nil {
+		c.Why[executor.AbilityUserNamespaces] = "root in a pod is root for the kernel on this machine: " + err.Error()
+	} else {
+		c.Can[executor.AbilityUserNamespaces] = true
 	}
 	v.networkAbility(&c)
 	return c, nil

@@ -55,16 +55,21 @@ func (b *builder) volume(v *corev1.Volume, i int) (protocol.Volume, error) {
 
 func (b *builder) privateFolder(i int) (protocol.Volume, error) {
 	dir := filepath.Join(b.a.workFolder(), fmt.Sprintf("volume%d", i))
-	return protocol.Volume{Path: dir}, b.sharedFolder(dir)
+	return protocol.Volume{Path: dir}, b.sharedFolder(dir, b.root)
 }
 
-// sharedFolder makes a folder that every user in the pod may write to, as emptyDir is in Kubernetes.
-func (b *builder) sharedFolder(dir string) error {
+// sharedFolder makes a folder that every user in the pod may write to, as emptyDir is in Kubernetes. root is who owns it.
+func (b *builder) sharedFolder(dir string, root int) error {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return err
 	}
+	if root != 0 {
+		if err := os.Chown(dir, root, root); err != nil {
+			return err
+		}
+	}
 	if p := b.spec.SecurityContext; p != nil && p.FSGroup != nil {
-		if err := os.Chown(dir, -1, int(*p.FSGroup)); err != nil {
+		if err := os.Chown(dir, -1, root+int(*p.FSGroup)); err != nil {
 			return err
 		}
 		return os.Chmod(dir, 0o777|os.ModeSetgid)
@@ -80,11 +85,12 @@ func (b *builder) claim(name string) (protocol.Volume, error) {
 			claim = c
 		}
 	}
+	// On disk it has the ids of the inside, so that pods with different ranges see the same owners.
 	dir, made, err := b.e.ensureClaim(claim)
 	if err != nil || !made {
-		return protocol.Volume{Path: dir}, err
+		return protocol.Volume{Path: dir, Inside: true}, err
 	}
-	return protocol.Volume{Path: dir}, b.sharedFolder(dir)
+	return protocol.Volume{Path: dir, Inside: true}, b.sharedFolder(dir, 0)
 }
 
 // hostPath checks or makes what the volume's type says (Kubernetes' HostPathType).

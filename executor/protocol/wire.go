@@ -71,6 +71,10 @@ type Spec struct {
 	Network bool `json:"network,omitempty"`
 	// NetworkPath is where that namespace can be opened, by the shim and at once: it goes with the server until then.
 	NetworkPath string `json:"networkPath,omitempty"`
+	// Users gives the pod's containers a user namespace of their own; nil for this machine's. Such a pod has a network of its own.
+	Users *Users `json:"users,omitempty"`
+	// Descriptors is the limit on open files of the pod's processes; nil for the shim's own.
+	Descriptors *Descriptors `json:"descriptors,omitempty"`
 	// Bound ends the pod when the connection that ordered it is closed.
 	Bound bool `json:"bound,omitempty"`
 	// Cgroups are folders that the pod's first process joins; the shim removes them in the end.
@@ -100,6 +104,26 @@ type Spec struct {
 	LogKeep  int64  `json:"logKeep,omitempty"`
 	// NoSync leaves out fsync.
 	NoSync bool `json:"noSync,omitempty"`
+}
+
+// UsersSize is how many users, and groups, a user namespace of a pod has: those from 0 on inside.
+const UsersSize = 65536
+
+// Users is a pod's user namespace. Whoever has the range of ids holds a lock on a byte of a file, which the kernel lets go with the process.
+type Users struct {
+	// First is the id on this machine that is 0 inside.
+	First uint32 `json:"first"`
+	// Path is where the namespace can be opened, by the shim and at once: it goes with the server until then.
+	Path string `json:"path"`
+	// LockFile and LockByte are where the shim holds the range for as long as the pod lives.
+	LockFile string `json:"lockFile"`
+	LockByte int64  `json:"lockByte"`
+}
+
+// Descriptors is a limit on open files (RLIMIT_NOFILE of getrlimit(2)).
+type Descriptors struct {
+	Soft uint64 `json:"soft"`
+	Hard uint64 `json:"hard"`
 }
 
 // Container is one container, with everything resolved that needs no look into its file system.
@@ -142,6 +166,8 @@ type Mount struct {
 	SubPath  string `json:"subPath,omitempty"`
 	Path     string `json:"path"`
 	ReadOnly bool   `json:"readOnly,omitempty"`
+	// Inside says that who owns what is in Source is written down in ids of the pod's user namespace, if it has one.
+	Inside bool `json:"inside,omitempty"`
 }
 
 // Volume is something that the pod's containers share: a folder of this machine, or files kept in memory.
@@ -149,6 +175,8 @@ type Volume struct {
 	Name string `json:"name"`
 	// Path is the folder or file on this machine; empty for a volume in memory.
 	Path string `json:"path,omitempty"`
+	// Inside is that of a [Mount]: pods with different ranges of ids see the same owners.
+	Inside bool `json:"inside,omitempty"`
 	// Size limits a volume in memory, in bytes; 0 for half of the machine's memory.
 	Size  int64  `json:"size,omitempty"`
 	Files []File `json:"files,omitempty"`

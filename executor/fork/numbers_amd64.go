@@ -1,0 +1,6 @@
+package fork
+
+const (
+	sysSetns   = 308
+	sysSeccomp = 317
+)

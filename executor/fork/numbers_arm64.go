@@ -1,0 +1,6 @@
+package fork
+
+const (
+	sysSetns   = 268
+	sysSeccomp = 277
+)
