@@ -57,18 +57,12 @@ func writeTarEntry(ctx context.Context, t *tar.Writer, base string, e Entry) err
 	if err != nil {
 		return err
 	}
-	if e.Path != "." {
-		defer func() { _ = f.Close() }()
-	}
-	info, err := f.Stat()
-	if err != nil {
-		return fmt.Errorf("look at %s: %w", e.Path, err)
-	}
-	h.Size = info.Size()
+	defer func() { _ = f.Close() }()
+	h.Size = f.Size()
 	if err := t.WriteHeader(h); err != nil {
 		return fmt.Errorf("pack %s: %w", e.Path, err)
 	}
-	n, err := io.Copy(t, blob.Reader(ctx, io.NewSectionReader(f, 0, h.Size)))
+	n, err := io.Copy(t, blob.Reader(ctx, f))
 	if err == nil && n < h.Size {
 		err = io.ErrUnexpectedEOF
 	}
@@ -112,10 +106,8 @@ func writeZipEntry(ctx context.Context, z *zip.Writer, base string, e Entry) err
 	if err != nil {
 		return err
 	}
-	if e.Path != "." {
-		defer func() { _ = f.Close() }()
-	}
-	if _, err := io.Copy(w, blob.Reader(ctx, io.NewSectionReader(f, 0, e.Info.Size()))); err != nil {
+	defer func() { _ = f.Close() }()
+	if _, err := io.Copy(w, blob.Reader(ctx, f)); err != nil {
 		return fmt.Errorf("pack %s: %w", e.Path, err)
 	}
 	return nil

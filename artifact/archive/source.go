@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	"github.com/tiphys/tiphys/artifact"
+	"github.com/tiphys/tiphys/failure"
 )
 
 // Source is a file or folder that is read without following links out of it.
@@ -20,6 +21,24 @@ type Source struct {
 	file *os.File
 	root *os.Root // of a folder
 	info fs.FileInfo
+	left *int64 // how many bytes may still be read; nil for any number
+}
+
+// ErrTooMuch says that a source has more than may be read of it.
+var ErrTooMuch = failure.New(failure.TooLarge, "it has more bytes than one artifact may have")
+
+// Limit bounds how many bytes are read of all that is in the source, holes in files among them. Reading more is [ErrTooMuch].
+func (s *Source) Limit(bytes int64) { s.left = &bytes }
+
+// bounded takes size bytes from what may be read, before they are: a file may have a size that no disk has.
+func (s *Source) bounded(size int64) error {
+	if s.left == nil {
+		return nil
+	}
+	if *s.left -= size; *s.left < 0 {
+		return ErrTooMuch
+	}
+	return nil
 }
 
 // Open opens src beneath root. Links on the way to src are followed as a process would that has root as its
@@ -72,7 +91,17 @@ func (s *Source) IsDir() bool { return s.root != nil }
 func (s *Source) Size() int64 { return s.info.Size() }
 
 // Reader returns the content of a file, at most as long as it was when it was opened.
-func (s *Source) Reader() io.Reader { return io.NewSectionReader(s.file, 0, s.info.Size()) }
+func (s *Source) Reader() io.Reader {
+	if err := s.bounded(s.info.Size()); err != nil {
+		return failing{err}
+	}
+	return io.NewSectionReader(s.file, 0, s.info.Size())
+}
+
+// failing is a reader that gives an error.
+type failing struct{ err error }
+
+func (f failing) Read([]byte) (int, error) { return 0, f.err }
 
 // Entry is something in a source.
 type Entry struct {
@@ -81,17 +110,32 @@ type Entry struct {
 	Info fs.FileInfo
 	// Link is where a symbolic link points.
 	Link string
-	open func() (*os.File, error)
+	open func() (*Content, error)
+}
+
+// Content is what a file has, at most as long as it was when it was opened: what grows meanwhile is not followed.
+type Content struct {
+	*io.SectionReader
+	file *os.File
+	keep bool
+}
+
+// Close closes the file.
+func (c *Content) Close() error {
+	if c.keep {
+		return nil
+	}
+	return c.file.Close()
 }
 
 // Open opens the content of a file.
-func (e Entry) Open() (*os.File, error) { return e.open() }
+func (e Entry) Open() (*Content, error) { return e.open() }
 
 // Walk calls fn for the source and everything in it, folders before what is in them, in order of name.
 // Sockets, pipes and devices are left out: they are not contents.
 func (s *Source) Walk(ctx context.Context, fn func(Entry) error) error {
 	if s.root == nil {
-		return fn(Entry{Path: ".", Info: s.info, open: func() (*os.File, error) { return s.file, nil }})
+		return fn(Entry{Path: ".", Info: s.info, open: func() (*Content, error) { return s.content(s.file, s.info, true) }})
 	}
 	return fs.WalkDir(s.root.FS(), ".", func(p string, d fs.DirEntry, err error) error {
 		if err != nil {
@@ -107,7 +151,7 @@ func (s *Source) Walk(ctx context.Context, fn func(Entry) error) error {
 		if err != nil {
 			return fmt.Errorf("look at %s: %w", p, err)
 		}
-		e := Entry{Path: p, Info: info, open: func() (*os.File, error) { return s.openFile(p) }}
+		e := Entry{Path: p, Info: info, open: func() (*Content, error) { return s.openFile(p) }}
 		switch info.Mode().Type() {
 		case 0, fs.ModeDir:
 		case fs.ModeSymlink:
@@ -121,7 +165,15 @@ func (s *Source) Walk(ctx context.Context, fn func(Entry) error) error {
 	})
 }
 
-func (s *Source) openFile(p string) (*os.File, error) {
+// content is that of an open file, which is closed with it or kept.
+func (s *Source) content(f *os.File, info fs.FileInfo, keep bool) (*Content, error) {
+	if err := s.bounded(info.Size()); err != nil {
+		return nil, err
+	}
+	return &Content{SectionReader: io.NewSectionReader(f, 0, info.Size()), file: f, keep: keep}, nil
+}
+
+func (s *Source) openFile(p string) (*Content, error) {
 	f, err := s.root.OpenFile(p, os.O_RDONLY|nonBlocking, 0)
 	if err != nil {
 		return nil, fmt.Errorf("open file: %w", err)
@@ -130,9 +182,13 @@ func (s *Source) openFile(p string) (*os.File, error) {
 	if err == nil && !info.Mode().IsRegular() {
 		err = fmt.Errorf("%s is not a file any more", p)
 	}
+	var c *Content
+	if err == nil {
+		c, err = s.content(f, info, false)
+	}
 	if err != nil {
 		_ = f.Close()
 		return nil, err
 	}
-	return f, nil
+	return c, nil
 }

@@ -68,6 +68,8 @@ type Limits struct {
 	Unpack archive.Limits
 	// Download limits what is fetched by HTTP, in bytes; 0 for 32 GiB.
 	Download int64
+	// Save limits what is read of one output artifact, before it is packed, in bytes; 0 for 32 GiB. Holes count as what they are read as.
+	Save int64
 	// Timeout limits one Fetch or Save; 0 for 30 minutes.
 	Timeout time.Duration
 }
@@ -87,6 +89,9 @@ func New(o Options) *Mover {
 	}
 	if o.Limits.Download <= 0 {
 		o.Limits.Download = 32 << 30
+	}
+	if o.Limits.Save <= 0 {
+		o.Limits.Save = 32 << 30
 	}
 	if o.Limits.Timeout <= 0 {
 		o.Limits.Timeout = 30 * time.Minute

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"net/http/httptest"
@@ -16,6 +17,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 
 	"github.com/tiphys/tiphys/artifact"
+	"github.com/tiphys/tiphys/artifact/archive"
 	"github.com/tiphys/tiphys/artifact/local"
 	"github.com/tiphys/tiphys/artifact/mover"
 	"github.com/tiphys/tiphys/egress"
@@ -297,4 +299,76 @@ func (someSecrets) Secret(_ context.Context, ns, name, key string) (secret.Value
 		return secret.New(key + "-value\n"), nil
 	}
 	return secret.Value{}, artifact.ErrNotFound
+}
+
+// What a step leaves may look larger than any disk, or grow while it is saved.
+func TestSaveIsBounded(t *testing.T) {
+	root := t.TempDir()
+	m, _ := newMover(t, func(o *mover.Options) { o.Limits.Save = 1 << 20 })
+	for name, sizes := range map[string][]int64{"hole": {1 << 40}, "many": {1 << 19, 1 << 19, 1}} {
+		for i, size := range sizes {
+			path := filepath.Join(root, name, fmt.Sprint(i))
+			write(t, path, "")
+			if err := os.Truncate(path, size); err != nil {
+				t.Fatal(err)
+			}
+		}
+		for _, how := range []string{`{}`, `{"none":{}}`, `{"zip":{}}`} {
+			_, err := m.Save(bg, art(t, `{"s3":{"key":"k"},"archive":`+how+`}`), root, "/"+name)
+			if !errors.Is(err, archive.ErrTooMuch) || !strings.Contains(err.Error(), "1048576 bytes") {
+				t.Errorf("%s %s: %v", name, how, err)
+			}
+		}
+	}
+	if _, err := m.Save(bg, art(t, `{"s3":{"key":"one"},"archive":{"none":{}}}`), root, "/hole/0"); !errors.Is(err, archive.ErrTooMuch) {
+		t.Errorf("a file: %v", err)
+	}
+	write(t, filepath.Join(root, "fits"), strings.Repeat("x", 1<<20))
+	if _, err := m.Save(bg, art(t, `{"s3":{"key":"fits"},"archive":{"none":{}}}`), root, "/fits"); err != nil {
+		t.Error(err)
+	}
+}
+
+// growing is a store in which each read of what is put makes the file longer.
+type growing struct {
+	*local.Store
+	path string
+}
+
+func (g growing) Put(ctx context.Context, key string, r io.Reader) (artifact.Info, error) {
+	buf := make([]byte, 16)
+	for range 100 {
+		n, err := r.Read(buf)
+		if errors.Is(err, io.EOF) {
+			return g.Store.Put(ctx, key, strings.NewReader("saved"))
+		}
+		if err != nil {
+			return artifact.Info{}, err
+		}
+		f, err := os.OpenFile(g.path, os.O_APPEND|os.O_WRONLY, 0)
+		if err != nil {
+			return artifact.Info{}, err
+		}
+		if _, err = f.Write(buf[:max(n, 1)]); err != nil {
+			return artifact.Info{}, err
+		}
+		_ = f.Close()
+	}
+	return artifact.Info{}, errors.New("it never ends")
+}
+
+func TestSaveEndsThoughTheFileGrows(t *testing.T) {
+	root := t.TempDir()
+	path := filepath.Join(root, "tree", "log")
+	write(t, path, "as long as this")
+	m, _ := newMover(t, func(o *mover.Options) {
+		if s, ok := o.Store.(*local.Store); ok {
+			o.Store = growing{s, path}
+		}
+	})
+	for _, src := range []string{"/tree", "/tree/log"} {
+		if _, err := m.Save(bg, art(t, `{"s3":{"key":"k"},"archive":{"none":{}}}`), root, src); err != nil {
+			t.Errorf("%s: %v", src, err)
+		}
+	}
 }

@@ -66,6 +66,9 @@ func (m *Mover) Save(ctx context.Context, a manifest.Artifact, root, src string)
 	ctx, cancel := context.WithTimeoutCause(ctx, m.o.Limits.Timeout, fmt.Errorf("it took longer than %s", m.o.Limits.Timeout))
 	defer cancel()
 	saved, err := m.save(ctx, a, root, src)
+	if errors.Is(err, archive.ErrTooMuch) {
+		err = fmt.Errorf("%s: %w: %d bytes, with the holes in files", src, err, m.o.Limits.Save)
+	}
 	if err != nil {
 		return artifact.Saved{}, fmt.Errorf("save artifact %q: %w", a.Name, withCause(ctx, err))
 	}
@@ -87,6 +90,7 @@ func (m *Mover) save(ctx context.Context, a manifest.Artifact, root, src string)
 		return artifact.Saved{}, err
 	}
 	defer func() { _ = s.Close() }()
+	s.Limit(m.o.Limits.Save)
 	switch {
 	case a.HTTP != nil:
 		return m.saveHTTP(ctx, a, s)
@@ -169,7 +173,7 @@ func (m *Mover) saveTree(ctx context.Context, store artifact.Store, a manifest.A
 				return err
 			}
 		}
-		info, err := store.Put(ctx, key, f)
+		info, err := store.Put(ctx, key, archive.ContextReader(ctx, f))
 		if err != nil {
 			return err
 		}

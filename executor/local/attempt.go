@@ -50,9 +50,11 @@ type attempt struct {
 	taken     bool // a shim has the pod, and goes on without being spoken to
 	notices   bool // it tells what happens
 	execs     map[int]chan protocol.Event
-	refused   string     // why a shim did not take the attempt
-	watched   sync.Once  // its storage
-	settling  sync.Mutex // held by who turns its record into a report
+	refused   string    // why a shim did not take the attempt
+	watched   sync.Once // its storage
+	// stopSaving ends the saving of artifacts after a time; nil before that has begun.
+	stopSaving func(grace time.Duration)
+	settling   sync.Mutex // held by who turns its record into a report
 
 	concluded chan struct{} // final is set
 	gone      chan struct{} // the shim has ended

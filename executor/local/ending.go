@@ -70,11 +70,17 @@ func (a *attempt) settle() {
 		a.conclude(r)
 		return
 	}
-	if err := a.saveArtifacts(a.e.ctx, record.PID, &r); err != nil {
+	ctx, cancel := a.saving(record.Reason == executor.ReasonStopped)
+	err = a.saveArtifacts(ctx, record.PID, &r)
+	stopped := ctx.Err() != nil
+	cancel()
+	if err != nil {
 		if a.e.ctx.Err() != nil {
 			return // the next executor on this folder saves them
 		}
-		if r.Phase == executor.Succeeded {
+		if r.Phase == executor.Succeeded && stopped {
+			r.Phase, r.Reason, r.Message = executor.Failed, executor.ReasonStopped, stoppedSaving
+		} else if r.Phase == executor.Succeeded {
 			r.Phase, r.Reason, r.Message = executor.Error, executor.ReasonOutput, err.Error()
 		}
 	}
@@ -85,6 +91,25 @@ func (a *attempt) settle() {
 	}
 	_ = a.send(protocol.Request{Op: protocol.OpRelease})
 	a.conclude(r)
+}
+
+// stoppedSaving is the message of a pod that was stopped when it had ended, and its artifacts were not saved yet.
+const stoppedSaving = "stopped while its output artifacts were saved"
+
+// saving is the context in which artifacts are saved. Of a pod that was stopped that may take as long as its end; Stop ends it as well.
+func (a *attempt) saving(stopped bool) (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithCancel(a.e.ctx)
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.stopSaving = func(grace time.Duration) { time.AfterFunc(grace, cancel) }
+	if stopped || a.stopped {
+		grace := a.e.o.Grace
+		if g := a.pod.Pod.Spec.TerminationGracePeriodSeconds; g != nil {
+			grace = time.Duration(*g) * time.Second
+		}
+		a.stopSaving(grace)
+	}
+	return ctx, cancel
 }
 
 // unrecorded concludes an attempt whose end is not on record.
@@ -316,6 +341,10 @@ func (e *Executor) Stop(ctx context.Context, id executor.ID, grace time.Duration
 		return nil
 	}
 	a.stopped = true
+	if a.stopSaving != nil {
+		a.stopSaving(grace)
+		return nil
+	}
 	order := protocol.Request{Op: protocol.OpStop, Grace: grace}
 	switch {
 	case a.idle:

@@ -57,6 +57,7 @@ func TestErrorsHaveMeaning(t *testing.T) {
 		"artifact.ErrNotFound":              {artifact.ErrNotFound, 404, 1},
 		"artifact.ErrTooLarge":              {artifact.ErrTooLarge, 413, 1},
 		"artifact/archive.ErrUnsafe":        {archive.ErrUnsafe, 400, 2},
+		"artifact/archive.ErrTooMuch":       {archive.ErrTooMuch, 413, 1},
 		"artifact/blob.ErrMismatch":         {blob.ErrMismatch, 400, 2},
 		"artifact/mover.ErrUnsupported":     {mover.ErrUnsupported, 400, 2},
 		"artifact/image.ErrUnauthenticated": {image.ErrUnauthenticated, 401, 1},
