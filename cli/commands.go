@@ -18,6 +18,7 @@ func commands(std IO) []*cobra.Command {
 		newUser(std),
 		newToken(std),
 		newDown(std),
+		newDoctor(std),
 		newBackup(std),
 		newRestore(std),
 		newLint(std),
