@@ -9,6 +9,8 @@ import (
 	"strings"
 	"syscall"
 	"unsafe"
+
+	"github.com/tiphys/tiphys/executor/fork"
 )
 
 // openat2(2): resolution is confined by the kernel, so neither ".." nor a link leads out of the folder.
@@ -75,6 +77,22 @@ func (f folder) read(path string, limit int64) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
+	return readFile(fd, path, limit)
+}
+
+// readAs is read with the rights of a user.
+func (f folder) readAs(u fork.User, path string, limit int64) ([]byte, error) {
+	if path == "" {
+		path = "."
+	}
+	fd, err := u.Open(f.fd, path, fork.How{Flags: syscall.O_RDONLY | syscall.O_NONBLOCK | syscall.O_NOCTTY, Resolve: f.resolve | resolveNoMagic})
+	if err != nil {
+		return nil, err
+	}
+	return readFile(fd, path, limit)
+}
+
+func readFile(fd int, path string, limit int64) ([]byte, error) {
 	file := os.NewFile(uintptr(fd), path)
 	defer func() { _ = file.Close() }()
 	st, err := file.Stat()

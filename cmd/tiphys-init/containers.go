@@ -214,9 +214,14 @@ func (p *pod) readFiles(i int) {
 		return
 	}
 	defer root.close()
+	// What the step left there it may have left for others: a link or a file of the kernel that it may not read itself.
+	reader, err := p.reader(i, root)
+	if err != nil {
+		return
+	}
 	left := int64(protocol.ParametersLimit)
 	for _, name := range slices.Sorted(maps.Keys(p.spec.Files)) {
-		data, err := root.read(p.spec.Files[name], left)
+		data, err := root.readAs(reader, p.spec.Files[name], left)
 		switch {
 		case err == nil:
 			e.Files[name] = string(data)
@@ -228,6 +233,20 @@ func (p *pod) readFiles(i int) {
 		}
 	}
 	p.send(e)
+}
+
+// reader is who a container's files are read as: its user.
+func (p *pod) reader(i int, root folder) (fork.User, error) {
+	c := p.spec.Containers[i]
+	who, err := lookupUser(root, c.User)
+	if err != nil {
+		return fork.User{}, err
+	}
+	u := fork.User{Users: p.own.users, UID: who.uid, GID: who.gid, Groups: append(who.groups, c.Groups...), Capabilities: c.Capabilities}
+	if c.Privileged {
+		u.Capabilities = ^uint64(0)
+	}
+	return u, nil
 }
 
 // start starts a command in container i. Descriptors below 0 are /dev/null.

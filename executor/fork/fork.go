@@ -73,6 +73,7 @@ const (
 	stepUser
 	stepDir
 	stepProgram
+	stepOpen
 )
 
 func stepName(step int32) string {
@@ -80,7 +81,7 @@ func stepName(step int32) string {
 		stepSession: "begin a session", stepRoot: "enter the root folder", stepCgroups: "make a cgroup namespace", stepUsers: "enter the user namespace",
 		stepGroups: "set the groups", stepGroup: "set the group", stepRootUser: "become root of the user namespace", stepKeyring: "make a keyring",
 		stepCapabilities: "drop capabilities", stepPrivileges: "set no_new_privs", stepFiles: "hand over the files", stepLimit: "limit the files",
-		stepFilter: "filter system calls", stepUser: "become the user", stepDir: "enter the working folder", stepProgram: "execute",
+		stepFilter: "filter system calls", stepUser: "become the user", stepDir: "enter the working folder", stepProgram: "execute", stepOpen: "open",
 	}
 	return names[step]
 }

@@ -2,9 +2,13 @@ package local_test
 
 import (
 	"context"
+	"fmt"
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/google/go-cmp/cmp"
+	corev1 "k8s.io/api/core/v1"
 
 	"github.com/tiphys/tiphys/executor"
 	"github.com/tiphys/tiphys/executor/local"
@@ -37,5 +41,60 @@ func TestSavingArtifactsObeysStop(t *testing.T) {
 	r := report(t, e, func(r executor.Report) bool { return r.ID == p.ID && r.Phase.Done() })
 	if r.Phase != executor.Failed || r.Reason != executor.ReasonStopped || len(r.Saved) != 0 {
 		t.Errorf("%s %s %q, saved %v", r.Phase, r.Reason, r.Message, r.Saved)
+	}
+}
+
+// parameter has an output parameter read from a file.
+func parameter(name, path string) manifest.Parameter {
+	return manifest.Parameter{Name: name, ValueFrom: &manifest.ValueFrom{Path: path}}
+}
+
+// What a step leaves where its outputs are wanted is read with its own rights: a link to what it may not read gives nothing, nor does what is no file.
+func TestOutputsAreReadAsTheStepsUser(t *testing.T) {
+	needRoot(t)
+	paths := map[string]string{
+		"own": "/out/own", "link": "/out/link", "secret": "/out/secret", "shadow": "/out/shadow", "fifo": "/out/fifo", "device": "/out/zero", "log": "/proc/kmsg", "first": "/proc/1/environ",
+		"others": "/out/others", "folder": "/out", "escape": "/out/escape",
+	}
+	script := `mkdir -p /out; cd /out; echo mine > own; ln -s own link; ln -s /etc/shadow shadow; ln -s /secret secret; mkfifo fifo; ln -s /dev/zero zero; ln -s ../../../../../../etc/hostname escape; true`
+	for name, c := range map[string]struct {
+		user            int64
+		host, hostUsers bool
+		script          string
+		missing         []string
+	}{
+		"user":                 {1000, false, false, script, []string{"device", "fifo", "first", "folder", "log", "others", "secret", "shadow"}},
+		"user of this machine": {1000, false, true, script, []string{"device", "fifo", "first", "folder", "log", "others", "secret", "shadow"}},
+		"user on the machine":  {1000, true, false, script, []string{"device", "fifo", "first", "folder", "log", "others", "secret", "shadow"}},
+		"root":                 {0, false, false, script + "; echo secret > /secret; chmod 600 /secret; echo theirs > others; chown 1000 others; chmod 600 others", []string{"device", "fifo", "first", "folder", "log"}},
+		// Whoever is root of this machine by a grant sees the environment of our init, which holds nothing.
+		"root of this machine": {0, false, true, script + "; echo secret > /secret; chmod 600 /secret; echo theirs > others; chown 1000 others; chmod 600 others", []string{"device", "fifo", "folder", "log"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			e := open(t, t.TempDir(), withImages)
+			if c.host {
+				e = e.Host()
+			}
+			defer func() { _ = e.Close() }()
+			p := shell(t, c.script)
+			p.Pod.Spec.HostUsers = &c.hostUsers
+			if !c.hostUsers {
+				p.Pod.Spec.HostUsers = nil
+			}
+			p.Pod.Spec.SecurityContext = &corev1.PodSecurityContext{RunAsUser: &c.user, RunAsGroup: &c.user}
+			// The folder is made by root, and the step may write to it.
+			p.Pod.Spec.Volumes = []corev1.Volume{{Name: "out", VolumeSource: corev1.VolumeSource{EmptyDir: &corev1.EmptyDirVolumeSource{}}}}
+			p.Pod.Spec.Containers[0].VolumeMounts = []corev1.VolumeMount{{Name: "out", MountPath: "/out"}}
+			for name, path := range paths {
+				p.Outputs.Parameters = append(p.Outputs.Parameters, parameter(name, path))
+			}
+			r := run(t, e, p)
+			if diff := cmp.Diff(c.missing, r.Missing); diff != "" {
+				t.Errorf("%s %s: %s\n%s", r.Phase, r.Message, diff, fmt.Sprint(r.Parameters))
+			}
+			if r.Parameters["own"] != "mine" || r.Parameters["link"] != "mine" {
+				t.Errorf("%v", r.Parameters)
+			}
+		})
 	}
 }
