@@ -82,6 +82,6 @@ func openSpaces(flags uintptr, names *[2]*byte, opened *[2]int) (pid uintptr) {
 		}
 	}
 	for {
-		syscall.RawSyscall(syscall.SYS_EXIT_GROUP, 0, 0, 0)
+		_, _, _ = syscall.RawSyscall(syscall.SYS_EXIT_GROUP, 0, 0, 0)
 	}
 }

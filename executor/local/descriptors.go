@@ -24,7 +24,7 @@ func inheritedDescriptors(program string) *protocol.Descriptors {
 	for {
 		var how syscall.WaitStatus
 		_, e := syscall.Wait4(pid, &how, unix.WALL, nil)
-		if e != syscall.EINTR && (e != nil || how.Exited() || how.Signaled()) { //nolint:errorlint // it is an Errno
+		if e != syscall.EINTR && (e != nil || how.Exited() || how.Signaled()) {
 			break
 		}
 	}
