@@ -34,6 +34,7 @@ type prediction struct {
 	wish digest
 	// live is the resourceVersion of the live object; empty if there was none.
 	live   string
+	force  bool // the object is recreated if it cannot be changed
 	object *unstructured.Unstructured
 	at     time.Time
 }
@@ -95,9 +96,10 @@ func (w *worker) predictOne(ctx context.Context, o *unstructured.Unstructured, l
 		return prediction{}, err
 	}
 	now := w.c.o.Now()
-	if before.object != nil && before.wish == wish && before.live == live && (live != "" || now.Sub(before.at) < absent) {
+	force := plan.OptionsOf(o, w.options(w.row.Asked == nil)).Force
+	if before.object != nil && before.wish == wish && before.live == live && before.force == force && (live != "" || now.Sub(before.at) < absent) {
 		return before, nil
 	}
-	made, err := w.apply(ctx, o, deploy.ApplyOptions{Application: w.key, DryRun: true})
-	return prediction{wish: wish, live: live, object: made, at: now}, err
+	made, err := w.apply(ctx, o, deploy.ApplyOptions{Application: w.key, DryRun: true, Force: force})
+	return prediction{wish: wish, live: live, force: force, object: made, at: now}, err
 }

@@ -57,7 +57,8 @@ func (r Rules) Check(o manifest.Object) []manifest.Diagnostic {
 	return diags
 }
 
-// Lint judges objects as a server would, without one: what they declare themselves is known, references to anything else are passed over.
+// Lint judges objects as a server would, without one: what they declare themselves is known, references to anything else are passed over. Of what
+// applications bring it knows NetworkPolicies.
 func (r Rules) Lint(objects []manifest.Object) []manifest.Diagnostic {
 	find := func(kind, name string) (manifest.Object, bool) {
 		for _, o := range objects {
@@ -69,9 +70,12 @@ func (r Rules) Lint(objects []manifest.Object) []manifest.Diagnostic {
 	}
 	var diags []manifest.Diagnostic
 	for _, o := range objects {
-		if o.Kind == "Workflow" || ofRuns(o.Kind) {
+		switch {
+		case o.Kind == "Workflow" || ofRuns(o.Kind):
 			diags = append(diags, r.run(o, find)...)
-		} else {
+		case isNetworkPolicy(o):
+			diags = append(diags, lintNetworkPolicy(o)...)
+		default:
 			diags = append(diags, r.Check(o)...)
 		}
 	}

@@ -104,6 +104,9 @@ type ObjectOptions struct {
 	NoPrune, ConfirmPrune, PruneLast, Replace, Force bool
 }
 
+// OptionsOf are those of one object.
+func OptionsOf(o *unstructured.Unstructured, all Options) ObjectOptions { return objectOptions(o, all) }
+
 func objectOptions(o *unstructured.Unstructured, all Options) ObjectOptions {
 	own := all.WithSyncOptions(words(o.GetAnnotations()[annotationOptions]))
 	may := all.Manifest
