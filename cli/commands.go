@@ -50,7 +50,7 @@ func commands(std IO) []*cobra.Command {
 		newVersion(std),
 		newRender(std),
 		newEvaluate(std),
-		newJQ(std),
+		newScript(std),
 		newKeeper(),
 		newGitCredential(std),
 		newEgressSSH(),
@@ -84,10 +84,10 @@ func newRender(std IO) *cobra.Command {
 	}
 }
 
-// newJQ is the confined child in which the jq programs of sensors run; the server starts it.
-func newJQ(std IO) *cobra.Command {
+// newScript is the confined child in which the programs of sensors run; the server starts it.
+func newScript(std IO) *cobra.Command {
 	return &cobra.Command{
-		Use: "__jq", Hidden: true, Args: cobra.NoArgs,
+		Use: "__script", Hidden: true, Args: cobra.NoArgs,
 		RunE: func(*cobra.Command, []string) error { return confined.Serve(std.In, std.Out) },
 	}
 }

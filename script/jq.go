@@ -201,15 +201,28 @@ func (b *resultBuffer) Write(p []byte) (int, error) {
 	return b.Buffer.Write(p)
 }
 
-// Interpreter runs jq programs in this process, whatever they make there. It is for the process that is bounded from outside, and for
-// one's own programs.
+// Interpreter runs programs in this process, whatever they make there, as a sensor.Scripts does. It is for the process that is bounded from
+// outside, and for one's own programs.
 type Interpreter struct{}
 
-// Transform reads and runs a program, as event/sensor wants it.
-func (Interpreter) Transform(_ context.Context, program string, data []byte, now time.Time) ([]byte, error) {
+// JQ reads and runs a jq program.
+func (Interpreter) JQ(_ context.Context, program string, data []byte, now time.Time) ([]byte, error) {
 	read, err := ReadJQ(program)
 	if err != nil {
 		return nil, err
 	}
 	return read.Run(data, now)
+}
+
+// Lua runs a Lua program with data, which is JSON, as the global variable "event", and gives what it returns as JSON.
+func (Interpreter) Lua(_ context.Context, program string, data []byte) ([]byte, error) {
+	var input any
+	if err := json.Unmarshal(data, &input); err != nil {
+		return nil, fmt.Errorf("event data is not json: %w", err)
+	}
+	result, err := Lua(program, "event", input)
+	if err != nil {
+		return nil, err
+	}
+	return json.Marshal(result)
 }

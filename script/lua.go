@@ -21,6 +21,8 @@ import (
 const (
 	luaConcat = "\x00concat"
 	luaKey    = "\x00key"
+	luaTable  = "\x00table"
+	luaField  = "\x00field"
 )
 
 const (
@@ -28,7 +30,11 @@ const (
 	maxLuaIndex = 100_000  // largest number that may be an index: the table fills the gap
 	// maxLuaMatch bounds length^(quantifiers+1) of one pattern match: patterns backtrack.
 	maxLuaMatch = 1e9
+	// itemSize is what an item of a table or a result takes beside its text, in bytes.
+	itemSize    = 16
 	maxLuaDepth = 100
+	// maxLuaResult bounds a result, in bytes: each value counts itemSize and its text, as often as it stands in the result.
+	maxLuaResult = 16 << 20
 	// maxLuaSource bounds a program, in bytes, and so how deep it is nested: it is read by functions that call themselves.
 	maxLuaSource = 64 << 10
 	// maxLuaSteps bounds the instructions of one program.
@@ -65,7 +71,8 @@ func Lua(source, name string, value any) (result any, err error) {
 		message, _, _ := strings.Cut(err.Error(), "\nstack traceback")
 		return nil, errors.New(strings.Join(strings.Fields(message), " "))
 	}
-	return fromLua(l.Get(-1), 0)
+	r := luaResult{left: maxLuaResult}
+	return r.value(l.Get(-1), 0)
 }
 
 // bound replaces concatenation, and the keys of tables, in a parsed script by calls that count.
@@ -99,18 +106,22 @@ func bound(v reflect.Value) {
 	}
 }
 
+// boundKeys has the keys of tables counted. The table is noted before its key is evaluated, and that one's own tables are used up by then.
 func boundKeys(node any) {
-	wrap := func(key ast.Expr) ast.Expr {
-		if _, constant := key.(*ast.StringExpr); constant || key == nil {
-			return key
-		}
-		return boundCall(luaKey, key.Line(), key)
+	counted := func(key ast.Expr) bool {
+		_, constant := key.(*ast.StringExpr)
+		return !constant && key != nil
 	}
 	switch n := node.(type) {
 	case *ast.AttrGetExpr:
-		n.Key = wrap(n.Key)
+		if counted(n.Key) {
+			n.Object = boundCall(luaTable, n.Key.Line(), n.Object)
+			n.Key = boundCall(luaKey, n.Key.Line(), n.Key)
+		}
 	case *ast.Field:
-		n.Key = wrap(n.Key)
+		if counted(n.Key) {
+			n.Key = boundCall(luaField, n.Key.Line(), n.Key)
+		}
 	}
 }
 
@@ -151,15 +162,45 @@ func openLua(l *lua.LState) {
 		l.Push(lua.LString(left + right))
 		return 1
 	}))
-	l.SetGlobal(luaKey, l.NewFunction(func(l *lua.LState) int {
-		if n, ok := l.Get(1).(lua.LNumber); ok && float64(n) > maxLuaIndex {
+	boundTables(l, spend)
+	l.SetGlobal("tostring", l.NewFunction(plainText))
+	boundLibraries(l, spend)
+}
+
+// boundTables counts what a table fills up when a key lies behind its end.
+func boundTables(l *lua.LState, spend func(*lua.LState, int)) {
+	var tables []*lua.LTable // those whose keys are yet to come
+	index := func(l *lua.LState, length int) {
+		n, ok := l.Get(1).(lua.LNumber)
+		if ok && float64(n) > maxLuaIndex {
 			l.RaiseError("index %v is larger than %d", n, maxLuaIndex)
 		}
+		if gap := int(n) - length - 1; ok && gap > 0 {
+			spend(l, itemSize*gap)
+		}
+		l.Push(l.Get(1))
+	}
+	l.SetGlobal(luaTable, l.NewFunction(func(l *lua.LState) int {
+		t, _ := l.Get(1).(*lua.LTable)
+		tables = append(tables, t)
 		l.Push(l.Get(1))
 		return 1
 	}))
-	l.SetGlobal("tostring", l.NewFunction(plainText))
-	boundLibraries(l, spend)
+	l.SetGlobal(luaKey, l.NewFunction(func(l *lua.LState) int {
+		length := maxLuaIndex // what is no table fills nothing up
+		if last := len(tables) - 1; last >= 0 {
+			if t := tables[last]; t != nil {
+				length = t.Len()
+			}
+			tables = tables[:last]
+		}
+		index(l, length)
+		return 1
+	}))
+	l.SetGlobal(luaField, l.NewFunction(func(l *lua.LState) int {
+		index(l, 0)
+		return 1
+	}))
 }
 
 func boundLibraries(l *lua.LState, spend func(*lua.LState, int)) {
@@ -198,9 +239,13 @@ func boundLibraries(l *lua.LState, spend func(*lua.LState, int)) {
 		spend(l, size)
 	})
 	wrap(l, "table", "insert", func(l *lua.LState) {
-		if l.GetTop() == 3 && l.CheckInt(2) > maxLuaIndex {
+		if l.GetTop() != 3 {
+			return
+		}
+		if l.CheckInt(2) > maxLuaIndex {
 			l.RaiseError("index is larger than %d", maxLuaIndex)
 		}
+		spend(l, itemSize*max(0, l.CheckInt(2)-l.CheckTable(1).Len()-1))
 	})
 	for _, name := range []string{"find", "match", "gmatch", "gsub"} {
 		wrap(l, "string", name, func(l *lua.LState) {
@@ -211,8 +256,11 @@ func boundLibraries(l *lua.LState, spend func(*lua.LState, int)) {
 			}
 			growth := len(subject)
 			if name == "gsub" {
-				if replacement, ok := l.Get(3).(lua.LString); ok {
+				switch replacement := l.Get(3).(type) {
+				case lua.LString:
 					growth += (len(subject) + 1) * (len(replacement) + strings.Count(string(replacement), "%")*len(subject))
+				case *lua.LTable, *lua.LFunction:
+					l.Replace(3, l.NewFunction(spending(replacement, spend)))
 				}
 			}
 			spend(l, growth)
@@ -227,6 +275,26 @@ func boundLibraries(l *lua.LState, spend func(*lua.LState, int)) {
 	}
 	if lib, ok := l.GetGlobal("string").(*lua.LTable); ok {
 		lib.RawSetString("dump", lua.LNil)
+	}
+}
+
+// spending gives what a table or a function has for a match of gsub, and counts it: each match may be replaced by the same long text.
+func spending(replacement lua.LValue, spend func(*lua.LState, int)) lua.LGFunction {
+	return func(l *lua.LState) int {
+		if t, ok := replacement.(*lua.LTable); ok {
+			l.Push(l.GetTable(t, l.Get(1)))
+		} else {
+			n := l.GetTop()
+			l.Push(replacement)
+			for i := 1; i <= n; i++ {
+				l.Push(l.Get(i))
+			}
+			l.Call(n, 1)
+		}
+		if v := l.Get(-1); lua.LVCanConvToString(v) {
+			spend(l, len(lua.LVAsString(v)))
+		}
+		return 1
 	}
 }
 
@@ -311,9 +379,18 @@ func listMark(l *lua.LState) *lua.LTable {
 	return mark
 }
 
-func fromLua(value lua.LValue, depth int) (any, error) {
+// luaResult makes a result, of which so many bytes are left: a table that holds another twice is small, and its result is not.
+type luaResult struct{ left int }
+
+func (r *luaResult) value(value lua.LValue, depth int) (any, error) {
 	if depth > maxLuaDepth {
 		return nil, fmt.Errorf("result is nested more than %d deep", maxLuaDepth)
+	}
+	if r.left -= itemSize; value.Type() == lua.LTString {
+		r.left -= len(lua.LVAsString(value))
+	}
+	if r.left < 0 {
+		return nil, fmt.Errorf("result is larger than %d bytes", maxLuaResult)
 	}
 	switch v := value.(type) {
 	case *lua.LNilType:
@@ -325,18 +402,18 @@ func fromLua(value lua.LValue, depth int) (any, error) {
 	case lua.LString:
 		return string(v), nil
 	case *lua.LTable:
-		return fromTable(v, depth)
+		return r.table(v, depth)
 	}
 	return nil, fmt.Errorf("a %s cannot be part of the result", value.Type())
 }
 
-func fromTable(t *lua.LTable, depth int) (any, error) {
+func (r *luaResult) table(t *lua.LTable, depth int) (any, error) {
 	mark, _ := t.Metatable.(*lua.LTable)
 	marked := mark != nil && lua.LVAsBool(mark.RawGetString("__is_array"))
 	if n := t.MaxN(); n > 0 || marked {
 		list := make([]any, 0, n)
 		for i := 1; i <= n; i++ {
-			item, err := fromLua(t.RawGetInt(i), depth+1)
+			item, err := r.value(t.RawGetInt(i), depth+1)
 			if err != nil {
 				return nil, err
 			}
@@ -347,9 +424,13 @@ func fromTable(t *lua.LTable, depth int) (any, error) {
 	m := map[string]any{}
 	var failed error
 	t.ForEach(func(key, value lua.LValue) {
-		item, err := fromLua(value, depth+1)
-		if err != nil && failed == nil {
+		if failed != nil {
+			return
+		}
+		item, err := r.value(value, depth+1)
+		if err != nil {
 			failed = err
+			return
 		}
 		m[lua.LVAsString(key)] = item
 	})

@@ -316,11 +316,11 @@ func (s *Server) openEvents(context.Context) error {
 	if err != nil {
 		return err
 	}
-	jq := confined.NewJQ(confined.Options{})
-	s.closers = append(s.closers, jq.Close)
+	scripts := confined.NewScripts(confined.Options{})
+	s.closers = append(s.closers, scripts.Close)
 	s.events = events.New(events.Options{
-		JQ:     jq,
-		Ledger: s.ledger, Runs: s.machine.Runs, Definitions: s.defs, Egress: s.egress, Policy: &s.policy, Sources: kinds, Secrets: s.machine.secrets,
+		Scripts: scripts,
+		Ledger:  s.ledger, Runs: s.machine.Runs, Definitions: s.defs, Egress: s.egress, Policy: &s.policy, Sources: kinds, Secrets: s.machine.secrets,
 		Repositories: files{s}, Programs: programs(s.programs()), Answers: commenter{s}, Quarantine: s.book, Now: s.o.Now, Log: s.o.Log, Fault: at("events", s.o.Fault),
 	})
 	s.crons = crons.New(crons.Options{Ledger: s.ledger, Runs: s.machine.Runs, Definitions: s.defs, Now: s.o.Now, Log: s.o.Log})

@@ -71,11 +71,11 @@ func secretOf(token string) string {
 // house is the event room over a real ledger; stop and start are a restart of the server.
 type house struct {
 	*testing.T
-	ledger *sqlite.Ledger
-	defs   *definitions.Store
-	room   *events.Controller
-	jq     sensor.JQ
-	stop   func()
+	ledger  *sqlite.Ledger
+	defs    *definitions.Store
+	room    *events.Controller
+	scripts sensor.Scripts
+	stop    func()
 }
 
 func newHouse(t *testing.T) *house {
@@ -116,7 +116,7 @@ func (h *house) open() {
 		h.Fatal(err)
 	}
 	h.room = events.New(events.Options{Ledger: h.ledger, Definitions: h.defs, Runs: r, Sources: kinds, Secrets: runs.NewSecrets(h.defs), Now: time.Now,
-		JQ: h.jq, Log: slog.New(slog.DiscardHandler)})
+		Scripts: h.scripts, Log: slog.New(slog.DiscardHandler)})
 	if err := h.room.Start(h.Context()); err != nil {
 		h.Fatal(err)
 	}

@@ -34,7 +34,7 @@ type roster struct {
 	sources *sources
 	warn    func(definitions.Definition, []manifest.Diagnostic)
 	book    *quarantine.Book
-	jq      sensor.JQ
+	scripts sensor.Scripts
 
 	mu         sync.RWMutex
 	byKey      map[string]*sensor.Sensor
@@ -186,7 +186,7 @@ func (r *roster) compile(d definitions.Definition) error {
 	if seen.Problem != nil {
 		return seen.Problem
 	}
-	s, found := sensor.New(&seen.Value, d.Digest, r.jq)
+	s, found := sensor.New(&seen.Value, d.Digest, r.scripts)
 	if s == nil {
 		return fmt.Errorf("read %s: %w", d.Key(), manifest.FirstError(found))
 	}

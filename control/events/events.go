@@ -64,8 +64,8 @@ type Options struct {
 	Log    *slog.Logger
 	// Quarantine has what is computed on; nil lets everything happen.
 	Quarantine *quarantine.Book
-	// JQ runs the jq programs of sensors; nil runs them in this process, where nothing bounds what they make.
-	JQ sensor.JQ
+	// Scripts runs the programs of sensors; nil runs them in this process, where little bounds what they make.
+	Scripts sensor.Scripts
 	// Fault is called at named points in test builds.
 	Fault func(string)
 }
@@ -94,8 +94,8 @@ func New(o Options) *Controller {
 	if o.Fault == nil {
 		o.Fault = func(string) {}
 	}
-	if o.JQ == nil {
-		o.JQ = script.Interpreter{}
+	if o.Scripts == nil {
+		o.Scripts = script.Interpreter{}
 	}
 	if o.Policy == nil {
 		builtIn := access.BuiltIn()
@@ -104,7 +104,7 @@ func New(o Options) *Controller {
 	c := &Controller{o: o, work: make(chan sensor.Firing, 4096), words: make(chan struct{}, 1), rates: newRates(), minds: newMinds(o.Ledger, o.Quarantine), clock: clock{o.Now}}
 	c.sources = newSources(o.Sources, source.Tools{Sink: c, Secrets: o.Secrets, History: c, Clock: c.clock, NewID: c.newID}, o.Log)
 	c.roster = &roster{
-		store: o.Definitions, sources: c.sources, warn: c.complain, book: o.Quarantine, jq: o.JQ,
+		store: o.Definitions, sources: c.sources, warn: c.complain, book: o.Quarantine, scripts: o.Scripts,
 		byKey: map[string]*sensor.Sensor{}, conditions: map[string]Condition{},
 	}
 	return c

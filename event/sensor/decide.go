@@ -34,7 +34,7 @@ type considered struct {
 // several dependencies; a condition without "&" fires at once; otherwise the newest event of each dependency is
 // saved until the condition holds, and a firing clears all of them. earlier holds the events that [Sensor.Needs]
 // names; one that is gone counts as not there. States given are not changed. The error says that it cannot be decided now, and may be
-// later: a transform could not be run; see [JQ].
+// later: a transform could not be run; see [Scripts].
 func (s *Sensor) Decide(ctx context.Context, states map[string]State, doc *Document, earlier map[int64]event.Event, now time.Time) (Result, error) {
 	result := Result{States: map[string]State{}}
 	e := *doc.event
@@ -120,7 +120,7 @@ func (g *deciding) trigger(t *trigger) (err error) {
 func (s *Sensor) consider(ctx context.Context, d *manifest.EventDependency, doc *Document) (considered, error) {
 	seen := doc
 	if d.Transform != nil {
-		transformed, err := Transform(ctx, s.jq, d.Transform, *doc.event)
+		transformed, err := Transform(ctx, s.scripts, d.Transform, *doc.event)
 		if Unsettled(ctx, err) {
 			return considered{}, fmt.Errorf("decide by sensor %s, dependency %s: %w", s.Key, d.Name, err)
 		}
@@ -129,7 +129,12 @@ func (s *Sensor) consider(ctx context.Context, d *manifest.EventDependency, doc 
 		}
 		seen = Read(transformed)
 	}
+	seen.scripts, seen.ctx = s.scripts, ctx
 	v := check(d.Filters, d.LogicalOperator, seen, s.patterns, s.strict)
+	if err := seen.unsettled; err != nil {
+		seen.unsettled = nil
+		return considered{}, fmt.Errorf("decide by sensor %s, dependency %s: %w", s.Key, d.Name, err)
+	}
 	if !v.Pass {
 		return considered{outcome: "filtered", reason: v.Reason}, nil
 	}
@@ -213,7 +218,7 @@ func (g *deciding) restore(saved map[string]Saved, now event.Event) (map[string]
 		if !ok || e.Source != d.EventSourceName || e.Subject != d.EventName {
 			continue
 		}
-		transformed, err := Transform(g.ctx, s.jq, d.Transform, e)
+		transformed, err := Transform(g.ctx, s.scripts, d.Transform, e)
 		if Unsettled(g.ctx, err) {
 			return nil, fmt.Errorf("decide by sensor %s, dependency %s: %w", s.Key, d.Name, err)
 		}

@@ -1,6 +1,7 @@
 package sensor
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -15,6 +16,7 @@ import (
 
 	"github.com/tiphys/tiphys/event"
 	"github.com/tiphys/tiphys/manifest"
+	"github.com/tiphys/tiphys/script"
 )
 
 // maxPattern bounds a regular expression's text. Go's matching time is linear in pattern and text.
@@ -33,7 +35,7 @@ type Verdict struct {
 // filtersLogicalOperator. Under "or" an error counts as false, as documented; strict follows Argo's service,
 // where any error drops the event. A nil event fails every filter that looks at it.
 func Check(filters *manifest.EventFilters, operator string, e *event.Event, strict bool) Verdict {
-	return check(filters, operator, &Document{event: e}, patternsOf(filters), strict)
+	return check(filters, operator, &Document{event: e, ctx: context.Background(), scripts: script.Interpreter{}}, patternsOf(filters), strict)
 }
 
 func check(filters *manifest.EventFilters, operator string, doc *Document, known patterns, strict bool) Verdict {
@@ -144,6 +146,10 @@ type Document struct {
 	event          *event.Event
 	checked, valid bool
 	values         map[string]gjson.Result
+	// scripts are who runs the scripts of the filter that is being looked at, within ctx, and unsettled is why one could not be run.
+	scripts   Scripts
+	ctx       context.Context //nolint:containedctx // it is that of the decision, which the document is part of
+	unsettled error
 }
 
 // Read makes a document of an event. The event must not be changed while the document is used.
@@ -449,17 +455,23 @@ func sinceMidnight(t time.Time) time.Duration {
 		time.Duration(t.Second())*time.Second + time.Duration(t.Nanosecond())
 }
 
-func scriptFilter(script string, d *Document) Verdict {
+func scriptFilter(program string, d *Document) Verdict {
 	data, v, done := d.data("script")
 	if done {
 		return v
 	}
-	result, err := runLua(script, data)
+	result, err := d.scripts.Lua(d.ctx, program, data)
 	if err != nil {
+		if Unsettled(d.ctx, err) {
+			d.unsettled = err
+		}
 		return failed("script filter error (%w)", err)
 	}
-	pass := result == true
-	return Verdict{Pass: pass, Reason: fmt.Sprintf("script filter returns %v", result)}
+	text := string(result)
+	if text == "null" {
+		text = "nil" // as Lua writes it
+	}
+	return Verdict{Pass: text == "true", Reason: "script filter returns " + short(gjson.Result{Raw: text})}
 }
 
 // sortedNames keeps reasons stable.

@@ -34,7 +34,7 @@ type Sensor struct {
 	dependencies   []manifest.EventDependency
 	triggers       []trigger
 	patterns       patterns
-	jq             JQ
+	scripts        Scripts
 }
 
 type trigger struct {
@@ -90,8 +90,8 @@ type Firing struct {
 	Problem string `json:"problem,omitempty"`
 }
 
-// New makes a sensor of its definition, whose transforms jq runs. With errors among the diagnostics the sensor is nil.
-func New(def *manifest.Sensor, digest string, jq JQ) (*Sensor, []manifest.Diagnostic) {
+// New makes a sensor of its definition, whose programs scripts runs. With errors among the diagnostics the sensor is nil.
+func New(def *manifest.Sensor, digest string, scripts Scripts) (*Sensor, []manifest.Diagnostic) {
 	diagnostics := manifest.ValidateSensor(def)
 	namespace := def.Namespace
 	if namespace == "" {
@@ -100,7 +100,7 @@ func New(def *manifest.Sensor, digest string, jq JQ) (*Sensor, []manifest.Diagno
 	s := &Sensor{Key: namespace + "/" + def.Name, Namespace: namespace, Digest: digest,
 		Suspended:    def.Spec.Suspend || def.Annotations[AnnotationSuspend] == "true",
 		strict:       def.Annotations[AnnotationCompat] == "strict",
-		dependencies: def.Spec.Dependencies, jq: jq}
+		dependencies: def.Spec.Dependencies, scripts: scripts}
 	if def.Spec.Template != nil {
 		s.ServiceAccount = def.Spec.Template.ServiceAccountName
 	}

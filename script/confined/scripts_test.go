@@ -16,11 +16,11 @@ import (
 	"github.com/tiphys/tiphys/script/confined"
 )
 
-var _ sensor.JQ = (*confined.JQ)(nil)
+var _ sensor.Scripts = (*confined.Scripts)(nil)
 
 // TestMain lets the test binary be the confined process.
 func TestMain(m *testing.M) {
-	if len(os.Args) == 2 && os.Args[1] == "__jq" {
+	if len(os.Args) == 2 && os.Args[1] == "__script" {
 		if err := confined.Serve(os.Stdin, os.Stdout); err != nil {
 			fmt.Fprintln(os.Stderr, err)
 			os.Exit(1)
@@ -33,9 +33,9 @@ func TestMain(m *testing.M) {
 // moment is the time that programs see: 2026-09-14T08:30:00Z.
 func moment() time.Time { return time.Unix(1789374600, 0) }
 
-func open(t testing.TB, o confined.Options) *confined.JQ {
+func open(t testing.TB, o confined.Options) *confined.Scripts {
 	t.Helper()
-	j := confined.NewJQ(o)
+	j := confined.NewScripts(o)
 	t.Cleanup(func() {
 		if err := j.Close(); err != nil {
 			t.Error(err)
@@ -60,7 +60,7 @@ func TestJQ(t *testing.T) {
 		`{n: [inputs]}`:                `{"n":[]}`,
 		`{x: (.a | debug | .b[0])}`:    `{"x":1}`,
 	} {
-		got, err := j.Transform(t.Context(), program, []byte(`{"a":{"b":[1,2,3]},"t":"<&>"}`), moment())
+		got, err := j.JQ(t.Context(), program, []byte(`{"a":{"b":[1,2,3]},"t":"<&>"}`), moment())
 		if err != nil || string(got) != want {
 			t.Errorf("%s: %s %v, want %s", program, got, err, want)
 		}
@@ -69,8 +69,8 @@ func TestJQ(t *testing.T) {
 		`.a[`: "line 1, column 4: unexpected", `nothing_such`: "line 1, column 1: function not defined", `error("no")`: "no", `1`: "it must give an object, got number",
 		`empty`: "no result", `., .`: "more than one", `.t.x`: "expected an object", `include "x"; .`: "unexpected", `import "x" as x; .`: "unexpected",
 	} {
-		_, err := j.Transform(t.Context(), program, []byte(`{"a":1,"t":"x"}`), moment())
-		_, here := script.Interpreter{}.Transform(t.Context(), program, []byte(`{"a":1,"t":"x"}`), moment())
+		_, err := j.JQ(t.Context(), program, []byte(`{"a":1,"t":"x"}`), moment())
+		_, here := script.Interpreter{}.JQ(t.Context(), program, []byte(`{"a":1,"t":"x"}`), moment())
 		if err == nil || here == nil || err.Error() != here.Error() || !strings.Contains(err.Error(), want) || failure.KindOf(err) != failure.Invalid {
 			t.Errorf("%s: %v, here %v, want %s", program, err, here, want)
 		}
@@ -142,13 +142,37 @@ func bombs() map[string]string {
 	}
 }
 
+// luaBombs are programs in Lua of which an instruction takes long, and some that make much.
+func luaBombs() map[string]string {
+	return map[string]string{
+		"pcall in pcall":              `local function f() return pcall(f) end while true do f() end`,
+		"error with error":            `local s = "x" while true do local ok, e = pcall(error, s .. s) s = e .. e end`,
+		"wide calls":                  `local t = {} for i = 1, 60000 do t[i] = i end while true do pcall(string.char, unpack(t)) error("over") end`,
+		"keys of much text":           `local t, s = {}, "x" while true do s = s .. s t[s] = s end`,
+		"concat of much":              `local t = {} for i = 1, 1000 do t[i] = ("x"):rep(10000) end while true do t[1] = table.concat(t, ",") end`,
+		"sorted again and again":      `local t = {} for i = 1, 50000 do t[i] = i end while true do table.sort(t) end`,
+		"long texts, compared":        `local a, b, n = ("x"):rep(4e6), ("x"):rep(4e6), 0 while true do if a == b then n = n + 1 end end`,
+		"long texts, in order":        `local a, b, n = ("x"):rep(4e6), ("x"):rep(4e6), 0 while true do if a < b then n = n + 1 end end`,
+		"long texts as keys":          `local s, t = ("x"):rep(4e6), {} while true do t[s] = 1 end`,
+		"long numbers":                `local s, n = ("1"):rep(4e6), 0 while true do n = n + tonumber(s) end`,
+		"long numbers, added":         `local s, n = ("1"):rep(4e6), 0 while true do n = n + s end`,
+		"inserted before all":         `local t = {} for i = 1, 100000 do table.insert(t, 1, i) end while true do table.remove(t, 1) table.insert(t, 1, 1) end`,
+		"bytes of a long text":        `local s = ("x"):rep(60000) while true do local a = {s:byte(1, -1)} end`,
+		"empty texts, joined":         `local t = {} for i = 1, 90000 do t[i] = "" end while true do table.concat(t) end`,
+		"the length of a hollow list": `local t = {} for i = 1, 90000 do t[i] = 1 end for i = 90000, 1, -1 do t[i] = nil end while true do local n = #t end`,
+		"the largest key":             `local t = {} for i = 1, 90000 do t[i] = 1 end while true do table.maxn(t) end`,
+		"gsub by a table":             `local t = {a = ("x"):rep(1000000)} return #(("a"):rep(1000000):gsub("a", t))`,
+		"tables of tables":            `local t = {1} for i = 1, 60 do t = {t, t} end return {a = t}`,
+	}
+}
+
 // TestBombs: each bomb is the program's own error, this process takes no part of what it makes, and the next program is answered.
 func TestBombs(t *testing.T) {
-	j := open(t, confined.Options{Memory: 64 << 20, Processor: time.Second})
+	j := open(t, confined.Options{Memory: 96 << 20, Processor: time.Second})
 	before := resident(t)
 	for name, program := range bombs() {
 		t.Run(name, func(t *testing.T) {
-			out, err := j.Transform(t.Context(), program, []byte(`{"b":[1]}`), moment())
+			out, err := j.JQ(t.Context(), program, []byte(`{"b":[1]}`), moment())
 			if err == nil || failure.KindOf(err) != failure.Invalid {
 				t.Errorf("%.60s, %v", out, err)
 			}
@@ -160,7 +184,16 @@ func TestBombs(t *testing.T) {
 			}
 		})
 	}
-	if got, err := j.Transform(t.Context(), `{a: 1}`, []byte(`{}`), moment()); err != nil || string(got) != `{"a":1}` {
+	for name, program := range luaBombs() {
+		t.Run("lua: "+name, func(t *testing.T) {
+			out, err := j.Lua(t.Context(), program, []byte(`{"b":[1]}`))
+			if err == nil || failure.KindOf(err) != failure.Invalid {
+				t.Errorf("%.60s, %v", out, err)
+			}
+			t.Logf("%.150v", err)
+		})
+	}
+	if got, err := j.JQ(t.Context(), `{a: 1}`, []byte(`{}`), moment()); err != nil || string(got) != `{"a":1}` {
 		t.Errorf("afterwards: %s %v", got, err)
 	}
 	if grown := resident(t) - before; grown > 64<<20 {
@@ -178,6 +211,26 @@ func resident(t *testing.T) int64 {
 	return used.Maxrss << 10
 }
 
+// TestLua: a program in Lua gives here what it gives there.
+func TestLua(t *testing.T) {
+	j := open(t, confined.Options{})
+	for program, want := range map[string]string{
+		`return event.a.b[2]`: `2`, `return event`: `{"a":{"b":[1,2]}}`, `return event.none`: `null`, `return os == nil and io == nil`: `true`,
+		`event.a = nil event.t = "<&>" return event`: `{"t":"\u003c\u0026\u003e"}`, `return {}`: `{}`,
+	} {
+		got, err := j.Lua(t.Context(), program, []byte(`{"a":{"b":[1,2]}}`))
+		here, inHere := script.Interpreter{}.Lua(t.Context(), program, []byte(`{"a":{"b":[1,2]}}`))
+		if err != nil || inHere != nil || string(got) != want || string(here) != want {
+			t.Errorf("%s: %s %v, here %s %v, want %s", program, got, err, here, inHere, want)
+		}
+	}
+	for program, want := range map[string]string{`error("no")`: "no", `return (`: "syntax error", `while true do end`: "more steps"} {
+		if _, err := j.Lua(t.Context(), program, []byte(`{}`)); err == nil || !strings.Contains(err.Error(), want) || failure.KindOf(err) != failure.Invalid {
+			t.Errorf("%s: %v, want %s", program, err, want)
+		}
+	}
+}
+
 // TestManyAtOnce: a hundred programs at a time, some of them killed from outside, each with its own result.
 func TestManyAtOnce(t *testing.T) {
 	j := open(t, confined.Options{})
@@ -188,7 +241,7 @@ func TestManyAtOnce(t *testing.T) {
 			if err != nil {
 				t.Error(err)
 			}
-			got, err := j.Transform(t.Context(), `{n: (.n * 2)}`, data, moment())
+			got, err := j.JQ(t.Context(), `{n: (.n * 2)}`, data, moment())
 			if want := fmt.Sprintf(`{"n":%d}`, 2*i); err != nil || string(got) != want {
 				t.Errorf("%s %v, want %s", got, err, want)
 			}
@@ -201,14 +254,14 @@ func TestManyAtOnce(t *testing.T) {
 func TestKilledAtWork(t *testing.T) {
 	j := open(t, confined.Options{})
 	program := `{a: (reduce range(50000) as $i (0; . + $i))}`
-	want, err := script.Interpreter{}.Transform(t.Context(), program, []byte(`{}`), moment())
+	want, err := script.Interpreter{}.JQ(t.Context(), program, []byte(`{}`), moment())
 	if err != nil {
 		t.Fatal(err)
 	}
 	for range 10 {
 		result := make(chan error, 1)
 		go func() {
-			got, err := j.Transform(t.Context(), program, []byte(`{}`), moment())
+			got, err := j.JQ(t.Context(), program, []byte(`{}`), moment())
 			if err == nil && string(got) != string(want) {
 				err = fmt.Errorf("it gave %s, want %s", got, want)
 			}
@@ -232,10 +285,10 @@ func exampleEvent() []byte {
 
 // BenchmarkTransform is one transform of a push of 2.5 KB by a usual program: here, and in a process that is there.
 func BenchmarkTransform(b *testing.B) {
-	run := func(b *testing.B, jq sensor.JQ) {
+	run := func(b *testing.B, jq sensor.Scripts) {
 		data := exampleEvent()
 		for range b.N {
-			if _, err := jq.Transform(b.Context(), example, data, moment()); err != nil {
+			if _, err := jq.JQ(b.Context(), example, data, moment()); err != nil {
 				b.Fatal(err)
 			}
 		}
@@ -247,8 +300,8 @@ func BenchmarkTransform(b *testing.B) {
 // BenchmarkStart is the start of a process and its first transform.
 func BenchmarkStart(b *testing.B) {
 	for range b.N {
-		j := confined.NewJQ(confined.Options{})
-		if _, err := j.Transform(b.Context(), `{}`, []byte(`{}`), moment()); err != nil {
+		j := confined.NewScripts(confined.Options{})
+		if _, err := j.JQ(b.Context(), `{}`, []byte(`{}`), moment()); err != nil {
 			b.Fatal(err)
 		}
 		if err := j.Close(); err != nil {

@@ -15,9 +15,9 @@ import (
 	"github.com/tiphys/tiphys/script/confined"
 )
 
-// TestMain lets the test binary be the process in which jq programs run.
+// TestMain lets the test binary be the process in which the programs of sensors run.
 func TestMain(m *testing.M) {
-	if len(os.Args) == 2 && os.Args[1] == "__jq" {
+	if len(os.Args) == 2 && os.Args[1] == "__script" {
 		if err := confined.Serve(os.Stdin, os.Stdout); err != nil {
 			fmt.Fprintln(os.Stderr, err)
 			os.Exit(1)
@@ -40,13 +40,13 @@ spec:
 // A program that takes too much is a decision with its reason, and no other sensor is kept from deciding.
 func TestABombIsADecision(t *testing.T) {
 	h := newHouse(t)
-	jq := confined.NewJQ(confined.Options{})
+	jq := confined.NewScripts(confined.Options{})
 	t.Cleanup(func() {
 		if err := jq.Close(); err != nil {
 			t.Error(err)
 		}
 	})
-	h.jq = jq
+	h.scripts = jq
 	h.apply(fmt.Sprintf(transforming, "bomb", `reduce range(60) as $i ("aaaa"; . + .) | {a: .}`))
 	h.open()
 	h.start()
@@ -73,13 +73,13 @@ func TestABombIsADecision(t *testing.T) {
 func TestNoProcessForJQIsNoDecision(t *testing.T) {
 	h := newHouse(t)
 	program := filepath.Join(t.TempDir(), "tiphys")
-	jq := confined.NewJQ(confined.Options{Command: []string{program, "__jq"}})
+	jq := confined.NewScripts(confined.Options{Command: []string{program, "__script"}})
 	t.Cleanup(func() {
 		if err := jq.Close(); err != nil {
 			t.Error(err)
 		}
 	})
-	h.jq = jq
+	h.scripts = jq
 	h.apply(fmt.Sprintf(transforming, "jq", `{git}`))
 	h.open()
 	h.start()

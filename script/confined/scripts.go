@@ -1,5 +1,5 @@
 // Package confined runs small programs of users in processes that can compute and nothing else, and that are ended at their limits: for
-// what an interpreter cannot count itself. [JQ] is the server's side, [Serve] that of the process.
+// what an interpreter cannot count itself. [Scripts] is the server's side, [Serve] that of the process.
 package confined
 
 import (
@@ -33,10 +33,10 @@ const (
 	maxPrograms = 64
 )
 
-// Options are of [NewJQ].
+// Options are of [NewScripts].
 type Options struct {
 	// Command starts the process that calls [Serve]: this program's path and the name of its hidden command. Empty means
-	// "/proc/self/exe __jq".
+	// "/proc/self/exe __script".
 	Command []string
 	// Memory is the most data memory of a process in bytes; 0 means [Memory].
 	Memory uint64
@@ -44,17 +44,17 @@ type Options struct {
 	Processor time.Duration
 }
 
-// JQ runs jq programs in processes of their own, which are kept for the next one. It is a sensor.JQ, safe for concurrent use. The
+// Scripts runs programs in processes of their own, which are kept for the next one. It is a sensor.Scripts, safe for concurrent use. The
 // processes hold nothing but what is computed on, so authors share them.
-type JQ struct {
+type Scripts struct {
 	o    Options
 	pool *confine.Pool
 }
 
-// NewJQ makes a JQ; its first program starts the first process. [JQ.Close] ends all.
-func NewJQ(o Options) *JQ {
+// NewScripts makes a Scripts; its first program starts the first process. [Scripts.Close] ends all.
+func NewScripts(o Options) *Scripts {
 	if len(o.Command) == 0 {
-		o.Command = []string{"/proc/self/exe", "__jq"}
+		o.Command = []string{"/proc/self/exe", "__script"}
 	}
 	if o.Memory == 0 {
 		o.Memory = Memory
@@ -62,13 +62,15 @@ func NewJQ(o Options) *JQ {
 	if o.Processor == 0 {
 		o.Processor = Processor
 	}
-	return &JQ{o: o, pool: confine.NewPool(confine.PoolOptions{
+	return &Scripts{o: o, pool: confine.NewPool(confine.PoolOptions{
 		Child:     confine.Child{Command: o.Command, Timeout: timeout, Memory: o.Memory, Answer: maxAnswer, Jail: true},
 		Processor: o.Processor, Most: processes, Wait: wait,
 	})}
 }
 
 type request struct {
+	// Lua says that the program is one in Lua, and not in jq.
+	Lua     bool            `json:"lua,omitempty"`
 	Program string          `json:"program"`
 	Now     time.Time       `json:"now"`
 	Data    json.RawMessage `json:"data"`
@@ -80,23 +82,32 @@ type answer struct {
 	Problem string `json:"problem,omitempty"`
 }
 
-// Transform runs a program on data, as sensor.JQ says.
-func (j *JQ) Transform(ctx context.Context, program string, data []byte, now time.Time) ([]byte, error) {
-	if !json.Valid(data) {
+// JQ runs a jq program, as sensor.Scripts says.
+func (s *Scripts) JQ(ctx context.Context, program string, data []byte, now time.Time) ([]byte, error) {
+	return s.run(ctx, request{Program: program, Now: now, Data: data})
+}
+
+// Lua runs a Lua program, as sensor.Scripts says.
+func (s *Scripts) Lua(ctx context.Context, program string, data []byte) ([]byte, error) {
+	return s.run(ctx, request{Lua: true, Program: program, Data: data})
+}
+
+func (s *Scripts) run(ctx context.Context, r request) ([]byte, error) {
+	if !json.Valid(r.Data) {
 		return nil, failure.Invalidf("event data is not json")
 	}
 	var got answer
-	err := j.pool.Ask(ctx, request{Program: program, Now: now, Data: data}, &got)
+	err := s.pool.Ask(ctx, r, &got)
 	var ended *confine.EndedError
 	switch {
 	case errors.As(err, &ended):
 		return nil, failure.Invalidf("the program was stopped: %s", ended.Reason)
 	case errors.Is(err, confine.ErrTooLong):
-		return nil, failure.Invalidf("the program was stopped: it met its limit of %s of processor time", j.o.Processor)
+		return nil, failure.Invalidf("the program was stopped: it met its limit of %s of processor time", s.o.Processor)
 	case errors.Is(err, confine.ErrTooLarge):
 		return nil, failure.Invalidf("the event or the result is too large")
 	case err != nil:
-		return nil, fmt.Errorf("run jq program: %w", err)
+		return nil, fmt.Errorf("run program of a sensor: %w", err)
 	case got.Problem != "":
 		return nil, failure.Invalidf("%s", got.Problem)
 	}
@@ -104,10 +115,10 @@ func (j *JQ) Transform(ctx context.Context, program string, data []byte, now tim
 }
 
 // Processes are the ids of the processes that there are.
-func (j *JQ) Processes() []int { return j.pool.Processes() }
+func (s *Scripts) Processes() []int { return s.pool.Processes() }
 
 // Close ends the processes.
-func (j *JQ) Close() error { return j.pool.Close() }
+func (s *Scripts) Close() error { return s.pool.Close() }
 
 // Serve is the process: it runs programs until its input ends. The error is for a process that cannot go on.
 func Serve(stdin io.Reader, stdout io.Writer) error {
@@ -115,7 +126,7 @@ func Serve(stdin io.Reader, stdout io.Writer) error {
 	return confine.Serve(stdin, stdout, s.run)
 }
 
-// server remembers the programs that it has read.
+// server remembers the jq programs that it has read.
 type server struct{ programs map[string]*script.JQ }
 
 func (s *server) run(body []byte) (any, error) {
@@ -123,22 +134,29 @@ func (s *server) run(body []byte) (any, error) {
 	if err := json.Unmarshal(body, &r); err != nil {
 		return nil, fmt.Errorf("read request: %w", err)
 	}
+	result, err := s.result(r)
+	if err != nil {
+		return answer{Problem: shortened(err.Error())}, nil
+	}
+	return answer{Result: result}, nil
+}
+
+func (s *server) result(r request) ([]byte, error) {
+	if r.Lua {
+		return script.Interpreter{}.Lua(context.Background(), r.Program, r.Data)
+	}
 	read, known := s.programs[r.Program]
 	if !known {
 		var err error
 		if read, err = script.ReadJQ(r.Program); err != nil {
-			return answer{Problem: shortened(err.Error())}, nil
+			return nil, err
 		}
 		if len(s.programs) >= maxPrograms {
 			clear(s.programs)
 		}
 		s.programs[r.Program] = read
 	}
-	result, err := read.Run(r.Data, r.Now)
-	if err != nil {
-		return answer{Problem: shortened(err.Error())}, nil
-	}
-	return answer{Result: result}, nil
+	return read.Run(r.Data, r.Now)
 }
 
 // shortened bounds a message.
