@@ -45,6 +45,8 @@ type Identity struct {
 	// Only are the scopes of the token; empty for a credential without limits. ReadOnly says that what it is worth here is to look.
 	Only     []Scope
 	ReadOnly bool
+	// Member is what roles of AppProjects give beside.
+	Member Membership
 	// Step is the token of a step; nil for people.
 	Step *steptoken.Claims
 }
@@ -79,7 +81,7 @@ func (i Identity) roles() []Role {
 
 // Same says whether two identities are the same person with the same rights.
 func (i Identity) Same(o Identity) bool {
-	return i.Actor == o.Actor && i.Role == o.Role && i.Verified == o.Verified && i.ReadOnly == o.ReadOnly && slices.Equal(i.Bindings, o.Bindings) && slices.Equal(i.Only, o.Only)
+	return i.Actor == o.Actor && i.Role == o.Role && i.Verified == o.Verified && i.ReadOnly == o.ReadOnly && slices.Equal(i.Bindings, o.Bindings) && slices.Equal(i.Only, o.Only) && i.Member.same(o.Member)
 }
 
 // Administrators is the name under which holders of the admin token are known among people.

@@ -76,6 +76,9 @@ func (p Policy) Can(id Identity, verb Verb, kind, namespace, name string) error 
 // asks about each of its items.
 func (p Policy) Some(id Identity, verb Verb, kind string) error {
 	if !id.ReadOnly || verb == Get {
+		if id.Member.some(verb, kind) {
+			return nil
+		}
 		for _, role := range id.roles() {
 			if p.some(role, verb, kind) {
 				return nil
@@ -95,12 +98,16 @@ func (p Policy) some(role Role, verb Verb, kind string) bool {
 }
 
 // permits says whether a role of somebody's, of those that count where the object is, allows it. Each role is judged by itself: what one is denied
-// another may have.
+// another may have. What a role of an AppProject denies nobody has whom it is of, as in Argo CD.
 func (p Policy) permits(id Identity, verb Verb, kind, namespace, name string) bool {
 	if id.ReadOnly && verb != Get {
 		return false
 	}
-	if p.allows(id.role(), verb, kind, namespace, name) {
+	byProject, denied := id.Member.judge(verb, kind, namespace, name)
+	if denied {
+		return false
+	}
+	if byProject || p.allows(id.role(), verb, kind, namespace, name) {
 		return true
 	}
 	for _, b := range id.Bindings {

@@ -43,7 +43,7 @@ type sights struct {
 
 // Sight gives what an identity may see.
 func (p Policy) Sight(id Identity) *Sight {
-	if id.Step != nil || id.Role == "" || len(id.Bindings) > 0 || p.sights == nil {
+	if id.Step != nil || id.Role == "" || len(id.Bindings) > 0 || len(id.Member.Rules) > 0 || p.sights == nil {
 		return &Sight{policy: p, id: id}
 	}
 	p.sights.mu.Lock()

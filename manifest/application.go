@@ -253,7 +253,7 @@ type AppProjectSpec struct {
 	NamespaceResourceBlacklist      []ProjectResource `json:"namespaceResourceBlacklist,omitempty"`
 	SourceNamespaces                []string          `json:"sourceNamespaces,omitempty"`
 	SyncWindows                     []json.RawMessage `json:"syncWindows,omitempty"`
-	Roles                           []json.RawMessage `json:"roles,omitempty"`
+	Roles                           []ProjectRole     `json:"roles,omitempty"`
 	OrphanedResources               json.RawMessage   `json:"orphanedResources,omitempty"`
 	DestinationServiceAccounts      []json.RawMessage `json:"destinationServiceAccounts,omitempty"`
 	SignatureKeys                   []json.RawMessage `json:"signatureKeys,omitempty"`

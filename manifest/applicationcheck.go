@@ -78,9 +78,7 @@ func (p *AppProject) Validate() []Diagnostic {
 			c.fail(part.path, part.path+" is not supported: it would not protect what it is meant to", "remove it")
 		}
 	}
-	if len(p.Spec.Roles) > 0 {
-		c.warn("spec.roles", "project roles have no effect: the server has one gate", "")
-	}
+	c.roles(p.Name, p.Spec.Roles)
 	return c.found
 }
 

@@ -60,7 +60,7 @@ func asks() map[string]gate.Ask {
 		"GET /api/v1/applicationsets":                                     each(access.Get, "ApplicationSet"),
 		"GET /api/v1/apps/{namespace}/{name}":                             one(access.Get, "Application"),
 		"POST /api/v1/apps/{namespace}/{name}/{verb}":                     one(access.Sync, "Application"),
-		"GET /api/v1/apps/{namespace}/{name}/logs/{pod}":                  one(access.Get, access.Log),
+		"GET /api/v1/apps/{namespace}/{name}/logs/{pod}":                  one(access.Get, access.ApplicationLog),
 		"GET /api/v1/releases":                                            each(access.Get, access.Release),
 		"GET /api/v1/forges":                                              each(access.Get, "Forge"),
 		"GET /api/v1/posts":                                               each(access.Get, "Forge"),

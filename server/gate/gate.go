@@ -99,6 +99,7 @@ type Gate struct {
 	policy   access.Policy
 	attempts Attempts
 	people   *people.Store
+	projects Projects
 	metrics  secret.Value
 	public   *url.URL
 	tries    tries
@@ -121,6 +122,8 @@ type Options struct {
 	Attempts Attempts
 	// People are those who have credentials of their own, and the sessions of browsers; nil for nobody.
 	People *people.Store
+	// Projects tells what people have by roles of AppProjects; nil for nothing.
+	Projects Projects
 	// Metrics is a token that is worth the metrics and nothing else; empty for none.
 	Metrics secret.Value
 	// Public is the address under which the server is reached from elsewhere; nil if it was not said.
@@ -128,6 +131,12 @@ type Options struct {
 	Now    func() time.Time
 	// Log gets what broke in the server while it answered; nil for none.
 	Log *slog.Logger
+}
+
+// Projects tells what people have by roles of AppProjects.
+type Projects interface {
+	// Of gives somebody's membership by their name among people. An error is one of the record: it is not known.
+	Of(ctx context.Context, person string) (access.Membership, error)
 }
 
 // Attempts tells which attempts still run: a step's token ends with its attempt.
@@ -138,7 +147,7 @@ type Attempts interface {
 
 // New returns a gate.
 func New(o Options) (*Gate, error) {
-	g := &Gate{token: o.Token, steps: o.Steps, policy: o.Policy, attempts: o.Attempts, people: o.People, metrics: o.Metrics, public: o.Public, now: o.Now, log: o.Log}
+	g := &Gate{token: o.Token, steps: o.Steps, policy: o.Policy, attempts: o.Attempts, people: o.People, projects: o.Projects, metrics: o.Metrics, public: o.Public, now: o.Now, log: o.Log}
 	if g.log == nil {
 		g.log = slog.New(slog.DiscardHandler)
 	}
@@ -254,6 +263,11 @@ func (g *Gate) Enter(req *http.Request, d access.Door) (Identity, error) {
 	id, err := g.identify(req)
 	if err != nil {
 		return Identity{}, err
+	}
+	if g.projects != nil && d == access.DoorAPI && id.Step == nil {
+		if id.Member, err = g.projects.Of(req.Context(), id.Person); err != nil {
+			return Identity{}, failure.Mark(failure.Waiting, fmt.Errorf("find out what %s has by roles of projects: %w", id.Actor, err))
+		}
 	}
 	return id.At(d)
 }
