@@ -100,7 +100,7 @@ func (f *follower) node(ctx context.Context, run workflow.Run, n workflow.Node) 
 		return
 	}
 	if n.Phase != old.Phase && n.Phase != workflow.Pending {
-		f.line("%s %s  %s", glyph(n.Phase), n.DisplayName, strings.TrimSpace(string(n.Phase)+" "+n.Message))
+		f.line("%s %s  %s", glyph(n.Phase), shownName(n.DisplayName), oneLine(strings.TrimSpace(string(n.Phase)+" "+n.Message)))
 	}
 	started := n.Phase == workflow.Running || n.Phase.Done()
 	if n.Type == workflow.NodePod && started && !(seen && (old.Phase == workflow.Running || old.Phase.Done())) && n.StartedAt != nil {
@@ -125,7 +125,7 @@ func (f *follower) log(ctx context.Context, run workflow.Run, n workflow.Node) {
 		if err != nil {
 			return
 		}
-		f.line("%s: %s", n.DisplayName, line)
+		f.line("%s: %s", shownName(n.DisplayName), line)
 	}
 }
 

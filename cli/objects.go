@@ -191,11 +191,12 @@ func newDelete(std IO) *cobra.Command {
 }
 
 func newLint(std IO) *cobra.Command {
-	return &cobra.Command{
+	var strict bool
+	c := &cobra.Command{
 		Use:   "lint FILE...",
 		Short: "Check manifests, without a server",
 		Long: `Lint checks every object in the files as the server would, each fault with file:line:column. Templates in the same
-files are known; references to others are passed over.
+files are known; references to others are passed over, unless --strict. An unknown field is a fault.
 
 Exit status: 0 no faults (there may be warnings), 2 faults.`,
 		Args: cobra.MinimumNArgs(1),
@@ -208,7 +209,7 @@ Exit status: 0 no faults (there may be warnings), 2 faults.`,
 			if err != nil {
 				return err
 			}
-			diags = append(diags, made.placeAll(rules.Lint(objects))...)
+			diags = append(diags, made.placeAll(rules.Lint(objects, strict))...)
 			for _, d := range diags {
 				fmt.Fprintf(std.Err, "%s: %s\n", d.Severity, d.Error())
 			}
@@ -219,4 +220,6 @@ Exit status: 0 no faults (there may be warnings), 2 faults.`,
 			return nil
 		},
 	}
+	c.Flags().BoolVar(&strict, "strict", false, "refuse what Argo's own check would: references to objects that are not in the files, too")
+	return c
 }

@@ -4,9 +4,11 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"strconv"
 	"strings"
 	"text/tabwriter"
 	"time"
+	"unicode"
 
 	"github.com/tiphys/tiphys/workflow"
 )
@@ -90,7 +92,7 @@ func (p *treePrinter) print(id, first, rest string) {
 		if message == "" {
 			message = n.Why
 		}
-		fmt.Fprintf(p.w, "%s%s %s\t%s\t%s\t%s\n", first, glyph(n.Phase), n.DisplayName, n.TemplateName, nodeDuration(n), oneLine(message))
+		fmt.Fprintf(p.w, "%s%s %s\t%s\t%s\t%s\n", first, glyph(n.Phase), shownName(n.DisplayName), n.TemplateName, nodeDuration(n), oneLine(message))
 	}
 	kids := p.kids(n)
 	for i, kid := range kids {
@@ -166,6 +168,25 @@ func duration(d time.Duration) string {
 }
 
 func oneLine(s string) string { return strings.ReplaceAll(s, "\n", " ") }
+
+// shownName is a node's name as it can stand in a line: an item of a loop may hold anything. What cannot be shown is escaped, and
+// what is too long for a line is cut.
+func shownName(name string) string {
+	const most = 120
+	plain := strings.Map(func(r rune) rune {
+		if unicode.IsPrint(r) {
+			return r
+		}
+		return -1
+	}, name)
+	if plain != name {
+		name = strings.Trim(strconv.QuoteToGraphic(name), `"`)
+	}
+	if runes := []rune(name); len(runes) > most {
+		return string(runes[:most]) + "…"
+	}
+	return name
+}
 
 func printJSON(w io.Writer, v any) error {
 	e := json.NewEncoder(w)

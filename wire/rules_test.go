@@ -61,7 +61,7 @@ func TestRefusedDefinitions(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			objects, _ := manifest.Decode("b.yaml", []byte(c.text))
-			if err := manifest.FirstError(rules.Lint(objects)); err == nil || !strings.HasPrefix(err.Error(), "b.yaml:"+c.want) {
+			if err := manifest.FirstError(rules.Lint(objects, false)); err == nil || !strings.HasPrefix(err.Error(), "b.yaml:"+c.want) {
 				t.Errorf("lint says %v, want b.yaml:%s", err, c.want)
 			}
 			if _, err := store.Apply(ctx, "user:ada", definitions.OriginAPI, objects); err == nil || !strings.HasPrefix(err.Error(), "b.yaml:"+c.want) {

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"strings"
 
 	"github.com/tiphys/tiphys/manifest"
@@ -35,7 +36,7 @@ func (s *State) applySubmitted(b *submitted) error {
 	}
 	s.start = *b
 	s.run = Run{
-		UID: b.UID, Namespace: b.Namespace, Name: b.Name, CreatedAt: b.Time, Labels: b.Labels, Annotations: b.Annotations,
+		UID: b.UID, Namespace: b.Namespace, Name: b.Name, CreatedAt: b.Time, Labels: maps.Clone(b.Labels), Annotations: b.Annotations,
 		Template: b.Template, Event: b.Event, ActsFor: b.actsFor(), Suspended: b.Suspended, Conditions: b.Conditions, Message: b.Message,
 	}
 	if b.Waiting != lockNone {
@@ -95,6 +96,7 @@ func (s *State) applyRun(kind string, b *runChange) {
 			r.Labels = map[string]string{}
 		}
 		r.Labels[k] = v
+		s.cache.globals = nil
 	}
 	for _, p := range b.Pinned {
 		s.objects[p.Ref] = p.Body
@@ -267,6 +269,9 @@ func (n *Node) merge(b *nodeChange) {
 	if b.FinishedAt != nil {
 		n.FinishedAt = b.FinishedAt
 	}
+	if b.Inputs != nil {
+		n.Inputs = b.Inputs
+	}
 	if b.Outputs != nil {
 		n.Outputs = b.Outputs
 	}
@@ -345,8 +350,11 @@ func (s *State) recount(n *node, before Node, wasActive bool) {
 		n.counted = true
 		s.progress[1]++
 	}
-	if n.Phase == Succeeded && before.Phase != Succeeded {
+	switch {
+	case n.Phase == Succeeded && before.Phase != Succeeded:
 		s.progress[0]++
+	case n.Phase != Succeeded && before.Phase == Succeeded:
+		s.progress[0]-- // one of its hooks went wrong
 	}
 }
 

@@ -48,6 +48,9 @@ func (t *turn) resume(c Control) error {
 	if c.Nodes != "" && len(nodes) == 0 {
 		return fmt.Errorf("resume: no suspended node matches %q", c.Nodes)
 	}
+	if err := suppliedValues(c.Verb, nodes, c.Parameters); err != nil {
+		return err
+	}
 	for _, n := range nodes {
 		if err := t.resumeNode(n, c.Parameters); err != nil {
 			return err
@@ -83,6 +86,9 @@ func (t *turn) set(c Control) error {
 	}
 	if len(nodes) == 0 {
 		return fmt.Errorf("set: no suspended node matches %q", c.Nodes)
+	}
+	if err := suppliedValues(c.Verb, nodes, c.Parameters); err != nil {
+		return err
 	}
 	for _, n := range nodes {
 		outputs, err := setOutputs(n, c.Parameters)
@@ -325,19 +331,21 @@ func (t *turn) gotObjects(n *node, g Got) {
 	switch n.Type {
 	case NodeStepGroup:
 		b := t.s.node(n.BoundaryID)
-		tm, err := t.s.templateAt(b.Template)
+		tm, err := t.s.within(b)
 		if err != nil {
 			t.finish(n, Error, err.Error(), nil)
 			return
 		}
 		t.fillGroup(n, b, tm)
 	case NodeDAG:
-		tm, err := t.s.templateAt(n.Template)
+		tm, err := t.s.within(n)
 		if err != nil {
 			t.finish(n, Error, err.Error(), nil)
 			return
 		}
 		t.startDAG(n, tm)
+	case NodeTaskGroup:
+		t.refill(n)
 	}
 }
 
@@ -349,6 +357,9 @@ func (t *turn) retryRun(c Control) error {
 	}
 	if s.run.Phase == Succeeded && !c.RestartSuccessful {
 		return fmt.Errorf("retry run %s: it succeeded; only failed nodes are run again, unless restartSuccessful is set with a node selector", s.run.Name)
+	}
+	if err := t.newArguments(c.Parameters); err != nil {
+		return err
 	}
 	drop, err := t.toDrop(c)
 	if err != nil {
@@ -370,6 +381,9 @@ func (t *turn) retryRun(c Control) error {
 		t.change(kindReopened, n, nodeChange{})
 	}
 	s.cache.touched = nil
+	if len(c.Parameters) > 0 {
+		t.renewInputs()
+	}
 	if spec := asMap(s.cache.manifest["spec"]); spec["synchronization"] != nil {
 		pending := Pending
 		t.changeRun(kindRunChange, runChange{Phase: &pending, Lock: ptr(lockWaiting)})
@@ -408,21 +422,60 @@ func attemptOf(n *node) *Attempt {
 	return a
 }
 
+// selection is what a retry's selector says: with restartSuccessful, which nodes run again whatever became of them; without, which of
+// the failed ones do.
+type selection struct {
+	again map[string]bool
+	only  map[string]bool // nil for all
+}
+
+// selected reads a retry's selector. One that matches nothing that could run again is refused.
+func (t *turn) selected(c Control) (selection, error) {
+	var s selection
+	if c.Nodes == "" {
+		return s, nil
+	}
+	nodes, err := t.selectNodes(c.Nodes, func(n *node) bool { return c.RestartSuccessful || n.Phase.bad() })
+	if err != nil {
+		return s, err
+	}
+	if len(nodes) == 0 && c.RestartSuccessful {
+		return s, fmt.Errorf("retry run %s: no node matches %q", t.s.run.Name, c.Nodes)
+	}
+	if len(nodes) == 0 {
+		return s, fmt.Errorf("retry run %s: no node that failed matches %q (restartSuccessful takes others, too)", t.s.run.Name, c.Nodes)
+	}
+	chosen := map[string]bool{}
+	for _, n := range nodes {
+		chosen[n.ID] = true
+	}
+	if c.RestartSuccessful {
+		s.again = chosen
+		return s, nil
+	}
+	s.only = chosen
+	for _, n := range t.s.all() {
+		if p := t.s.node(n.Parent); p != nil && !n.gone && chosen[p.ID] {
+			chosen[n.ID] = true // all of what is below
+		} else if p != nil && p.Type == NodeRetry && chosen[n.ID] {
+			chosen[p.ID] = true // an attempt stands for its node
+		}
+	}
+	return s, nil
+}
+
+// takes reports whether a failed node is to run again.
+func (s selection) takes(n *node) bool { return s.only == nil || s.only[n.ID] }
+
 // toDrop finds the nodes that a retry sets aside: leaves that ended badly or are selected, what came after them,
 // handlers and hooks of the run, and all attempts of a Retry node that ended badly.
 func (t *turn) toDrop(c Control) (map[string]bool, error) {
 	s := t.s
-	drop := map[string]bool{}
-	selected := map[string]bool{}
-	if c.RestartSuccessful && c.Nodes != "" {
-		nodes, err := t.selectNodes(c.Nodes, func(*node) bool { return true })
-		if err != nil {
-			return nil, err
-		}
-		for _, n := range nodes {
-			selected[n.ID] = true
-		}
+	selected, err := t.selected(c)
+	if err != nil {
+		return nil, err
 	}
+	drop := map[string]bool{}
 	failing := map[string]bool{} // ended badly, and so did everything above
 	for _, n := range s.all() {
 		if n.gone {
@@ -430,39 +483,46 @@ func (t *turn) toDrop(c Control) (map[string]bool, error) {
 		}
 		p := s.node(n.Parent)
 		failing[n.ID] = n.Phase.bad() && (p == nil || failing[p.ID])
+		chosen := failing[n.ID] && selected.takes(n)
 		switch {
 		case n.Parent == "" && n.ID != s.root:
 			drop[n.ID] = true
-		case selected[n.ID], p != nil && drop[p.ID]:
+		case selected.again[n.ID], p != nil && drop[p.ID]:
 			drop[n.ID] = true
 		case n.planned:
 			drop[n.ID] = true
-		case n.Type.leaf() && failing[n.ID]:
+		case n.Type.leaf() && chosen:
 			drop[n.ID] = true
 		case p != nil && p.Type == NodeRetry && failing[p.ID]:
-			drop[n.ID] = true
+			drop[n.ID] = selected.takes(p)
 		case n.Role == roleHook || n.Role == roleExit:
-			drop[n.ID] = p != nil && failing[p.ID]
-		case n.Type == NodeStepGroup && n.open == 0 && len(n.children) == 0 && failing[n.ID]:
+			drop[n.ID] = p != nil && failing[p.ID] && selected.takes(p)
+		case n.Type == NodeStepGroup && n.open == 0 && len(n.children) == 0 && chosen:
 			drop[n.ID] = true
 		default:
-			for _, a := range n.After {
-				prev := s.node(a)
-				if drop[a] || prev != nil && failing[prev.ID] || s.holdsDropped(prev) {
-					drop[n.ID] = true
-				}
-			}
+			drop[n.ID] = s.followsDropped(n, drop, failing, selected)
 		}
-		if failing[n.ID] && !n.Type.leaf() && !drop[n.ID] {
+		if chosen && !n.Type.leaf() && !drop[n.ID] {
 			s.cache.touch(n.ID)
 		}
 		if drop[n.ID] {
-			for up := p; up != nil && !selected[up.ID]; up = s.node(up.Parent) {
+			for up := p; up != nil && !selected.again[up.ID]; up = s.node(up.Parent) {
 				s.cache.touch(up.ID)
 			}
 		}
 	}
 	return drop, nil
+}
+
+// followsDropped reports whether a node came after one that runs again.
+func (s *State) followsDropped(n *node, drop, failing map[string]bool, selected selection) bool {
+	for _, a := range n.After {
+		prev := s.node(a)
+		if drop[a] || prev != nil && failing[prev.ID] && selected.takes(prev) || s.holdsDropped(prev) {
+			return true
+		}
+	}
+	return false
 }
 
 // holdsDropped reports whether something below n is set aside.
@@ -483,7 +543,7 @@ func (t *turn) resumeComposite(n *node) {
 	if n.gone || n.Phase.Done() || t.err != nil {
 		return
 	}
-	tm, err := t.s.templateAt(n.Template)
+	tm, err := t.s.within(n)
 	if n.Type != NodeStepGroup && n.Type != NodeTaskGroup && err != nil {
 		t.finish(n, Error, err.Error(), nil)
 		return
@@ -505,7 +565,7 @@ func (t *turn) resumeComposite(n *node) {
 		t.startDAG(n, tm)
 	case NodeStepGroup:
 		b := t.s.node(n.BoundaryID)
-		if btm, err := t.s.templateAt(b.Template); err == nil {
+		if btm, err := t.s.within(b); err == nil {
 			t.fillGroup(n, b, btm)
 		}
 	case NodeTaskGroup:
@@ -516,7 +576,7 @@ func (t *turn) resumeComposite(n *node) {
 // refill makes the items of a looped task that are missing.
 func (t *turn) refill(group *node) {
 	b := t.s.node(group.BoundaryID)
-	tm, err := t.s.templateAt(b.Template)
+	tm, err := t.s.within(b)
 	if err != nil {
 		t.finish(group, Error, err.Error(), nil)
 		return
@@ -527,6 +587,9 @@ func (t *turn) refill(group *node) {
 		return
 	}
 	for _, p := range list {
+		if group.need {
+			return
+		}
 		t.invokePrepared(group, b, nil, p, group.Name+p.suffix)
 	}
 	t.lookAgain(group)

@@ -23,7 +23,7 @@ func (s *State) graphOf(n *node) (*graph, error) {
 	if g := s.cache.graphs[n.ID]; g != nil {
 		return g, nil
 	}
-	tm, err := s.templateAt(n.Template)
+	tm, err := s.within(n)
 	if err != nil {
 		return nil, err
 	}
@@ -196,6 +196,9 @@ func (t *turn) startTaskGroup(n *node, v invocation, list []prepared) {
 		return
 	}
 	for _, p := range list {
+		if group.need {
+			return
+		}
 		t.invokePrepared(group, n, nil, p, group.Name+p.suffix)
 	}
 	t.lookAgain(group)
@@ -281,8 +284,8 @@ func (s *State) assess(n *node, g *graph) Phase {
 	for _, i := range g.targets {
 		if branch[i].bad() && !g.tm.tasks[i].continues(branch[i]) {
 			result = branch[i]
-			if g.tm.loose.FailFast == nil || *g.tm.loose.FailFast {
-				break
+			if dag := asMap(g.tm.tree["dag"]); dag["failFast"] != false {
+				break // as in Argo, the first that failed decides, unless failFast is off
 			}
 		}
 	}

@@ -144,7 +144,7 @@ func (t *turn) childSettled(p, c *node) {
 	switch {
 	case c.Role == roleHook || c.Role == roleExit:
 		t.hookSettled(p, c)
-	case p.settled || p.Phase.Done():
+	case p.Phase.Done() || p.settled && p.Type != NodeRetry: // a daemon that dies is tried again
 		return
 	case p.Type == NodeStepGroup && p.Role == roleGroup:
 		t.advanceStepGroup(p)
@@ -172,6 +172,9 @@ func (t *turn) finish(n *node, phase Phase, message string, outputs *manifest.Ou
 	if n.Waiting != "" {
 		empty := ""
 		c.Waiting = &empty
+	}
+	if n.Type == NodeSuspend && n.Why != "" {
+		c.Why = ptr("") // it waits no more
 	}
 	if n.StartedAt == nil {
 		c.StartedAt = &now
@@ -205,7 +208,7 @@ func (t *turn) conclude(n *node, c nodeChange) {
 	if hooks && !wasSettled {
 		t.runHooks(n)
 		t.trySettle(n)
-	} else if !wasSettled {
+	} else if p := t.s.node(n.Parent); !wasSettled || n.Role == roleAttempt && p != nil && !p.Phase.Done() {
 		t.tell(n)
 	}
 }

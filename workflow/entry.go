@@ -136,28 +136,30 @@ type nodeCreated struct {
 // nodeChange is the body of the other node entries. Nil leaves a field as it is.
 type nodeChange struct {
 	// ID is the node's id, so that a ledger entry about a run tells which node it is about.
-	ID         string            `json:"id"`
-	Type       NodeType          `json:"type,omitempty"`
-	Phase      Phase             `json:"phase,omitempty"`
-	Message    *string           `json:"message,omitempty"`
-	Why        *string           `json:"why,omitempty"`
-	Waiting    *string           `json:"waiting,omitempty"`
-	StartedAt  *time.Time        `json:"startedAt,omitempty"`
-	FinishedAt *time.Time        `json:"finishedAt,omitempty"`
-	Outputs    *manifest.Outputs `json:"outputs,omitempty"`
-	PodIP      string            `json:"podIP,omitempty"`
-	Host       string            `json:"hostNodeName,omitempty"`
-	Daemoned   *bool             `json:"daemoned,omitempty"`
-	Planned    *bool             `json:"planned,omitempty"`
-	Blocked    string            `json:"blocked,omitempty"`
-	Settled    *bool             `json:"settled,omitempty"`
-	Lock       *lockState        `json:"lock,omitempty"`
-	Memo       *bool             `json:"memo,omitempty"`
-	Need       *bool             `json:"need,omitempty"`
-	Pod        *podStart         `json:"pod,omitempty"`
-	Wake       *time.Time        `json:"wake,omitempty"`
-	Stopped    string            `json:"stopped,omitempty"`
-	Expect     int               `json:"expect,omitempty"`
+	ID         string     `json:"id"`
+	Type       NodeType   `json:"type,omitempty"`
+	Phase      Phase      `json:"phase,omitempty"`
+	Message    *string    `json:"message,omitempty"`
+	Why        *string    `json:"why,omitempty"`
+	Waiting    *string    `json:"waiting,omitempty"`
+	StartedAt  *time.Time `json:"startedAt,omitempty"`
+	FinishedAt *time.Time `json:"finishedAt,omitempty"`
+	// Inputs are those of a node that goes on after a retry with new arguments.
+	Inputs   *manifest.Inputs  `json:"inputs,omitempty"`
+	Outputs  *manifest.Outputs `json:"outputs,omitempty"`
+	PodIP    string            `json:"podIP,omitempty"`
+	Host     string            `json:"hostNodeName,omitempty"`
+	Daemoned *bool             `json:"daemoned,omitempty"`
+	Planned  *bool             `json:"planned,omitempty"`
+	Blocked  string            `json:"blocked,omitempty"`
+	Settled  *bool             `json:"settled,omitempty"`
+	Lock     *lockState        `json:"lock,omitempty"`
+	Memo     *bool             `json:"memo,omitempty"`
+	Need     *bool             `json:"need,omitempty"`
+	Pod      *podStart         `json:"pod,omitempty"`
+	Wake     *time.Time        `json:"wake,omitempty"`
+	Stopped  string            `json:"stopped,omitempty"`
+	Expect   int               `json:"expect,omitempty"`
 	// Refused is how many attempts in a row, this one the last, never began.
 	Refused int `json:"refused,omitempty"`
 	// Shown is the whole node when it comes to be shown after it has waited for a place: it had no row until then.

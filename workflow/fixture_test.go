@@ -22,11 +22,19 @@ type script struct {
 	Pods map[string]workflowtest.Outcome `json:"pods"`
 	// Keys are the artifacts of the store.
 	Keys []string `json:"keys"`
-	Do   []struct {
+	// Submit is what is said at the submission.
+	Submit struct {
+		Parameters map[string]string `json:"parameters"`
+		Labels     map[string]string `json:"labels"`
+		Entrypoint string            `json:"entrypoint"`
+	} `json:"submit"`
+	Do []struct {
 		// When the node with this display name is in this phase, or after Commands commands…
 		Node  string         `json:"node"`
 		Phase workflow.Phase `json:"phase"`
 		Ended bool           `json:"ended"`
+		// Refused is the error that this is answered with; empty if it is carried out.
+		Refused string `json:"refused"`
 		// …the run is told this.
 		workflow.Control `json:",inline"`
 	} `json:"do"`
@@ -75,7 +83,9 @@ func runFixture(t *testing.T, file string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	r, err := w.Submit(wf, nil)
+	r, err := w.Submit(wf, func(c *workflow.Submit) {
+		c.Parameters, c.Labels, c.Entrypoint = s.Submit.Parameters, s.Submit.Labels, s.Submit.Entrypoint
+	})
 	if err != nil {
 		if want := strings.TrimSpace(string(parts["want"])); want != "refused: "+err.Error() {
 			t.Fatalf("submit: %v\nwant %s", err, want)
@@ -93,8 +103,8 @@ func runFixture(t *testing.T, file string) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := r.Control(d.Control); err != nil {
-			t.Fatal(err)
+		if err := r.Control(d.Control); err == nil && d.Refused != "" || err != nil && err.Error() != d.Refused {
+			t.Fatalf("%s was answered with %v, want %q", d.Verb, err, d.Refused)
 		}
 	}
 	if err := r.Finish(); err != nil {

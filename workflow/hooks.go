@@ -1,5 +1,7 @@
 package workflow
 
+import "fmt"
+
 // hook is a lifecycle hook as it stands in a step, task or spec.
 type hook struct {
 	name string
@@ -33,7 +35,7 @@ func (t *turn) hooksAt(n *node) (*template, *site, []hook) {
 	if b == nil {
 		return nil, nil, nil
 	}
-	tm, err := t.s.templateAt(b.Template)
+	tm, err := t.s.within(b)
 	if err != nil {
 		return nil, nil, nil
 	}
@@ -83,7 +85,11 @@ func (t *turn) runHook(n *node, tm *template, st *site, h hook) {
 	b := t.s.node(n.BoundaryID)
 	sc := t.siteScope(b, st)
 	sc.alias, sc.aliasName, sc.item = n, st.name, n.Item
-	if !t.fires(h, sc) {
+	fires, err := t.fires(h, sc, n.Phase.Done())
+	if err != nil {
+		t.spoil(n, err)
+	}
+	if !fires {
 		return
 	}
 	v := invocation{
@@ -96,14 +102,27 @@ func (t *turn) runHook(n *node, tm *template, st *site, h hook) {
 	t.invokeHook(v, tm, h, sc)
 }
 
-// fires samples a hook's expression. An exit handler needs none; what cannot be evaluated yet is not true yet.
-func (t *turn) fires(h hook, sc *scope) bool {
+// fires samples a hook's expression. An exit handler needs none. What cannot be evaluated while the node runs is not true yet;
+// after its end it is an error that names the hook.
+func (t *turn) fires(h hook, sc *scope, ended bool) (bool, error) {
 	expression, _ := h.tree["expression"].(string)
 	if expression == "" {
-		return h.name == "exit"
+		return h.name == "exit", nil
 	}
 	ok, err := evalBool(expression, sc)
-	return err == nil && ok
+	if err == nil || !ended {
+		return err == nil && ok, nil
+	}
+	return false, fmt.Errorf("hook %s: %w", h.name, err)
+}
+
+// spoil makes an Error of a node that has ended, because of one of its hooks, as Argo does (executeTmplLifeCycleHook in
+// workflow/controller/hooks.go returns the error of the expression).
+func (t *turn) spoil(n *node, err error) {
+	t.change(kindFinished, n, nodeChange{Phase: Error, Message: ptr(err.Error())})
+	if t.s.run.Failed == "" {
+		t.changeRun(kindRunChange, runChange{Failed: n.ID})
+	}
 }
 
 func (t *turn) invokeHook(v invocation, owner *template, h hook, sc *scope) {
@@ -139,7 +158,12 @@ func (t *turn) runLevelHooks() {
 			continue
 		}
 		sc := &scope{s: t.s, now: t.now, chance: &t.chance}
-		if !t.fires(h, sc) {
+		root := t.s.node(t.s.root)
+		fires, err := t.fires(h, sc, root != nil && root.settled)
+		if err != nil {
+			t.spoil(root, err)
+		}
+		if !fires {
 			continue
 		}
 		name := t.s.run.Name + ".hooks." + h.name
@@ -186,7 +210,14 @@ func (t *turn) startExit() bool {
 	}
 	h := hooks[len(hooks)-1]
 	sc := &scope{s: t.s, now: t.now, chance: &t.chance}
-	if h.name != "exit" || !t.fires(h, sc) {
+	if h.name != "exit" {
+		return false
+	}
+	fires, err := t.fires(h, sc, true)
+	if err != nil {
+		t.spoil(t.s.node(t.s.root), err)
+	}
+	if !fires {
 		return false
 	}
 	name := t.s.run.Name + ".onExit"

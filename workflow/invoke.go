@@ -88,6 +88,9 @@ func (t *turn) invoke(v invocation) {
 		return
 	}
 	inputs, err := t.inputs(v)
+	if err != nil && v.parent != nil && v.role == roleStep && t.needs(v.parent, err) {
+		return // it is made when the object is there
+	}
 	if err != nil {
 		t.createDone(v, kindType(v.callee), Error, err.Error())
 		return
@@ -232,7 +235,7 @@ func (t *turn) failsFast(b *node) bool {
 
 // begin runs a node's template.
 func (t *turn) begin(n *node, fresh bool) {
-	tm, err := t.s.templateAt(n.Template)
+	tm, err := t.s.within(n)
 	if err != nil {
 		t.refuse(n, fresh, err)
 		return

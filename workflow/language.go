@@ -17,11 +17,50 @@ type loopItem struct {
 	Name  string
 }
 
-// absentError says that a tag names an output that its node, skipped or omitted, did not leave and has no default for.
-type absentError struct{ tag string }
+// absentError says that a tag names an output that its node did not leave and has no default for; why says how that came.
+type absentError struct{ tag, why string }
 
 func (e absentError) Error() string {
-	return "failed to resolve " + e.tag + ": absent optional value (the step that makes it was skipped; give the output valueFrom.default, the input a default, or use {{=… ?? …}})"
+	return "failed to resolve " + e.tag + ": absent optional value (" + e.why + "; give the output valueFrom.default, the input a default, or use {{=… ?? …}})"
+}
+
+// absence says why there is no value behind a known name.
+func (v *scope) absence(name string) string {
+	root, rest, _ := strings.Cut(name, ".")
+	if root != "steps" && root != "tasks" {
+		return "nothing was given"
+	}
+	step, _, _ := strings.Cut(rest, ".")
+	n := v.madeBy(step)
+	switch {
+	case n == nil:
+		return "there is none"
+	case n.Phase == Skipped && n.Message == emptyLoop:
+		return "the loop " + step + " had no items"
+	case n.Phase == Skipped:
+		return "the step that makes it was skipped"
+	case n.Phase == Omitted:
+		return "the task that makes it was omitted"
+	case n.Phase.bad():
+		return "the step that makes it ended as " + string(n.Phase)
+	}
+	return "the step that makes it did not leave it"
+}
+
+// madeBy is the node of a step or task of the boundary.
+func (v *scope) madeBy(step string) *node {
+	if v.boundary == nil {
+		return nil
+	}
+	t, err := v.s.within(v.boundary)
+	if err != nil || t.byName[step] == nil {
+		return nil
+	}
+	name := v.boundary.Name + "." + step
+	if v.boundary.Type == NodeSteps {
+		name = v.boundary.Name + "[" + itoa(t.byName[step].group) + "]." + step
+	}
+	return v.s.find(name)
 }
 
 func isAbsent(err error) bool {
@@ -88,7 +127,7 @@ func (v *scope) complain(unresolved []expression.Unresolved) error {
 	}
 	u := unresolved[0]
 	if x, known := v.Lookup(u.Name); known && x == nil {
-		return absentError{u.Tag}
+		return absentError{u.Tag, v.absence(u.Name)}
 	}
 	return errors.New(u.Error())
 }
@@ -141,7 +180,7 @@ func (v *scope) Names(prefix string) []string {
 
 // stepNames are the steps of the boundary that an expression may mean: the one it names, or all.
 func (v *scope) stepNames(one string) []string {
-	t, err := v.s.templateAt(v.boundary.Template)
+	t, err := v.s.within(v.boundary)
 	if err != nil {
 		return nil
 	}
@@ -153,15 +192,7 @@ func (v *scope) stepNames(one string) []string {
 
 // calleeKey is the template that a step of the boundary has run.
 func (v *scope) calleeKey(step string) string {
-	t, err := v.s.templateAt(v.boundary.Template)
-	if err != nil || t.byName[step] == nil {
-		return ""
-	}
-	name := v.boundary.Name + "." + step
-	if v.boundary.Type == NodeSteps {
-		name = v.boundary.Name + "[" + itoa(t.byName[step].group) + "]." + step
-	}
-	if n := v.s.find(name); n != nil {
+	if n := v.madeBy(step); n != nil {
 		return n.Template
 	}
 	return ""

@@ -91,6 +91,9 @@ func (t *turn) render(n *node, tm *template) (*manifest.Template, json.RawMessag
 	if n.Type == NodeHTTP && typed.HTTP == nil || n.Type == NodeSuspend && typed.Suspend == nil {
 		return nil, nil, fmt.Errorf("template %s is empty", tm.name)
 	}
+	if err := t.s.mountRunVolumes(n, &typed); err != nil {
+		return nil, nil, err
+	}
 	raw, err := json.Marshal(typed)
 	if err != nil {
 		return nil, nil, fmt.Errorf("record template %s: %w", tm.name, err)
@@ -100,6 +103,7 @@ func (t *turn) render(n *node, tm *template) (*manifest.Template, json.RawMessag
 
 func (t *turn) leafScope(n *node, tm *template) *scope {
 	sc := &scope{s: t.s, now: t.now, chance: &t.chance, inputs: n.Inputs, self: n, outputs: &tm.loose.Outputs, stepName: n.Step}
+	sc.declared, _ = tm.tree["inputs"].(map[string]any)
 	if sc.inputs == nil {
 		sc.inputs = &manifest.Inputs{}
 	}
@@ -210,6 +214,9 @@ func (t *turn) report(r executor.Report) error {
 	if err := json.Unmarshal(n.pod.Template, &typed); err != nil {
 		return fmt.Errorf("read recorded template of node %s: %w", n.ID, err)
 	}
+	if failed := failedSidecar(&typed, r); phase == Succeeded && failed != "" {
+		phase, message = Failed, failed
+	}
 	outputs, missing := collect(&typed, r)
 	if phase == Succeeded && missing != "" {
 		phase, message = Error, missing
@@ -307,10 +314,27 @@ func (t *turn) killDaemonsOf(boundary string) {
 		if n == nil || n.Phase.Done() {
 			continue
 		}
-		if n.pod != nil {
-			t.effect(StopPod{Node: n.ID, Attempt: n.pod.Attempt})
+		t.killDaemon(n)
+	}
+}
+
+// killDaemon ends a daemon, and of one that is tried again the attempt that is under way.
+func (t *turn) killDaemon(n *node) {
+	if n.pod != nil {
+		t.effect(StopPod{Node: n.ID, Attempt: n.pod.Attempt})
+	}
+	outputs := n.Outputs
+	t.finish(n, Succeeded, "", outputs)
+	if n.Type != NodeRetry {
+		return
+	}
+	if n.wake != nil {
+		t.effect(CancelTimer{Key: "retry/" + n.ID})
+	}
+	for _, c := range t.s.childrenOf(n) {
+		if !c.Phase.Done() {
+			t.killDaemon(c)
 		}
-		t.finish(n, Succeeded, "", n.Outputs)
 	}
 }
 
@@ -364,6 +388,25 @@ func (t *turn) verdict(n *node, r executor.Report) (Phase, string) {
 		return Error, "the pod could not be run" + because(r.Reason)
 	}
 	return Error, r.Message
+}
+
+// failedSidecar is the message of a sidecar that failed; empty if none did. One that was killed or asked to end, which all are in the end,
+// has not (inferFailedReason in workflow/controller/operator.go of Argo).
+func failedSidecar(typed *manifest.Template, r executor.Report) string {
+	for _, side := range typed.Sidecars {
+		for _, c := range r.Containers {
+			ended := c.State.Terminated
+			if c.Name != side.Name || ended == nil {
+				continue
+			}
+			switch ended.ExitCode {
+			case 0, 128 + 9, 128 + 15:
+			default:
+				return side.Name + ": Error (exit code " + strconv.Itoa(int(ended.ExitCode)) + ")"
+			}
+		}
+	}
+	return ""
 }
 
 func because(reason string) string {
@@ -439,13 +482,13 @@ func (t *turn) runningContainers(n *node) {
 
 // closeContainers ends the nodes of a container set with their pod.
 func (t *turn) closeContainers(n *node, r executor.Report) {
-	for _, c := range t.s.childrenOf(n) {
+	for _, c := range byDependency(t.s.childrenOf(n)) {
 		if c.Type != NodeContainer {
 			continue
 		}
 		phase, message := Succeeded, ""
 		if r.Phase != executor.Succeeded {
-			phase = Omitted
+			phase, message = t.unrun(c)
 		}
 		for _, st := range r.Containers {
 			term := st.State.Terminated
@@ -459,6 +502,41 @@ func (t *turn) closeContainers(n *node, r executor.Report) {
 		}
 		t.finish(c, phase, message, nil)
 	}
+}
+
+// byDependency orders the containers of a set so that each comes behind those that it depends on.
+func byDependency(list []*node) []*node {
+	known := map[string]*node{}
+	for _, n := range list {
+		known[n.ID] = n
+	}
+	out, seen := make([]*node, 0, len(list)), map[string]bool{}
+	var visit func(n *node)
+	visit = func(n *node) {
+		if n == nil || seen[n.ID] {
+			return
+		}
+		seen[n.ID] = true
+		for _, id := range n.After {
+			visit(known[id])
+		}
+		out = append(out, n)
+	}
+	for _, n := range list {
+		visit(n)
+	}
+	return out
+}
+
+// unrun is the end of a container of a set that was not run. In Argo one whose dependency failed ends itself with an exit code
+// (the loop over Dependencies in cmd/argoexec/commands/emissary.go), and so has failed itself.
+func (t *turn) unrun(c *node) (Phase, string) {
+	for _, id := range c.After {
+		if before := t.s.node(id); before != nil && before.Phase.bad() {
+			return Failed, fmt.Sprintf("dependency %q failed, so that this container was not run", before.Step)
+		}
+	}
+	return Omitted, ""
 }
 
 // startSuspend lets a suspend node wait for a person or for its duration.

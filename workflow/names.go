@@ -93,6 +93,7 @@ type cache struct {
 	indexes    map[string]map[string]int
 	specs      map[Ref]map[string]any
 	graphs     map[string]*graph
+	within     map[string]*template // by node, where names of steps hold tags
 	items      map[string][]loopItem
 	aggregates map[string]any
 	results    map[string]resultRefs // by key of the template
@@ -103,7 +104,7 @@ type cache struct {
 func newCache() cache {
 	return cache{
 		templates: map[string]*template{}, indexes: map[string]map[string]int{}, specs: map[Ref]map[string]any{},
-		graphs: map[string]*graph{}, items: map[string][]loopItem{}, aggregates: map[string]any{}, results: map[string]resultRefs{},
+		graphs: map[string]*graph{}, within: map[string]*template{}, items: map[string][]loopItem{}, aggregates: map[string]any{}, results: map[string]resultRefs{},
 		evaluator: expression.New(),
 	}
 }
@@ -129,6 +130,7 @@ func (c *cache) index(scope string, list []any) map[string]int {
 // forget drops what was derived from a node that has changed out of order.
 func (c *cache) forget(id string) {
 	delete(c.graphs, id)
+	delete(c.within, id)
 	c.aggregates = map[string]any{}
 }
 

@@ -187,29 +187,22 @@ func (b podBuilder) containers(spec *corev1.PodSpec) {
 	}
 }
 
-// volumes gathers the volumes of run and template, those of claim templates included.
+// volumes gathers the volumes of the template, among them those of the run that it mounts, and those of the claim templates
+// that it mounts.
 func (b podBuilder) volumes(spec *corev1.PodSpec) error {
-	tree := asMap(b.s.cache.manifest["spec"])
-	sc := &scope{s: b.s, now: b.s.run.CreatedAt, inputs: b.n.Inputs, self: b.n}
-	var own []corev1.Volume
-	if tree["volumes"] != nil {
-		done, err := substitute(tree["volumes"], sc)
-		if err != nil {
-			return err
-		}
-		if err := decodeValue(done, &own); err != nil {
-			return fmt.Errorf("read spec.volumes: %w", err)
-		}
+	tm := *b.tm
+	if err := b.s.mountRunVolumes(b.n, &tm); err != nil { // of entries from before they were recorded with the template
+		return err
 	}
 	seen := map[string]bool{}
-	for _, v := range append(append([]corev1.Volume(nil), b.tm.Volumes...), own...) {
+	for _, v := range tm.Volumes {
 		if !seen[v.Name] {
 			seen[v.Name] = true
 			spec.Volumes = append(spec.Volumes, v)
 		}
 	}
 	for _, c := range b.s.spec.VolumeClaimTemplates {
-		if seen[c.Name] {
+		if seen[c.Name] || !b.s.mounts(&tm, c.Name) {
 			continue
 		}
 		claim := &corev1.PersistentVolumeClaimVolumeSource{ClaimName: claimName(b.s.run.Name, c.Name)}

@@ -326,16 +326,10 @@ func (s *State) configValue(name, key string) (string, error) {
 		return "", fmt.Errorf("configmap '%s' not found: create it, or give the parameter a default", name)
 	}
 	var cm struct {
-		Metadata struct {
-			Labels map[string]string `json:"labels"`
-		} `json:"metadata"`
 		Data map[string]string `json:"data"`
 	}
 	if err := json.Unmarshal(raw, &cm); err != nil {
 		return "", fmt.Errorf("read ConfigMap %s: %w", name, err)
-	}
-	if cm.Metadata.Labels["workflows.argoproj.io/configmap-type"] != "Parameter" {
-		return "", fmt.Errorf("ConfigMap '%s' needs to have the label \"workflows.argoproj.io/configmap-type\": \"Parameter\" to load parameters", name)
 	}
 	v, ok := cm.Data[key]
 	if !ok {

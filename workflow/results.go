@@ -49,7 +49,9 @@ func (s *State) resultWanted(n *node) bool {
 		if err != nil {
 			return true
 		}
-		refs = readResults(within.tree)
+		if refs = readResults(within.tree); within.tagged {
+			refs.all = true
+		}
 		s.cache.results[b.Template] = refs
 	}
 	return refs.all || refs.names[n.Step]

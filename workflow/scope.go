@@ -2,6 +2,7 @@ package workflow
 
 import (
 	"encoding/json"
+	"slices"
 	"sort"
 	"strconv"
 	"strings"
@@ -23,9 +24,13 @@ type scope struct {
 	inputs  *manifest.Inputs
 	self    *node
 	outputs *manifest.Outputs // declared, for outputs.parameters.NAME.path
+	// declared is the inputs block of the template: an optional artifact that did not come has a path all the same.
+	declared map[string]any
 	// boundary is where {{steps.…}} and {{tasks.…}} are looked up.
 	boundary *node
-	item     json.RawMessage
+	// outer lets a name that the boundary does not have be that of the one around it: for what belongs to the whole run.
+	outer bool
+	item  json.RawMessage
 	// extra has what is said for the occasion: retries, lastRetry.…, workflow.status, outputs.…
 	extra map[string]any
 	// alias is the node that its own step's name means in a hook: the item of a loop, not the loop.
@@ -104,6 +109,7 @@ func (s *State) globals() map[string]any {
 		return s.cache.globals
 	}
 	b := &s.start
+	labels, annotations := s.run.Labels, s.run.Annotations // those that were computed are the run's only
 	g := map[string]any{
 		"name": b.Name, "namespace": b.Namespace, "uid": b.UID, "mainEntrypoint": b.Entrypoint,
 		"serviceAccountName":        s.spec.ServiceAccountName,
@@ -112,8 +118,8 @@ func (s *State) globals() map[string]any {
 		"creationTimestamp.s":       strconv.FormatInt(b.Time.Unix(), 10),
 		"parameters":                parametersJSON(b.Parameters),
 		"parameters.json":           parametersJSON(b.Parameters),
-		"labels":                    jsonText(b.Labels), "labels.json": jsonText(b.Labels),
-		"annotations": jsonText(b.Annotations), "annotations.json": jsonText(b.Annotations),
+		"labels":                    jsonText(labels), "labels.json": jsonText(labels),
+		"annotations": jsonText(annotations), "annotations.json": jsonText(annotations),
 	}
 	if s.spec.ServiceAccountName == "" {
 		g["serviceAccountName"] = "default"
@@ -121,7 +127,7 @@ func (s *State) globals() map[string]any {
 	if s.spec.Priority != nil {
 		g["priority"] = strconv.Itoa(int(*s.spec.Priority))
 	}
-	if at := b.Annotations[annotationScheduled]; at != "" {
+	if at := annotations[annotationScheduled]; at != "" {
 		g["scheduledTime"] = at
 	}
 	for _, p := range b.Parameters {
@@ -129,10 +135,10 @@ func (s *State) globals() map[string]any {
 			g["parameters."+p.Name] = p.Value.String()
 		}
 	}
-	for k, x := range b.Labels {
+	for k, x := range labels {
 		g["labels."+k] = x
 	}
-	for k, x := range b.Annotations {
+	for k, x := range annotations {
 		g["annotations."+k] = x
 	}
 	for _, a := range b.Artifacts {
@@ -165,7 +171,7 @@ func jsonText(v any) string {
 	return string(b)
 }
 
-// failures is workflow.failures: a JSON list, quoted once more, as Argo has it.
+// failures is workflow.failures: a JSON list of the nodes of any type that failed, quoted once more, as Argo has it.
 func (s *State) failures() string {
 	type failure struct {
 		DisplayName  string     `json:"displayName"`
@@ -177,9 +183,14 @@ func (s *State) failures() string {
 	}
 	list := []failure{}
 	for _, n := range s.all() {
-		if !n.gone && n.Phase.bad() && n.Type == NodePod {
-			list = append(list, failure{n.DisplayName, n.Message, n.TemplateName, string(n.Phase), s.podName(n), n.FinishedAt})
+		if n.gone || n.planned || !n.Phase.bad() {
+			continue
 		}
+		pod := ""
+		if n.Type == NodePod {
+			pod = s.podName(n)
+		}
+		list = append(list, failure{n.DisplayName, n.Message, n.TemplateName, string(n.Phase), pod, n.FinishedAt})
 	}
 	b, err := json.Marshal(list)
 	if err != nil {
@@ -216,6 +227,25 @@ func (v *scope) input(rest string) (any, bool) {
 			return a, true
 		case a.Name + ".path":
 			return a.Path, true
+		}
+	}
+	return v.absentArtifact(name)
+}
+
+// absentArtifact is what a declared input artifact that did not come can be asked for: its path. Argo knows the path of every
+// declared one (SubstituteParams in workflow/common/util.go).
+func (v *scope) absentArtifact(name string) (any, bool) {
+	list, _ := v.declared["artifacts"].([]any)
+	for _, x := range list {
+		m, _ := x.(map[string]any)
+		declared := text(m["name"])
+		switch {
+		case declared == "":
+		case name == declared:
+			return nil, true
+		case name == declared+".path":
+			path, err := substituteText(text(m["path"]), v)
+			return path, err == nil
 		}
 	}
 	return nil, false
@@ -256,15 +286,25 @@ func (v *scope) loopItem(rest string) (any, bool) {
 	return nil, false
 }
 
-// sibling looks up steps.NAME.… or tasks.NAME.… in the boundary.
+// sibling looks up steps.NAME.… or tasks.NAME.… in the boundary, or in the nearest one around it that has the name.
 func (v *scope) sibling(root, rest string) (any, bool) {
+	x, ok := v.member(root, rest)
+	for around := *v; !ok && v.outer && around.boundary != nil; {
+		around.boundary = v.s.node(around.boundary.BoundaryID)
+		x, ok = around.member(root, rest)
+	}
+	return x, ok
+}
+
+// member looks up steps.NAME.… or tasks.NAME.… in the boundary itself.
+func (v *scope) member(root, rest string) (any, bool) {
 	if v.boundary == nil {
 		return nil, false
 	}
 	if (root == "steps") != (v.boundary.Type == NodeSteps) {
 		return nil, false
 	}
-	t, err := v.s.templateAt(v.boundary.Template)
+	t, err := v.s.within(v.boundary)
 	if err != nil {
 		return nil, false
 	}
@@ -414,6 +454,8 @@ func (s *State) loopField(boundary *node, st *site, full, field string) (any, bo
 		return s.nodeField(group, field)
 	}
 	sort.SliceStable(items, func(i, j int) bool { return items[i].Index < items[j].Index })
+	// Argo leaves out what items left that did not succeed (processAggregateNodeOutputs in workflow/controller/operator.go).
+	items = slices.DeleteFunc(items, func(n *node) bool { return n.Phase != Succeeded })
 	value, ok := aggregate(items, strings.TrimPrefix(field, "outputs."))
 	if ok && group.open == 0 {
 		s.cache.aggregates[key] = value

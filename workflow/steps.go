@@ -37,7 +37,14 @@ func (t *turn) startGroup(n *node, tm *template, g int, after []string) {
 func (t *turn) fillGroup(group, b *node, tm *template) {
 	var all []prepared
 	for _, st := range tm.groups[group.Index] {
-		list, err := t.prepare(b, tm, st)
+		var list []prepared
+		var err error
+		if st.hasTags() {
+			err = t.s.nameSite(b, tm, st)
+		}
+		if err == nil {
+			list, err = t.prepare(b, tm, st)
+		}
 		if err != nil {
 			if !t.needs(group, err) {
 				t.finish(group, Error, err.Error(), nil)
@@ -104,7 +111,7 @@ func (t *turn) advanceStepGroup(group *node) {
 	}
 	if group.bad > 0 {
 		b := t.s.node(group.BoundaryID)
-		tm, err := t.s.templateAt(b.Template)
+		tm, err := t.s.within(b)
 		if err != nil {
 			t.err = err
 			return
@@ -124,7 +131,7 @@ func (t *turn) advanceStepGroup(group *node) {
 
 // advanceSteps goes on to the next group, or ends the steps.
 func (t *turn) advanceSteps(n, group *node) {
-	tm, err := t.s.templateAt(n.Template)
+	tm, err := t.s.within(n)
 	if err != nil {
 		t.err = err
 		return

@@ -51,7 +51,9 @@ func (t *turn) submit(c Submit) error {
 	if t.err != nil {
 		return t.err
 	}
-	t.computeLabels(spec)
+	if err := t.computeLabels(spec); err != nil && m.failure == "" {
+		m.failure, m.phase = err.Error(), Error
+	}
 	if m.failure != "" {
 		t.abandon(m.phase, m.failure)
 		return nil
@@ -138,8 +140,13 @@ func (m *merger) merge() (map[string]any, error) {
 		if err != nil {
 			return nil, fmt.Errorf("read workflow defaults: %w", err)
 		}
+		own := spec
 		tree = mergeUnder(tree, withoutKeys(d, "status"))
 		spec, _ = tree["spec"].(map[string]any)
+		mergeLists(spec, own, asMap(d["spec"]))
+	}
+	if err := m.known(tree, spec); err != nil {
+		return nil, err
 	}
 	spec = m.apply(spec)
 	tree["spec"] = spec
@@ -156,8 +163,12 @@ func (m *merger) merge() (map[string]any, error) {
 	return tree, nil
 }
 
-// fromTemplate merges the referenced template under the spec. Arguments are merged by name, templates are not.
+// fromTemplate merges the referenced template under the spec: its lists by what Kubernetes tells their items apart by. Own templates
+// beside the reference are refused, as Argo does (WorkflowTemplateRefFields in workflow/validate/validate.go).
 func (m *merger) fromTemplate(tree, spec, r map[string]any) (map[string]any, error) {
+	if own, _ := spec["templates"].([]any); len(own) > 0 {
+		return spec, invalid("spec.templates", manifest.TemplatesBesideRef)
+	}
 	name := text(r["name"])
 	cluster, _ := r["clusterScope"].(bool)
 	ref := Ref{Kind: "WorkflowTemplate", Namespace: m.c.Namespace, Name: name}
@@ -180,6 +191,7 @@ func (m *merger) fromTemplate(tree, spec, r map[string]any) (map[string]any, err
 	base, _ := object["spec"].(map[string]any)
 	args := mergeArguments(spec["arguments"], base["arguments"])
 	out := mergeUnder(spec, base)
+	mergeLists(out, spec, base)
 	if args != nil {
 		out["arguments"] = args
 	}
@@ -426,12 +438,18 @@ func (t *turn) globalArguments(b *submitted, tree map[string]any, c Submit, m *m
 		if p.Value == nil {
 			p.Value = p.Default
 		}
+		if fault := outsideEnum(p); fault != "" && m.failure == "" {
+			return invalid("spec.arguments.parameters", fault)
+		}
 		if p.Value == nil && m.failure == "" {
 			return invalid("spec.arguments.parameters", fmt.Sprintf("spec.arguments.%s.value or spec.arguments.%s.valueFrom is required", p.Name, p.Name))
 		}
 		b.Parameters = append(b.Parameters, p)
 		tmp.start.Parameters = b.Parameters
 		tmp.cache.globals = nil
+	}
+	if refs := namedConfigMaps(tree, c, sc); len(refs) > 0 {
+		return &MissingError{refs}
 	}
 	artifacts, _ := asMap(spec["arguments"])["artifacts"].([]any)
 	for _, x := range artifacts {
@@ -450,18 +468,4 @@ func (t *turn) globalArguments(b *submitted, tree map[string]any, c Submit, m *m
 
 func invalid(path, message string) error {
 	return &InvalidError{[]manifest.Diagnostic{{Severity: manifest.SeverityError, Path: path, Message: message}}}
-}
-
-// computeLabels evaluates workflowMetadata.labelsFrom.
-func (t *turn) computeLabels(spec map[string]any) {
-	from := asMap(asMap(spec["workflowMetadata"])["labelsFrom"])
-	labels := map[string]string{}
-	for _, k := range sortedKeys(from) {
-		if v, err := evalAny(text(asMap(from[k])["expression"]), &scope{s: t.s, now: t.now, chance: &t.chance}); err == nil && v != nil {
-			labels[k] = text(v)
-		}
-	}
-	if len(labels) > 0 {
-		t.changeRun(kindRunChange, runChange{Labels: labels})
-	}
 }

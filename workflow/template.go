@@ -18,7 +18,9 @@ type template struct {
 	name  string
 	path  string // its place in the run's manifest; empty for other objects
 	kind  string // the field that gives its type: "container", "steps", …
-	tree  map[string]any
+	// tagged says that the name of a step or task holds tags; see within.
+	tagged bool
+	tree   map[string]any
 
 	groups [][]*site // of a steps template
 	tasks  []*site   // of a dag template
@@ -161,6 +163,9 @@ func (s *State) newTemplate(key, scope, path string, tree map[string]any) (*temp
 	leaf := withoutKeys(tree, "inputs", "steps", "dag", "retryStrategy", "synchronization", "memoize", "metrics")
 	t.leaf = leaf
 	t.readSites()
+	for _, st := range t.sites() {
+		t.tagged = t.tagged || st.hasTags()
+	}
 	return t, nil
 }
 

@@ -52,12 +52,12 @@ func View(r Run, nodes []Node) StatusView {
 	return v
 }
 
-// Link fills in Children and OutboundNodes from Parent, After and Order, as Argo's graph has them. The nodes are
+// Link fills in Children and OutboundNodes from Parent, After and Order, as Argo's graph has them, and each node's Progress. The nodes are
 // those of one run, in any order; they are returned in order of creation.
 func Link(nodes []Node) []Node {
 	out := append([]Node(nil), nodes...)
 	sort.SliceStable(out, func(i, j int) bool { return out[i].Order < out[j].Order })
-	l := &linker{nodes: out, index: make(map[string]int, len(out)), names: map[string]int{}, below: map[string][]int{}, done: map[int][]string{}}
+	l := &linker{nodes: out, index: make(map[string]int, len(out)), names: map[string]int{}, below: map[string][]int{}, done: map[int][]string{}, counts: map[int][2]int{}}
 	for i := range out {
 		out[i].Children, out[i].OutboundNodes = nil, nil
 		l.index[out[i].ID] = i
@@ -76,7 +76,33 @@ func Link(nodes []Node) []Node {
 			out[i].OutboundNodes = l.outbound(i)
 		}
 	}
+	for i := range out {
+		done, total := l.progressOf(i)
+		out[i].Progress = itoa(done) + "/" + itoa(total)
+	}
 	return out
+}
+
+// progressOf counts the pieces of work that node i is or is made of, and how many of them have succeeded (docs/progress.md of Argo). The
+// containers of a set are their pod's.
+func (l *linker) progressOf(i int) (done, total int) {
+	if c, ok := l.counts[i]; ok {
+		return c[0], c[1]
+	}
+	switch n := l.nodes[i]; n.Type {
+	case NodePod, NodeHTTP, NodeSuspend, NodeContainer, NodePlugin:
+		total = 1
+		if n.Phase == Succeeded {
+			done = 1
+		}
+	default:
+		for _, k := range l.below[n.ID] {
+			d, t := l.progressOf(k)
+			done, total = done+d, total+t
+		}
+	}
+	l.counts[i] = [2]int{done, total}
+	return done, total
 }
 
 // linker derives the edges of Argo's graph.
@@ -86,6 +112,8 @@ type linker struct {
 	names map[string]int // of nodes that are part of no other
 	below map[string][]int
 	done  map[int][]string
+	// counts are the progress of nodes, by their place.
+	counts map[int][2]int
 }
 
 // connect makes node i a child of what it follows, or of what it is part of.

@@ -156,11 +156,8 @@ func (m *Mover) saveTree(ctx context.Context, store artifact.Store, a manifest.A
 	saved := artifact.Saved{Artifact: a}
 	sum := newListSum()
 	err := s.Walk(ctx, func(e archive.Entry) error {
-		if e.Info.IsDir() {
-			return nil
-		}
-		if e.Info.Mode().Type() == fs.ModeSymlink {
-			return fmt.Errorf("%s is a link, which \"archive: none\" cannot keep; leave archive out", e.Path)
+		if e.Info.IsDir() || e.Info.Mode().Type() == fs.ModeSymlink {
+			return nil // a link is no file that has a key; Argo leaves it out, too (generatePutTasks in workflow/artifacts/s3/s3.go)
 		}
 		f, err := e.Open()
 		if err != nil {

@@ -2,6 +2,7 @@ package definitions
 
 import (
 	"fmt"
+	"strings"
 
 	"github.com/tiphys/tiphys/access/podpolicy"
 	"github.com/tiphys/tiphys/event/forge"
@@ -34,7 +35,7 @@ func (r Rules) Check(o manifest.Object) []manifest.Diagnostic {
 	}
 	diags := manifest.CheckName(o)
 	if ofRuns(o.Kind) {
-		return append(diags, r.run(o, nil)...)
+		return append(diags, r.run(o, nil, validate.Options{Mode: validate.Lint, Incomplete: true})...)
 	}
 	if o.Kind == "EventBus" { // read by nobody: there is no bus but the ledger
 		return diags
@@ -57,9 +58,10 @@ func (r Rules) Check(o manifest.Object) []manifest.Diagnostic {
 	return diags
 }
 
-// Lint judges objects as a server would, without one: what they declare themselves is known, references to anything else are passed over. Of what
-// applications bring it knows NetworkPolicies.
-func (r Rules) Lint(objects []manifest.Object) []manifest.Diagnostic {
+// Lint judges objects as a server would, without one: what they declare themselves is known, references to anything else are passed over, unless
+// strict, which refuses what Argo's own check would. An unknown field is an error either way: nobody means it. Of what applications bring it
+// knows NetworkPolicies.
+func (r Rules) Lint(objects []manifest.Object, strict bool) []manifest.Diagnostic {
 	find := func(kind, name string) (manifest.Object, bool) {
 		for _, o := range objects {
 			if o.Kind == kind && o.Name == name {
@@ -72,11 +74,22 @@ func (r Rules) Lint(objects []manifest.Object) []manifest.Diagnostic {
 	for _, o := range objects {
 		switch {
 		case o.Kind == "Workflow" || ofRuns(o.Kind):
-			diags = append(diags, r.run(o, find)...)
+			diags = append(diags, misspelt(r.run(o, find, validate.Options{Mode: validate.Lint, Incomplete: !strict}), strict)...)
 		case isNetworkPolicy(o):
 			diags = append(diags, lintNetworkPolicy(o)...)
 		default:
-			diags = append(diags, r.Check(o)...)
+			diags = append(diags, misspelt(r.Check(o), strict)...)
+		}
+	}
+	return diags
+}
+
+// misspelt makes errors of unknown fields: a manifest that is checked is meant as it stands. One that is only in the wrong case is
+// read all the same, so that is an error only where Argo's strict reading is asked for.
+func misspelt(diags []manifest.Diagnostic, strict bool) []manifest.Diagnostic {
+	for i := range diags {
+		if read := strings.Contains(diags[i].Hint, "it is read as "); strings.HasPrefix(diags[i].Message, "unknown field ") && (strict || !read) {
+			diags[i].Severity = manifest.SeverityError
 		}
 	}
 	return diags
@@ -87,8 +100,9 @@ func ofRuns(kind string) bool {
 	return kind == "WorkflowTemplate" || kind == "ClusterWorkflowTemplate" || kind == "CronWorkflow"
 }
 
-func (r Rules) run(o manifest.Object, find func(kind, name string) (manifest.Object, bool)) []manifest.Diagnostic {
-	return append(workflow.Check(o, r.Platform), validate.Object(o, validate.Options{Mode: validate.Lint, Find: find, Incomplete: true})...)
+func (r Rules) run(o manifest.Object, find func(kind, name string) (manifest.Object, bool), options validate.Options) []manifest.Diagnostic {
+	options.Find = find
+	return append(workflow.Check(o, r.Platform), validate.Object(o, options)...)
 }
 
 func refuse(o manifest.Object, message, hint string) []manifest.Diagnostic {

@@ -176,7 +176,10 @@ func (a *attempt) fromRecord(record protocol.Record) executor.Report {
 	switch {
 	case record.Code == nil && record.Reason == "", record.Code == nil && record.Reason == executor.ReasonStart && len(record.Containers) == 0:
 		r.Phase, r.Message = executor.Error, record.Message
-		if r.Reason == "" && !strings.HasPrefix(record.Message, "init container ") {
+		switch {
+		case r.Reason == "" && strings.HasPrefix(record.Message, "init container "):
+			r.Phase = executor.Failed // it is the user's, so what failed is the step (inferFailedReason of Argo)
+		case r.Reason == "":
 			r.Reason = executor.ReasonLost
 		}
 	case record.Reason != "" || *record.Code != 0:

@@ -34,9 +34,13 @@ func ReadHostImages(path string) (HostImages, error) {
 	if err := yaml.UnmarshalStrict(data, &h); err != nil {
 		return h, fmt.Errorf("%s: %w", path, err)
 	}
+	folder, err := filepath.Abs(filepath.Dir(path)) // steps have folders of their own
+	if err != nil {
+		return h, fmt.Errorf("read host images: %w", err)
+	}
 	for dest, src := range h.Files {
 		if !filepath.IsAbs(src) {
-			h.Files[dest] = filepath.Join(filepath.Dir(path), src)
+			h.Files[dest] = filepath.Join(folder, src)
 		}
 	}
 	return h, nil

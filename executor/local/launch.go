@@ -385,7 +385,9 @@ func (e *Executor) scan() error {
 // resume attaches to an attempt, or concludes it. The error is a want of something for which neither can be decided: that a file cannot
 // be read now does not say that it is not there.
 func (e *Executor) resume(a *attempt) error {
-	a.ip = e.network.recall(a.name, &a.pod, a.dir)
+	if a.ip = e.network.recall(a.name, &a.pod, a.dir); a.ip == "" && !a.ownNetwork() {
+		a.ip = machineAddress
+	}
 	r, err := a.keptReport()
 	if err == nil {
 		e.conclude(a, r)

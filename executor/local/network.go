@@ -392,8 +392,16 @@ func (e *Executor) Network() (NetworkInfo, error) {
 	return NetworkInfo{Bridge: e.network.o.Bridge, Subnet: e.network.subnet.String(), Gateway: e.network.gateway(), Filtered: e.network.wall.broken == nil}, nil
 }
 
+// machineAddress is where others of this machine's network reach a pod that is on it itself.
+const machineAddress = "127.0.0.1"
+
 // network gives the pod its address and its name files.
 func (b *builder) network(order *protocol.Spec) error {
+	if !b.a.ownNetwork() {
+		b.a.mu.Lock()
+		b.a.ip = machineAddress
+		b.a.mu.Unlock()
+	}
 	if b.a.host && !b.a.ownNetwork() {
 		return nil
 	}

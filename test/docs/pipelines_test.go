@@ -35,7 +35,7 @@ func TestPipelines(t *testing.T) {
 			}
 		}
 		objects, diags := manifest.Decode("of "+language, made)
-		if diags = append(diags, rules.Lint(objects)...); len(diags) > 0 {
+		if diags = append(diags, rules.Lint(objects, false)...); len(diags) > 0 {
 			t.Errorf("%s: %v in\n%s", language, diags, code)
 		}
 		if first[language] == "" {

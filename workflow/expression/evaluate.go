@@ -260,7 +260,7 @@ func fill(env map[string]any, c chain, scope Scope) bool {
 	}
 	for n := len(c.path); n > 0; n-- {
 		value, ok := scope.Lookup(strings.Join(c.path[:n], "."))
-		if !ok {
+		if !ok || groupText(value, c, n) {
 			continue
 		}
 		setPath(env, c.path[:n], value)
@@ -269,10 +269,27 @@ func fill(env map[string]any, c chain, scope Scope) bool {
 		}
 		return true
 	}
+	if c.whole {
+		setPath(env, c.path, map[string]any{})
+		return false
+	}
 	if len(c.path) > 1 {
 		setPath(env, c.path[:len(c.path)-1], map[string]any{})
 	}
 	return false
+}
+
+// groupText reports whether a name is a text while the expression asks for something below it: workflow.labels is its labels as JSON,
+// and a label that it does not have is none of that text, but nothing, for which ?? can stand in.
+func groupText(value any, c chain, n int) bool {
+	if _, text := value.(string); !text {
+		return false
+	}
+	if n < len(c.path) {
+		return true
+	}
+	last := c.path[n-1]
+	return c.whole && (last == "labels" || last == "annotations" || last == "parameters")
 }
 
 // Eval evaluates an expression (fromExpression, valueFrom.expression, data). A name that nothing resolves is nil.

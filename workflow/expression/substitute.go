@@ -228,8 +228,9 @@ func (s *substitution) tag(tag Tag, path string) (string, bool) {
 	if !ok {
 		return "", false
 	}
-	if value, ok := resolve(s.scope, name); ok && value != nil {
-		return Text(value), true
+	value, ok := resolve(s.scope, name)
+	if root, _, _ := strings.Cut(name, "."); ok && (value != nil || root == "item") {
+		return ItemText(value), true // of an item null is a value too
 	}
 	if !s.keeps(name) && !bareRoot(name) {
 		s.unresolved = append(s.unresolved, Unresolved{Path: path, Tag: tag.Text, Name: name})

@@ -63,6 +63,34 @@ func scan(text string, extra []string) []Tag {
 	}
 }
 
+// Unclosed gives the first text that opens as a tag of a workflow, by a root and a dot, and is not closed; empty if there is none.
+func Unclosed(text string) string {
+	for i := 0; ; {
+		at := strings.Index(text[i:], "{{")
+		if at < 0 {
+			return ""
+		}
+		i += at
+		if tag, ok := tagAt(text, i, nil, 0); ok {
+			i = tag.End
+			continue
+		}
+		end := i + 2
+		for end < len(text) && (inTag(text[end]) || text[end] == ' ' && end == i+2) {
+			end++
+		}
+		root, _, dotted := strings.Cut(strings.TrimSpace(text[i+2:end]), ".")
+		if inner := strings.Index(text[i+2:], "{{"); dotted && IsRoot(root) && (inner < 0 || inner > end-i) {
+			return text[i:end]
+		}
+		i += 2
+	}
+}
+
+func inTag(c byte) bool {
+	return c == '_' || c == '-' || c == '.' || c >= '0' && c <= '9' || c >= 'A' && c <= 'Z' || c >= 'a' && c <= 'z'
+}
+
 // maxNesting of tags in tags; Argo resolves one level.
 const maxNesting = 4
 

@@ -80,7 +80,7 @@ func (v *validator) specArguments() {
 			v.fail(node, where, "%s.value should be present in %s.enum list", where, where)
 		}
 		if p.ValueFrom != nil && p.ValueFrom.ConfigMapKeyRef == nil && p.ValueFrom.Expression == "" && p.ValueFrom.Event == "" &&
-			node.Lookup("valueFrom.supplied") == nil && p.ValueFrom.Default == nil && p.ValueFrom.Parameter == "" && p.ValueFrom.Path == "" {
+			node.Lookup("valueFrom.supplied") == nil && p.ValueFrom.Default == nil {
 			v.fail(node, where, "%s.valueFrom only valid types: configMapKeyRef, supplied, expression", where)
 		}
 	}

@@ -72,12 +72,31 @@ func (c *checker) memberName(m *member, where string, seen map[string]bool) {
 		c.failAt(m.at, "%s.name is required", where)
 	case seen[m.name]:
 		c.failAt(m.at.Get("name"), "%s.name '%s' is not unique", where, m.name)
-	case !isTagged(m.name):
+	case isTagged(m.name):
+		if part, fault := skeleton(m.name); fault {
+			c.failAt(m.at.Get("name"), "%s.name '%s' is invalid: '%s' has more than alpha-numeric characters and '-' beside the tags", where, m.name, part)
+		}
+	default:
 		if fault := fieldName(m.name); fault != "" {
 			c.failAt(m.at.Get("name"), "%s.name '%s' is invalid: %s", where, m.name, fault)
 		}
 	}
 	seen[m.name] = true
+}
+
+// skeleton finds what stands beside the tags of a name and is not allowed there (isValidStepName in workflow/validate/validate.go of Argo).
+func skeleton(name string) (part string, fault bool) {
+	last := 0
+	for _, tag := range append(expression.Tags(name), expression.Tag{Start: len(name), End: len(name)}) {
+		part := name[last:tag.Start]
+		last = tag.End
+		for i := range len(part) {
+			if !alphanumeric(part[i]) && part[i] != '-' {
+				return part, true
+			}
+		}
+	}
+	return "", false
 }
 
 // member checks a step or task in the scope of what ran before it.
@@ -210,6 +229,12 @@ func (c *checker) arguments(m *member) {
 	c.uniqueNames(at.Get("parameters"), where+"parameters", parameterName)
 	c.uniqueNames(at.Get("artifacts"), where+"artifacts", parameterName)
 	for i, p := range m.args.Parameters {
+		if f := p.ValueFrom; f != nil && (f.Path != "" || f.Parameter != "" || f.JSONPath != "" || f.JQFilter != "" || f.Event != "") {
+			c.failAt(at.Get("parameters").Items()[i], "%s%s.valueFrom only allows: default, configMapKeyRef, supplied and expression", where, p.Name)
+		}
+		if len(p.Enum) > 0 && p.Value != nil && !isTagged(p.Value.Text()) && !slices.ContainsFunc(p.Enum, func(e manifest.AnyString) bool { return e.String() == p.Value.Text() }) {
+			c.failAt(at.Get("parameters").Items()[i], "%s%s.value should be present in %s%s.enum list", where, p.Name, where, p.Name)
+		}
 		if p.Value == nil && p.ValueFrom == nil && p.Default == nil {
 			c.failAt(at.Get("parameters").Items()[i], "%s%s.value or %s%s.valueFrom is required", where, p.Name, where, p.Name)
 		}

@@ -14,7 +14,11 @@ import (
 
 // leaf checks a template that runs something itself.
 func (c *checker) leaf() {
-	c.tags(c.t.Tree, c.scope, "", c.way()+c.where+": ")
+	for _, key := range c.t.Tree.Keys() {
+		if key != "metrics" { // their tags are checked with them
+			c.tags(c.t.Tree.Get(key), c.scope, key, c.way()+c.where+": ")
+		}
+	}
 	switch c.t.Type() {
 	case "container":
 		if c.t.Container.Image == "" && !c.hasTag("container.image") {
@@ -35,6 +39,9 @@ func (c *checker) leaf() {
 	}
 	for kind, list := range map[string][]manifest.UserContainer{"sidecars": c.t.Sidecars, "initContainers": c.t.InitContainers} {
 		for i, s := range list {
+			if s.Name == "" {
+				c.failAt(c.t.Tree.Get(kind).Items()[i], "%s.%s[%d]: %s must all have container name", c.where, kind, i, kind)
+			}
 			if reserved(s.Name) {
 				c.failAt(c.t.Tree.Get(kind).Items()[i], "%s.%s[%d].name '%s' is a reserved Argo container name", c.where, kind, i, s.Name)
 			}
@@ -287,12 +294,53 @@ func (v *validator) metrics(at *manifest.Tree, m *manifest.Metrics, prefix strin
 		if metric.Help == "" {
 			v.fail(node, "metrics", "%smetric '%s' must contain a help string under 'help: ' field", prefix, metric.Name)
 		}
+		if fault := metricValue(metric); fault != "" {
+			v.fail(node, "metrics", "%smetric '%s' error: %s", prefix, metric.Name, fault)
+		}
 		for _, l := range metric.Labels {
 			if !metricName(l.Key) {
 				v.fail(node, "metrics", "metric label '%s' is invalid: keys may only contain alphanumeric characters or '_'", l.Key)
 			}
 		}
 	}
+}
+
+// metricValue says what a metric's value lacks (ValidateMetricValues in workflow/metrics of Argo).
+func metricValue(m manifest.Prometheus) string {
+	for _, kind := range []struct {
+		name  string
+		value map[string]any
+	}{{"gauge", m.Gauge}, {"histogram", m.Histogram}, {"counter", m.Counter}} {
+		value := text(kind.value["value"])
+		if kind.value == nil {
+			continue
+		}
+		if value == "" {
+			return "missing " + kind.name + ".value"
+		}
+		if realtime, _ := kind.value["realtime"].(bool); realtime && strings.Contains(value, "resourcesDuration.") {
+			return "'resourcesDuration.*' metrics cannot be used in real-time gauges"
+		}
+	}
+	return ""
+}
+
+func text(v any) string {
+	if v == nil {
+		return ""
+	}
+	return fmt.Sprint(v)
+}
+
+// metricTags checks the tags of metrics, which know how their template ended (docs/variables.md of Argo, Metrics). A metric of the workflow
+// can name its outputs.
+func (v *validator) metricTags(at *manifest.Tree, around *names, prefix string) {
+	own := newNames(around)
+	own.add("status", "duration", "exitCode", "retries", "resourcesDuration.cpu", "resourcesDuration.memory", "workflow.status", "workflow.duration", "workflow.failures")
+	for _, prefix := range []string{"outputs.", "resourcesDuration.", "workflow.outputs.", "item"} {
+		own.addAll(prefix)
+	}
+	v.tags(at.Get("metrics"), own, "metrics", prefix)
 }
 
 func parseSeconds(text string) (int64, error) {

@@ -101,8 +101,15 @@ func (v *validator) textTags(node *manifest.Tree, text string, scope *names, pat
 	if !strings.Contains(text, "{{") {
 		return
 	}
-	for _, tag := range expression.Tags(text) {
+	tags := expression.Tags(text)
+	for _, tag := range tags {
 		v.tag(node, tag, scope, path, prefix)
+	}
+	if open := expression.Unclosed(text); open != "" {
+		v.report(manifest.Diagnostic{
+			Position: node.Find(open), Severity: manifest.SeverityError, Path: path, Message: prefix + open + " opens a tag that is not closed",
+			Hint: "close it by }}",
+		})
 	}
 }
 
@@ -110,6 +117,8 @@ func (v *validator) tag(node *manifest.Tree, tag expression.Tag, scope *names, p
 	d := manifest.Diagnostic{Position: node.Find(tag.Text), Severity: manifest.SeverityError, Path: path,
 		Message: prefix + "failed to resolve " + tag.Text}
 	switch {
+	case tag.Literal && scope.has(tag.Name):
+		return
 	case tag.Literal:
 		d.Severity, d.Message = manifest.SeverityWarning, prefix+tag.Text+" is not a tag of workflows and stays as it is"
 		v.report(d)

@@ -198,6 +198,7 @@ func (c *checker) check() {
 	c.outputNames()
 	c.limits()
 	c.metrics(c.t.Tree, c.t.Metrics, c.where+" ")
+	c.metricTags(c.t.Tree, c.scope, c.way()+c.where+".metrics: ")
 }
 
 func (c *checker) inputs() {

@@ -228,6 +228,9 @@ func (v *validator) merge(o manifest.Object, spec *manifest.Tree) *manifest.Tree
 			v.fail(ref, "spec.workflowTemplateRef", "spec.workflowTemplateRef.name is required")
 			return nil
 		}
+		if own := spec.Get("templates"); own.Len() > 0 {
+			v.fail(own, "spec.templates", manifest.TemplatesBesideRef)
+		}
 		below, ok := v.find(kind, name)
 		if !ok {
 			v.missing(ref, "spec.workflowTemplateRef", "%s %q not found", kindPlural(kind), name)
@@ -265,6 +268,7 @@ func (v *validator) specFields() {
 	}
 	v.podResources(v.tree, v.spec.PodResources, "spec")
 	v.metrics(v.tree, v.spec.Metrics, "")
+	v.metricTags(v.tree, v.globals, "spec.metrics: ")
 	for i, plugin := range v.spec.ExecutorPlugins {
 		v.executorPlugin(v.tree.Get("executorPlugins").Items()[i], plugin)
 	}
