@@ -161,7 +161,7 @@ func ReadRecorded(e event.Event) *Document { return &Document{event: &e, checked
 // get is the value at a path of data that is valid.
 func (d *Document) get(path string) gjson.Result {
 	r, ok := d.values[path]
-	if !ok {
+	if !ok && checkPath(path) == nil { // by any other path there is nothing
 		r = gjson.GetBytes(d.event.Data, path)
 		if d.values == nil {
 			d.values = map[string]gjson.Result{}

@@ -98,6 +98,9 @@ func lookup(template, key string, tree json.RawMessage, wantRaw bool, now time.T
 			return "", false, err
 		}
 	}
+	if err := checkPath(key); err != nil {
+		return "", false, err
+	}
 	r := gjson.GetBytes(tree, key)
 	if !r.Exists() {
 		return "", false, fmt.Errorf("path %q does not exist", key)
@@ -135,6 +138,9 @@ func Apply(target []byte, values []Value) (result []byte, given []manifest.Given
 
 // apply puts one value in; kept is what it was appended to or put before, nil for nothing.
 func apply(target []byte, v Value) (result []byte, kept *string, err error) {
+	if err := checkDestination(v.Dest); err != nil {
+		return nil, nil, fmt.Errorf("apply parameter: %w", err)
+	}
 	current := gjson.GetBytes(target, v.Dest)
 	raw, text := v.Raw, v.Text
 	switch {
