@@ -238,7 +238,7 @@ func until(t *testing.T, p *confine.Pool, want func(pids []int) bool) []int {
 		if time.Now().After(deadline) {
 			t.Fatalf("processes are %v", pids)
 		}
-		time.Sleep(time.Millisecond) //nolint:forbidigo // another process is waited for, with a deadline
+		time.Sleep(time.Millisecond) // another process is waited for, with a deadline
 	}
 }
 

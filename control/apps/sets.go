@@ -237,7 +237,7 @@ func (c *Controller) base(ctx context.Context, set manifest.ApplicationSet) (str
 	wishes, _, err := promote.Wishes(text)
 	name := promote.Own(wishes).Name
 	if err != nil || name == "" || strings.Contains(text, "{{") {
-		return "", nil //nolint:nilerr // the Applications that it makes say what is wrong with it
+		return "", nil // the Applications that it makes say what is wrong with it
 	}
 	var source struct {
 		Source struct {

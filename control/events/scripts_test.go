@@ -91,7 +91,7 @@ func TestNoProcessForJQIsNoDecision(t *testing.T) {
 		if time.Now().After(deadline) {
 			t.Fatal("the room does not say that it cannot decide")
 		}
-		time.Sleep(time.Millisecond) //nolint:forbidigo // the room is waited for, with a deadline
+		time.Sleep(time.Millisecond) // the room is waited for, with a deadline
 	}
 	if reason := h.room.Health().Reason; !strings.Contains(reason, "ports/zz-jq") || !strings.Contains(reason, "start process") {
 		t.Error(reason)

@@ -1,7 +1,6 @@
 package sensor
 
 import (
-	"bytes"
 	"fmt"
 	"time"
 
@@ -13,16 +12,6 @@ const maxOutput = 1 << 20
 
 // errTooLarge says that a template or script made more than it may.
 var errTooLarge = fmt.Errorf("result is larger than %d bytes", maxOutput)
-
-// limitedBuffer refuses to grow beyond maxOutput.
-type limitedBuffer struct{ bytes.Buffer }
-
-func (b *limitedBuffer) Write(p []byte) (int, error) {
-	if b.Len()+len(p) > maxOutput {
-		return 0, errTooLarge
-	}
-	return b.Buffer.Write(p)
-}
 
 // render executes a text template with .Input; an empty result and "<no value>" are errors, as in Argo. now is the event's time,
 // so that a replay gives the same.

@@ -276,10 +276,10 @@ func (n *network) enter(pod netpolicy.Pod) error {
 	if n.held.unknown != nil {
 		return &executor.TransientError{Err: n.held.unknown}
 	}
-	if n.wall.broken != nil {
-		return nil
+	if n.wall.broken == nil {
+		return n.wall.enter(pod)
 	}
-	return n.wall.enter(pod)
+	return nil // with an open network, which needs no filter
 }
 
 // handedOver closes this process's own handle of a network that its pod has.

@@ -137,7 +137,7 @@ func (a *API) releaseNumbered(ctx context.Context, name string) (int64, error) {
 	i := strings.LastIndexByte(name, '/')
 	number, err := strconv.ParseInt(name[i+1:], 10, 64)
 	if err != nil {
-		return 0, nil //nolint:nilerr // it is no number, so that it names no release
+		return 0, nil // it is no number, so that it names no release
 	}
 	var found []ledger.Row
 	for row, err := range ledger.Each(ctx, a.Ledger, ledger.Query{Table: deploy.TableRelease, Owner: name[:i]}) {

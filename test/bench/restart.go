@@ -61,7 +61,9 @@ func restart(ctx context.Context, program string) error {
 		if err := s.cmd.Process.Kill(); err != nil {
 			return err
 		}
-		<-s.done
+		if err := <-s.done; err == nil {
+			return errors.New("the server ended before it was killed")
+		}
 	}
 	return nil
 }

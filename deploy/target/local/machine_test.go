@@ -79,17 +79,17 @@ func service(name, env string) string {
     env: ENV, readinessProbe: {httpGet: {path: /, port: http}, periodSeconds: 1, failureThreshold: 30}}]}}}}`)
 }
 
-// real is a machine with real pods, which can be shut and opened again.
-type real struct {
+// realMachine is a machine with real pods, which can be shut and opened again.
+type realMachine struct {
 	*machine
 	executor *executorlocal.Executor
 	subnet   netip.Prefix
 	open     func()
 }
 
-func (r *real) shut() { _ = r.Close(); _ = r.executor.Close() }
+func (r *realMachine) shut() { _ = r.Close(); _ = r.executor.Close() }
 
-func onThisMachine(t *testing.T) *real {
+func onThisMachine(t *testing.T) *realMachine {
 	t.Helper()
 	if os.Geteuid() != 0 || testing.Short() {
 		t.Skip("SKIPPED: real pods need root and are left out of short tests")
@@ -110,7 +110,7 @@ func onThisMachine(t *testing.T) *real {
 	pid := os.Getpid()
 	bridge, podNet := fmt.Sprint("tymach", pid), fmt.Sprintf("100.%d.%d.0/25", 64+pid>>8&63, pid&255)
 	serviceNet := fmt.Sprintf("100.%d.%d.128/25", 64+pid>>8&63, pid&255)
-	m := &real{machine: &machine{t: t, ledger: l, executor: newInProcess(t), front: front.New(front.Options{})}, subnet: netip.MustParsePrefix(podNet)}
+	m := &realMachine{machine: &machine{t: t, ledger: l, executor: newInProcess(t), front: front.New(front.Options{})}, subnet: netip.MustParsePrefix(podNet)}
 	m.open = func() {
 		if m.executor, err = executorlocal.New(executorlocal.Options{Dir: filepath.Join(dir, "pods"), Init: filepath.Join(dir, "init"), Images: oneLayer(layer), NoSync: true,
 			Network: executorlocal.Network{Bridge: bridge, Subnet: podNet, Ports: []uint16{80}}}); err != nil {

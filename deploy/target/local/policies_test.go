@@ -223,7 +223,7 @@ func TestServicesAreCalledAsThePodsBehindThem(t *testing.T) {
 }
 
 // podIP is the address of the one pod of a Deployment; empty if there is not one.
-func podIP(t *testing.T, m *real, namespace, deployment string) string {
+func podIP(t *testing.T, m *realMachine, namespace, deployment string) string {
 	t.Helper()
 	list, err := m.List(t.Context(), "")
 	if err != nil {

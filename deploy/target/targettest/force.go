@@ -26,15 +26,15 @@ func (s *Subject) recreated(t *testing.T, o *unstructured.Unstructured, opt depl
 
 // forced: what cannot be changed in place is an error without Force, and recreated with it, under a new identity. What can be changed keeps its own.
 func forced(t *testing.T, s *Subject) {
-	pod := s.pod("p", s.Container)
+	pod := s.pod(s.Container)
 	key := deploy.KeyOf(pod)
 	first := s.apply(t, pod, owned(application))
 	s.await(t, "it runs", func() bool { return s.phase(t, key) == "Running" })
-	changed := s.pod("p", s.Container)
+	changed := s.pod(s.Container)
 	if err := unstructured.SetNestedField(changed.Object, int64(3), "spec", "terminationGracePeriodSeconds"); err != nil {
 		t.Fatal(err)
 	}
-	relabelled := s.pod("p", s.Container)
+	relabelled := s.pod(s.Container)
 	relabelled.SetLabels(map[string]string{"other": "label"})
 	for name, wish := range map[string]*unstructured.Unstructured{"a changed one": changed, "one with other labels": relabelled} {
 		for _, replace := range []bool{false, true} {

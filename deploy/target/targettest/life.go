@@ -58,8 +58,8 @@ func first(keys map[deploy.Key]bool) string {
 	return ""
 }
 
-func (s *Subject) pod(name string, container map[string]any) *unstructured.Unstructured {
-	return object("v1", "Pod", name, map[string]any{"spec": map[string]any{"terminationGracePeriodSeconds": int64(5), "containers": []any{container}}})
+func (s *Subject) pod(container map[string]any) *unstructured.Unstructured {
+	return object("v1", "Pod", "p", map[string]any{"spec": map[string]any{"terminationGracePeriodSeconds": int64(5), "containers": []any{container}}})
 }
 
 func (s *Subject) phase(t *testing.T, k deploy.Key) string {
@@ -72,7 +72,7 @@ func (s *Subject) phase(t *testing.T, k deploy.Key) string {
 }
 
 func logs(t *testing.T, s *Subject) {
-	key := deploy.KeyOf(s.apply(t, s.pod("p", s.Container), owned(application)))
+	key := deploy.KeyOf(s.apply(t, s.pod(s.Container), owned(application)))
 	s.await(t, "it runs", func() bool { return s.phase(t, key) == "Running" })
 	name, _ := s.Container["name"].(string)
 	lines := strings.SplitAfter(s.Log, "\n")
@@ -143,14 +143,14 @@ func (s *Subject) log(t *testing.T, k deploy.Key, container string, o deploy.Log
 
 // previousLogs: what a container wrote before it was restarted can be read.
 func previousLogs(t *testing.T, s *Subject) {
-	key := deploy.KeyOf(s.apply(t, s.pod("p", s.Crashing), owned(application)))
+	key := deploy.KeyOf(s.apply(t, s.pod(s.Crashing), owned(application)))
 	s.await(t, "the log of the instance that failed", func() bool { return s.log(t, key, "", deploy.LogOptions{Previous: true}) != "" })
 }
 
 // contexts: a call whose context has ended does nothing and says so.
 func contexts(t *testing.T, s *Subject) {
 	s.apply(t, configMap("c", "1"), owned(application))
-	pod := deploy.KeyOf(s.apply(t, s.pod("p", s.Container), owned(application)))
+	pod := deploy.KeyOf(s.apply(t, s.pod(s.Container), owned(application)))
 	s.await(t, "its pod runs", func() bool { return s.phase(t, pod) == "Running" })
 	before := s.live(t, deploy.KeyOf(configMap("c", "")))
 	ended, cancel := context.WithCancel(t.Context())
