@@ -48,7 +48,7 @@ func (w *World) Leftovers() Leftovers {
 		ours := strings.Contains(line, w.Dir) || strings.HasPrefix(cwd, w.Dir+"/")
 		if ns, err := os.Readlink(filepath.Join(dir, "ns/mnt")); err == nil && ns != own {
 			info, _ := os.ReadFile(filepath.Join(dir, "mountinfo"))
-			ours = ours || strings.Contains(string(info), filepath.Base(w.Dir))
+			ours = ours || w.mountedFrom(string(info))
 		}
 		if ours && line != "" {
 			l.Processes[pid] = line
@@ -63,6 +63,19 @@ func (w *World) Leftovers() Leftovers {
 		}
 	}
 	return l
+}
+
+// mountedFrom says whether something of this world is mounted, by what proc_pid_mountinfo(5) says. Where it is mounted says nothing: the steps of
+// every server on this machine have something over the folders of the others.
+func (w *World) mountedFrom(info string) bool {
+	const mountPoint = 4
+	for line := range strings.Lines(info) {
+		fields := strings.Fields(line)
+		if len(fields) > mountPoint && strings.Contains(strings.Join(slices.Delete(fields, mountPoint, mountPoint+1), " "), filepath.Base(w.Dir)) {
+			return true
+		}
+	}
+	return false
 }
 
 // groups finds the control groups of this world's pods: they are named after the folders of their attempts, which stay
