@@ -4,6 +4,7 @@ import (
 	"context"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/tiphys/tiphys/access/claims"
 	"github.com/tiphys/tiphys/access/podpolicy"
@@ -71,7 +72,8 @@ func TestPodsBeyondTheirRights(t *testing.T) {
 		{what: "template defaults", spec: "  templateDefaults: {securityContext: {seccompProfile: {type: Unconfined}}}\n" + fine, late: "spec.securityContext.seccompProfile: "},
 		{what: "a tag", spec: "  arguments: {parameters: [{name: s, value: key}]}\n  templates:\n  - name: main\n    inputs: {parameters: [{name: s, value: '{{workflow.parameters.s}}'}]}\n" +
 			"    container: {image: x, command: [c], envFrom: [{secretRef: {name: '{{inputs.parameters.s}}'}}]}\n", late: `envFrom[0].secretRef.name: the Secret "key"`},
-		{what: "a tag in a volume", spec: "  arguments: {parameters: [{name: s, value: cache}]}\n  volumes: [{name: v, persistentVolumeClaim: {claimName: '{{workflow.parameters.s}}'}}]\n" + fine,
+		{what: "a tag in a volume", spec: "  arguments: {parameters: [{name: s, value: cache}]}\n  volumes: [{name: v, persistentVolumeClaim: {claimName: '{{workflow.parameters.s}}'}}]\n" +
+			"  templates:\n  - name: main\n    container: {image: x, command: [c], volumeMounts: [{name: v, mountPath: /v}]}\n",
 			late: `the PersistentVolumeClaim "cache"`},
 	} {
 		t.Run(c.what, func(t *testing.T) {
@@ -98,7 +100,9 @@ func TestPodsBeyondTheirRights(t *testing.T) {
 			if c.late == "" {
 				return // a pod that is allowed
 			}
-			run, err := d.runs.Wait(t.Context(), "default", name)
+			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+			defer cancel()
+			run, err := d.runs.Wait(ctx, "default", name)
 			if err != nil {
 				t.Fatal(err)
 			}
