@@ -309,7 +309,15 @@ func (w *World) Close(ctx context.Context, well bool) error {
 			return err
 		}
 	}
+	// A process that has let go of everything takes a moment to end on a busy machine.
+	const moment = 10 * time.Second
 	left := w.Leftovers().since(w.before)
+	_ = w.Within(ctx, moment, "nothing is left behind", func(context.Context) error {
+		if left = w.Leftovers().since(w.before); !left.empty() {
+			return errors.New(left.String())
+		}
+		return nil
+	}) // what is left then is said below
 	w.sweep(ctx)
 	if !well {
 		fmt.Fprintf(w.o.Out, "\nthe data, the clone and the server's log are in %s\n", w.Dir)
