@@ -228,7 +228,7 @@ func archives(a attacked) {
 	if err := os.Chmod(outside, 0o777); err != nil { //nolint:gosec // whoever reaches it may write it
 		a.Fatal(err)
 	}
-	for name, make := range map[string]string{
+	for name, made := range map[string]string{
 		"absolute": "echo x > evil; tar -czPf /tmp/a.tgz --transform 's|evil|" + outside + "/evil|' evil",
 		"upwards":  "echo x > evil; tar -czPf /tmp/a.tgz --transform 's|evil|../../../../../../../../../../.." + outside + "/evil|' evil",
 		"link":     "mkdir d e e/link; ln -s " + outside + " d/link; echo x > e/link/evil; tar -cf /tmp/a.tar -C d link; tar -rf /tmp/a.tar -C e link/evil; gzip -c /tmp/a.tar > /tmp/a.tgz",
@@ -250,7 +250,7 @@ spec:
   - name: take
     inputs: {artifacts: [{name: in, path: /tmp/in, archive: {tar: {}}}]}
     script: {image: alpine, command: [sh], source: "ls -lR /tmp/in; cat /tmp/in/evil /tmp/in/link/evil 2>/dev/null; true"}
-`, name, make)
+`, name, made)
 		phase, says := a.runs("developer", "archive-"+name, flow)
 		if phase == "refused" || !strings.Contains(says, "take") {
 			a.Errorf("%s: the archive was not taken: %s %s", name, phase, says)
