@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net/netip"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -219,6 +220,18 @@ func TestServicesAreCalledAsThePodsBehindThem(t *testing.T) {
 	m.await("it calls itself", func() bool {
 		_, body := m.request("prod.localhost", "/")
 		return body == "  for "+m.subnet.Addr().Next().String()
+	})
+	for _, namespace := range []string{"prod", "dev", "test"} {
+		for _, name := range []string{"api", "caller"} {
+			key := deploy.Key{Group: "apps", Kind: "Deployment", Namespace: namespace, Name: name}
+			if err := m.Delete(t.Context(), key, deploy.ApplyOptions{Application: "default/app"}); err != nil && !errors.Is(err, deploy.ErrLeaving) {
+				t.Logf("delete %s: %v", key, err)
+			}
+		}
+	}
+	m.await("its pods are gone", func() bool {
+		left, err := m.List(t.Context(), "")
+		return err == nil && !slices.ContainsFunc(left, func(o *unstructured.Unstructured) bool { return o.GetKind() == "Pod" })
 	})
 }
 
