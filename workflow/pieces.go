@@ -33,7 +33,8 @@ type piece struct {
 type asleep struct {
 	pieces []piece
 	in     map[string]int // the piece of each node, of those that are not awake
-	err    error          // why a piece could not be read
+	reader pieceReader
+	err    error // why a piece could not be read
 }
 
 // node gives a node by its id, nil if there is none.
@@ -88,7 +89,7 @@ func (s *State) wake(p *piece) {
 	}
 	body := p.body
 	p.body = nil
-	nodes, err := readPiece(body, p.IDs)
+	nodes, err := s.asleep.reader.read(body, p.IDs)
 	if err != nil {
 		s.asleep.err = fmt.Errorf("read the kept nodes of run %s/%s: %w", s.run.Namespace, s.run.Name, err)
 		return
@@ -104,6 +105,10 @@ func (s *State) layDown(pieces []savedPiece, bodies []byte) error {
 	count := 0
 	for _, p := range pieces {
 		count += len(p.IDs)
+	}
+	var err error
+	if s.asleep.reader, err = newPieceReader(); err != nil {
+		return err
 	}
 	s.order = make([]*node, count)
 	s.asleep.pieces, s.asleep.in = make([]piece, 0, len(pieces)), make(map[string]int, count)
@@ -158,36 +163,32 @@ func (s *State) pieces() (saved []savedPiece, bodies []byte, err error) {
 	return w.end()
 }
 
-// nodeForms writes and reads nodes as they are: strings that are not UTF-8 too, times to the nanosecond, and as many children as a node has.
-func nodeForms() (cbor.EncMode, cbor.DecMode, error) {
-	const most = 1 << 27 // the library's own limits are for what comes from outside
-	write, err := cbor.EncOptions{Sort: cbor.SortBytewiseLexical, Time: cbor.TimeRFC3339Nano}.EncMode()
-	if err != nil {
-		return nil, nil, err
-	}
-	read, err := cbor.DecOptions{UTF8: cbor.UTF8DecodeInvalid, MaxArrayElements: most, MaxMapPairs: most}.DecMode()
-	return write, read, err
+// pieceReader reads nodes as they were: strings that are not UTF-8 too, times to the nanosecond, and as many children as a node has.
+type pieceReader struct {
+	form cbor.DecMode
+	z    *zstd.Decoder
 }
 
-// readPiece reads the nodes of a piece, which have these ids.
-func readPiece(body []byte, ids []string) ([]*node, error) {
-	_, form, err := nodeForms()
+func newPieceReader() (pieceReader, error) {
+	const most = 1 << 27 // the library's own limits are for what comes from outside
+	form, err := cbor.DecOptions{UTF8: cbor.UTF8DecodeInvalid, MaxArrayElements: most, MaxMapPairs: most}.DecMode()
 	if err != nil {
-		return nil, err
+		return pieceReader{}, err
 	}
 	z, err := zstd.NewReader(nil, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxMemory(maxPiece))
-	if err != nil {
-		return nil, err
-	}
-	defer z.Close()
-	raw, err := z.DecodeAll(body, nil)
+	return pieceReader{form, z}, err
+}
+
+// read gives the nodes of a piece, which have these ids.
+func (r pieceReader) read(body []byte, ids []string) ([]*node, error) {
+	raw, err := r.z.DecodeAll(body, nil)
 	if err != nil {
 		return nil, fmt.Errorf("unpack: %w", err)
 	}
 	nodes := make([]*node, len(ids))
 	for i, id := range ids {
 		var saved savedNode
-		if raw, err = form.UnmarshalFirst(raw, &saved); err != nil {
+		if raw, err = r.form.UnmarshalFirst(raw, &saved); err != nil {
 			return nil, err
 		}
 		if nodes[i], err = saved.node(); err != nil {
@@ -214,7 +215,7 @@ type pieceWriter struct {
 }
 
 func newPieceWriter() (*pieceWriter, error) {
-	form, _, err := nodeForms()
+	form, err := cbor.EncOptions{Sort: cbor.SortBytewiseLexical, Time: cbor.TimeRFC3339Nano}.EncMode()
 	if err != nil {
 		return nil, err
 	}
