@@ -27,7 +27,7 @@ type Child struct {
 	Command []string
 	// Timeout ends the process.
 	Timeout time.Duration
-	// Memory is the most data memory in bytes.
+	// Memory is the most data memory in bytes, beyond what the program itself has when it starts.
 	Memory uint64
 	// Answer is the most that it may answer, in bytes.
 	Answer int64
@@ -90,9 +90,9 @@ func (c Child) Run(ctx context.Context, root string, ask, answer any) (isolated 
 	if err != nil {
 		return false, fmt.Errorf("write request: %w", err)
 	}
-	input, err := json.Marshal(request{
-		Memory: c.Memory, CPUSeconds: uint64(c.Timeout/time.Second) + 1, Drop: os.Geteuid() == 0, Jail: c.Jail && os.Geteuid() == 0, Body: body,
-	})
+	r := c.limits()
+	r.CPUSeconds, r.Body = uint64(c.Timeout/time.Second)+1, body
+	input, err := json.Marshal(r)
 	if err != nil {
 		return false, fmt.Errorf("write request: %w", err)
 	}
@@ -110,6 +110,12 @@ func (c Child) Run(ctx context.Context, root string, ask, answer any) (isolated 
 		return isolated, fmt.Errorf("read answer: %w", err)
 	}
 	return isolated, nil
+}
+
+// limits are those of a request but for processor time.
+func (c Child) limits() request {
+	root := os.Geteuid() == 0
+	return request{Memory: c.Memory, Drop: root, Jail: root && c.Jail}
 }
 
 func (c Child) run(ctx context.Context, root *os.File, input []byte, isolate bool) ([]byte, error) {
@@ -190,6 +196,15 @@ func metStack(said string) bool {
 func metMemory(said string) bool {
 	return strings.HasPrefix(said, "SIGSEGV: segmentation violation") || strings.Contains(said, "unexpected signal during runtime execution") ||
 		strings.Contains(said, "out of memory") || strings.Contains(said, "cannot allocate") || strings.Contains(said, "failed to reserve")
+}
+
+// Shortened bounds what a process says of its work, to 4 KiB: a program chooses what it throws.
+func Shortened(text string) string {
+	const most = 4 << 10
+	if len(text) <= most {
+		return text
+	}
+	return strings.ToValidUTF8(text[:most], "") + "…"
 }
 
 // bounded keeps the first bytes written to it.

@@ -34,19 +34,28 @@ func attributes(isolate bool) *syscall.SysProcAttr {
 
 // confine gives up, for good, what computing does not need.
 func confine(r request) error {
+	var space, data uint64
+	if r.Memory > 0 {
+		var err error
+		if space, data, err = memory(); err != nil {
+			return err
+		}
+		space, data = space+r.Memory+spareSpace, data+r.Memory
+	}
 	limits := []struct {
 		name     string
 		resource int
 		value    uint64
 	}{
-		{"data", unix.RLIMIT_DATA, r.Memory},
+		{"address space", unix.RLIMIT_AS, space},
+		{"data", unix.RLIMIT_DATA, data},
 		{"cpu", unix.RLIMIT_CPU, r.CPUSeconds},
 		{"file size", unix.RLIMIT_FSIZE, 0},
 		{"open files", unix.RLIMIT_NOFILE, 256},
 		{"core", unix.RLIMIT_CORE, 0},
 	}
 	for _, l := range limits {
-		if l.value == 0 && (l.resource == unix.RLIMIT_DATA || l.resource == unix.RLIMIT_CPU) {
+		if l.value == 0 && (l.resource == unix.RLIMIT_AS || l.resource == unix.RLIMIT_DATA || l.resource == unix.RLIMIT_CPU) {
 			continue
 		}
 		if err := unix.Setrlimit(l.resource, &unix.Rlimit{Cur: l.value, Max: l.value}); err != nil {
@@ -69,6 +78,26 @@ func confine(r request) error {
 		wrap("drop group", syscall.Setresgid(nobody, nobody, nobody)),
 		wrap("drop user", syscall.Setresuid(nobody, nobody, nobody)),
 	)
+}
+
+// spareSpace is address space that is no memory, in bytes: Go's heap takes it in arenas of 64 MiB, and threads and tables take some.
+const spareSpace = 96 << 20
+
+// memory is the address space of this process, and what the kernel counts as data of it, in bytes. A program has much of both before it
+// does anything: of data, the tables of Go's runtime alone are 80 MiB, of which few are ever touched, and a C library adds 8 MiB for each
+// thread. Both are to be limited: what is large enough comes past the limit of data once, because Go's heap turns space that it has
+// reserved into data, and the kernel takes that for no growth (mmap(2), MAP_FIXED).
+func memory() (space, data uint64, err error) {
+	raw, err := os.ReadFile("/proc/self/statm")
+	if err != nil {
+		return 0, 0, fmt.Errorf("read memory of this process: %w", err)
+	}
+	var other uint64
+	if _, err := fmt.Sscan(string(raw), &space, &other, &other, &other, &other, &data); err != nil {
+		return 0, 0, fmt.Errorf("read memory of this process: %w", err)
+	}
+	page := uint64(os.Getpagesize())
+	return space * page, data * page, nil
 }
 
 // processorTime is what this process has used.

@@ -62,6 +62,10 @@ func work(root *os.Root, body []byte) (any, error) {
 		for len(text) > 0 {
 			text += text
 		}
+	case "large":
+		return touched(1 << 30), nil
+	case "much":
+		return touched(100 << 20), nil
 	case "loop":
 		for n := 0; n >= 0; n++ {
 		}
@@ -96,6 +100,15 @@ func work(root *os.Root, body []byte) (any, error) {
 	f.Open = said(err)
 	f.UID = os.Getuid()
 	return f, nil
+}
+
+// touched makes n bytes at once, uses each page of them, and gives n.
+func touched(n int) int {
+	made := make([]byte, n)
+	for i := 0; i < n; i += 4 << 10 {
+		made[i] = 1
+	}
+	return len(made)
 }
 
 // deeper ends only after more calls than fit anywhere.
@@ -151,7 +164,7 @@ func TestLimits(t *testing.T) {
 	}
 	for do, want := range map[string]string{
 		// The runtime ends in words or by a signal; both are told.
-		"memory": "its limit of 128 MiB of memory", "recursion": "", "answer": "more than 1 MiB", "loop": "stopped after 300ms",
+		"memory": "its limit of 128 MiB of memory", "large": "its limit of 128 MiB of memory", "recursion": "", "answer": "more than 1 MiB", "loop": "stopped after 300ms",
 	} {
 		c := child(false)
 		if do == "loop" {
@@ -163,11 +176,16 @@ func TestLimits(t *testing.T) {
 			t.Errorf("%s: got %v, want %q", do, err, want)
 		}
 		var ended *confine.EndedError
-		if own := do == "memory" || do == "recursion"; errors.As(err, &ended) != own {
+		if own := do == "memory" || do == "large" || do == "recursion"; errors.As(err, &ended) != own {
 			t.Errorf("%s: %v: it ended by itself: %t, want %t", do, err, !own, own)
 		}
 		if errors.Is(err, context.DeadlineExceeded) != (do == "loop") || errors.Is(err, confine.ErrTooLarge) != (do == "answer") {
 			t.Errorf("%s: cannot tell what %v is", do, err)
 		}
+	}
+	// What the program itself takes before its work is not counted.
+	var got int
+	if _, err := child(false).Run(t.Context(), t.TempDir(), map[string]string{"Do": "much"}, &got); err != nil || got != 100<<20 {
+		t.Errorf("most of the memory: %d bytes, %v", got, err)
 	}
 }

@@ -8,7 +8,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"strings"
 	"time"
 
 	"github.com/tiphys/tiphys/confine"
@@ -20,15 +19,13 @@ import (
 const (
 	// Processor is its processor time, Memory the data memory of its process, in bytes.
 	Processor = 2 * time.Second
-	Memory    = 128 << 20
+	Memory    = 64 << 20
 	// timeout is by the clock on the wall, on a busy machine; wait is for a process that has time.
 	timeout, wait = 10 * time.Second, 15 * time.Second
 	// processes is how many run at a time.
 	processes = 2
 	// maxAnswer bounds an answer, in bytes: the program's result, or why there is none.
 	maxAnswer = 2 << 20
-	// maxReason bounds why there is no result, in bytes: a program chooses what it throws.
-	maxReason = 4 << 10
 	// maxPrograms is how many programs a process remembers.
 	maxPrograms = 64
 )
@@ -136,7 +133,7 @@ func (s *server) run(body []byte) (any, error) {
 	}
 	result, err := s.result(r)
 	if err != nil {
-		return answer{Problem: shortened(err.Error())}, nil
+		return answer{Problem: confine.Shortened(err.Error())}, nil
 	}
 	return answer{Result: result}, nil
 }
@@ -157,12 +154,4 @@ func (s *server) result(r request) ([]byte, error) {
 		s.programs[r.Program] = read
 	}
 	return read.Run(r.Data, r.Now)
-}
-
-// shortened bounds a message.
-func shortened(text string) string {
-	if len(text) <= maxReason {
-		return text
-	}
-	return strings.ToValidUTF8(text[:maxReason], "") + "…"
 }

@@ -168,7 +168,7 @@ func luaBombs() map[string]string {
 
 // TestBombs: each bomb is the program's own error, this process takes no part of what it makes, and the next program is answered.
 func TestBombs(t *testing.T) {
-	j := open(t, confined.Options{Memory: 96 << 20, Processor: time.Second})
+	j := open(t, confined.Options{Memory: 32 << 20, Processor: 300 * time.Millisecond})
 	before := resident(t)
 	for name, program := range bombs() {
 		t.Run(name, func(t *testing.T) {
