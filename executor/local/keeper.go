@@ -57,7 +57,7 @@ func (k *keeper) startLocked() error {
 	}
 	defer func() { _ = log.Close() }()
 	cmd := &exec.Cmd{
-		Path: k.program.start(), Args: []string{"tiphys-init", "keeper", k.root}, Dir: k.dir, Env: []string{"GOMAXPROCS=1"},
+		Path: k.program.path, Args: []string{"tiphys-init", "keeper", k.root}, Dir: k.dir, Env: []string{"GOMAXPROCS=1"},
 		Stdin: theirs, Stderr: log, SysProcAttr: &syscall.SysProcAttr{Setsid: true},
 	}
 	if err := cmd.Start(); err != nil {

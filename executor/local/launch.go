@@ -147,7 +147,7 @@ func (a *attempt) startShim() (net.Conn, error) {
 	}
 	defer func() { _ = errors.Close() }()
 	cmd := &exec.Cmd{
-		Path: a.e.program.start(), Args: []string{"tiphys-init", "shim"}, Dir: a.dir, Env: []string{"GOMAXPROCS=1"},
+		Path: a.e.program.path, Args: []string{"tiphys-init", "shim"}, Dir: a.dir, Env: []string{"GOMAXPROCS=1"},
 		Stdin: theirs, Stderr: errors, SysProcAttr: &syscall.SysProcAttr{Setsid: true},
 	}
 	if err := cmd.Start(); err != nil {

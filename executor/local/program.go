@@ -8,12 +8,11 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// lowestProgram is the lowest descriptor of the program: those that a process is given come before it.
-const lowestProgram = 64
-
 // program is tiphys-init as shims are started from it: through a read-only mount of its own, which is nowhere. What a process was started from it
 // can open (/proc/self/exe), and so can others in the same container; through this mount nobody can write to it.
 type program struct {
+	// path is what to start it by, from this process. It leads by this process's descriptors, not by those of the new one: what the new
+	// one is given may have come to lie over the program there.
 	path string
 	tree *os.File // nil where the kernel has no such mounts
 }
@@ -25,22 +24,15 @@ func openProgram(path string) program {
 	if err != nil {
 		return p
 	}
-	defer func() { _ = unix.Close(tree) }()
-	if err := unix.MountSetattr(tree, "", unix.AT_EMPTY_PATH, &unix.MountAttr{Attr_set: unix.MOUNT_ATTR_RDONLY | unix.MOUNT_ATTR_NOSUID}); err != nil {
+	err = unix.MountSetattr(tree, "", unix.AT_EMPTY_PATH, &unix.MountAttr{Attr_set: unix.MOUNT_ATTR_RDONLY | unix.MOUNT_ATTR_NOSUID})
+	self, noProc := os.Readlink("/proc/self") // the id of this process by that /proc
+	if err != nil || noProc != nil {
+		_ = unix.Close(tree)
 		return p
 	}
-	if fd, err := unix.FcntlInt(uintptr(tree), unix.F_DUPFD_CLOEXEC, lowestProgram); err == nil {
-		p.tree = os.NewFile(uintptr(fd), path)
-	}
+	p.tree = os.NewFile(uintptr(tree), path)
+	p.path = fmt.Sprintf("/proc/%s/fd/%d", self, tree)
 	return p
-}
-
-// start is the path to start it by, from this process.
-func (p program) start() string {
-	if p.tree == nil {
-		return p.path
-	}
-	return fmt.Sprintf("/proc/self/fd/%d", p.tree.Fd())
 }
 
 func (p program) close() error {
