@@ -15,7 +15,6 @@ import (
 
 // openat2(2): resolution is confined by the kernel, so neither ".." nor a link leads out of the folder.
 const (
-	sysOpenat2      = 437
 	resolveInRoot   = 0x10 // links and ".." stop at the folder, as in a chroot
 	resolveBeneath  = 0x08 // whatever leads out of the folder is an error
 	resolveNoMagic  = 0x02
@@ -25,8 +24,6 @@ const (
 	atNoFollow      = 0x100 // AT_SYMLINK_NOFOLLOW
 )
 
-type openHow struct{ flags, mode, resolve uint64 }
-
 func openat2(dir int, path string, flags int, mode uint32, resolve uint64) (int, error) {
 	if path == "" {
 		path = "."
@@ -35,9 +32,9 @@ func openat2(dir int, path string, flags int, mode uint32, resolve uint64) (int,
 	if err != nil {
 		return -1, err
 	}
-	how := openHow{flags: uint64(flags) | syscall.O_CLOEXEC, mode: uint64(mode), resolve: resolve | resolveNoMagic}
+	how := fork.How{Flags: uint64(flags) | syscall.O_CLOEXEC, Mode: uint64(mode), Resolve: resolve | resolveNoMagic}
 	for {
-		fd, _, e := syscall.Syscall6(sysOpenat2, uintptr(dir), uintptr(unsafe.Pointer(p)), uintptr(unsafe.Pointer(&how)), unsafe.Sizeof(how), 0, 0)
+		fd, _, e := syscall.Syscall6(fork.SysOpenat2, uintptr(dir), uintptr(unsafe.Pointer(p)), uintptr(unsafe.Pointer(&how)), unsafe.Sizeof(how), 0, 0)
 		switch e {
 		case 0:
 			return int(fd), nil

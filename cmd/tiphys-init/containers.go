@@ -242,11 +242,16 @@ func (p *pod) reader(i int, root folder) (fork.User, error) {
 	if err != nil {
 		return fork.User{}, err
 	}
+	return p.user(c, who), nil
+}
+
+// user is who the processes of a container are.
+func (p *pod) user(c protocol.Container, who identity) fork.User {
 	u := fork.User{Users: p.own.users, UID: who.uid, GID: who.gid, Groups: append(who.groups, c.Groups...), Capabilities: c.Capabilities}
 	if c.Privileged {
 		u.Capabilities = ^uint64(0)
 	}
-	return u, nil
+	return u
 }
 
 // start starts a command in container i. Descriptors below 0 are /dev/null.
@@ -296,12 +301,10 @@ func (p *pod) start(i int, args []string, files [3]int) (*process, int, error) {
 		return nil, 0, fmt.Errorf("open /dev/null: %w", err)
 	}
 	defer func() { _ = syscall.Close(null) }()
+	u := p.user(c, who)
 	command := &fork.Command{
-		Args: args, Env: env, Root: chroot, Dir: dir, Users: p.own.users, UID: who.uid, GID: who.gid, Groups: append(who.groups, c.Groups...),
-		Capabilities: c.Capabilities, NoNewPrivs: c.NoNewPrivs, Filter: c.Filter, Keyring: !c.Host, Cgroups: !c.Privileged, Slack: usualSlack,
-	}
-	if c.Privileged {
-		command.Capabilities = ^uint64(0)
+		Args: args, Env: env, Root: chroot, Dir: dir, Users: u.Users, UID: u.UID, GID: u.GID, Groups: u.Groups, Capabilities: u.Capabilities,
+		NoNewPrivs: c.NoNewPrivs, Filter: c.Filter, Keyring: !c.Host, Cgroups: !c.Privileged, Slack: usualSlack,
 	}
 	if d := p.spec.Descriptors; d != nil {
 		command.Descriptors = &syscall.Rlimit{Cur: d.Soft, Max: d.Hard}

@@ -9,6 +9,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/tiphys/tiphys/executor/fork"
 	"github.com/tiphys/tiphys/executor/protocol"
 )
 
@@ -144,15 +145,10 @@ func (s *shim) reapInit() {
 	if s.pid == 0 {
 		return
 	}
-	var st syscall.WaitStatus
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		for {
-			if _, err := syscall.Wait4(s.pid, &st, 0, nil); err != syscall.EINTR {
-				return
-			}
-		}
+		fork.Reap(s.pid)
 	}()
 	select {
 	case <-done:

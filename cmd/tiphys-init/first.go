@@ -5,6 +5,8 @@ import (
 	"os"
 	"sync"
 	"syscall"
+
+	"github.com/tiphys/tiphys/executor/fork"
 )
 
 // first is the process that is the first in a pod's namespaces, before it has its order.
@@ -139,9 +141,5 @@ func (s *spares) close() {
 // end lets a process that has no order end, and takes it in.
 func (f *first) end() {
 	f.close()
-	for {
-		if _, err := syscall.Wait4(f.pid, nil, 0, nil); err != syscall.EINTR {
-			return
-		}
-	}
+	fork.Reap(f.pid)
 }

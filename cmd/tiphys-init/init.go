@@ -231,9 +231,6 @@ func (p *pod) prepare() error {
 			}
 		}
 	}
-	if p.spec.Users == nil {
-		p.own.users = -1
-	}
 	if err := p.prepareVolumes(p.base); err != nil {
 		return err
 	}

@@ -10,6 +10,7 @@ import (
 	"runtime"
 
 	"github.com/tiphys/tiphys/cmd/tiphys-init/client"
+	"github.com/tiphys/tiphys/executor/fork"
 )
 
 func main() { os.Exit(run(os.Args)) }
@@ -18,7 +19,7 @@ func run(args []string) int {
 	if len(args) > 0 && filepath.Base(args[0]) == "tiphys" {
 		return client.Main(args[1:])
 	}
-	keepInherited()
+	fork.KeepInherited()
 	if len(args) > 1 {
 		switch args[1] {
 		case "shim":

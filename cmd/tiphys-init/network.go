@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"os"
 	"syscall"
+
+	"github.com/tiphys/tiphys/executor/fork"
 )
 
 // errNoNetwork says that the network of a pod went away with the server that made it ready, before the pod had it: the pod has not
@@ -114,7 +116,7 @@ func (f *first) admit(s spaces) error {
 
 // joinNetwork moves this process into a network: every thread, since any of them may start a process.
 func joinNetwork(fd int) error {
-	if _, _, e := syscall.AllThreadsSyscall(sysSetns, uintptr(fd), syscall.CLONE_NEWNET, 0); e != 0 {
+	if _, _, e := syscall.AllThreadsSyscall(fork.SysSetns, uintptr(fd), syscall.CLONE_NEWNET, 0); e != 0 {
 		return fmt.Errorf("enter the pod's network: %w", e)
 	}
 	return syscall.Close(fd)

@@ -51,7 +51,7 @@ func execute(p *plan) (pid uintptr) {
 	}
 	if p.users >= 0 {
 		p.failed.step = stepUsers
-		if _, _, e = syscall.RawSyscall(sysSetns, uintptr(p.users), syscall.CLONE_NEWUSER, 0); e != 0 {
+		if _, _, e = syscall.RawSyscall(SysSetns, uintptr(p.users), syscall.CLONE_NEWUSER, 0); e != 0 {
 			goto failed
 		}
 	}

@@ -141,15 +141,20 @@ func (c *Command) Start() (pid int, err error) {
 	if n == 0 && err == nil {
 		return int(child), nil
 	}
-	for {
-		if _, e := syscall.Wait4(int(child), nil, 0, nil); e != syscall.EINTR {
-			break
-		}
-	}
+	Reap(int(child))
 	if err != nil || n != int(unsafe.Sizeof(said)) {
 		return 0, errors.Join(errors.New("a process ended before it was what it should be"), err)
 	}
 	return 0, &Error{Step: stepName(said.step), Err: syscall.Errno(said.errno)}
+}
+
+// Reap waits until a child of this process has ended, whatever interrupts that.
+func Reap(pid int) {
+	for {
+		if _, err := syscall.Wait4(pid, nil, 0, nil); err != syscall.EINTR {
+			return
+		}
+	}
 }
 
 func readFailure(fd int, f *failure) (int, error) {

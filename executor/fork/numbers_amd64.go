@@ -1,6 +1,7 @@
 package fork
 
+// Numbers of system calls that package syscall does not know everywhere.
 const (
-	sysSetns   = 308
+	SysSetns   = 308
 	sysSeccomp = 317
 )

@@ -1,6 +1,7 @@
 package fork
 
+// Numbers of system calls that package syscall does not know everywhere.
 const (
-	sysSetns   = 268
+	SysSetns   = 268
 	sysSeccomp = 277
 )

@@ -36,8 +36,9 @@ type opening struct {
 	failed       failure
 }
 
+// SysOpenat2 is the number of openat2(2), which package syscall does not know.
 const (
-	sysOpenat2        = 437
+	SysOpenat2        = 437
 	capabilityVersion = 0x20080522 // _LINUX_CAPABILITY_VERSION_3
 )
 
@@ -66,11 +67,7 @@ func (u User) Open(dir int, path string, how How) (fd int, err error) {
 	if int(pid) < 0 {
 		return -1, fmt.Errorf("make a process: %w", syscall.Errno(-pid))
 	}
-	for {
-		if _, e := syscall.Wait4(int(pid), nil, 0, nil); e != syscall.EINTR {
-			break
-		}
-	}
+	Reap(int(pid))
 	if o.fd < 0 {
 		return -1, &Error{Step: stepName(o.failed.step), Err: syscall.Errno(o.failed.errno)}
 	}
@@ -104,7 +101,7 @@ func openAs(flags uintptr, o *opening) (pid uintptr) {
 	var fd uintptr
 	if o.users >= 0 {
 		o.failed.step = stepUsers
-		if _, _, e = syscall.RawSyscall(sysSetns, uintptr(o.users), syscall.CLONE_NEWUSER, 0); e != 0 {
+		if _, _, e = syscall.RawSyscall(SysSetns, uintptr(o.users), syscall.CLONE_NEWUSER, 0); e != 0 {
 			goto failed
 		}
 	}
@@ -130,7 +127,7 @@ func openAs(flags uintptr, o *opening) (pid uintptr) {
 		goto failed
 	}
 	o.failed.step = stepOpen
-	fd, _, e = syscall.RawSyscall6(sysOpenat2, uintptr(o.dir), uintptr(unsafe.Pointer(o.path)), uintptr(unsafe.Pointer(&o.how)), unsafe.Sizeof(o.how), 0, 0)
+	fd, _, e = syscall.RawSyscall6(SysOpenat2, uintptr(o.dir), uintptr(unsafe.Pointer(o.path)), uintptr(unsafe.Pointer(&o.how)), unsafe.Sizeof(o.how), 0, 0)
 	if e != 0 {
 		goto failed
 	}

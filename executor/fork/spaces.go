@@ -31,11 +31,7 @@ func Spaces(first, size uint32) (users, network int, err error) {
 	}
 	// The child has ended, and stays until it is waited for, and with it the files that say who is who in its namespace.
 	err = identify(int(pid), first, size)
-	for {
-		if _, e := syscall.Wait4(int(pid), nil, 0, nil); e != syscall.EINTR {
-			break
-		}
-	}
+	Reap(int(pid))
 	if err == nil && (opened[0] < 0 || opened[1] < 0) {
 		err = errors.New("open the namespaces: /proc is not there, or too many files are open")
 	}

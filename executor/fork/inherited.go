@@ -1,4 +1,4 @@
-package main
+package fork
 
 import (
 	"os"
@@ -13,9 +13,9 @@ const (
 	firstInheritedFile = 3
 )
 
-// keepInherited keeps what is open here from every program that is started from here: whoever started the server may have left something
+// KeepInherited keeps what is open here from every program that is started from here: whoever started the server may have left something
 // open, such as a folder of the machine, from which a step could go anywhere (CVE-2024-21626 was that).
-func keepInherited() {
+func KeepInherited() {
 	_, _, failed := syscall.RawSyscall(sysCloseRange, firstInheritedFile, ^uintptr(0)>>1, closeRangeCloexec)
 	if failed == 0 {
 		return
