@@ -92,10 +92,11 @@ func (s *Source) Size() int64 { return s.info.Size() }
 
 // Reader returns the content of a file, at most as long as it was when it was opened.
 func (s *Source) Reader() io.Reader {
-	if err := s.bounded(s.info.Size()); err != nil {
+	c, err := s.content(s.file, s.info)
+	if err != nil {
 		return failing{err}
 	}
-	return io.NewSectionReader(s.file, 0, s.info.Size())
+	return c
 }
 
 // failing is a reader that gives an error.
@@ -116,13 +117,12 @@ type Entry struct {
 // Content is what a file has, at most as long as it was when it was opened: what grows meanwhile is not followed.
 type Content struct {
 	*io.SectionReader
-	file *os.File
-	keep bool
+	file *os.File // closed with the content; nil where the source keeps it
 }
 
 // Close closes the file.
 func (c *Content) Close() error {
-	if c.keep {
+	if c.file == nil {
 		return nil
 	}
 	return c.file.Close()
@@ -135,7 +135,7 @@ func (e Entry) Open() (*Content, error) { return e.open() }
 // Sockets, pipes and devices are left out: they are not contents.
 func (s *Source) Walk(ctx context.Context, fn func(Entry) error) error {
 	if s.root == nil {
-		return fn(Entry{Path: ".", Info: s.info, open: func() (*Content, error) { return s.content(s.file, s.info, true) }})
+		return fn(Entry{Path: ".", Info: s.info, open: func() (*Content, error) { return s.content(s.file, s.info) }})
 	}
 	return fs.WalkDir(s.root.FS(), ".", func(p string, d fs.DirEntry, err error) error {
 		if err != nil {
@@ -165,12 +165,12 @@ func (s *Source) Walk(ctx context.Context, fn func(Entry) error) error {
 	})
 }
 
-// content is that of an open file, which is closed with it or kept.
-func (s *Source) content(f *os.File, info fs.FileInfo, keep bool) (*Content, error) {
+// content is that of an open file, which is not closed with it.
+func (s *Source) content(f *os.File, info fs.FileInfo) (*Content, error) {
 	if err := s.bounded(info.Size()); err != nil {
 		return nil, err
 	}
-	return &Content{SectionReader: io.NewSectionReader(f, 0, info.Size()), file: f, keep: keep}, nil
+	return &Content{SectionReader: io.NewSectionReader(f, 0, info.Size())}, nil
 }
 
 func (s *Source) openFile(p string) (*Content, error) {
@@ -184,11 +184,12 @@ func (s *Source) openFile(p string) (*Content, error) {
 	}
 	var c *Content
 	if err == nil {
-		c, err = s.content(f, info, false)
+		c, err = s.content(f, info)
 	}
 	if err != nil {
 		_ = f.Close()
 		return nil, err
 	}
+	c.file = f
 	return c, nil
 }

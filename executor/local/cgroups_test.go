@@ -216,15 +216,15 @@ func TestLimitRefused(t *testing.T) {
 func mountUnified(t *testing.T) string {
 	t.Helper()
 	if os.Geteuid() != 0 {
-		t.Skip("NOT TESTED: groups of cgroup version 2 (needs root)")
+		t.Skip("SKIPPED: not tested: groups of cgroup version 2 (needs root)")
 	}
 	dir := t.TempDir()
 	if err := syscall.Mount("cgroup2", dir, "cgroup2", 0, ""); err != nil {
-		t.Skipf("NOT TESTED: groups of cgroup version 2 (mount: %v)", err)
+		t.Skipf("SKIPPED: not tested: groups of cgroup version 2 (mount: %v)", err)
 	}
 	t.Cleanup(func() { _ = syscall.Unmount(dir, syscall.MNT_DETACH) })
 	if !writable(dir) {
-		t.Skip("NOT TESTED: groups of cgroup version 2 (this process may not make any)")
+		t.Skip("SKIPPED: not tested: groups of cgroup version 2 (this process may not make any)")
 	}
 	return dir
 }
@@ -262,7 +262,7 @@ func TestUnifiedGroups(t *testing.T) {
 			}
 		}
 	default:
-		t.Log("NOT TESTED: limits of cgroup version 2 (no memory controller there)")
+		t.Log("SKIPPED: not tested: limits of cgroup version 2 (no memory controller there)")
 		// Without controllers a pod with limits of version 1 still has a group here.
 		c.memory = controller{dir: filepath.Join(t.TempDir())}
 		if made, err = c.create(name, limits{memory: 64 << 20}); err != nil {

@@ -2,6 +2,7 @@ package local
 
 import (
 	"fmt"
+	"iter"
 	"path/filepath"
 	"strings"
 
@@ -40,18 +41,13 @@ func (e *Executor) check(p executor.Pod, host bool) []executor.Problem {
 		c.fatal("id", "an attempt needs an owner, a node and a number")
 	}
 	names := map[string]bool{}
-	check := func(field string, list []corev1.Container) {
-		for i := range list {
-			path := fmt.Sprintf("%s[%d]", field, i)
-			if names[list[i].Name] || list[i].Name == "" {
-				c.fatal(path+".name", "a container needs a name of its own")
-			}
-			names[list[i].Name] = true
-			c.container(path, &list[i])
+	for path, container := range containers(spec) {
+		if names[container.Name] || container.Name == "" {
+			c.fatal(path+".name", "a container needs a name of its own")
 		}
+		names[container.Name] = true
+		c.container(path, container)
 	}
-	check("spec.initContainers", spec.InitContainers)
-	check("spec.containers", spec.Containers)
 	if s := spec.SecurityContext; s != nil {
 		c.seccomp("spec.securityContext", s.SeccompProfile)
 	}
@@ -209,5 +205,21 @@ func (c *checker) limits(spec *corev1.PodSpec) {
 	}
 	if l.milli > 0 && !c.e.cgroups.cpu.there() {
 		c.note("spec.containers[].resources.limits.cpu", "has no effect: this process may not make cpu cgroups")
+	}
+}
+
+// containers yields a pod's containers with their paths, in the order in which they begin.
+func containers(spec *corev1.PodSpec) iter.Seq2[string, *corev1.Container] {
+	return func(yield func(string, *corev1.Container) bool) {
+		for i := range spec.InitContainers {
+			if !yield(fmt.Sprintf("spec.initContainers[%d]", i), &spec.InitContainers[i]) {
+				return
+			}
+		}
+		for i := range spec.Containers {
+			if !yield(fmt.Sprintf("spec.containers[%d]", i), &spec.Containers[i]) {
+				return
+			}
+		}
 	}
 }

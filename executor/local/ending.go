@@ -103,13 +103,17 @@ func (a *attempt) saving(stopped bool) (context.Context, context.CancelFunc) {
 	defer a.mu.Unlock()
 	a.stopSaving = func(grace time.Duration) { time.AfterFunc(grace, cancel) }
 	if stopped || a.stopped {
-		grace := a.e.o.Grace
-		if g := a.pod.Pod.Spec.TerminationGracePeriodSeconds; g != nil {
-			grace = time.Duration(*g) * time.Second
-		}
-		a.stopSaving(grace)
+		a.stopSaving(a.grace())
 	}
 	return ctx, cancel
+}
+
+// grace is how long the pod's end may take.
+func (a *attempt) grace() time.Duration {
+	if g := a.pod.Pod.Spec.TerminationGracePeriodSeconds; g != nil {
+		return time.Duration(*g) * time.Second
+	}
+	return a.e.o.Grace
 }
 
 // unrecorded concludes an attempt whose end is not on record.
@@ -258,11 +262,9 @@ func (a *attempt) status(c protocol.ContainerRecord) corev1.ContainerStatus {
 }
 
 func (a *attempt) image(name string) string {
-	for _, list := range [][]corev1.Container{a.pod.Pod.Spec.InitContainers, a.pod.Pod.Spec.Containers} {
-		for _, c := range list {
-			if c.Name == name {
-				return c.Image
-			}
+	for _, c := range containers(&a.pod.Pod.Spec) {
+		if c.Name == name {
+			return c.Image
 		}
 	}
 	return ""

@@ -26,7 +26,7 @@ func smallDisk(t *testing.T, size int) string {
 	needRoot(t)
 	dir := t.TempDir()
 	if err := syscall.Mount("tmpfs", dir, "tmpfs", 0, fmt.Sprint("size=", size)); err != nil {
-		t.Skipf("NOT TESTED: full disks (mount: %v)", err)
+		t.Skipf("SKIPPED: not tested: full disks (mount: %v)", err)
 	}
 	t.Cleanup(func() { _ = syscall.Unmount(dir, syscall.MNT_DETACH) })
 	return dir

@@ -20,7 +20,7 @@ func TestManyPodsWithNetworks(t *testing.T) {
 	needRoot(t)
 	pods, err := strconv.Atoi(os.Getenv(manyPods))
 	if err != nil {
-		t.Skipf("SKIPPED: set %s to the number of pods, 1100 to have more than a bridge takes", manyPods)
+		t.Skipf("SKIPPED: more live pods than a bridge takes; set %s to their number, 1100", manyPods)
 	}
 	e := open(t, t.TempDir(), withImages, func(o *local.Options) {
 		o.Network.Subnet = fmt.Sprintf("100.%d.0.0/16", 64+os.Getpid()&63)

@@ -9,7 +9,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"time"
 
 	corev1 "k8s.io/api/core/v1"
 
@@ -43,7 +42,7 @@ func (a *attempt) prepare(ctx context.Context) (*protocol.Spec, error) {
 	b := &builder{a: a, e: a.e, pod: &a.pod, spec: &a.pod.Pod.Spec, volumes: map[string]protocol.Volume{}}
 	order := &protocol.Spec{
 		Hostname: b.hostname(), Work: a.workFolder(), Root: filepath.Join(a.e.o.Dir, rootFolder), Hide: a.hide(), Bound: a.e.o.Bound,
-		Deadline: a.pod.Deadline, Grace: a.e.o.Grace, Result: a.pod.Outputs.Result, Hold: len(a.pod.Outputs.Artifacts) > 0,
+		Deadline: a.pod.Deadline, Grace: a.grace(), Result: a.pod.Outputs.Result, Hold: len(a.pod.Outputs.Artifacts) > 0,
 		LogLimit: a.e.o.LogLimit, NoSync: a.e.o.NoSync, Files: map[string]string{},
 	}
 	if a.e.o.Bound {
@@ -53,9 +52,6 @@ func (a *attempt) prepare(ctx context.Context) (*protocol.Spec, error) {
 	}
 	if a.e.o.Scratch != "" {
 		order.LogSpill, order.LogKeep = a.spillFolder(), a.e.logKeep()
-	}
-	if g := b.spec.TerminationGracePeriodSeconds; g != nil {
-		order.Grace = time.Duration(*g) * time.Second
 	}
 	for _, p := range a.pod.Outputs.Parameters {
 		if p.ValueFrom != nil && p.ValueFrom.Path != "" {

@@ -200,11 +200,9 @@ func needsHostUsers(spec *corev1.PodSpec) string {
 			return fmt.Sprintf("spec.volumes[%d].hostPath", i)
 		}
 	}
-	for field, list := range map[string][]corev1.Container{"initContainers": spec.InitContainers, "containers": spec.Containers} {
-		for i := range list {
-			if s := list[i].SecurityContext; s != nil && s.Privileged != nil && *s.Privileged {
-				return fmt.Sprintf("spec.%s[%d].securityContext.privileged", field, i)
-			}
+	for path, c := range containers(spec) {
+		if s := c.SecurityContext; s != nil && s.Privileged != nil && *s.Privileged {
+			return path + ".securityContext.privileged"
 		}
 	}
 	return ""
@@ -239,13 +237,10 @@ func (c *checker) hostUsers(spec *corev1.PodSpec) {
 		return
 	}
 	c.ids("spec.securityContext", spec.SecurityContext)
-	for field, list := range map[string][]corev1.Container{"initContainers": spec.InitContainers, "containers": spec.Containers} {
-		for i := range list {
-			if s := list[i].SecurityContext; s != nil {
-				at := fmt.Sprintf("spec.%s[%d].securityContext", field, i)
-				c.id(at+".runAsUser", s.RunAsUser)
-				c.id(at+".runAsGroup", s.RunAsGroup)
-			}
+	for path, container := range containers(spec) {
+		if s := container.SecurityContext; s != nil {
+			c.id(path+".securityContext.runAsUser", s.RunAsUser)
+			c.id(path+".securityContext.runAsGroup", s.RunAsGroup)
 		}
 	}
 }

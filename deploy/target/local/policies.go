@@ -19,8 +19,6 @@ type walls struct {
 	policies netpolicy.Policies
 	// plan is what is wished; nil if it is not known.
 	plan *netpolicy.Plan
-	// told says that the executor holds pods to the policies.
-	told bool
 	// failed says why the executor does not hold pods to what is wished for: none begins until it does.
 	failed error
 }
@@ -39,7 +37,7 @@ func (c *checker) policy(p *networkingv1.NetworkPolicy) {
 func (t *Target) wall() {
 	const what = "hold pods to NetworkPolicies (no pod begins meanwhile)"
 	wanted := t.policies()
-	if t.walls.told && t.walls.failed == nil && reflect.DeepEqual(wanted, t.walls.policies) {
+	if t.walls.plan != nil && t.walls.failed == nil && reflect.DeepEqual(wanted, t.walls.policies) {
 		return
 	}
 	plan, err := netpolicy.Compile(wanted)
@@ -52,7 +50,7 @@ func (t *Target) wall() {
 		t.again(what, err, networkRetry)
 		return
 	}
-	t.walls = walls{policies: wanted, plan: plan, told: true}
+	t.walls = walls{policies: wanted, plan: plan}
 	t.troubles.Over(what)
 }
 
@@ -83,8 +81,11 @@ func (t *Target) policies() netpolicy.Policies {
 	p.Namespaces = map[string]map[string]string{}
 	for _, o := range t.ofKind("Namespace") {
 		// A change that nobody has merged chooses no labels that let it in elsewhere: its namespace goes by its name.
-		if o.Key.Group == "" && o.For.MergeRequest == 0 && len(o.live.GetLabels()) > 0 {
-			p.Namespaces[o.Key.Name] = maps.Clone(o.live.GetLabels())
+		if o.Key.Group != "" || o.For.MergeRequest != 0 {
+			continue
+		}
+		if labels := o.live.GetLabels(); len(labels) > 0 {
+			p.Namespaces[o.Key.Name] = labels
 		}
 	}
 	return p
