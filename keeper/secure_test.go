@@ -25,7 +25,7 @@ func outside(t *testing.T) string {
 			return n.IP.String()
 		}
 	}
-	t.Skip("NOT TESTED: this machine has no address but loopback")
+	t.Skip("SKIPPED: not tested: this machine has no address but loopback")
 	return ""
 }
 

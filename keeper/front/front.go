@@ -110,10 +110,11 @@ func (f *Front) Set(t Table) error {
 			hosts[host] = nil
 		}
 	}
-	f.callers.Store(nil)
+	var callers *netip.Prefix
 	if t.Callers.IsValid() {
-		f.callers.Store(&t.Callers)
+		callers = &t.Callers
 	}
+	f.callers.Store(callers) // at once: a call between two of them would be the machine's own, which no policy judges
 	f.setPorts(t.Ports, resolve)
 	for name, b := range f.backends {
 		if wanted[name] == nil && b.uses.Load() > 0 {
