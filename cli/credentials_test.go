@@ -96,7 +96,7 @@ const nobody = 65534
 // The user behind sudo gets a note of their own, which is theirs; a link of theirs leads to where they may write themselves and nowhere else.
 func TestNoteOfTheUserBehindSudo(t *testing.T) {
 	if os.Geteuid() != 0 {
-		t.Skip("NOT TESTED: acting as another user needs root")
+		t.Skip("SKIPPED: not tested: acting as another user needs root")
 	}
 	outside := t.TempDir()
 	// Not below the test's own folders, which other users may not walk through.
@@ -172,7 +172,7 @@ func TestTerminal(t *testing.T) {
 	}
 	screen, err := os.OpenFile("/dev/ptmx", os.O_RDWR|syscall.O_NOCTTY, 0)
 	if err != nil {
-		t.Skipf("NOT TESTED in part: there are no terminals here: %v", err)
+		t.Skipf("SKIPPED in part: there are no terminals here: %v", err)
 	}
 	defer screen.Close()
 	if !terminal(screen) {

@@ -2,9 +2,10 @@ package cli
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
+	"slices"
 
 	"github.com/spf13/cobra"
 
@@ -31,29 +32,26 @@ Exit status: 0 steps can be executed here, 1 something is missing without which 
 
 func runDoctor(ctx context.Context, std IO, o doctorOptions) error {
 	list := wire.Examine(ctx, o.data)
-	missing := false
-	t := table(std.Out)
+	if err := printConditions(std.Out, o.output, list); err != nil {
+		return err
+	}
+	if slices.ContainsFunc(list, func(c local.Condition) bool { return c.State == local.StateMissing }) {
+		return errors.New("steps cannot be executed here")
+	}
+	return nil
+}
+
+func printConditions(to io.Writer, output string, list []local.Condition) error {
+	if output == "json" {
+		return printJSON(to, list)
+	}
+	t := table(to)
 	for _, c := range list {
-		missing = missing || c.State == local.StateMissing
 		line := c.Found
 		if c.Do != "" {
 			line += ". To do: " + c.Do
 		}
-		if o.output == "" {
-			fmt.Fprintf(t, "%s\t%s\t%s\n", c.State, c.Name, line)
-		}
+		fmt.Fprintf(t, "%s\t%s\t%s\n", c.State, c.Name, line)
 	}
-	if o.output == "json" {
-		encoder := json.NewEncoder(std.Out)
-		encoder.SetIndent("", "  ")
-		if err := encoder.Encode(list); err != nil {
-			return err
-		}
-	} else if err := t.Flush(); err != nil {
-		return err
-	}
-	if missing {
-		return errors.New("steps cannot be executed here")
-	}
-	return nil
+	return t.Flush()
 }

@@ -161,7 +161,7 @@ func (p *Pool) once(ctx context.Context, body []byte, fresh bool) (reply, error)
 	deadline := time.Now().Add(p.o.Child.Timeout)
 	got, err := proc.ask(ctx, deadline, body, p.o.Child.Answer)
 	if err == nil {
-		if proc.served++; got.word == tooLong || proc.worn || proc.served >= p.o.Serves {
+		if proc.served++; got.word == tooLong || got.worn || proc.served >= p.o.Serves {
 			p.drop(proc)
 		} else {
 			p.give(proc)
@@ -241,8 +241,8 @@ func (p *Pool) take(fresh bool) (*process, error) {
 }
 
 func (p *Pool) setup() request {
-	root := os.Geteuid() == 0
-	r := request{Memory: p.o.Child.Memory, Each: p.o.Processor, Answer: p.o.Child.Answer, Drop: root, Jail: root && p.o.Child.Jail}
+	r := p.o.Child.limits()
+	r.Each, r.Answer = p.o.Processor, p.o.Child.Answer
 	if p.o.Processor > 0 {
 		// The kernel's own limit is of all requests together.
 		r.CPUSeconds = uint64((p.o.Processor*time.Duration(p.o.Serves+1) + p.o.Child.Timeout) / time.Second)

@@ -25,7 +25,6 @@ type process struct {
 	served int
 	// used is the processor time that it had used when it last answered.
 	used time.Duration
-	worn bool
 	idle *time.Timer
 }
 
@@ -117,7 +116,7 @@ func (p *process) ask(ctx context.Context, deadline time.Time, body []byte, most
 		err = context.Cause(ctx) // the moment may be set at any time now
 	}
 	if err == nil {
-		p.used, p.worn = a.used, a.worn
+		p.used = a.used
 	}
 	return a, err
 }

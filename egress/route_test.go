@@ -174,7 +174,7 @@ func TestRouteEnds(t *testing.T) {
 // ssh, as git starts it, connects through the route to where the URL says, and nowhere else.
 func TestSSH(t *testing.T) {
 	if _, err := exec.LookPath("ssh"); err != nil {
-		t.Skip("NOT TESTED: there is no ssh")
+		t.Skip("SKIPPED: not tested: there is no ssh")
 	}
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

@@ -120,7 +120,7 @@ func Main(ctx context.Context, stdin io.Reader, stdout io.Writer) error {
 		}
 		a.Mistakes = mistakesOf(err)
 		if len(a.Mistakes) == 0 {
-			a.Failure = shortened(err.Error())
+			a.Failure = confine.Shortened(err.Error())
 		}
 		return a, nil
 	})
@@ -170,15 +170,6 @@ func mistakesOf(err error) []*Error {
 		return nil
 	}
 	cut := *one
-	cut.Message = shortened(cut.Message)
+	cut.Message = confine.Shortened(cut.Message)
 	return []*Error{&cut}
-}
-
-// shortened bounds a message: a program chooses what it throws.
-func shortened(text string) string {
-	const most = 4 << 10
-	if len(text) <= most {
-		return text
-	}
-	return strings.ToValidUTF8(text[:most], "") + "…"
 }

@@ -75,10 +75,10 @@ func ReadJQ(program string) (*JQ, error) {
 func misread(program string, err error) error {
 	var p *gojq.ParseError
 	if !errors.As(err, &p) {
-		return &JQError{Problem: oneLine(err)}
+		return &JQError{Problem: OneLine(err)}
 	}
 	at := min(max(p.Offset-len(p.Token)-len(jqPrelude), 0), len(program))
-	return placed(program, at, oneLine(err))
+	return placed(program, at, OneLine(err))
 }
 
 func placed(program string, at int, problem string) *JQError {
@@ -88,7 +88,7 @@ func placed(program string, at int, problem string) *JQError {
 
 // undefined says where the name stands that a program uses and nobody defines. The compiler does not say it: the first such name counts.
 func undefined(program string, err error) error {
-	problem := oneLine(err)
+	problem := OneLine(err)
 	_, name, found := strings.Cut(problem, "not defined: ")
 	name, _, _ = strings.Cut(name, "/")
 	if at := wordAt(program, name); found && at >= 0 {

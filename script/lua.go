@@ -54,12 +54,12 @@ func Lua(source, name string, value any) (result any, err error) {
 	}
 	chunk, err := parse.Parse(strings.NewReader(source), "script")
 	if err != nil {
-		return nil, errors.New(oneLine(err))
+		return nil, errors.New(OneLine(err))
 	}
 	bound(reflect.ValueOf(chunk))
 	proto, err := lua.Compile(chunk, "script")
 	if err != nil {
-		return nil, errors.New(oneLine(err))
+		return nil, errors.New(OneLine(err))
 	}
 	l := lua.NewState(lua.Options{SkipOpenLibs: true, CallStackSize: 200, RegistrySize: 1024, RegistryMaxSize: 64 * 1024, RegistryGrowStep: 4096})
 	defer l.Close()
@@ -464,5 +464,5 @@ func (c *counted) Err() error {
 	return nil
 }
 
-// oneLine keeps an interpreter's message readable in a reason.
-func oneLine(err error) string { return strings.Join(strings.Fields(err.Error()), " ") }
+// OneLine is an interpreter's message in one line, for a reason that people read.
+func OneLine(err error) string { return strings.Join(strings.Fields(err.Error()), " ") }

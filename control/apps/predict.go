@@ -62,13 +62,14 @@ func (w *worker) predict(ctx context.Context, live []*unstructured.Unstructured)
 	var problems []string
 	var owned []*deploy.OwnedError
 	predicted := make([]*unstructured.Unstructured, 0, len(w.desired))
+	options := w.options(w.row.Asked == nil)
 	for _, o := range w.desired {
 		if plan.IsHook(o) {
 			predicted = append(predicted, o)
 			continue
 		}
 		key := deploy.KeyOf(o)
-		p, err := w.predictOne(ctx, o, versions[key], known.byKey[key])
+		p, err := w.predictOne(ctx, o, versions[key], options, known.byKey[key])
 		var other *deploy.OwnedError
 		switch {
 		case ctx.Err() != nil:
@@ -90,13 +91,13 @@ func (w *worker) predict(ctx context.Context, live []*unstructured.Unstructured)
 }
 
 // predictOne gives a prediction, the one before if it still holds.
-func (w *worker) predictOne(ctx context.Context, o *unstructured.Unstructured, live string, before prediction) (prediction, error) {
+func (w *worker) predictOne(ctx context.Context, o *unstructured.Unstructured, live string, options plan.Options, before prediction) (prediction, error) {
 	wish, err := w.wanted.digest(o)
 	if err != nil {
 		return prediction{}, err
 	}
 	now := w.c.o.Now()
-	force := plan.OptionsOf(o, w.options(w.row.Asked == nil)).Force
+	force := plan.OptionsOf(o, options).Force
 	if before.object != nil && before.wish == wish && before.live == live && before.force == force && (live != "" || now.Sub(before.at) < absent) {
 		return before, nil
 	}

@@ -121,6 +121,9 @@ func (w *worker) resolved(ctx context.Context) (*wanted, error) {
 			return nil, invalid{err}
 		}
 	}
+	if next != w.wanted {
+		return next, nil // prepare has found out whose its host names are
+	}
 	return next, w.hosts(ctx, objects)
 }
 

@@ -105,9 +105,7 @@ type ObjectOptions struct {
 }
 
 // OptionsOf are those of one object.
-func OptionsOf(o *unstructured.Unstructured, all Options) ObjectOptions { return objectOptions(o, all) }
-
-func objectOptions(o *unstructured.Unstructured, all Options) ObjectOptions {
+func OptionsOf(o *unstructured.Unstructured, all Options) ObjectOptions {
 	own := all.WithSyncOptions(words(o.GetAnnotations()[annotationOptions]))
 	may := all.Manifest
 	made := ObjectOptions{NoPrune: all.NoPrune, ConfirmPrune: all.ConfirmPrune, PruneLast: own.PruneLast,
@@ -127,7 +125,7 @@ func Ignored(objects []*unstructured.Unstructured, all Options) []string {
 	var notes []string
 	for _, o := range objects {
 		own := all.WithSyncOptions(words(o.GetAnnotations()[annotationOptions]))
-		used := objectOptions(o, all)
+		used := OptionsOf(o, all)
 		var names []string
 		for _, one := range []struct {
 			name   string

@@ -152,7 +152,7 @@ func Tasks(in Input) []Task {
 		hooked, hook := hooksOf(o)
 		if !hook {
 			if in.selected(o) {
-				tasks = append(tasks, Task{Phase: Sync, Wave: waveOf(o), Key: deploy.KeyOf(o), Object: o, Options: objectOptions(o, in.Options)})
+				tasks = append(tasks, Task{Phase: Sync, Wave: waveOf(o), Key: deploy.KeyOf(o), Object: o, Options: OptionsOf(o, in.Options)})
 			}
 			continue
 		}
@@ -163,7 +163,7 @@ func Tasks(in Input) []Task {
 			h := nameHook(o, phase, in)
 			wanted[deploy.KeyOf(h)] = true
 			tasks = append(tasks, Task{Phase: phase, Wave: waveOf(o), Key: deploy.KeyOf(h), Object: h, Hook: true,
-				Policies: policiesOf(o), Options: objectOptions(o, in.Options)})
+				Policies: policiesOf(o), Options: OptionsOf(o, in.Options)})
 		}
 	}
 	namespacesFirst(tasks)
@@ -251,7 +251,7 @@ func prunes(in Input, wanted map[deploy.Key]bool, tasks []Task) []Task {
 		if wanted[deploy.KeyOf(o)] || !prunable(o) || !in.selected(o) {
 			continue
 		}
-		options := objectOptions(o, in.Options)
+		options := OptionsOf(o, in.Options)
 		if options.NoPrune || (options.ConfirmPrune && o.GetAnnotations()[annotationApproved] == "" && !in.Options.Confirmed) {
 			continue
 		}
