@@ -586,13 +586,7 @@ func (t *turn) refill(group *node) {
 		t.finish(group, Error, err.Error(), nil)
 		return
 	}
-	for _, p := range list {
-		if group.need {
-			return
-		}
-		t.invokePrepared(group, b, nil, p, group.Name+p.suffix)
-	}
-	t.lookAgain(group)
+	t.fillTaskGroup(group, b, list)
 }
 
 // deadline is when the run has to have ended; nil for never.

@@ -195,11 +195,16 @@ func (t *turn) startTaskGroup(n *node, v invocation, list []prepared) {
 	if group == nil {
 		return
 	}
+	t.fillTaskGroup(group, n, list)
+}
+
+// fillTaskGroup makes the nodes of a looped task's items, leaving out those that are there already.
+func (t *turn) fillTaskGroup(group, b *node, list []prepared) {
 	for _, p := range list {
 		if group.need {
 			return
 		}
-		t.invokePrepared(group, n, nil, p, group.Name+p.suffix)
+		t.invokePrepared(group, b, nil, p, group.Name+p.suffix)
 	}
 	t.lookAgain(group)
 }

@@ -85,11 +85,7 @@ func (t *turn) runHook(n *node, tm *template, st *site, h hook) {
 	b := t.s.node(n.BoundaryID)
 	sc := t.siteScope(b, st)
 	sc.alias, sc.aliasName, sc.item = n, st.name, n.Item
-	fires, err := t.fires(h, sc, n.Phase.Done())
-	if err != nil {
-		t.spoil(n, err)
-	}
-	if !fires {
+	if !t.fires(h, sc, n, n.Phase.Done()) {
 		return
 	}
 	v := invocation{
@@ -103,17 +99,17 @@ func (t *turn) runHook(n *node, tm *template, st *site, h hook) {
 }
 
 // fires samples a hook's expression. An exit handler needs none. What cannot be evaluated while the node runs is not true yet;
-// after its end it is an error that names the hook.
-func (t *turn) fires(h hook, sc *scope, ended bool) (bool, error) {
+// after its end it is an error of the node, which names the hook.
+func (t *turn) fires(h hook, sc *scope, n *node, ended bool) bool {
 	expression, _ := h.tree["expression"].(string)
 	if expression == "" {
-		return h.name == "exit", nil
+		return h.name == "exit"
 	}
 	ok, err := evalBool(expression, sc)
-	if err == nil || !ended {
-		return err == nil && ok, nil
+	if err != nil && ended {
+		t.spoil(n, fmt.Errorf("hook %s: %w", h.name, err))
 	}
-	return false, fmt.Errorf("hook %s: %w", h.name, err)
+	return err == nil && ok
 }
 
 // spoil makes an Error of a node that has ended, because of one of its hooks, as Argo does (executeTmplLifeCycleHook in
@@ -159,11 +155,7 @@ func (t *turn) runLevelHooks() {
 		}
 		sc := &scope{s: t.s, now: t.now, chance: &t.chance}
 		root := t.s.node(t.s.root)
-		fires, err := t.fires(h, sc, root != nil && root.settled)
-		if err != nil {
-			t.spoil(root, err)
-		}
-		if !fires {
+		if !t.fires(h, sc, root, root != nil && root.settled) {
 			continue
 		}
 		name := t.s.run.Name + ".hooks." + h.name
@@ -213,11 +205,7 @@ func (t *turn) startExit() bool {
 	if h.name != "exit" {
 		return false
 	}
-	fires, err := t.fires(h, sc, true)
-	if err != nil {
-		t.spoil(t.s.node(t.s.root), err)
-	}
-	if !fires {
+	if !t.fires(h, sc, t.s.node(t.s.root), true) {
 		return false
 	}
 	name := t.s.run.Name + ".onExit"

@@ -323,8 +323,7 @@ func (t *turn) killDaemon(n *node) {
 	if n.pod != nil {
 		t.effect(StopPod{Node: n.ID, Attempt: n.pod.Attempt})
 	}
-	outputs := n.Outputs
-	t.finish(n, Succeeded, "", outputs)
+	t.finish(n, Succeeded, "", n.Outputs)
 	if n.Type != NodeRetry {
 		return
 	}

@@ -94,7 +94,6 @@ type cache struct {
 	specs      map[Ref]map[string]any
 	graphs     map[string]*graph
 	within     map[string]*template // by node, where names of steps hold tags
-	items      map[string][]loopItem
 	aggregates map[string]any
 	results    map[string]resultRefs // by key of the template
 	evaluator  *expression.Evaluator
@@ -104,7 +103,7 @@ type cache struct {
 func newCache() cache {
 	return cache{
 		templates: map[string]*template{}, indexes: map[string]map[string]int{}, specs: map[Ref]map[string]any{},
-		graphs: map[string]*graph{}, within: map[string]*template{}, items: map[string][]loopItem{}, aggregates: map[string]any{}, results: map[string]resultRefs{},
+		graphs: map[string]*graph{}, within: map[string]*template{}, aggregates: map[string]any{}, results: map[string]resultRefs{},
 		evaluator: expression.New(),
 	}
 }

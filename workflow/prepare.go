@@ -30,16 +30,12 @@ func (t *turn) prepare(b *node, tm *template, st *site) ([]prepared, error) {
 		}
 		return []prepared{p}, nil
 	}
-	key := b.ID + " " + st.key
-	items, ok := t.s.cache.items[key]
-	if !ok {
-		var err error
-		if items, err = expand(st.tree, sc); err != nil {
-			return nil, err
-		}
-		if limit := t.s.fanOut(); len(items) > limit {
-			return nil, fmt.Errorf("step %s has %d items, and a run takes at most %d at once: split the list", st.name, len(items), limit)
-		}
+	items, err := expand(st.tree, sc)
+	if err != nil {
+		return nil, err
+	}
+	if limit := t.s.fanOut(); len(items) > limit {
+		return nil, fmt.Errorf("step %s has %d items, and a run takes at most %d at once: split the list", st.name, len(items), limit)
 	}
 	out := make([]prepared, 0, len(items))
 	for i, it := range items {

@@ -12,6 +12,7 @@ import (
 
 	"github.com/tiphys/tiphys/event"
 	"github.com/tiphys/tiphys/manifest"
+	"github.com/tiphys/tiphys/script"
 )
 
 // Result is what one sensor makes of one event.
@@ -125,7 +126,7 @@ func (s *Sensor) consider(ctx context.Context, d *manifest.EventDependency, doc 
 			return considered{}, fmt.Errorf("decide by sensor %s, dependency %s: %w", s.Key, d.Name, err)
 		}
 		if err != nil {
-			return considered{outcome: "transform-error", reason: oneLine(err)}, nil
+			return considered{outcome: "transform-error", reason: script.OneLine(err)}, nil
 		}
 		seen = Read(transformed)
 	}

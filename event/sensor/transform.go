@@ -3,7 +3,6 @@ package sensor
 import (
 	"context"
 	"fmt"
-	"strings"
 	"time"
 
 	"github.com/tidwall/gjson"
@@ -60,6 +59,3 @@ func Transform(ctx context.Context, scripts Scripts, t *manifest.EventTransform,
 	}
 	return e, nil
 }
-
-// oneLine keeps an interpreter's message readable in a reason.
-func oneLine(err error) string { return strings.Join(strings.Fields(err.Error()), " ") }

@@ -317,18 +317,6 @@ func (e *Evaluator) EvalBool(code string, scope Scope, o Options) (bool, error) 
 	return b, nil
 }
 
-// EvalString evaluates an expression to its text: labelsFrom.
-func (e *Evaluator) EvalString(code string, scope Scope, o Options) (string, error) {
-	value, err := e.Eval(code, scope, o)
-	if err != nil {
-		return "", err
-	}
-	if value == nil {
-		return "", fmt.Errorf("evaluate %q: it has no value", code)
-	}
-	return Text(value), nil
-}
-
 func describe(value any) string {
 	if value == nil {
 		return "nothing"
