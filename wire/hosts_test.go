@@ -25,7 +25,7 @@ import (
 func opened(t *testing.T, o Options) *Server {
 	t.Helper()
 	if os.Geteuid() != 0 {
-		t.Skip("NOT TESTED: a server opens the local executor, which needs root")
+		t.Skip("SKIPPED: not tested: a server opens the local executor, which needs root")
 	}
 	if o.Data == "" {
 		o.Data = t.TempDir()

@@ -27,7 +27,7 @@ import (
 func inOwnNetwork(t *testing.T) bool {
 	t.Helper()
 	if os.Geteuid() != 0 {
-		t.Skip("NOT TESTED: network namespaces and bridges need root")
+		t.Skip("SKIPPED: not tested: network namespaces and bridges need root")
 	}
 	if os.Getenv("TIPHYS_TEST_NETWORK") == t.Name() {
 		lo, err := netlink.LinkByName("lo")

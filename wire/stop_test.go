@@ -19,7 +19,7 @@ import (
 // A server that is asked to stop ends its streams at once and in order, and answers what was asked before.
 func TestStopEndsStreamsAndFinishesRequests(t *testing.T) {
 	if os.Geteuid() != 0 {
-		t.Skip("NOT TESTED: the local executor needs root")
+		t.Skip("SKIPPED: not tested: the local executor needs root")
 	}
 	s, err := Open(t.Context(), Options{Data: t.TempDir(), Listen: "127.0.0.1:0", Network: local.Network{Disabled: true}, Log: slog.New(slog.DiscardHandler)})
 	if err != nil {

@@ -275,7 +275,7 @@ func startPod(t *testing.T, s *Server) executor.Pod {
 	build := exec.CommandContext(t.Context(), "go", "build", "-trimpath", "-o", binary, source)
 	build.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := build.CombinedOutput(); err != nil {
-		t.Skipf("NOT TESTED: the layer of a running pod stays; the pod's program cannot be built: %v: %s", err, out)
+		t.Skipf("SKIPPED: not tested: the layer of a running pod stays; the pod's program cannot be built: %v: %s", err, out)
 	}
 	if _, err := s.machine.Images.Pack(t.Context(), "shop/wait", "v1", pack.Options{Path: binary, Entrypoint: []string{"/app"}}); err != nil {
 		t.Fatal(err)

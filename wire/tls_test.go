@@ -19,7 +19,7 @@ import (
 // A port that other machines reach is refused without TLS, and the refusal says both ways out.
 func TestListenerBeyondLoopbackNeedsTLS(t *testing.T) {
 	if os.Geteuid() != 0 {
-		t.Skip("NOT TESTED: a server opens the local executor, which needs root")
+		t.Skip("SKIPPED: not tested: a server opens the local executor, which needs root")
 	}
 	files := certificatetest.New(t).Issue(t, t.TempDir(), "ci.example", time.Hour)
 	half := files

@@ -218,7 +218,7 @@ func BenchmarkOpenThrowAway(b *testing.B) {
 // BenchmarkMillion measures pages of a list and the opening of a ledger with a million entries and rows.
 func BenchmarkMillion(b *testing.B) {
 	if !*long {
-		b.Skip("give -long to fill a ledger with a million rows")
+		b.Skip("SKIPPED: a ledger with a million rows; give -long")
 	}
 	path := filepath.Join(b.TempDir(), "ledger.db")
 	fillMillion(b, path)

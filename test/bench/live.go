@@ -4,7 +4,6 @@ import (
 	"bufio"
 	"bytes"
 	"context"
-	"encoding/json"
 	"fmt"
 	"io"
 	"net/http"
@@ -152,18 +151,8 @@ func (s *server) look(ctx context.Context, rows *atomic.Int64) {
 }
 
 func (s *server) head(ctx context.Context) (int64, error) {
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, s.url+"/api/v1/ledger/head", nil)
-	if err != nil {
-		return 0, err
-	}
-	s.prove(req)
-	resp, err := http.DefaultClient.Do(req)
-	if err != nil {
-		return 0, err
-	}
-	defer func() { _ = resp.Body.Close() }()
 	var h struct{ Seq int64 }
-	err = json.NewDecoder(resp.Body).Decode(&h)
+	err := s.get(ctx, "/api/v1/ledger/head", &h)
 	return h.Seq, err
 }
 

@@ -187,7 +187,10 @@ func (s *server) load(ctx context.Context) error {
 	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1))
 	began := time.Now()
 	until := began.Add(loadTime)
-	used := cpuTime(s.cmd.Process.Pid)
+	before, err := cpuOf(s.cmd.Process.Pid)
+	if err != nil {
+		return err
+	}
 	var mu sync.Mutex
 	var times []time.Duration
 	var failed error
@@ -209,7 +212,11 @@ func (s *server) load(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	used = cpuTime(s.cmd.Process.Pid) - used
+	after, err := cpuOf(s.cmd.Process.Pid)
+	if err != nil {
+		return err
+	}
+	used := after - before
 	slices.Sort(times)
 	fmt.Printf("webhook to durable 2xx, %d connections, 10 sensors, load on the same cores: %.0f/s (want ≥ 3000), p50 %s, p99 %s (want < 30ms)\n",
 		connections, float64(len(times))/took.Seconds(), times[len(times)/2].Round(time.Microsecond), times[len(times)*99/100].Round(time.Microsecond))
@@ -274,29 +281,6 @@ func (s *server) awaitDecisions(ctx context.Context) (time.Duration, error) {
 		time.Sleep(time.Millisecond)
 	}
 	return 0, fmt.Errorf("the sensors do not catch up: %w", ctx.Err())
-}
-
-// cpuTime is the processor time that a process has used, in user and kernel mode; 0 if it cannot be told.
-func cpuTime(pid int) time.Duration {
-	raw, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
-	if err != nil {
-		return 0
-	}
-	// proc_pid_stat(5): after the name in parentheses, utime and stime are the 12th and 13th words, in ticks of 10 ms.
-	_, rest, _ := strings.Cut(string(raw), ") ")
-	words := strings.Fields(rest)
-	if len(words) < 13 {
-		return 0
-	}
-	var ticks int64
-	for _, word := range words[11:13] {
-		n, err := strconv.ParseInt(word, 10, 64)
-		if err != nil {
-			return 0
-		}
-		ticks += n
-	}
-	return time.Duration(ticks) * 10 * time.Millisecond
 }
 
 // firstLine measures from the delivery until the first line of the run's log can be read.
