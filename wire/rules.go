@@ -2,6 +2,7 @@ package wire
 
 import (
 	"github.com/tiphys/tiphys/control/definitions"
+	targetlocal "github.com/tiphys/tiphys/deploy/target/local"
 	"github.com/tiphys/tiphys/event/forge"
 	"github.com/tiphys/tiphys/event/source"
 	calendarsource "github.com/tiphys/tiphys/event/source/calendar"
@@ -20,5 +21,5 @@ func Rules(types []forge.Type) (definitions.Rules, error) {
 		types = ForgeTypes()
 	}
 	kinds, err := SourceKinds()
-	return definitions.Rules{Sources: kinds, Forges: types, Platform: local.Fields()}, err
+	return definitions.Rules{Sources: kinds, Forges: types, Platform: local.Fields(), Deployed: targetlocal.Linter{}}, err
 }

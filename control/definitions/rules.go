@@ -4,7 +4,10 @@ import (
 	"fmt"
 	"strings"
 
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+
 	"github.com/tiphys/tiphys/access/podpolicy"
+	"github.com/tiphys/tiphys/deploy"
 	"github.com/tiphys/tiphys/event/forge"
 	"github.com/tiphys/tiphys/event/sensor"
 	"github.com/tiphys/tiphys/event/source"
@@ -19,6 +22,12 @@ type Checker interface {
 	Check(manifest.Object) []manifest.Diagnostic
 }
 
+// Deployed judges what applications deploy.
+type Deployed interface {
+	// Lint says what a target would find wrong with an object. It is false for a kind that no target of this program can apply.
+	Lint(*unstructured.Unstructured) ([]deploy.Problem, bool)
+}
+
 // Rules is the [Checker] of a program: it refuses what the program does not run.
 type Rules struct {
 	Sources source.Kinds
@@ -26,6 +35,8 @@ type Rules struct {
 	Forges []forge.Type
 	// Platform is what the default executor does not do.
 	Platform executor.Fields
+	// Deployed judges what applications bring, when manifests are linted; nil knows nothing of it.
+	Deployed Deployed
 }
 
 // Check judges an object by its kind's decoder, which the controllers read it with later, and by the room that it is for.
@@ -59,8 +70,8 @@ func (r Rules) Check(o manifest.Object) []manifest.Diagnostic {
 }
 
 // Lint judges objects as a server would, without one: what they declare themselves is known, references to anything else are passed over, unless
-// strict, which refuses what Argo's own check would. An unknown field is an error either way: nobody means it. Of what applications bring it
-// knows NetworkPolicies.
+// strict, which refuses what Argo's own check would. An unknown field is an error either way: nobody means it. What applications bring is
+// judged as the target would.
 func (r Rules) Lint(objects []manifest.Object, strict bool) []manifest.Diagnostic {
 	find := func(kind, name string) (manifest.Object, bool) {
 		for _, o := range objects {
@@ -75,13 +86,45 @@ func (r Rules) Lint(objects []manifest.Object, strict bool) []manifest.Diagnosti
 		switch {
 		case o.Kind == "Workflow" || ofRuns(o.Kind):
 			diags = append(diags, misspelt(r.run(o, find, validate.Options{Mode: validate.Lint, Incomplete: !strict}), strict)...)
-		case isNetworkPolicy(o):
-			diags = append(diags, lintNetworkPolicy(o)...)
 		default:
-			diags = append(diags, misspelt(r.Check(o), strict)...)
+			found, deployed := r.deployed(o)
+			if !deployed {
+				found = misspelt(r.Check(o), strict)
+			}
+			diags = append(diags, found...)
 		}
 	}
 	return diags
+}
+
+// deployed judges an object that applications bring and that is no definition; it is false for others.
+func (r Rules) deployed(o manifest.Object) ([]manifest.Diagnostic, bool) {
+	if _, declared := manifest.Check(o); declared || r.Deployed == nil {
+		return nil, false
+	}
+	object := &unstructured.Unstructured{}
+	if err := object.UnmarshalJSON(o.Tree.JSON()); err != nil {
+		return nil, false
+	}
+	problems, known := r.Deployed.Lint(object)
+	if !known {
+		return nil, false
+	}
+	diags := manifest.CheckName(o)
+	for _, p := range problems {
+		d := manifest.Diagnostic{Position: o.Position, Severity: manifest.SeverityWarning, Path: p.Path, Message: p.Message}
+		if p.Fatal {
+			d.Severity = manifest.SeverityError
+		}
+		if p.Path != "" {
+			d.Position = o.Tree.Position(p.Path)
+			if !strings.HasPrefix(p.Message, p.Path) {
+				d.Message = p.Path + ": " + p.Message
+			}
+		}
+		diags = append(diags, d)
+	}
+	return diags, true
 }
 
 // misspelt makes errors of unknown fields: a manifest that is checked is meant as it stands. One that is only in the wrong case is

@@ -1,11 +1,13 @@
 package local
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 
 	appsv1 "k8s.io/api/apps/v1"
 	batchv1 "k8s.io/api/batch/v1"
@@ -65,6 +67,8 @@ type checker struct {
 	who      podpolicy.Subject
 	problems []deploy.Problem
 	err      error // nobody knows at the moment
+	// strict refuses unknown fields, and passes over what only a running target knows.
+	strict bool
 }
 
 func (c *checker) say(fatal bool, path, format string, args ...any) {
@@ -76,14 +80,21 @@ func (t *Target) check(ctx context.Context, o *unstructured.Unstructured, who po
 		return nil, fmt.Errorf("check %s: %w", deploy.KeyOf(o), err)
 	}
 	c := &checker{ctx: ctx, t: t, key: deploy.KeyOf(o), who: who}
+	c.object(o)
+	return c.problems, c.err
+}
+
+// object looks at an object by its kind.
+func (c *checker) object(o *unstructured.Unstructured) {
 	gvk := o.GroupVersionKind()
 	if o.GetName() == "" {
 		c.say(true, "metadata.name", "%s has no name", gvk.Kind)
 	}
 	switch gvk.GroupKind().String() {
 	case "Namespace", "ConfigMap", "ServiceAccount":
+		c.plain(o)
 	case "Secret":
-		if t.o.Box == nil {
+		if c.t.o.Box == nil && !c.strict {
 			c.say(true, "kind", "Secrets need a key to be kept with; start the server with one")
 		}
 		check(c, o, func(*corev1.Secret) {})
@@ -102,7 +113,6 @@ func (t *Target) check(ctx context.Context, o *unstructured.Unstructured, who po
 	default:
 		c.say(true, "kind", "%s: not on this machine yet", gvk.Kind)
 	}
-	return c.problems, c.err
 }
 
 // check decodes strictly enough to find what could not be acted on.
@@ -110,10 +120,14 @@ func check[T any](c *checker, o *unstructured.Unstructured, f func(*T)) {
 	raw, err := o.MarshalJSON()
 	var typed T
 	if err == nil {
-		err = json.Unmarshal(raw, &typed)
+		d := json.NewDecoder(bytes.NewReader(raw))
+		if c.strict {
+			d.DisallowUnknownFields()
+		}
+		err = d.Decode(&typed)
 	}
 	if err != nil {
-		c.say(true, "", "%s %s: %v", o.GetKind(), o.GetName(), err)
+		c.say(true, "", "%s %s: %s", o.GetKind(), o.GetName(), strings.TrimPrefix(err.Error(), "json: "))
 		return
 	}
 	f(&typed)
