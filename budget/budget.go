@@ -59,6 +59,19 @@ func (b *Budget) Step(looked int64) error {
 	return nil
 }
 
+// Spent is the error of a budget that was exceeded, for who must not take the failure of a part for an answer.
+func (b *Budget) Spent() error {
+	switch {
+	case b == nil:
+		return nil
+	case b.steps < 0:
+		return b.Step(0)
+	case b.bytes < 0:
+		return b.Take(0)
+	}
+	return nil
+}
+
 // Take takes so many bytes for what is made next. It is asked before that is made.
 func (b *Budget) Take(bytes int64) error {
 	if b == nil {

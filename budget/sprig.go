@@ -219,6 +219,20 @@ func replaced(args []any) (int64, error) {
 }
 
 // errReplaced says that a pattern's replacement could make too much.
+// weighPattern takes what compiling a pattern and looking for it in a text cost.
+func (b *Budget) weighPattern(args []any) error {
+	pattern, _ := args[0].(string)
+	text, _ := args[1].(string)
+	size, err := patternSize(pattern)
+	if err != nil {
+		return err
+	}
+	if err := b.Take(Repeated(size, stateSize)); err != nil {
+		return err
+	}
+	return b.Step(Repeated(size, stateSize) + max(0, Repeated(int64(len(text))+1, size)))
+}
+
 var errReplaced = errors.New("the replacement is too long for so many matches")
 
 func (b *Budget) weigh(name string, args []reflect.Value) error {
@@ -232,6 +246,11 @@ func (b *Budget) weigh(name string, args []reflect.Value) error {
 	}
 	if looked := quadratic(name, size); looked != 0 {
 		if err := b.Step(looked); err != nil {
+			return err
+		}
+	}
+	if strings.Contains(name, "egex") && len(values) >= 2 {
+		if err := b.weighPattern(values); err != nil {
 			return err
 		}
 	}

@@ -11,6 +11,9 @@ import (
 // tick is the function that is called in each body of a loop; nobody can write its name.
 const tick = "tiphys_tick"
 
+// LongestTemplate is the most bytes of a template's text: the library calls itself for each if that lies in another.
+const LongestTemplate = 256 << 10
+
 // Template is a Go template that is executed within a budget.
 type Template struct {
 	parsed *template.Template
@@ -26,6 +29,9 @@ func ParseTemplate(text string, sprigs Sprigs, others map[string]any, options ..
 	}
 	for name, f := range others {
 		functions[name] = f
+	}
+	if len(text) > LongestTemplate {
+		return nil, fmt.Errorf("%w: a template of more than %d bytes", ErrExceeded, LongestTemplate)
 	}
 	parsed, err := template.New("template").Option(options...).Funcs(functions).Parse(text)
 	if err != nil {

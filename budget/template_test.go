@@ -75,6 +75,13 @@ func TestTemplateBombs(t *testing.T) {
 		`{{ wrapWith 1 (repeat 100000 "b") (repeat 100000 "a ") }}`,
 		`{{ regexReplaceAll "" (repeat 100000 "a") (repeat 100000 "b") }}`,
 		`{{ uniq (until 100000) }}`,
+		`{{ $a := repeat 1000000 "a" }}{{ regexMatch (repeat 400 "(a?){1000}") $a }}`,
+		`{{ $a := repeat 1000000 "a" }}{{ range until 100 }}{{ $x := regexFindAll "(a?a?a?a?){200}b" $a -1 }}{{ end }}`,
+		`{{ $a := repeat 1000000 "a" }}{{ regexSplit "(a?a?a?a?){1000}b" $a -1 }}`,
+		`{{ range until 100000 }}{{ $x := regexMatch "(a?a?a?a?){600}b" "" }}{{ end }}`,
+		strings.Repeat("{{ if 1 }}", 1<<20) + strings.Repeat("{{ end }}", 1<<20),
+		strings.Repeat("{{ 1 }}", 1<<20),
+		"{{ " + strings.Repeat("(", 100_000) + "1" + strings.Repeat(")", 100_000) + " }}",
 		`{{ repeat -1 "a" | len | repeat 9223372036854775807 }}`,
 	} {
 		var before, after runtime.MemStats

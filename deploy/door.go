@@ -11,6 +11,7 @@ import (
 
 	"github.com/tiphys/tiphys/access/podpolicy"
 	"github.com/tiphys/tiphys/failure"
+	"github.com/tiphys/tiphys/manifest"
 )
 
 // door is a target behind a policy: what has a pod in it is judged before the target sees it.
@@ -27,6 +28,11 @@ func (d door) Check(ctx context.Context, objects []*unstructured.Unstructured, o
 	}
 	var problems []Problem
 	for _, o := range objects {
+		if err := manifest.CheckQuantities(o.Object); err != nil {
+			return []Problem{{Key: KeyOf(o), Message: err.Error(), Fatal: true}}, nil // nobody may read it
+		}
+	}
+	for _, o := range objects {
 		for _, p := range judge(policy, o, opt.For) {
 			problems = append(problems, Problem{Key: KeyOf(o), Path: p.Path, Message: p.String(), Fatal: true})
 		}
@@ -40,6 +46,9 @@ func (d door) Apply(ctx context.Context, o *unstructured.Unstructured, opt Apply
 	policy, err := d.policy.Now(ctx)
 	if err != nil {
 		return nil, err
+	}
+	if err := manifest.CheckQuantities(o.Object); err != nil {
+		return nil, failure.Invalidf("apply %s: %v", KeyOf(o), err)
 	}
 	for _, p := range judge(policy, o, opt.For) {
 		return nil, failure.WithHint(failure.Refusedf("apply %s: %s: %s", KeyOf(o), p.Path, p.Message), p.Hint)

@@ -10,6 +10,7 @@ import (
 
 	"github.com/tiphys/tiphys/access/podpolicy"
 	"github.com/tiphys/tiphys/deploy"
+	"github.com/tiphys/tiphys/failure"
 )
 
 // taking is a target that takes everything.
@@ -57,6 +58,30 @@ func TestEveryKindWithAPodIsJudged(t *testing.T) {
 		_, err = cluster.Target.Apply(t.Context(), &o, deploy.ApplyOptions{For: podpolicy.Subject{Kind: podpolicy.Application, Name: "default/a"}})
 		if (err == nil) != (want == "") || (took == 1) != (want == "") || err != nil && !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: %v, want a refusal of %q", text, err, want)
+		}
+	}
+}
+
+// TestHugeQuantitiesAreNotRead: reading or comparing them would keep a processor busy for minutes, and the test ends by its deadline.
+func TestHugeQuantitiesAreNotRead(t *testing.T) {
+	for _, text := range []string{"1.0001e-99999999", "123456789012345678901234567890e99999999", "1e99999999"} {
+		o := &unstructured.Unstructured{Object: map[string]any{"apiVersion": "apps/v1", "kind": "Deployment", "metadata": map[string]any{"name": "x", "namespace": "n"},
+			"spec": map[string]any{"template": map[string]any{"spec": map[string]any{"containers": []any{map[string]any{"name": "a",
+				"resources": map[string]any{"limits": map[string]any{"cpu": text}}}}}}}}}
+		targets, err := deploy.NewTargets(podpolicy.New(), deploy.Cluster{Place: deploy.Place{Name: "a", Server: "https://a"}, Target: taking{}, Pods: nothing{}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		cluster, err := targets.Named("a")
+		if err != nil {
+			t.Fatal(err)
+		}
+		problems, err := cluster.Target.Check(t.Context(), []*unstructured.Unstructured{o}, deploy.ApplyOptions{})
+		if err != nil || len(problems) != 1 || !problems[0].Fatal || !strings.Contains(problems[0].Message, "exponent") {
+			t.Errorf("%s: %v %v", text, problems, err)
+		}
+		if _, err := cluster.Target.Apply(t.Context(), o, deploy.ApplyOptions{}); failure.KindOf(err) != failure.Invalid {
+			t.Errorf("%s: %v", text, err)
 		}
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"regexp"
+	"regexp/syntax"
 	"slices"
 	"strings"
 )
@@ -283,12 +284,20 @@ func (c *check) pullRequest(path string, g PullRequestGenerator) {
 			if expression == nil {
 				continue
 			}
-			if _, err := regexp.Compile(*expression); err != nil {
+			if len(*expression) > maxPattern {
+				c.fail(IndexPath(path+".filters", i)+"."+name, fmt.Sprintf("a regular expression of more than %d characters", maxPattern), "")
+				continue
+			}
+			// It is not compiled: how large it becomes is found out where it is used.
+			if _, err := syntax.Parse(*expression, syntax.Perl); err != nil {
 				c.fail(IndexPath(path+".filters", i)+"."+name, fmt.Sprintf("not a regular expression: %v", err), "")
 			}
 		}
 	}
 }
+
+// maxPattern is the most bytes of a regular expression.
+const maxPattern = 4096
 
 // Locate gives each diagnostic that has a path and no position the position of that path in the tree.
 func Locate(tree *Tree, diagnostics []Diagnostic) []Diagnostic {

@@ -3,6 +3,7 @@ package manifest
 import (
 	"encoding/json"
 	"fmt"
+	"runtime"
 	"strings"
 	"testing"
 	"testing/fstest"
@@ -187,15 +188,63 @@ func TestLargeFiles(t *testing.T) {
 		"merges of merges":       {"a0: &a0 {k: 1}\n" + chain.String(), "nested more than"},
 		"very many documents":    {fill("---\na: 1\n"), "is required"},
 		"a merge of no map":      {"c:\n" + fill("  <<: 1\n"), "wants a map"},
+		"lists in each other":    {"a: " + fill("[") + "\n", ""},
+		"maps in each other":     {"a: " + fill("{a: ") + "\n", ""},
+		"blocks in each other":   {nested("a:", 2500), ""},
+		"lists in blocks":        {"a:\n" + fill("- ") + "1\n", ""},
+		"JSON in each other":     {`{"a":` + fill("[") + "1", ""},
+		"JSON objects":           {fill(`{"a":`) + "1", ""},
+		"a number without end":   {"apiVersion: v1\nkind: x\nn: " + fill("9") + "\n", ""},
+		"an exponent":            {"apiVersion: v1\nkind: x\nn: 1e999999999\nm: 0x" + fill("f") + "\n", ""},
+		"many huge numbers":      {"apiVersion: v1\nkind: x\nn: [" + fill("1e999999,") + "1]\n", ""},
+		"digits parted":          {"apiVersion: v1\nkind: x\nn: " + fill("9_") + "9\n", ""},
+		"a key without end":      {fill("k") + ": 1\n", ""},
+		"a key asked for":        {"? " + fill("k") + "\n: 1\n", ""},
+		"keys asked for":         {fill("? "), ""},
+		"long keys":              {fill(strings.Repeat("k", 1000) + "? : 1\n"), ""},
+		"tags":                   {"a: " + fill("!!str "), ""},
+		"anchors":                {"a: " + fill("&a "), ""},
+		"names of anchors":       {"a: &" + fill("a") + " 1\n", ""},
+		"directives":             {fill("%TAG !a! tag:a,2000:\n") + "---\na: 1\n", ""},
+		"colons":                 {fill("a: "), ""},
+		"colons without space":   {"a: " + fill(":a") + "\n", ""},
+		"quotes":                 {"a: " + fill(`"" `), ""},
+		"escapes":                {"a: \"" + fill(`\U0001F600`) + "\"\n", ""},
+		"folded":                 {"a: >\n" + fill("  a\n\n"), ""},
+		"comments":               {fill("#\n") + "a: 1\n", ""},
+		"comments of values":     {fill("a: # b\n# c\n"), ""},
+		"commas":                 {"a: [" + fill(","), ""},
+		"times":                  {"apiVersion: v1\nkind: x\nn: [" + fill("2001-01-01 00:00:00.00 -5,") + "1]\n", ""},
 	} {
+		var before, after runtime.MemStats
+		runtime.ReadMemStats(&before)
 		_, diagnostics := Decode("large.yaml", []byte(c.text))
-		if len(diagnostics) == 0 || !strings.Contains(diagnostics[0].Message, c.want) {
+		runtime.ReadMemStats(&after)
+		if made := after.TotalAlloc - before.TotalAlloc; made > 1200<<20 || after.StackSys > 64<<20 {
+			t.Errorf("%s: %d MiB were allocated, and the stacks have %d", name, made>>20, after.StackSys>>20)
+		}
+		if c.want != "" && len(diagnostics) == 0 || len(diagnostics) > 0 && !strings.Contains(diagnostics[0].Message, c.want) {
 			t.Errorf("%s: %v", name, diagnostics[:min(1, len(diagnostics))])
+		}
+		for _, d := range diagnostics {
+			if len(d.Message) > 5000 {
+				t.Errorf("%s: the fault has %d bytes", name, len(d.Message))
+				break
+			}
 		}
 		if len(diagnostics) > 1100 {
 			t.Errorf("%s: %d faults are told", name, len(diagnostics))
 		}
 	}
+}
+
+// nested is blocks in blocks, each deeper by a space.
+func nested(line string, levels int) string {
+	var b strings.Builder
+	for i := range levels {
+		b.WriteString(strings.Repeat(" ", i) + line + "\n")
+	}
+	return b.String()
 }
 
 func TestMergeKeysAndLists(t *testing.T) {

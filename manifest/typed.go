@@ -7,6 +7,8 @@ import (
 	"reflect"
 	"strconv"
 	"strings"
+
+	"k8s.io/apimachinery/pkg/api/resource"
 )
 
 // DecodeOptions choose how a tree becomes a Go value. The zero value is for a manifest as users write it.
@@ -203,10 +205,14 @@ func (d *typed) special(t *Tree, v reflect.Value, path string) (done, set bool) 
 		}
 		return false, false
 	case json.Unmarshaler:
-		if err := to.UnmarshalJSON(t.JSON()); err != nil {
+		err := d.readable(t, v)
+		if err == nil {
+			err = to.UnmarshalJSON(t.JSON())
+		}
+		if err != nil {
 			if !d.waits(t) {
 				diag := Diagnostic{Position: t.Here(), Severity: SeverityError, Path: path,
-					Message: fmt.Sprintf(".%s: %q is not valid: %v", path, t.Text(), err)}
+					Message: fmt.Sprintf(".%s: %.200q is not valid: %v", path, t.Text(), err)}
 				if d.options.Hidden {
 					diag.Message = fmt.Sprintf(".%s: it is not valid", path)
 				}
@@ -221,6 +227,14 @@ func (d *typed) special(t *Tree, v reflect.Value, path string) (done, set bool) 
 		return true, true
 	}
 	return false, false
+}
+
+// readable refuses a quantity that must not be read.
+func (d *typed) readable(t *Tree, v reflect.Value) error {
+	if v.Type() != reflect.TypeFor[resource.Quantity]() {
+		return nil
+	}
+	return QuantityError(t.Text())
 }
 
 func (d *typed) structure(t *Tree, v reflect.Value, path string) bool {

@@ -7,6 +7,7 @@ import (
 
 	"pgregory.net/rapid"
 
+	"github.com/tiphys/tiphys/budget"
 	"github.com/tiphys/tiphys/event"
 	"github.com/tiphys/tiphys/event/sensor"
 	"github.com/tiphys/tiphys/executor"
@@ -167,7 +168,7 @@ func TestDataOfAnEventIsNeverCode(t *testing.T) {
 				}
 				wf := echoes(t, tree{"arguments": tree{"parameters": []any{tree{"name": "v", "value": "{{workflow.name}}-"}}}}, way)
 				events := map[string]event.Event{"d": {ID: "e", Data: mustJSON(rt, tree{"body": tree{"v": data}})}}
-				raw, given, err := sensor.ApplyParameters(mustJSON(rt, wf), []manifest.TriggerParameter{p}, events)
+				raw, given, err := sensor.ApplyParameters(budget.New(), mustJSON(rt, wf), []manifest.TriggerParameter{p}, events)
 				if err != nil {
 					rt.Fatal(err)
 				}

@@ -247,6 +247,13 @@ func (b podBuilder) patched(spec corev1.PodSpec) (corev1.PodSpec, error) {
 		if err != nil {
 			return spec, fmt.Errorf("read podSpecPatch: %w", err)
 		}
+		var tree any
+		if err := json.Unmarshal(raw, &tree); err != nil {
+			return spec, fmt.Errorf("read podSpecPatch: %w", err)
+		}
+		if err := manifest.CheckQuantities(tree); err != nil {
+			return spec, fmt.Errorf("read podSpecPatch: %w", err)
+		}
 		before, err := json.Marshal(spec)
 		if err != nil {
 			return spec, fmt.Errorf("apply podSpecPatch: %w", err)

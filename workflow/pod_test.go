@@ -1,11 +1,14 @@
 package workflow_test
 
 import (
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
 	corev1 "k8s.io/api/core/v1"
+
+	"github.com/tiphys/tiphys/workflow/workflowtest"
 )
 
 const podManifest = `
@@ -81,5 +84,21 @@ spec:
 	}
 	if p.Main != "main" || p.Again != 2 || p.AgainWait != 5*time.Second {
 		t.Errorf("main %q, again %d after %s", p.Main, p.Again, p.AgainWait)
+	}
+}
+
+// TestHugeQuantityInAPatch: apimachinery would read it for minutes, and the test ends by its deadline.
+func TestHugeQuantityInAPatch(t *testing.T) {
+	w := &workflowtest.World{Stuck: 1000}
+	wf, _, err := w.Load("wf.yaml", []byte(strings.Replace(podManifest, `"/{{workflow.name}}"`, `x, resources: {limits: {cpu: "1.0001e-99999999"}}`, 1)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	r, err := w.Submit(wf, nil)
+	if err == nil {
+		err = r.Finish()
+	}
+	if err == nil || !strings.Contains(err.Error(), "containers[0].resources.limits.cpu: the exponent of a quantity") {
+		t.Error(err)
 	}
 }

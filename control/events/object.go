@@ -10,6 +10,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 
+	"github.com/tiphys/tiphys/budget"
 	"github.com/tiphys/tiphys/control/definitions"
 	"github.com/tiphys/tiphys/egress"
 	"github.com/tiphys/tiphys/event/sensor"
@@ -77,7 +78,7 @@ func (c *Controller) fetch(ctx context.Context, f sensor.Firing, src *manifest.T
 	if err := manifest.FirstError(diags); err != nil || len(objects) != 1 {
 		return nil, nil, fmt.Errorf("the trigger's object: %w: %w", errOr(err, "it is not one object"), errFinal)
 	}
-	return sensor.Apply(objects[0].Tree.JSON(), f.Parameters)
+	return sensor.Apply(budget.New(), objects[0].Tree.JSON(), f.Parameters)
 }
 
 // revision is where a Git source points: a commit or ref, a tag, a branch, or the default branch.

@@ -267,6 +267,9 @@ func equalScalars(at string, a, b any) bool {
 	if !strings.Contains(at, "limits") && !strings.Contains(at, "requests") {
 		return false
 	}
+	if manifest.QuantityError(x) != nil || manifest.QuantityError(y) != nil {
+		return false
+	}
 	p, err1 := resource.ParseQuantity(x)
 	q, err2 := resource.ParseQuantity(y)
 	return err1 == nil && err2 == nil && p.Cmp(q) == 0

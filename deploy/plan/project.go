@@ -9,6 +9,7 @@ import (
 
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
+	"github.com/tiphys/tiphys/budget"
 	"github.com/tiphys/tiphys/deploy"
 	"github.com/tiphys/tiphys/manifest"
 )
@@ -35,8 +36,12 @@ func PermitApplication(p manifest.AppProject, a manifest.ApplicationSpec, at dep
 func PermitNamespace(p manifest.AppProject, home, application string) error {
 	if application == home || slices.ContainsFunc(p.Spec.SourceNamespaces, func(pattern string) bool {
 		if n := len(pattern); n > 2 && pattern[0] == '/' && pattern[n-1] == '/' {
-			re, err := regexp.Compile(pattern[1 : n-1])
-			return err == nil && re.MatchString(application)
+			re, err := budget.ParsePattern(pattern[1 : n-1])
+			if err != nil {
+				return false
+			}
+			found, err := re.Match(budget.New(), application)
+			return found && err == nil
 		}
 		return glob(pattern, application, false)
 	}) {
@@ -219,6 +224,10 @@ func glob(pattern, text string, segments bool) bool {
 		}
 	}
 	b.WriteString(")$")
-	re, err := regexp.Compile(b.String())
-	return err == nil && re.MatchString(text)
+	re, err := budget.ParsePattern(b.String())
+	if err != nil {
+		return false
+	}
+	found, err := re.Match(budget.New(), text)
+	return found && err == nil
 }

@@ -3,7 +3,6 @@ package preview
 import (
 	"fmt"
 	"maps"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -12,6 +11,7 @@ import (
 	"k8s.io/apimachinery/pkg/labels"
 	"sigs.k8s.io/yaml"
 
+	"github.com/tiphys/tiphys/budget"
 	"github.com/tiphys/tiphys/event"
 	"github.com/tiphys/tiphys/manifest"
 )
@@ -132,31 +132,72 @@ func Repository(g *manifest.PullRequestGenerator) (kind, repo string) {
 
 // kept are the merge requests that the generator's labels and filters let through. Labels must all be there; of the
 // filters one must match with all that it names.
-func kept(g manifest.ApplicationSetGenerator, reply Reply) []event.PullRequest {
+func kept(g manifest.ApplicationSetGenerator, reply Reply) ([]event.PullRequest, error) {
 	if g.PullRequest == nil {
-		return nil
+		return nil, nil
+	}
+	filters, err := filtersOf(g.PullRequest.Filters)
+	if err != nil {
+		return nil, err
 	}
 	var found []event.PullRequest
 	for _, r := range reply.PullRequests {
 		if f := forge(g.PullRequest); f != nil && slices.ContainsFunc(f.Labels, func(label string) bool { return !slices.Contains(r.Labels, label) }) {
 			continue
 		}
-		if len(g.PullRequest.Filters) == 0 || slices.ContainsFunc(g.PullRequest.Filters, func(f manifest.PullRequestFilter) bool { return matches(f, r) }) {
+		passes := len(filters) == 0
+		for i := 0; i < len(filters) && !passes; i++ {
+			if passes, err = filters[i].matches(r); err != nil {
+				return nil, fmt.Errorf("filter of the generator: %w", err)
+			}
+		}
+		if passes {
 			found = append(found, r)
 		}
 	}
-	return found
+	return found, nil
 }
 
-func matches(f manifest.PullRequestFilter, r event.PullRequest) bool {
-	match := func(expression *string, text string) bool {
-		if expression == nil {
-			return true
+// filter is what one filter of a generator asks of a merge request. Each has a budget for all of them.
+type filter struct {
+	branch, target, title *budget.Pattern
+	budget                *budget.Budget
+}
+
+func filtersOf(list []manifest.PullRequestFilter) ([]filter, error) {
+	filters := make([]filter, len(list))
+	for i, f := range list {
+		filters[i].budget = budget.New()
+		for _, p := range []struct {
+			text *string
+			into **budget.Pattern
+		}{{f.BranchMatch, &filters[i].branch}, {f.TargetBranchMatch, &filters[i].target}, {f.TitleMatch, &filters[i].title}} {
+			if p.text == nil {
+				continue
+			}
+			pattern, err := budget.ParsePattern(*p.text)
+			if err != nil {
+				return nil, fmt.Errorf("filter of the generator: %w", err)
+			}
+			*p.into = pattern
 		}
-		e, err := regexp.Compile(*expression)
-		return err == nil && e.MatchString(text)
 	}
-	return match(f.BranchMatch, r.SourceBranch) && match(f.TargetBranchMatch, r.TargetBranch) && match(f.TitleMatch, r.Title)
+	return filters, nil
+}
+
+func (f filter) matches(r event.PullRequest) (bool, error) {
+	for _, p := range []struct {
+		pattern *budget.Pattern
+		text    string
+	}{{f.branch, r.SourceBranch}, {f.target, r.TargetBranch}, {f.title, r.Title}} {
+		if p.pattern == nil {
+			continue
+		}
+		if found, err := p.pattern.Match(f.budget, p.text); err != nil || !found {
+			return false, err
+		}
+	}
+	return true, nil
 }
 
 func requestParams(g manifest.ApplicationSetGenerator, reply Reply, goTemplate bool, options []string) ([]map[string]any, error) {
@@ -172,7 +213,11 @@ func requestParams(g manifest.ApplicationSetGenerator, reply Reply, goTemplate b
 	}
 	var list []map[string]any
 	engine := newEngine(goTemplate, options)
-	for _, r := range kept(g, reply) {
+	requests, err := kept(g, reply)
+	if err != nil {
+		return nil, err
+	}
+	for _, r := range requests {
 		sha := r.HeadSHA
 		params := map[string]any{
 			"number": strconv.Itoa(r.Number), "title": r.Title, "author": r.Author,

@@ -116,7 +116,10 @@ func applications(in Input, previous map[string]manifest.Application) (map[strin
 		if err != nil {
 			return nil, err
 		}
-		requests := kept(generator, reply)
+		requests, err := kept(generator, reply)
+		if err != nil {
+			return nil, err
+		}
 		for j, params := range list {
 			a, err := render(in.Set, params)
 			if err != nil {

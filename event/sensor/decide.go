@@ -10,6 +10,7 @@ import (
 
 	"github.com/robfig/cron/v3"
 
+	"github.com/tiphys/tiphys/budget"
 	"github.com/tiphys/tiphys/event"
 	"github.com/tiphys/tiphys/manifest"
 	"github.com/tiphys/tiphys/script"
@@ -43,7 +44,8 @@ func (s *Sensor) Decide(ctx context.Context, states map[string]State, doc *Docum
 		result.Decisions = []event.Decision{s.Unheard(e)}
 		return result, nil
 	}
-	d := deciding{s: s, ctx: ctx, states: states, doc: doc, earlier: earlier, now: now, seen: map[string]considered{}, result: &result}
+	d := deciding{s: s, ctx: ctx, states: states, doc: doc, earlier: earlier, now: now, seen: map[string]considered{},
+		restored: map[restorable]restored{}, budget: budget.New(), result: &result}
 	for i := range s.triggers {
 		if err := d.trigger(&s.triggers[i]); err != nil {
 			return Result{}, err
@@ -61,7 +63,23 @@ type deciding struct {
 	earlier map[int64]event.Event
 	now     time.Time
 	seen    map[string]considered
-	result  *Result
+	// restored are the saved events as they were when they were saved, for all triggers.
+	restored map[restorable]restored
+	// budget is for all that the sensor makes of the event.
+	budget *budget.Budget
+	result *Result
+}
+
+// restorable is an event that was saved for a dependency.
+type restorable struct {
+	dependency string
+	event      int64
+}
+
+// restored is what a dependency's transform made of a saved event: ok is false if it could not.
+type restored struct {
+	event event.Event
+	ok    bool
 }
 
 // Unheard is the decision on an event that the sensor does not listen to.
@@ -92,7 +110,7 @@ func (g *deciding) trigger(t *trigger) (err error) {
 		}
 		c, done := g.seen[d.Name]
 		if !done {
-			if c, err = s.consider(g.ctx, d, g.doc); err != nil {
+			if c, err = g.consider(d); err != nil {
 				return err
 			}
 			g.seen[d.Name] = c
@@ -118,7 +136,8 @@ func (g *deciding) trigger(t *trigger) (err error) {
 	return nil
 }
 
-func (s *Sensor) consider(ctx context.Context, d *manifest.EventDependency, doc *Document) (considered, error) {
+func (g *deciding) consider(d *manifest.EventDependency) (considered, error) {
+	s, ctx, doc := g.s, g.ctx, g.doc
 	seen := doc
 	if d.Transform != nil {
 		transformed, err := Transform(ctx, s.scripts, d.Transform, *doc.event)
@@ -130,7 +149,7 @@ func (s *Sensor) consider(ctx context.Context, d *manifest.EventDependency, doc 
 		}
 		seen = Read(transformed)
 	}
-	seen.scripts, seen.ctx = s.scripts, ctx
+	seen.scripts, seen.ctx, seen.budget = s.scripts, ctx, g.budget
 	v := check(d.Filters, d.LogicalOperator, seen, s.patterns, s.strict)
 	if err := seen.unsettled; err != nil {
 		seen.unsettled = nil
@@ -169,7 +188,7 @@ func (g *deciding) satisfied(t *trigger, d *manifest.EventDependency, state Stat
 		result.Decisions = append(result.Decisions, decision)
 		return State{Saved: saved, Fired: state.Fired}, nil
 	}
-	firing := s.fire(&t.def, state.Fired+1, c.event, events)
+	firing := s.fire(g.budget, &t.def, state.Fired+1, c.event, events)
 	decision.Outcome, decision.Firing, decision.Events = "fired", firing.Number, firing.Events
 	decision.Satisfied = sortedNames(events)
 	decision.Reason = fmt.Sprintf("condition `%s` holds; %s", t.condition.text, c.reason)
@@ -219,14 +238,19 @@ func (g *deciding) restore(saved map[string]Saved, now event.Event) (map[string]
 		if !ok || e.Source != d.EventSourceName || e.Subject != d.EventName {
 			continue
 		}
-		transformed, err := Transform(g.ctx, s.scripts, d.Transform, e)
-		if Unsettled(g.ctx, err) {
-			return nil, fmt.Errorf("decide by sensor %s, dependency %s: %w", s.Key, d.Name, err)
+		key := restorable{d.Name, v.Event}
+		known, done := g.restored[key]
+		if !done {
+			transformed, err := Transform(g.ctx, s.scripts, d.Transform, e)
+			if Unsettled(g.ctx, err) {
+				return nil, fmt.Errorf("decide by sensor %s, dependency %s: %w", s.Key, d.Name, err)
+			}
+			known = restored{transformed, err == nil}
+			g.restored[key] = known
 		}
-		if err != nil {
-			continue
+		if known.ok {
+			events[d.Name] = known.event
 		}
-		events[d.Name] = transformed
 	}
 	return events, nil
 }

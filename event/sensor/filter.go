@@ -5,22 +5,21 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
 	"time"
 
-	"github.com/casbin/govaluate"
 	"github.com/tidwall/gjson"
 
+	"github.com/tiphys/tiphys/budget"
 	"github.com/tiphys/tiphys/event"
 	"github.com/tiphys/tiphys/manifest"
 	"github.com/tiphys/tiphys/script"
 )
 
-// maxPattern bounds a regular expression's text. Go's matching time is linear in pattern and text.
-const maxPattern = 4096
+// maxExpression is the most characters of an expression.
+const maxExpression = 4096
 
 // Verdict is what the filters of one dependency say of one event.
 type Verdict struct {
@@ -35,7 +34,7 @@ type Verdict struct {
 // filtersLogicalOperator. Under "or" an error counts as false, as documented; strict follows Argo's service,
 // where any error drops the event. A nil event fails every filter that looks at it.
 func Check(filters *manifest.EventFilters, operator string, e *event.Event, strict bool) Verdict {
-	return check(filters, operator, &Document{event: e, ctx: context.Background(), scripts: script.Interpreter{}}, patternsOf(filters), strict)
+	return check(filters, operator, &Document{event: e, ctx: context.Background(), scripts: script.Interpreter{}, budget: budget.New()}, patternsOf(filters), strict)
 }
 
 func check(filters *manifest.EventFilters, operator string, doc *Document, known patterns, strict bool) Verdict {
@@ -150,6 +149,8 @@ type Document struct {
 	scripts   Scripts
 	ctx       context.Context //nolint:containedctx // it is that of the decision, which the document is part of
 	unsettled error
+	// budget is for all that the sensor which looks at the document makes of it.
+	budget *budget.Budget
 }
 
 // Read makes a document of an event. The event must not be changed while the document is used.
@@ -161,7 +162,7 @@ func ReadRecorded(e event.Event) *Document { return &Document{event: &e, checked
 // get is the value at a path of data that is valid.
 func (d *Document) get(path string) gjson.Result {
 	r, ok := d.values[path]
-	if !ok && checkPath(path) == nil { // by any other path there is nothing
+	if !ok && checkPath(path) == nil && d.budget.Step(int64(len(d.event.Data))) == nil { // by any other path there is nothing
 		r = gjson.GetBytes(d.event.Data, path)
 		if d.values == nil {
 			d.values = map[string]gjson.Result{}
@@ -169,6 +170,14 @@ func (d *Document) get(path string) gjson.Result {
 		d.values[path] = r
 	}
 	return r
+}
+
+// absent says that there is nothing at a path.
+func (d *Document) absent(path string) Verdict {
+	if err := d.budget.Spent(); err != nil {
+		return failed("path '%.200s': %w", path, err)
+	}
+	return failed("path '%.200s' does not exist", path)
 }
 
 // data gives the event's data for a filter; done says that the verdict stands already.
@@ -186,6 +195,19 @@ func (d *Document) data(kind string) (data []byte, v Verdict, done bool) {
 		return nil, failed("%s filter error (event data not valid JSON)", kind), true
 	}
 	return d.event.Data, Verdict{}, false
+}
+
+// valueCost is how many times its JSON a value takes in memory, for texts and small numbers.
+const valueCost = 8
+
+// valueOf is a value as an expression sees it. gjson itself would look at what is deep once for each level.
+func valueOf(r gjson.Result) (any, error) {
+	if !r.IsObject() && !r.IsArray() {
+		return r.Value(), nil
+	}
+	var value any
+	err := json.Unmarshal([]byte(r.Raw), &value)
+	return value, err
 }
 
 func exprFilter(f *manifest.EventFilters, d *Document) Verdict {
@@ -213,25 +235,35 @@ func oneExpr(f manifest.ExprFilter, d *Document) (v Verdict) {
 	for _, field := range f.Fields {
 		r := d.get(field.Path)
 		if !r.Exists() {
-			return failed("path '%s' does not exist", field.Path)
+			return d.absent(field.Path)
 		}
-		values[field.Name] = r.Value()
+		if err := d.budget.Take(valueCost * int64(len(r.Raw))); err != nil {
+			return failed("path '%.200s': %w", field.Path, err)
+		}
+		value, err := valueOf(r)
+		if err != nil {
+			return failed("path '%.200s': %w", field.Path, err)
+		}
+		values[field.Name] = value
 		shown = append(shown, field.Name+" = "+short(r))
 	}
-	if len(f.Expr) > maxPattern {
-		return failed("expression is longer than %d characters", maxPattern)
+	if len(f.Expr) > maxExpression {
+		return failed("expression is longer than %d characters", maxExpression)
 	}
-	expression, err := govaluate.NewEvaluableExpression(f.Expr)
+	if err := d.budget.Step(int64(len(f.Expr))); err != nil {
+		return failed("expression %q: %w", f.Expr, err)
+	}
+	expression, err := budget.ParseCondition(f.Expr, false)
 	if err != nil {
 		return failed("expression %q: %w", f.Expr, err)
 	}
-	result, err := expression.Evaluate(values)
+	result, err := expression.Evaluate(d.budget, values)
 	if err != nil {
 		return failed("expression %q: %w", f.Expr, err)
 	}
 	ok, isBool := result.(bool)
 	if !isBool {
-		return failed("expression %q gives %v, not true or false", f.Expr, result)
+		return failed("expression %q gives %.80s, not true or false", f.Expr, fmt.Sprint(result))
 	}
 	return Verdict{Pass: ok, Reason: fmt.Sprintf("expr filter `%s` is %t with %s", f.Expr, ok, strings.Join(shown, ", "))}
 }
@@ -258,28 +290,28 @@ func dataFilter(f *manifest.EventFilters, d *Document, known patterns) Verdict {
 func oneData(f manifest.DataFilter, d *Document, known patterns) Verdict {
 	r := d.get(f.Path)
 	if f.Path == "" || !r.Exists() {
-		return failed("path '%s' does not exist", f.Path)
+		return d.absent(f.Path)
 	}
 	if len(f.Value) == 0 {
-		return failed("path '%s': no values specified", f.Path)
+		return failed("path '%.200s': no values specified", f.Path)
 	}
 	if f.Template != "" {
-		text, err := render(f.Template, r.String(), d.event.Time)
+		text, err := render(d.budget, f.Template, r.String(), d.event.Time)
 		if err != nil {
-			return failed("path '%s': %w", f.Path, err)
+			return failed("path '%.200s': %w", f.Path, err)
 		}
 		quoted, err := json.Marshal(text)
 		if err != nil {
-			return failed("path '%s': %w", f.Path, err)
+			return failed("path '%.200s': %w", f.Path, err)
 		}
 		r = gjson.ParseBytes(quoted)
 	}
 	pass := false
 	for _, want := range f.Value {
 		// The values are alternatives, whatever the comparator.
-		ok, err := compareValue(f, r, want, known)
+		ok, err := compareValue(d.budget, f, r, want, known)
 		if err != nil {
-			return failed("path '%s': %w", f.Path, err)
+			return failed("path '%.200s': %w", f.Path, err)
 		}
 		if ok {
 			pass = true
@@ -308,7 +340,7 @@ func dataReason(f manifest.DataFilter, r gjson.Result, pass bool) string {
 	return fmt.Sprintf("data filter %s %s%s; it is %s", f.Path, outcome, "`"+strings.Join(f.Value, "` or `")+"`", short(r))
 }
 
-func compareValue(f manifest.DataFilter, r gjson.Result, want string, known patterns) (bool, error) {
+func compareValue(b *budget.Budget, f manifest.DataFilter, r gjson.Result, want string, known patterns) (bool, error) {
 	switch f.Type {
 	case "bool":
 		b, err := strconv.ParseBool(want)
@@ -329,15 +361,14 @@ func compareValue(f manifest.DataFilter, r gjson.Result, want string, known patt
 		}
 		return compareNumbers(f.Comparator, r.Float(), n), nil
 	case "string":
-		pattern, err := known.compile(want)
+		pattern, err := known.compile(b, want)
 		if err != nil {
 			return false, err
 		}
 		switch f.Comparator {
-		case "", "=":
-			return pattern.MatchString(r.String()), nil
-		case "!=":
-			return !pattern.MatchString(r.String()), nil
+		case "", "=", "!=":
+			found, err := pattern.Match(b, r.String())
+			return found == (f.Comparator != "!="), err
 		}
 		return false, nil
 	}
@@ -345,7 +376,7 @@ func compareValue(f manifest.DataFilter, r gjson.Result, want string, known patt
 }
 
 // patterns are the regular expressions of a sensor's data filters, compiled once; those that do not compile are left out.
-type patterns map[string]*regexp.Regexp
+type patterns map[string]*budget.Pattern
 
 func patternsOf(filters ...*manifest.EventFilters) patterns {
 	known := patterns{}
@@ -358,7 +389,7 @@ func patternsOf(filters ...*manifest.EventFilters) patterns {
 				continue
 			}
 			for _, want := range data.Value {
-				if p, err := known.compile(want); err == nil {
+				if p, err := budget.ParsePattern(want); err == nil {
 					known[want] = p
 				}
 			}
@@ -367,14 +398,11 @@ func patternsOf(filters ...*manifest.EventFilters) patterns {
 	return known
 }
 
-func (known patterns) compile(want string) (*regexp.Regexp, error) {
+func (known patterns) compile(b *budget.Budget, want string) (*budget.Pattern, error) {
 	if p := known[want]; p != nil {
 		return p, nil
 	}
-	if len(want) > maxPattern {
-		return nil, fmt.Errorf("pattern is longer than %d characters", maxPattern)
-	}
-	p, err := regexp.Compile(want)
+	p, err := b.ParsePattern(want)
 	if err != nil {
 		return nil, fmt.Errorf("compile pattern: %w", err)
 	}

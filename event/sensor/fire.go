@@ -5,12 +5,13 @@ import (
 	"fmt"
 	"slices"
 
+	"github.com/tiphys/tiphys/budget"
 	"github.com/tiphys/tiphys/event"
 	"github.com/tiphys/tiphys/manifest"
 )
 
 // fire makes the firing of a trigger (or of its dead-letter trigger) from the events used.
-func (s *Sensor) fire(def *manifest.Trigger, number int64, last event.Event, events map[string]event.Event) Firing {
+func (s *Sensor) fire(b *budget.Budget, def *manifest.Trigger, number int64, last event.Event, events map[string]event.Event) Firing {
 	f := Firing{Sensor: s.Key, Trigger: def.Template.Name, Type: def.Template.Type(), Number: number,
 		Key:    fmt.Sprintf("%s/%s/%s/%d", last.ID, s.Key, def.Template.Name, number),
 		Events: map[string]int64{}, Policy: def.Policy, RetryStrategy: def.RetryStrategy, RateLimit: def.RateLimit,
@@ -18,18 +19,18 @@ func (s *Sensor) fire(def *manifest.Trigger, number int64, last event.Event, eve
 	for name, e := range events {
 		f.Events[name] = e.Seq
 	}
-	if err := f.fill(def, events); err != nil {
+	if err := f.fill(b, def, events); err != nil {
 		f.Problem = err.Error()
 	}
 	if def.DLQTrigger != nil && def.DLQTrigger.Template != nil {
-		dlq := s.fire(def.DLQTrigger, number, last, events)
+		dlq := s.fire(b, def.DLQTrigger, number, last, events)
 		f.DLQ = &dlq
 	}
 	return f
 }
 
 // fill applies the parameters.
-func (f *Firing) fill(def *manifest.Trigger, events map[string]event.Event) error {
+func (f *Firing) fill(b *budget.Budget, def *manifest.Trigger, events map[string]event.Event) error {
 	template := *def.Template
 	var given []manifest.Given
 	if len(def.Parameters) > 0 {
@@ -37,7 +38,7 @@ func (f *Firing) fill(def *manifest.Trigger, events map[string]event.Event) erro
 		if err != nil {
 			return fmt.Errorf("read trigger template: %w", err)
 		}
-		if raw, given, err = ApplyParameters(raw, def.Parameters, events); err != nil {
+		if raw, given, err = ApplyParameters(b, raw, def.Parameters, events); err != nil {
 			return fmt.Errorf("apply parameters to the trigger's template: %w", err)
 		}
 		template = manifest.TriggerTemplate{}
@@ -48,19 +49,19 @@ func (f *Firing) fill(def *manifest.Trigger, events map[string]event.Event) erro
 	f.Template = &template
 	switch {
 	case template.K8S != nil:
-		return f.object(template.K8S.Source, template.K8S.Parameters, events, given)
+		return f.object(b, template.K8S.Source, template.K8S.Parameters, events, given)
 	case template.ArgoWorkflow != nil:
-		return f.object(template.ArgoWorkflow.Source, template.ArgoWorkflow.Parameters, events, given)
+		return f.object(b, template.ArgoWorkflow.Source, template.ArgoWorkflow.Parameters, events, given)
 	case template.HTTP != nil:
-		return f.request(template.HTTP, events)
+		return f.request(b, template.HTTP, events)
 	}
-	return f.message(&template, events)
+	return f.message(b, &template, events)
 }
 
 // object resolves the parameters of an object, and applies them where the object is at hand. Given marks what of the trigger's
 // template came from events already.
-func (f *Firing) object(source *manifest.TriggerSource, parameters []manifest.TriggerParameter, events map[string]event.Event, given []manifest.Given) error {
-	values, err := ResolveAll(parameters, events)
+func (f *Firing) object(b *budget.Budget, source *manifest.TriggerSource, parameters []manifest.TriggerParameter, events map[string]event.Event, given []manifest.Given) error {
+	values, err := ResolveAll(b, parameters, events)
 	if err != nil {
 		return err
 	}
@@ -95,16 +96,16 @@ func (f *Firing) object(source *manifest.TriggerSource, parameters []manifest.Tr
 	default:
 		return nil // to be fetched
 	}
-	f.Resource, f.Given, err = marks.apply(append([]byte(nil), resource...), values)
+	f.Resource, f.Given, err = marks.apply(b, append([]byte(nil), resource...), values)
 	return err
 }
 
-func (f *Firing) request(h *manifest.HTTPTrigger, events map[string]event.Event) error {
+func (f *Firing) request(b *budget.Budget, h *manifest.HTTPTrigger, events map[string]event.Event) error {
 	raw, err := json.Marshal(h)
 	if err != nil {
 		return fmt.Errorf("read http trigger: %w", err)
 	}
-	if raw, _, err = ApplyParameters(raw, h.Parameters, events); err != nil {
+	if raw, _, err = ApplyParameters(b, raw, h.Parameters, events); err != nil {
 		return fmt.Errorf("apply parameters to the http trigger: %w", err)
 	}
 	var applied manifest.HTTPTrigger
@@ -112,7 +113,7 @@ func (f *Firing) request(h *manifest.HTTPTrigger, events map[string]event.Event)
 		return fmt.Errorf("the parameters make the http trigger unreadable: %w", err)
 	}
 	f.Template.HTTP = &applied
-	headers, err := ResolveAll(h.DynamicHeaders, events)
+	headers, err := ResolveAll(b, h.DynamicHeaders, events)
 	if err != nil {
 		return fmt.Errorf("resolve dynamic headers: %w", err)
 	}
@@ -123,7 +124,7 @@ func (f *Firing) request(h *manifest.HTTPTrigger, events map[string]event.Event)
 		f.Headers[v.Dest] = v.Text
 	}
 	if h.Payload != nil {
-		f.Payload, f.PlainPayload, err = asJSON(Payload(h.Payload, events))
+		f.Payload, f.PlainPayload, err = asJSON(Payload(b, h.Payload, events))
 	}
 	return err
 }
@@ -138,7 +139,7 @@ func asJSON(body []byte, err error) (stored json.RawMessage, plain bool, _ error
 }
 
 // message handles the types that are kept as written: their parameters and payload have the same names.
-func (f *Firing) message(template *manifest.TriggerTemplate, events map[string]event.Event) error {
+func (f *Firing) message(b *budget.Budget, template *manifest.TriggerTemplate, events map[string]event.Event) error {
 	kind := template.Type()
 	if kind == "" || kind == "log" {
 		return nil
@@ -158,7 +159,7 @@ func (f *Firing) message(template *manifest.TriggerTemplate, events map[string]e
 	if err := json.Unmarshal(whole[kind], &own); err != nil {
 		return fmt.Errorf("read %s trigger: %w", kind, err)
 	}
-	applied, _, err := ApplyParameters(whole[kind], own.Parameters, events)
+	applied, _, err := ApplyParameters(b, whole[kind], own.Parameters, events)
 	if err != nil {
 		return fmt.Errorf("apply parameters to the %s trigger: %w", kind, err)
 	}
@@ -172,7 +173,7 @@ func (f *Firing) message(template *manifest.TriggerTemplate, events map[string]e
 	}
 	f.Template = &next
 	if own.Payload != nil {
-		f.Payload, f.PlainPayload, err = asJSON(Payload(own.Payload, events))
+		f.Payload, f.PlainPayload, err = asJSON(Payload(b, own.Payload, events))
 	}
 	return err
 }

@@ -11,6 +11,7 @@ import (
 
 	"github.com/tidwall/gjson"
 
+	"github.com/tiphys/tiphys/budget"
 	"github.com/tiphys/tiphys/manifest"
 )
 
@@ -20,12 +21,18 @@ var errTagInName = errors.New("the name of a field that the event gives holds {{
 // givens keeps track of what in a document came from an event while values are put in.
 type givens struct{ list []manifest.Given }
 
+// markCost is what looking at a mark costs beside the bytes of a document.
+const markCost = 16
+
 // apply is [Apply] for a document in which something was given before.
-func (g *givens) apply(target []byte, values []Value) (_ []byte, given []manifest.Given, err error) {
+func (g *givens) apply(b *budget.Budget, target []byte, values []Value) (_ []byte, given []manifest.Given, err error) {
 	for _, v := range values {
 		var kept *string
-		if target, kept, err = apply(target, v); err != nil {
+		if target, kept, err = apply(b, target, v); err != nil {
 			return nil, nil, err
+		}
+		if err := b.Step(int64(len(g.list)) * markCost); err != nil {
+			return nil, nil, fmt.Errorf("apply parameter to %.200s: %w", v.Dest, err)
 		}
 		if err := g.place(target, v, kept); err != nil {
 			return nil, nil, fmt.Errorf("apply parameter to %s: %w", v.Dest, err)

@@ -9,6 +9,7 @@ import (
 
 	"pgregory.net/rapid"
 
+	"github.com/tiphys/tiphys/budget"
 	"github.com/tiphys/tiphys/event/sensor"
 	"github.com/tiphys/tiphys/manifest"
 )
@@ -48,7 +49,7 @@ func TestMarksOfWhatEventsGave(t *testing.T) {
 			}
 			values = append(values, v)
 		}
-		raw, given, err := sensor.Apply(doc, values)
+		raw, given, err := sensor.Apply(budget.New(), doc, values)
 		if err != nil {
 			return // a place that there is not
 		}
@@ -96,7 +97,7 @@ func check(t *rapid.T, node any, path []string, given []manifest.Given, mixed bo
 
 // A field whose name is a tag cannot be told from one of the author.
 func TestEventsGiveNoNamesWithTags(t *testing.T) {
-	_, _, err := sensor.Apply([]byte(`{}`), []sensor.Value{{Dest: "spec", Text: `{"{{workflow.uid}}": "x"}`, Raw: true}})
+	_, _, err := sensor.Apply(budget.New(), []byte(`{}`), []sensor.Value{{Dest: "spec", Text: `{"{{workflow.uid}}": "x"}`, Raw: true}})
 	if err == nil || !strings.Contains(err.Error(), "name of a field") {
 		t.Errorf("got %v", err)
 	}

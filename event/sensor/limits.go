@@ -4,11 +4,11 @@ import (
 	"encoding/json"
 	"fmt"
 	"reflect"
-	"regexp"
 	"strconv"
 	"strings"
 	"time"
 
+	"github.com/tiphys/tiphys/budget"
 	"github.com/tiphys/tiphys/manifest"
 	"github.com/tiphys/tiphys/script"
 )
@@ -109,7 +109,7 @@ func (c *checker) patterns(path string, f *manifest.EventFilters) {
 			if d.Type != "string" {
 				continue
 			}
-			if _, err := regexp.Compile(v); err != nil {
+			if _, err := budget.ParsePattern(v); err != nil {
 				at := manifest.IndexPath(manifest.IndexPath(path+".data", i)+".value", j)
 				c.fail(at, "put a backslash before what is meant literally", "a string is compared as a regular expression, and this is none: %v", err)
 			}

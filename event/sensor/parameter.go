@@ -5,11 +5,13 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/tidwall/gjson"
 	"github.com/tidwall/sjson"
 
+	"github.com/tiphys/tiphys/budget"
 	"github.com/tiphys/tiphys/event"
 	"github.com/tiphys/tiphys/manifest"
 )
@@ -38,8 +40,8 @@ func envelope(e event.Event) map[string]any {
 // Resolve looks up one parameter's source (argo-events 1.9, sensors/triggers/params.go): data before context, a
 // template before a key, a template that fails or gives nothing falls back to the key, then to the value; with
 // nothing selected the whole event. ok is false where the dependency has no event here and there is no value: the
-// parameter is then left out.
-func Resolve(src manifest.ParameterSource, events map[string]event.Event) (v Value, ok bool, err error) {
+// parameter is then left out. What it makes is taken from the budget.
+func Resolve(b *budget.Budget, src manifest.ParameterSource, events map[string]event.Event) (v Value, ok bool, err error) {
 	e, have := events[src.DependencyName]
 	if !have {
 		if src.Value == nil {
@@ -66,9 +68,12 @@ func Resolve(src manifest.ParameterSource, events map[string]event.Event) (v Val
 			why = err
 			continue
 		}
-		text, raw, err := lookup(from.template, from.key, tree, src.UseRawData, e.Time)
+		text, raw, err := lookup(b, from.template, from.key, tree, src.UseRawData, e.Time)
 		if err == nil {
 			return Value{Text: text, Raw: raw}, true, nil
+		}
+		if spent := b.Spent(); spent != nil {
+			return Value{}, false, fmt.Errorf("parameter from dependency %q: %w", src.DependencyName, spent)
 		}
 		why = err
 	}
@@ -78,6 +83,9 @@ func Resolve(src manifest.ParameterSource, events map[string]event.Event) (v Val
 	case why != nil:
 		return Value{}, false, fmt.Errorf("parameter from dependency %q: %w", src.DependencyName, why)
 	}
+	if err := b.Take(2 * int64(len(e.Data))); err != nil {
+		return Value{}, false, fmt.Errorf("parameter from dependency %q: %w", src.DependencyName, err)
+	}
 	whole, err := json.Marshal(map[string]any{"context": envelope(e), "data": base64.StdEncoding.EncodeToString(e.Data)})
 	if err != nil {
 		return Value{}, false, fmt.Errorf("parameter from dependency %q: %w", src.DependencyName, err)
@@ -85,13 +93,16 @@ func Resolve(src manifest.ParameterSource, events map[string]event.Event) (v Val
 	return Value{Text: string(whole), Raw: src.UseRawData}, true, nil
 }
 
-func lookup(template, key string, tree json.RawMessage, wantRaw bool, now time.Time) (text string, raw bool, err error) {
+func lookup(b *budget.Budget, template, key string, tree json.RawMessage, wantRaw bool, now time.Time) (text string, raw bool, err error) {
+	if err := b.Step(int64(len(tree))); err != nil {
+		return "", false, err
+	}
 	if template != "" {
 		var input any
 		if err := json.Unmarshal(tree, &input); err != nil {
 			return "", false, err
 		}
-		if text, err = render(template, input, now); err == nil {
+		if text, err = render(b, template, input, now); err == nil {
 			return text, false, nil
 		}
 		if key == "" {
@@ -103,7 +114,10 @@ func lookup(template, key string, tree json.RawMessage, wantRaw bool, now time.T
 	}
 	r := gjson.GetBytes(tree, key)
 	if !r.Exists() {
-		return "", false, fmt.Errorf("path %q does not exist", key)
+		return "", false, fmt.Errorf("path %.200q does not exist", key)
+	}
+	if err := b.Take(int64(len(r.Raw))); err != nil {
+		return "", false, err
 	}
 	if wantRaw && r.Type != gjson.String {
 		return r.Raw, true, nil
@@ -112,13 +126,13 @@ func lookup(template, key string, tree json.RawMessage, wantRaw bool, now time.T
 }
 
 // ResolveAll looks up a list of parameters; those whose dependency has no event here are left out.
-func ResolveAll(parameters []manifest.TriggerParameter, events map[string]event.Event) ([]Value, error) {
+func ResolveAll(b *budget.Budget, parameters []manifest.TriggerParameter, events map[string]event.Event) ([]Value, error) {
 	var values []Value
 	for _, p := range parameters {
 		if p.Src == nil {
 			return nil, fmt.Errorf("parameter for %q has no source", p.Dest)
 		}
-		v, ok, err := Resolve(*p.Src, events)
+		v, ok, err := Resolve(b, *p.Src, events)
 		if err != nil {
 			return nil, err
 		}
@@ -132,12 +146,16 @@ func ResolveAll(parameters []manifest.TriggerParameter, events map[string]event.
 
 // Apply puts values into a JSON document at their sjson paths. Given marks what in it came from events, in the texts that hold
 // something like a tag: that must stay a text.
-func Apply(target []byte, values []Value) (result []byte, given []manifest.Given, err error) {
-	return new(givens).apply(target, values)
+func Apply(b *budget.Budget, target []byte, values []Value) (result []byte, given []manifest.Given, err error) {
+	return new(givens).apply(b, target, values)
 }
 
 // apply puts one value in; kept is what it was appended to or put before, nil for nothing.
-func apply(target []byte, v Value) (result []byte, kept *string, err error) {
+func apply(b *budget.Budget, target []byte, v Value) (result []byte, kept *string, err error) {
+	size := int64(len(target) + len(v.Text))
+	if err := b.Step(size + size*int64(strings.Count(v.Dest, ".")/8)); err != nil {
+		return nil, nil, fmt.Errorf("apply parameter to %.200s: %w", v.Dest, err)
+	}
 	if err := checkDestination(v.Dest); err != nil {
 		return nil, nil, fmt.Errorf("apply parameter: %w", err)
 	}
@@ -154,7 +172,7 @@ func apply(target []byte, v Value) (result []byte, kept *string, err error) {
 		old := current.String()
 		kept, text, raw = &old, text+old, false
 	default:
-		return nil, nil, fmt.Errorf("apply parameter to %s: unknown operation %q", v.Dest, v.Operation)
+		return nil, nil, fmt.Errorf("apply parameter to %.200s: unknown operation %q", v.Dest, v.Operation)
 	}
 	if raw {
 		target, err = sjson.SetRawBytes(target, v.Dest, []byte(text))
@@ -165,23 +183,23 @@ func apply(target []byte, v Value) (result []byte, kept *string, err error) {
 		err = errTooLarge
 	}
 	if err != nil {
-		return nil, nil, fmt.Errorf("apply parameter to %s: %w", v.Dest, err)
+		return nil, nil, fmt.Errorf("apply parameter to %.200s: %w", v.Dest, err)
 	}
 	return target, kept, nil
 }
 
 // ApplyParameters is [ResolveAll] and [Apply].
-func ApplyParameters(target []byte, parameters []manifest.TriggerParameter, events map[string]event.Event) ([]byte, []manifest.Given, error) {
-	values, err := ResolveAll(parameters, events)
+func ApplyParameters(b *budget.Budget, target []byte, parameters []manifest.TriggerParameter, events map[string]event.Event) ([]byte, []manifest.Given, error) {
+	values, err := ResolveAll(b, parameters, events)
 	if err != nil {
 		return nil, nil, err
 	}
-	return Apply(target, values)
+	return Apply(b, target, values)
 }
 
 // Payload builds a body from parameters. One without destination is the body itself.
-func Payload(parameters []manifest.TriggerParameter, events map[string]event.Event) ([]byte, error) {
-	values, err := ResolveAll(parameters, events)
+func Payload(b *budget.Budget, parameters []manifest.TriggerParameter, events map[string]event.Event) ([]byte, error) {
+	values, err := ResolveAll(b, parameters, events)
 	if err != nil {
 		return nil, fmt.Errorf("build payload: %w", err)
 	}
@@ -191,7 +209,7 @@ func Payload(parameters []manifest.TriggerParameter, events map[string]event.Eve
 			body = []byte(v.Text)
 			continue
 		}
-		if body, _, err = apply(body, v); err != nil {
+		if body, _, err = apply(b, body, v); err != nil {
 			return nil, fmt.Errorf("build payload: %w", err)
 		}
 	}

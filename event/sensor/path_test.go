@@ -4,6 +4,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/tiphys/tiphys/budget"
 	"github.com/tiphys/tiphys/event"
 	"github.com/tiphys/tiphys/event/sensor"
 	"github.com/tiphys/tiphys/manifest"
@@ -12,11 +13,11 @@ import (
 // TestPathBombs: no path makes much of a small document.
 func TestPathBombs(t *testing.T) {
 	for _, dest := range []string{"a.500000000", "a.99999999999999999999", "a.:500000000", "a|500000000", "a.20000.b"} {
-		if _, _, err := sensor.Apply([]byte(`{}`), []sensor.Value{{Dest: dest, Text: "x"}}); err == nil || !strings.Contains(err.Error(), "is larger than 10000") {
+		if _, _, err := sensor.Apply(budget.New(), []byte(`{}`), []sensor.Value{{Dest: dest, Text: "x"}}); err == nil || !strings.Contains(err.Error(), "is larger than 10000") {
 			t.Errorf("%s: %v", dest, err)
 		}
 	}
-	out, _, err := sensor.Apply([]byte(`{"a":[1,2]}`), []sensor.Value{{Dest: "a.1", Text: "x"}, {Dest: "v1.20", Text: "y"}})
+	out, _, err := sensor.Apply(budget.New(), []byte(`{"a":[1,2]}`), []sensor.Value{{Dest: "a.1", Text: "x"}, {Dest: "v1.20", Text: "y"}})
 	if err != nil || !strings.HasPrefix(string(out), `{"a":[1,"x"]`) {
 		t.Errorf("%.100s %v", out, err)
 	}
@@ -26,7 +27,7 @@ func TestPathBombs(t *testing.T) {
 	if v := sensor.Check(f, "", &e, false); v.Pass || v.Err == nil {
 		t.Errorf("%+v", v)
 	}
-	if _, _, err := sensor.Resolve(manifest.ParameterSource{DependencyName: "d", DataKey: long}, map[string]event.Event{"d": e}); err == nil || !strings.Contains(err.Error(), "more than 4 modifiers") {
+	if _, _, err := sensor.Resolve(budget.New(), manifest.ParameterSource{DependencyName: "d", DataKey: long}, map[string]event.Event{"d": e}); err == nil || !strings.Contains(err.Error(), "more than 4 modifiers") {
 		t.Error(err)
 	}
 }

@@ -3,22 +3,19 @@ package source
 import (
 	"encoding/json"
 	"fmt"
-	"math"
-	"strconv"
 	"strings"
+	"sync"
 
-	"github.com/Masterminds/sprig/v3"
-	"github.com/expr-lang/expr"
-	"github.com/expr-lang/expr/vm"
-	"github.com/tidwall/gjson"
-
+	"github.com/tiphys/tiphys/budget"
 	"github.com/tiphys/tiphys/manifest"
+	"github.com/tiphys/tiphys/workflow/expression"
 )
 
-// Filter is an EventSource's filter expression (expr-lang, with Argo's functions and sprig).
+// Filter is an EventSource's filter expression: expr-lang, with Argo's functions and sprig's under their own names, within the
+// budget of any expression. It may be used by several goroutines.
 type Filter struct {
-	program   *vm.Program
-	functions map[string]any
+	text       string
+	evaluators *sync.Pool
 }
 
 // CompileFilter reads a filter; nil where there is none.
@@ -26,63 +23,10 @@ func CompileFilter(f *manifest.EventSourceFilter) (*Filter, error) {
 	if f == nil || strings.TrimSpace(f.Expression) == "" {
 		return nil, nil
 	}
-	functions := filterFunctions()
-	program, err := expr.Compile(f.Expression, expr.AllowUndefinedVariables())
-	if err != nil {
+	if _, err := expression.New().Names(f.Expression); err != nil {
 		return nil, fmt.Errorf("compile filter: %w", err)
 	}
-	return &Filter{program: program, functions: functions}, nil
-}
-
-// filterFunctions leave out what reads the machine, the clock or chance, or makes memory without bound.
-func filterFunctions() map[string]any {
-	functions := map[string]any{}
-	for name, function := range sprig.HermeticTxtFuncMap() {
-		functions[name] = function
-	}
-	for _, name := range []string{"repeat", "until", "untilStep", "seq", "indent", "nindent", "getHostByName"} {
-		delete(functions, name)
-	}
-	functions["asInt"] = func(v any) (int, error) {
-		f, err := number(v)
-		return int(f), err
-	}
-	functions["asFloat"] = number
-	functions["toJson"] = func(v any) (string, error) {
-		b, err := json.Marshal(v)
-		return string(b), err
-	}
-	functions["jsonpath"] = func(v any, path string) (any, error) {
-		b, err := json.Marshal(v)
-		if err != nil {
-			return nil, err
-		}
-		path = strings.TrimPrefix(strings.TrimPrefix(path, "$"), ".")
-		path = strings.NewReplacer("[", ".", "]", "").Replace(path)
-		return gjson.GetBytes(b, path).Value(), nil
-	}
-	return functions
-}
-
-func number(v any) (float64, error) {
-	switch x := v.(type) {
-	case float64:
-		return x, nil
-	case int:
-		return float64(x), nil
-	case bool:
-		if x {
-			return 1, nil
-		}
-		return 0, nil
-	case string:
-		f, err := strconv.ParseFloat(strings.TrimSpace(x), 64)
-		if err != nil || math.IsInf(f, 0) {
-			return 0, fmt.Errorf("%q is not a number", x)
-		}
-		return f, nil
-	}
-	return 0, fmt.Errorf("%T is not a number", v)
+	return &Filter{text: f.Expression, evaluators: &sync.Pool{New: func() any { return expression.New() }}}, nil
 }
 
 // Pass evaluates the filter over the data's top-level keys, with "-" as "_". Without a filter everything passes.
@@ -100,20 +44,17 @@ func (f *Filter) Pass(data json.RawMessage) (ok bool, err error) {
 	if err := json.Unmarshal(data, &tree); err != nil {
 		return false, fmt.Errorf("evaluate filter: %w", err)
 	}
-	env := make(map[string]any, len(tree)+len(f.functions))
-	for name, function := range f.functions {
-		env[name] = function
-	}
+	named := make(expression.Values, len(tree))
 	for key, value := range tree {
-		env[strings.ReplaceAll(key, "-", "_")] = value
+		named[strings.ReplaceAll(key, "-", "_")] = value
 	}
-	result, err := expr.Run(f.program, env)
+	evaluator, _ := f.evaluators.Get().(*expression.Evaluator)
+	defer f.evaluators.Put(evaluator)
+	// A name is looked up whole: the keys below it are the value's.
+	scope := expression.Func(named.Lookup)
+	pass, err := evaluator.EvalBool(f.text, scope, expression.Options{Bare: true, Budget: budget.New()})
 	if err != nil {
 		return false, fmt.Errorf("evaluate filter: %w", err)
-	}
-	pass, isBool := result.(bool)
-	if !isBool {
-		return false, fmt.Errorf("evaluate filter: it gives %T, not true or false", result)
 	}
 	return pass, nil
 }

@@ -11,6 +11,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/tidwall/gjson"
 
+	"github.com/tiphys/tiphys/budget"
 	"github.com/tiphys/tiphys/event"
 	"github.com/tiphys/tiphys/event/sensor"
 	"github.com/tiphys/tiphys/manifest"
@@ -112,13 +113,13 @@ func (c filterCase) parameters() error {
 	}
 	switch {
 	case c.Spec.Src != nil:
-		v, _, err := sensor.Resolve(*c.Spec.Src, events)
+		v, _, err := sensor.Resolve(budget.New(), *c.Spec.Src, events)
 		return c.result(v.Text, err)
 	case c.Spec.Payload != nil:
-		body, err := sensor.Payload(c.Spec.Payload, events)
+		body, err := sensor.Payload(budget.New(), c.Spec.Payload, events)
 		return c.result(string(body), err)
 	}
-	out, _, err := sensor.ApplyParameters(c.Spec.Target, c.Spec.Parameters, events)
+	out, _, err := sensor.ApplyParameters(budget.New(), c.Spec.Target, c.Spec.Parameters, events)
 	if err == nil && c.Expect.Result != nil {
 		return sameJSON(string(out), string(c.Expect.Result))
 	}

@@ -6,6 +6,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/tiphys/tiphys/manifest"
 	"github.com/tiphys/tiphys/workflow/expression"
 )
 
@@ -64,6 +65,23 @@ func bombs() map[string]string {
 		"a search, many times":           `let t = repeat("a", 4000000); all(1..900000, not (t contains "b"))`,
 		"groups":                         "map(big, groupBy(big, #))",
 		"base64":                         `reduce(1..90, toBase64(#acc), repeat("a", 1000))`,
+		"a large pattern":                `"x" matches "` + strings.Repeat("(a?){1000}", 3000) + `"`,
+		"many large patterns":            strings.Repeat(`("x" matches "`+strings.Repeat("(a?){1000}", 300)+`") || `, 10) + "true",
+		"a pattern with many states":     `let t = repeat("a", 1000000); t matches "` + strings.Repeat("(a?a?a?a?){20}", 80) + `b"`,
+		"a pattern that is made":         `repeat("a", 1000000) matches repeat("(a?){1000}", 400)`,
+		"patterns that are made":         `count(1..1000000, "x" matches ("(a?){500}" + string(#)))`,
+		"classes":                        `"x" matches "` + strings.Repeat("(\\\\pL\\\\pN){500}", 300) + `"`,
+		"sprig's large pattern":          `sprig.regexMatch(sprig.repeat(400, "(a?){1000}"), sprig.repeat(1000000, "a"))`,
+		"sprig's large pattern, found":   `sprig.regexFindAll(sprig.repeat(400, "(a?){100}"), sprig.repeat(1000000, "a"), -1)`,
+		"sprig's large pattern, split":   `sprig.regexSplit(sprig.repeat(400, "(a?){100}"), sprig.repeat(1000000, "a"), -1)`,
+		"a condition of a jsonpath":      `let t = [1..1000]; jsonpath(t, "$[?(count(@, count(tiphys_it, count(tiphys_it, true) > 0) > 0) > 0)]")`,
+		"loops in a jsonpath":            `jsonpath([1..1000], "$[?(count(@, count(1..900, count(1..900, true) > 0) > 0) > 0)]")`,
+		"all below all below":            `jsonpath(repeat("[", 9000) + repeat("]", 9000), "$........................x")`,
+		"the same place again":           `jsonpath("[[1]]", "$[` + strings.Repeat("0,", 25_000) + `0][` + strings.Repeat("0,", 5000) + `0]")`,
+		"the same name again":            `jsonpath({"a": {"a": 1}}, "$['a'` + strings.Repeat(",'a'", 8000) + `]['a'` + strings.Repeat(",'a'", 5000) + `]")`,
+		"brackets":                       strings.Repeat("(", 30_000) + "1",
+		"lists in each other":            strings.Repeat("[", 30_000) + "1",
+		"not not not":                    strings.Repeat("!", 60_000) + "true",
 		"a jsonpath, many times":         `map(1..100000, jsonpath("[" + repeat("1,", 1000000) + "1]", "$[*]"))`,
 	}
 }
@@ -92,6 +110,62 @@ func TestBombs(t *testing.T) {
 			if made := after.TotalAlloc - before.TotalAlloc; made > 600<<20 {
 				t.Errorf("it allocated %d MiB on its way", made>>20)
 			}
+		})
+	}
+}
+
+// when's are govaluate's, which counts nothing.
+func TestWhenBombs(t *testing.T) {
+	for name, when := range map[string]string{
+		"texts that are joined":    "'" + strings.Repeat("a", 30_000) + "' + " + strings.Repeat("'a' + ", 5000) + "'' == 'x'",
+		"a large pattern":          "a =~ '" + strings.Repeat("(a?){1000}", 4000) + "'",
+		"a large pattern, hidden":  "[it's] == a || a =~ '" + strings.Repeat("(a?){1000}", 4000) + "'",
+		"a large pattern, escaped": `it\'s == a || a =~ "` + strings.Repeat("(a?){1000}", 4000) + `"`,
+		"a large pattern, a word":  "a =~ [" + strings.Repeat("(a?){1000}", 4000) + "]",
+		"many patterns":            strings.Repeat("'"+strings.Repeat("a", 300)+"' =~ '(a?a?a?a?){600}b' || ", 180) + "false",
+		"a pattern that is made":   "a =~ '(a?){1000}' + '(a?){1000}'",
+		"a pattern in brackets":    "a =~ ('(a?){1000}' + '(a?){1000}')",
+		"brackets":                 strings.Repeat("(", 60_000) + "a" + strings.Repeat(")", 5000),
+		"brackets that close":      strings.Repeat("(", 30_000) + "a" + strings.Repeat(")", 30_000),
+		"not not not":              strings.Repeat("!", 60_000) + "a == b",
+		"minus minus":              strings.Repeat("-", 60_000) + "1 == 1",
+		"powers":                   strings.Repeat("9 ** ", 12_000) + "9",
+		"too long":                 strings.Repeat("a == a && ", 1<<20) + "a == a",
+	} {
+		t.Run(name, func(t *testing.T) {
+			bounded(t, func() error {
+				_, err := expression.EvalWhen(when)
+				return err
+			})
+		})
+	}
+}
+
+// bounded runs what must fail, with an error that can be shown, and must not make much on its way there.
+func bounded(t *testing.T, run func() error) {
+	t.Helper()
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	err := run()
+	runtime.ReadMemStats(&after)
+	switch {
+	case err == nil:
+		t.Error("it has a value")
+	case len(err.Error()) > 10_000:
+		t.Errorf("the error has %d bytes", len(err.Error()))
+	}
+	if made := after.TotalAlloc - before.TotalAlloc; made > 600<<20 {
+		t.Errorf("it allocated %d MiB on its way", made>>20)
+	}
+}
+
+// A sequence is as wide as its format.
+func TestSequenceBombs(t *testing.T) {
+	for _, format := range []string{"%09999d", "%999999999d", "%*d", "%[1]99999d", strings.Repeat("a", 250) + "%d"} {
+		count := manifest.NewAnyString("100000")
+		bounded(t, func() error {
+			_, err := expression.Sequence(manifest.Sequence{Count: count, Format: format})
+			return err
 		})
 	}
 }

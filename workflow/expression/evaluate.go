@@ -42,6 +42,8 @@ type program struct {
 	chains []chain
 	// builtins are the functions of expr-lang that it calls and that take from the budget.
 	builtins map[string]*builtin.Function
+	// patterns are the regular expressions that stand in it, compiled.
+	patterns map[string]*budget.Pattern
 	// sprigs are the functions of sprig that it calls; anySprig says that a name is computed.
 	sprigs   []string
 	anySprig bool
@@ -79,6 +81,10 @@ func compile(code string) *program {
 	if len(code) > maxSource {
 		return &program{err: fmt.Errorf("expression is longer than %d bytes", maxSource)}
 	}
+	patterns, err := constantPatterns(code)
+	if err != nil {
+		return &program{err: firstLine(err)}
+	}
 	options := []expr.Option{
 		expr.Optimize(false), expr.MaxNodes(maxNodes), expr.Patch(&bounds{seen: map[ast.Node]bool{}}),
 		expr.DisableBuiltin("now"), expr.DisableBuiltin("replace"), expr.DisableBuiltin("join"), expr.DisableBuiltin("repeat"),
@@ -95,7 +101,7 @@ func compile(code string) *program {
 	reader := &reader{chains: map[ast.Node]chain{}, local: map[string]bool{}}
 	root := run.Node()
 	ast.Walk(&root, reader)
-	p := &program{run: run, chains: reader.found(), builtins: map[string]*builtin.Function{}}
+	p := &program{run: run, chains: reader.found(), builtins: map[string]*builtin.Function{}, patterns: patterns}
 	for _, c := range reader.chains {
 		switch {
 		case c.path[0] == "sprig" && len(c.path) > 1:
@@ -130,16 +136,14 @@ func (b *bounds) Visit(node *ast.Node) {
 			return
 		}
 		switch n.Operator {
-		case "==", "!=", "<", ">", "<=", ">=", "in", "contains", "startsWith", "endsWith", "matches":
+		case "==", "!=", "<", ">", "<=", ">=", "in", "contains", "startsWith", "endsWith":
 			b.seen[n] = true
-			arguments := []ast.Node{n.Left}
-			if n.Operator == "matches" {
-				arguments = append(arguments, &ast.IntegerNode{Value: patternCost})
-			}
-			n.Left = &ast.CallNode{Callee: &ast.IdentifierNode{Value: weighName}, Arguments: arguments}
+			n.Left = &ast.CallNode{Callee: &ast.IdentifierNode{Value: weighName}, Arguments: []ast.Node{n.Left}}
 			if n.Operator == "in" {
 				n.Right = &ast.CallNode{Callee: &ast.IdentifierNode{Value: weighName}, Arguments: []ast.Node{n.Right}}
 			}
+		case "matches":
+			ast.Patch(node, &ast.CallNode{Callee: &ast.IdentifierNode{Value: matchName}, Arguments: []ast.Node{n.Left, n.Right}})
 		case "+":
 			ast.Patch(node, &ast.CallNode{Callee: &ast.IdentifierNode{Value: addName}, Arguments: []ast.Node{n.Left, n.Right}})
 		}
@@ -151,9 +155,48 @@ const (
 	addName  = "tiphys_add"
 	// weighName weighs what is compared.
 	weighName = "tiphys_weigh"
-	// patternCost is how many times longer a pattern takes than a comparison.
-	patternCost = 8
+	// matchName looks for a regular expression.
+	matchName = "tiphys_match"
 )
+
+// constantPatterns compiles the regular expressions that stand in an expression. expr-lang would compile them while it checks the
+// expression, however large they are.
+func constantPatterns(code string) (map[string]*budget.Pattern, error) {
+	if !strings.Contains(code, "matches") {
+		return nil, nil
+	}
+	tree, err := parser.Parse(code)
+	if err != nil {
+		return nil, nil //nolint:nilerr // compiling it tells, with the place
+	}
+	f := patternFinder{found: map[string]*budget.Pattern{}}
+	ast.Walk(&tree.Node, &f)
+	return f.found, f.err
+}
+
+// patternFinder compiles what stands to the right of "matches".
+type patternFinder struct {
+	found map[string]*budget.Pattern
+	err   error
+}
+
+// Visit implements ast.Visitor.
+func (f *patternFinder) Visit(node *ast.Node) {
+	n, ok := (*node).(*ast.BinaryNode)
+	if !ok || n.Operator != "matches" || f.err != nil {
+		return
+	}
+	text, ok := n.Right.(*ast.StringNode)
+	if !ok || f.found[text.Value] != nil {
+		return
+	}
+	pattern, err := budget.ParsePattern(text.Value)
+	if err != nil {
+		f.err = fmt.Errorf("pattern at character %d: %w", n.Right.Location().From+1, err)
+		return
+	}
+	f.found[text.Value] = pattern
+}
 
 // reader collects the names that an expression reads. A node is visited after its children.
 type reader struct {
@@ -224,7 +267,7 @@ func (e *Evaluator) evaluate(code string, scope Scope, o Options) (value any, mi
 	if p.err != nil {
 		return nil, nil, p.err
 	}
-	if (len(p.sprigs) > 0 || p.anySprig) && e.base.sprigs.Names() == nil {
+	if (len(p.sprigs) > 0 || p.anySprig || o.Bare) && e.base.sprigs.Names() == nil {
 		e.base = newFunctions()
 	}
 	b := o.Budget
@@ -233,6 +276,9 @@ func (e *Evaluator) evaluate(code string, scope Scope, o Options) (value any, mi
 	}
 	env := e.base.environment(o, p, b)
 	for _, c := range p.chains {
+		if o.Bare && e.bare(env, c, scope, b) {
+			continue
+		}
 		if !fill(env, c, scope) {
 			missing = append(missing, strings.Join(c.path, "."))
 		}
@@ -248,6 +294,21 @@ func (e *Evaluator) evaluate(code string, scope Scope, o Options) (value any, mi
 		value = nil
 	}
 	return value, missing, nil
+}
+
+// bare puts a function of sprig into the environment that is called by its own name.
+func (e *Evaluator) bare(env map[string]any, c chain, scope Scope, b *budget.Budget) bool {
+	if len(c.path) > 1 {
+		return false
+	}
+	if _, known := scope.Lookup(c.path[0]); known {
+		return false
+	}
+	f := e.base.sprigs.Within(b, c.path[0])
+	if f != nil {
+		env[c.path[0]] = f
+	}
+	return f != nil
 }
 
 // fill puts what a chain reads into the environment. Where it is not known, the maps around it are made, so that

@@ -26,7 +26,7 @@ type functions struct {
 
 func isFunction(name string) bool {
 	switch name {
-	case "asInt", "asFloat", "jsonpath", "toJson", "sprig", "now", "replace", "join", "repeat", tickName, addName, weighName:
+	case "asInt", "asFloat", "jsonpath", "toJson", "sprig", "now", "replace", "join", "repeat", tickName, addName, weighName, matchName:
 		return true
 	}
 	return weighed(name)
@@ -62,7 +62,7 @@ func (f functions) environment(o Options, p *program, b *budget.Budget) map[stri
 			if err := b.Call(document, path); err != nil {
 				return nil, fmt.Errorf("jsonpath: %w", err)
 			}
-			return jsonPath(document, path)
+			return jsonPath(b, document, path)
 		},
 		"now":     func() time.Time { return o.Now },
 		"replace": func(args ...any) (any, error) { return replaceBuiltin(b, args) },
@@ -75,16 +75,13 @@ func (f functions) environment(o Options, p *program, b *budget.Budget) map[stri
 			return args[0], nil
 		},
 		weighName: func(args ...any) (any, error) {
-			size := budget.Size(args[0], budget.Bytes)
-			if len(args) > 1 {
-				size *= patternCost
-			}
-			if err := b.Step(size); err != nil {
+			if err := b.Step(budget.Size(args[0], budget.Bytes)); err != nil {
 				return nil, err
 			}
 			return args[0], nil
 		},
-		addName: func(args ...any) (any, error) { return add(b, args[0], args[1]) },
+		matchName: func(args ...any) (any, error) { return match(b, p.patterns, args[0], args[1]) },
+		addName:   func(args ...any) (any, error) { return add(b, args[0], args[1]) },
 	}
 	for name, call := range p.builtins {
 		env[name] = func(args ...any) (any, error) { return callBuiltin(b, name, call, args) }
@@ -93,6 +90,30 @@ func (f functions) environment(o Options, p *program, b *budget.Budget) map[stri
 		env["sprig"] = f.within(o, p, b)
 	}
 	return env
+}
+
+// match tells whether a text has a regular expression, as expr-lang's "matches" does: nil matches nothing.
+func match(b *budget.Budget, known map[string]*budget.Pattern, left, right any) (any, error) {
+	if left == nil || right == nil {
+		return false, nil
+	}
+	text, ok := left.(string)
+	pattern, both := right.(string)
+	if !ok || !both {
+		return nil, fmt.Errorf("matches: want two texts, got %T and %T", left, right)
+	}
+	compiled := known[pattern]
+	if compiled == nil {
+		var err error
+		if compiled, err = b.ParsePattern(pattern); err != nil {
+			return nil, fmt.Errorf("matches: %w", err)
+		}
+	}
+	found, err := compiled.Match(b, text)
+	if err != nil {
+		return nil, fmt.Errorf("matches: %w", err)
+	}
+	return found, nil
 }
 
 // callBuiltin calls one of expr-lang's own functions.

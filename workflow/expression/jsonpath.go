@@ -8,54 +8,81 @@ import (
 	"strings"
 
 	"github.com/expr-lang/expr"
+
+	"github.com/tiphys/tiphys/budget"
 )
 
 // jsonPath is Argo's jsonpath(json, path): $, .name, ['name'], [n], [a:b:c], [x,y], .*, [*], ..name and
-// [?(@.x > 1 && @.y == "z")]. A path that may find several values gives a list.
-func jsonPath(document any, path string) (any, error) {
+// [?(@.x > 1 && @.y == "z")]. A path that may find several values gives a list. What it finds on its way is taken from the budget.
+func jsonPath(b *budget.Budget, document any, path string) (any, error) {
 	value := document
 	if text, ok := document.(string); ok {
 		if err := json.Unmarshal([]byte(text), &value); err != nil {
 			return nil, fmt.Errorf("jsonpath: the first argument is not JSON: %w", err)
 		}
 	}
-	q := &query{rest: strings.TrimPrefix(strings.TrimSpace(path), "$"), found: []any{value}}
+	q := &query{budget: b, rest: strings.TrimPrefix(strings.TrimSpace(path), "$"), found: []any{value}}
 	for q.rest != "" {
 		if err := q.step(); err != nil {
-			return nil, fmt.Errorf("jsonpath %q: %w", path, err)
-		}
-		if len(q.found) > 100_000 {
-			return nil, fmt.Errorf("jsonpath %q: more than 100000 values", path)
+			return nil, fmt.Errorf("jsonpath %q: %w", cut(path, maxShown), err)
 		}
 	}
 	if q.many {
 		return q.found, nil
 	}
 	if len(q.found) == 0 {
-		return nil, fmt.Errorf("jsonpath %q: not found", path)
+		return nil, fmt.Errorf("jsonpath %q: not found", cut(path, maxShown))
 	}
 	return q.found[0], nil
 }
 
+// maxFound is how many values a path may have at hand at once.
+const maxFound = 100_000
+
 type query struct {
-	rest  string
-	found []any
-	many  bool
+	budget *budget.Budget
+	rest   string
+	found  []any
+	many   bool
+	// next are the values that the step under way has found, and full is why there can be no more.
+	next []any
+	full error
+}
+
+// add notes a value that a step has found, and tells whether there may be more.
+func (q *query) add(value any) bool {
+	if q.full == nil && len(q.next) == maxFound {
+		q.full = fmt.Errorf("more than %d values", maxFound)
+	}
+	if q.full == nil {
+		q.full = q.budget.Step(0)
+	}
+	if q.full != nil {
+		return false
+	}
+	q.next = append(q.next, value)
+	return true
+}
+
+// take makes what a step has found the values that the next one looks at.
+func (q *query) take() error {
+	q.found, q.next = q.next, nil
+	return q.full
 }
 
 func (q *query) step() error {
 	switch {
 	case strings.HasPrefix(q.rest, ".."):
 		q.rest, q.many = q.rest[2:], true
-		var all []any
 		for _, v := range q.found {
-			all = descend(v, all)
+			if !q.descend(v) {
+				break
+			}
 		}
-		q.found = all
 		if !strings.HasPrefix(q.rest, "[") {
 			q.rest = "." + q.rest
 		}
-		return nil
+		return q.take()
 	case strings.HasPrefix(q.rest, "."):
 		q.rest = q.rest[1:]
 		end := strings.IndexAny(q.rest, ".[")
@@ -68,11 +95,9 @@ func (q *query) step() error {
 			return fmt.Errorf("a name is missing")
 		}
 		if name == "*" {
-			q.all()
-		} else {
-			q.names([]string{name})
+			return q.all()
 		}
-		return nil
+		return q.names([]string{name})
 	case strings.HasPrefix(q.rest, "["):
 		inner, rest, ok := bracket(q.rest)
 		if !ok {
@@ -109,8 +134,7 @@ func bracket(s string) (inner, rest string, ok bool) {
 func (q *query) brackets(inner string) error {
 	switch {
 	case inner == "*":
-		q.all()
-		return nil
+		return q.all()
 	case strings.HasPrefix(inner, "?"):
 		return q.filter(strings.TrimSpace(inner[1:]))
 	case strings.HasPrefix(inner, "'") || strings.HasPrefix(inner, `"`):
@@ -118,8 +142,7 @@ func (q *query) brackets(inner string) error {
 		for part := range strings.SplitSeq(inner, ",") {
 			list = append(list, strings.Trim(strings.TrimSpace(part), `'"`))
 		}
-		q.names(list)
-		return nil
+		return q.names(list)
 	case strings.Contains(inner, ":"):
 		return q.slice(strings.Split(inner, ":"))
 	}
@@ -131,29 +154,26 @@ func (q *query) brackets(inner string) error {
 		}
 		indexes = append(indexes, n)
 	}
-	q.indexes(indexes)
-	return nil
+	return q.indexes(indexes)
 }
 
-func (q *query) names(list []string) {
-	var next []any
+func (q *query) names(list []string) error {
 	for _, v := range q.found {
 		m, ok := v.(map[string]any)
 		if !ok {
 			continue
 		}
 		for _, name := range list {
-			if value, ok := m[name]; ok {
-				next = append(next, value)
+			if value, ok := m[name]; ok && !q.add(value) {
+				return q.full
 			}
 		}
 	}
 	q.many = q.many || len(list) > 1
-	q.found = next
+	return q.take()
 }
 
-func (q *query) indexes(list []int) {
-	var next []any
+func (q *query) indexes(list []int) error {
 	for _, v := range q.found {
 		l, ok := v.([]any)
 		if !ok {
@@ -163,13 +183,13 @@ func (q *query) indexes(list []int) {
 			if n < 0 {
 				n += len(l)
 			}
-			if n >= 0 && n < len(l) {
-				next = append(next, l[n])
+			if n >= 0 && n < len(l) && !q.add(l[n]) {
+				return q.full
 			}
 		}
 	}
 	q.many = q.many || len(list) > 1
-	q.found = next
+	return q.take()
 }
 
 func (q *query) slice(parts []string) error {
@@ -194,16 +214,17 @@ func (q *query) slice(parts []string) error {
 	if step < 1 {
 		return fmt.Errorf("the step of a slice must be at least 1")
 	}
-	var next []any
 	for _, v := range q.found {
 		l, _ := v.([]any)
 		from, to := clamp(bounds[0], 0, len(l)), clamp(bounds[1], len(l), len(l))
-		for i := from; i < to; i += step {
-			next = append(next, l[i])
+		for i := from; i < to && i >= 0; i += step { // a large step ends below zero
+			if !q.add(l[i]) {
+				return q.full
+			}
 		}
 	}
-	q.found, q.many = next, true
-	return nil
+	q.many = true
+	return q.take()
 }
 
 func clamp(bound *int, unset, length int) int {
@@ -217,33 +238,56 @@ func clamp(bound *int, unset, length int) int {
 	return max(0, min(n, length))
 }
 
-func (q *query) all() {
-	var next []any
-	for _, v := range q.found {
-		next = append(next, children(v)...)
-	}
-	q.found, q.many = next, true
-}
-
-// filter keeps the children for which the condition holds; one that cannot be evaluated for a child does not hold.
-func (q *query) filter(condition string) error {
-	condition = strings.TrimSuffix(strings.TrimPrefix(condition, "("), ")")
-	program, err := expr.Compile(strings.ReplaceAll(condition, "@", "tiphys_it"), expr.MaxNodes(200), expr.Optimize(false))
-	if err != nil {
-		return firstLine(err)
-	}
-	var next []any
+func (q *query) all() error {
 	for _, v := range q.found {
 		for _, child := range children(v) {
-			holds, err := expr.Run(program, map[string]any{"tiphys_it": child})
+			if !q.add(child) {
+				return q.full
+			}
+		}
+	}
+	q.many = true
+	return q.take()
+}
+
+// maxFilter is the most bytes of a filter's condition.
+const maxFilter = 4096
+
+// filter keeps the children for which the condition holds; one that cannot be evaluated for a child does not hold. The condition
+// knows expr-lang's own functions, and shares the budget of the expression that it stands in.
+func (q *query) filter(condition string) error {
+	condition = strings.TrimSuffix(strings.TrimPrefix(condition, "("), ")")
+	if len(condition) > maxFilter {
+		return fmt.Errorf("a condition of more than %d bytes", maxFilter)
+	}
+	p := compile(strings.ReplaceAll(condition, "@", "tiphys_it"))
+	if p.err != nil {
+		return p.err
+	}
+	env := functions{}.environment(Options{}, p, q.budget)
+	for _, name := range []string{"jsonpath", "now", "sprig"} {
+		delete(env, name)
+	}
+	for _, v := range q.found {
+		for _, child := range children(v) {
+			if err := q.budget.Step(0); err != nil {
+				return err
+			}
+			env["tiphys_it"] = child
+			holds, err := expr.Run(p.run, env)
+			if spent := q.budget.Spent(); spent != nil {
+				return spent
+			}
 			if err != nil || holds == nil || holds == false {
 				continue
 			}
-			next = append(next, child)
+			if !q.add(child) {
+				return q.full
+			}
 		}
 	}
-	q.found, q.many = next, true
-	return nil
+	q.many = true
+	return q.take()
 }
 
 func children(v any) []any {
@@ -260,12 +304,17 @@ func children(v any) []any {
 	return nil
 }
 
-func descend(v any, into []any) []any {
-	into = append(into, v)
-	for _, child := range children(v) {
-		into = descend(child, into)
+// descend adds a value and all below it.
+func (q *query) descend(v any) bool {
+	if !q.add(v) {
+		return false
 	}
-	return into
+	for _, child := range children(v) {
+		if !q.descend(child) {
+			return false
+		}
+	}
+	return true
 }
 
 func sortedKeys(m map[string]any) []string {

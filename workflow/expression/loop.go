@@ -14,6 +14,9 @@ import (
 // MaxItems is how many items a loop may have.
 const MaxItems = 100_000
 
+// maxItemsText is how much text the items of a sequence may have together, in bytes.
+const maxItemsText = 16 << 20
+
 // Sequence gives the items of a withSequence whose tags have been replaced: from start (default 0) to end, up or
 // down, or count of them, printed with format (default %d).
 func Sequence(s manifest.Sequence) ([]any, error) {
@@ -49,11 +52,14 @@ func Sequence(s manifest.Sequence) ([]any, error) {
 	if count < 0 || count > MaxItems {
 		return nil, fmt.Errorf("withSequence has %d items, more than the %d allowed", count, MaxItems)
 	}
-	items := make([]any, 0, count)
+	items, total := make([]any, 0, count), 0
 	for i := start; len(items) < count; i += step {
 		text, err := sequenceText(s.Format, i)
 		if err != nil {
 			return nil, err
+		}
+		if total += len(text); total > maxItemsText {
+			return nil, fmt.Errorf("withSequence: its items have more than %d bytes together", maxItemsText)
 		}
 		items = append(items, text)
 	}

@@ -31,6 +31,9 @@ type Options struct {
 	Code func(path string) Language
 	// Budget is what expressions may use together; nil for the usual budget for each pass.
 	Budget *budget.Budget
+	// Bare says that sprig's functions have their own names too, as in Argo Events: trunc(4, x) for sprig.trunc(4, x). A name of
+	// the scope is before them.
+	Bare bool
 	// MaxBytes of all replaced text together; 0 means 16 MiB.
 	MaxBytes int
 }
