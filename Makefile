@@ -54,7 +54,9 @@ soak: init ui ## each fuzz target for SOAK (a minute): what reads bytes from out
 
 test-e2e: build ## the whole program, killed and restarted, and its screens in a real browser
 	@command -v chromedriver >/dev/null || { apt-get update -q && apt-get install -y -q chromium chromium-driver; }
+	@command -v newuidmap >/dev/null && command -v pasta >/dev/null || { apt-get update -q && apt-get install -y -q uidmap passt; }
 	TIPHYS_E2E=1 $(GO) test -count=1 -timeout 25m ./test/...
+	TIPHYS_TEST_PODS=1100 $(GO) test -count=1 -timeout 10m -run TestManyPodsWithNetworks ./executor/local
 
 lint: init ui $(CACHE)/golangci-lint
 	$(CACHE)/golangci-lint run --allow-parallel-runners ./...

@@ -33,6 +33,8 @@ type IO struct {
 	Getenv func(string) string
 	// Fault is called at named points of the server in test builds; nil in every other.
 	Fault func(point string)
+	// args are those of the command line.
+	args []string
 }
 
 // errRunFailed ends a command whose run failed: what there is to say was said while it ran, so that it prints nothing.
@@ -43,6 +45,7 @@ func usage(err error) error { return failure.Mark(failure.Invalid, err) }
 
 // Main runs the command line and returns the exit code.
 func Main(ctx context.Context, args []string, std IO) int {
+	std.args = args
 	root := newRoot(std)
 	root.SetArgs(args)
 	root.SetIn(std.In)
@@ -54,6 +57,9 @@ func Main(ctx context.Context, args []string, std IO) int {
 	}
 	if msg := err.Error(); msg != "" {
 		fmt.Fprintln(std.Err, "tiphys: "+msg)
+	}
+	if status := ended(0); errors.As(err, &status) {
+		return int(status)
 	}
 	return failure.ExitCode(err)
 }

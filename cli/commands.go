@@ -52,6 +52,7 @@ func commands(std IO) []*cobra.Command {
 		newEvaluate(std),
 		newScript(std),
 		newKeeper(),
+		newRootless(),
 		newGitCredential(std),
 		newEgressSSH(),
 		newEgressConnect(std),

@@ -13,6 +13,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/tiphys/tiphys/datafolder"
+	"github.com/tiphys/tiphys/executor/rootless"
 	"github.com/tiphys/tiphys/keeper"
 )
 
@@ -52,6 +53,9 @@ func runDown(ctx context.Context, std IO, o downOptions) error {
 	}
 	there, err := keeper.End(ctx, data)
 	if err != nil {
+		return err
+	}
+	if err := rootless.Leave(ctx, rootlessFolder(data)); err != nil {
 		return err
 	}
 	switch {

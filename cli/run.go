@@ -13,6 +13,7 @@ import (
 
 	"github.com/tiphys/tiphys/egress"
 	"github.com/tiphys/tiphys/executor/local"
+	"github.com/tiphys/tiphys/executor/rootless"
 
 	"github.com/spf13/cobra"
 
@@ -89,6 +90,9 @@ func runRun(ctx context.Context, std IO, o runOptions, files []string) error {
 	default:
 		return usage(fmt.Errorf("executor %q: use container or host", o.executor))
 	}
+	if entered, err := asRoot(ctx, std, nil); entered {
+		return err
+	}
 	objects, diags, made, err := decodeFiles(ctx, std, files)
 	if err != nil {
 		return usage(err)
@@ -136,7 +140,7 @@ func runAll(ctx context.Context, std IO, o runOptions, objects []manifest.Object
 	m, err := wire.OpenMachine(ctx, wire.MachineOptions{
 		Data: o.data, Mirrors: mirrors, Log: logger(level, true), Ephemeral: o.data == "", Objects: definitions.NewMemory(objects),
 		Executor: o.executor, HostImages: host, Egress: egress.Unrestricted(),
-		Network: local.Network{Open: true, Bare: true}, // the pods are their own user's
+		Network: local.Network{Open: true, Bare: true, Shared: !rootless.OwnNetwork()}, // the pods are their own user's
 	})
 	if err != nil {
 		return err

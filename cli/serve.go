@@ -113,6 +113,9 @@ func runServe(ctx context.Context, std IO, o serveOptions) (err error) {
 	if err != nil {
 		return usage(err)
 	}
+	if entered, err := serveAsRoot(ctx, std, opt.Data, o.listen, o.stepsListen); entered {
+		return err
+	}
 	ctx, stop := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	interrupted := make(chan os.Signal, 1)

@@ -67,6 +67,9 @@ type request struct {
 	Body   json.RawMessage `json:"body,omitempty"`
 }
 
+// nobody is the unprivileged user and group of the process.
+const nobody = 65534
+
 // unconfined is what a process says first that could not give up what it must.
 const unconfined = "confine process"
 
@@ -114,7 +117,8 @@ func (c Child) Run(ctx context.Context, root string, ask, answer any) (isolated 
 
 // limits are those of a request but for processor time.
 func (c Child) limits() request {
-	root := os.Geteuid() == 0
+	// Root of a user namespace without other users cannot become one, and nobody else's files are his anyway.
+	root := os.Geteuid() == 0 && known(nobody)
 	return request{Memory: c.Memory, Drop: root, Jail: root && c.Jail}
 }
 

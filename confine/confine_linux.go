@@ -8,10 +8,15 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/tiphys/tiphys/executor/rootless"
 )
 
-// nobody is the unprivileged user and group of the child.
-const nobody = 65534
+// known tells whether there is a user of that number here.
+func known(user uint64) bool {
+	users, _ := rootless.Users()
+	return user < users
+}
 
 // endWithParent has the kernel end the process with its parent: with the thread that started it, so it is only for a process that is
 // waited for by that thread's work.

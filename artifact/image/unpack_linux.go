@@ -315,7 +315,9 @@ func (u *layerUnpacker) finish() error {
 // dress sets owner, mode, attributes and times; in this order, because a new owner takes away setuid bits and capabilities.
 func (u *layerUnpacker) dress(h *tar.Header, parent int, base string) error {
 	if u.super {
-		if err := unix.Fchownat(parent, base, h.Uid, h.Gid, unix.AT_SYMLINK_NOFOLLOW); err != nil {
+		err := unix.Fchownat(parent, base, h.Uid, h.Gid, unix.AT_SYMLINK_NOFOLLOW)
+		// In a user namespace without that user it stays root's.
+		if err != nil && !errors.Is(err, unix.EINVAL) {
 			return fmt.Errorf("set owner: %w", err)
 		}
 	}

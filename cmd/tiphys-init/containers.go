@@ -251,6 +251,9 @@ func (p *pod) user(c protocol.Container, who identity) fork.User {
 	if c.Privileged {
 		u.Capabilities = ^uint64(0)
 	}
+	if !p.ownIDs() && p.alone {
+		u.Groups, u.KeepGroups = nil, true
+	}
 	return u
 }
 
@@ -303,7 +306,7 @@ func (p *pod) start(i int, args []string, files [3]int) (*process, int, error) {
 	defer func() { _ = syscall.Close(null) }()
 	u := p.user(c, who)
 	command := &fork.Command{
-		Args: args, Env: env, Root: chroot, Dir: dir, Users: u.Users, UID: u.UID, GID: u.GID, Groups: u.Groups, Capabilities: u.Capabilities,
+		Args: args, Env: env, Root: chroot, Dir: dir, Users: u.Users, UID: u.UID, GID: u.GID, Groups: u.Groups, KeepGroups: u.KeepGroups, Capabilities: u.Capabilities,
 		NoNewPrivs: c.NoNewPrivs, Filter: c.Filter, Keyring: !c.Host, Cgroups: !c.Privileged, Slack: usualSlack,
 	}
 	if d := p.spec.Descriptors; d != nil {

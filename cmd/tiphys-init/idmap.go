@@ -170,6 +170,9 @@ func (p *pod) giveDevices(root folder) error {
 // outside gives the id on this machine of one in the pod.
 func (p *pod) outside(id uint32) (int, error) {
 	if !p.ownIDs() {
+		if p.alone && id != 0 {
+			return 0, fmt.Errorf("there is no user or group %d: pods have no user but the one who started this program: install newuidmap (package uidmap) and give that user ids in /etc/subuid and /etc/subgid, or run it as root", id)
+		}
 		return int(id), nil
 	}
 	if id >= protocol.UsersSize {

@@ -36,6 +36,9 @@ type pod struct {
 	memory  string
 	shm     string
 	machine []machineMount
+	points  []string // all mount points of this machine
+	alone   bool     // root is the only user that there is: this is a user namespace without others
+	shown   int      // how many folders of it are shown as overlays of their own
 	volumes map[string]string
 	inside  map[string]bool // volumes that have the ids of the pod on disk
 	chroot  bool
@@ -223,10 +226,10 @@ func (p *pod) prepare() error {
 			return err
 		}
 	}
-	var err error
+	p.alone = alone()
 	for _, c := range p.spec.Containers {
 		if c.Host && p.machine == nil {
-			if p.machine, err = machineMounts(p.spec.Hide); err != nil {
+			if err := p.machineMounts(); err != nil {
 				return err
 			}
 		}

@@ -93,6 +93,9 @@ func mountOverlay(fds layers, target string) error {
 	}
 	lower := len(names) - 2
 	options := "lowerdir=" + strings.Join(names[:lower], ":") + ",upperdir=" + names[lower] + ",workdir=" + names[lower+1]
+	if namespaced() {
+		options += ",userxattr" // what layers say of folders is in attributes that root of a user namespace may read
+	}
 	// What a pod writes is thrown away with it: volatile saves the sync at the end (Linux 5.10).
 	err := syscall.Mount("overlay", target, "overlay", syscall.MS_NODEV, options+",volatile")
 	if errors.Is(err, syscall.EINVAL) {
@@ -120,10 +123,29 @@ func remount(root folder, path string, flags uintptr) error {
 		return err
 	}
 	defer func() { _ = syscall.Close(fd) }()
-	if err := syscall.Mount("", proc(fd), "", syscall.MS_REMOUNT|syscall.MS_BIND|flags, ""); err != nil {
+	err = syscall.Mount("", proc(fd), "", syscall.MS_REMOUNT|syscall.MS_BIND|flags, "")
+	var st syscall.Statfs_t
+	if errors.Is(err, syscall.EPERM) && syscall.Fstatfs(fd, &st) == nil {
+		// Root of a user namespace may not take away what a mount of this machine's keeps. These flags are the same for both calls (statfs(2)).
+		kept := uintptr(st.Flags) & (syscall.MS_RDONLY | syscall.MS_NOSUID | syscall.MS_NODEV | syscall.MS_NOEXEC)
+		err = syscall.Mount("", proc(fd), "", syscall.MS_REMOUNT|syscall.MS_BIND|flags|kept, "")
+	}
+	if err != nil {
 		return fmt.Errorf("remount %s: %w", path, err)
 	}
 	return nil
+}
+
+// alone tells whether this is a user namespace in which nobody may change groups: one that was made without newuidmap, and has one user.
+func alone() bool {
+	data, err := os.ReadFile("/proc/self/setgroups")
+	return err == nil && strings.TrimSpace(string(data)) == "deny"
+}
+
+// namespaced tells whether this is a user namespace and not the machine itself.
+func namespaced() bool {
+	data, err := os.ReadFile("/proc/self/uid_map")
+	return err == nil && strings.Join(strings.Fields(string(data)), " ") != "0 0 4294967295"
 }
 
 // mountAt makes a folder under root and mounts a new file system there.

@@ -19,7 +19,7 @@ func (p *pod) buildRoot(i int, c protocol.Container, target string) error {
 	}
 	private := filepath.Join(p.spec.Work, fmt.Sprintf("c%d", i))
 	lower := c.Layers
-	if c.Host {
+	if c.Host && !p.locked() {
 		lower = []string{"/"}
 	}
 	if len(lower) == 0 {
@@ -34,6 +34,11 @@ func (p *pod) buildRoot(i int, c protocol.Container, target string) error {
 	}
 	defer root.close()
 	root.owner = p.root()
+	if c.Host && p.locked() {
+		if err := p.showParts(root, "/", private); err != nil {
+			return err
+		}
+	}
 	if c.Host {
 		if err := p.overlayMachine(root, private); err != nil {
 			return err
@@ -76,161 +81,6 @@ func (p *pod) layer(lower []string, private, target string) error {
 	}
 	private = filepath.Join(p.memory, filepath.Base(private))
 	return p.overlay(lower, filepath.Join(private, "upper"), filepath.Join(private, "work"), target)
-}
-
-// overlayable lists the file systems that hold this machine's real files: views get a private overlay of them.
-// The value is false for those that cannot be written to anyway and are shown as they are.
-func overlayable() map[string]bool {
-	return map[string]bool{
-		"ext2": true, "ext3": true, "ext4": true, "xfs": true, "btrfs": true, "f2fs": true, "zfs": true, "bcachefs": true,
-		"overlay": true, "nfs": true, "nfs4": true, "virtiofs": true, "9p": true, "fuseblk": true, "vfat": true, "exfat": true,
-		"squashfs": false, "erofs": false, "iso9660": false,
-	}
-}
-
-// machineMount is a mount of this machine.
-type machineMount struct {
-	path    string
-	overlay bool
-}
-
-// overlayMachine covers each further mount of this machine with a private overlay of its own: an overlay of "/"
-// shows only the empty folders under them.
-func (p *pod) overlayMachine(root folder, private string) error {
-	for i, m := range p.machine {
-		var st syscall.Stat_t
-		if err := syscall.Stat(m.path, &st); err != nil {
-			continue // not ours to see
-		}
-		if st.Mode&syscall.S_IFMT != syscall.S_IFDIR {
-			if err := copyFile(root, m.path); err != nil {
-				return err
-			}
-			continue
-		}
-		fd, err := root.mkdirs(m.path)
-		if err != nil {
-			return err
-		}
-		if m.overlay {
-			err = p.layer([]string{m.path}, filepath.Join(private, fmt.Sprintf("m%d", i)), proc(fd))
-		} else {
-			err = p.place(root, protocol.Mount{Source: m.path, Path: m.path, ReadOnly: true})
-		}
-		_ = syscall.Close(fd)
-		if err != nil {
-			// A file system that cannot be a lower layer stays out of sight: never the real thing.
-			continue
-		}
-	}
-	return p.hide(root)
-}
-
-// hide covers what a host view does not show: folders by an empty one, files by an empty file. What is not there needs no cover.
-func (p *pod) hide(root folder) error {
-	for _, h := range p.spec.Hide {
-		fd, err := root.open(h, openPath)
-		if err != nil {
-			continue
-		}
-		err = p.cover(fd)
-		_ = syscall.Close(fd)
-		if err != nil {
-			return fmt.Errorf("hide %s: %w", h, err)
-		}
-	}
-	return nil
-}
-
-func (p *pod) cover(fd int) error {
-	var st syscall.Stat_t
-	if err := syscall.Fstat(fd, &st); err != nil {
-		return err
-	}
-	if st.Mode&syscall.S_IFMT == syscall.S_IFDIR {
-		return syscall.Mount("tmpfs", proc(fd), "tmpfs", syscall.MS_RDONLY|syscall.MS_NOSUID|syscall.MS_NODEV, "mode=0555,size=4k")
-	}
-	nothing := filepath.Join(p.base, "nothing")
-	if err := os.WriteFile(nothing, nil, 0o444); err != nil {
-		return err
-	}
-	return syscall.Mount(nothing, proc(fd), "", syscall.MS_BIND, "")
-}
-
-// copyFile copies a file that is a mount of its own (a container engine's /etc/hosts, say) into the private layer.
-func copyFile(root folder, path string) error {
-	machine, err := openRoot("/")
-	if err != nil {
-		return err
-	}
-	defer machine.close()
-	data, err := machine.read(path, 1<<20)
-	if err != nil {
-		return nil // a device or a huge file: left out
-	}
-	fd, err := root.touch(path)
-	if err != nil {
-		return err
-	}
-	defer func() { _ = syscall.Close(fd) }()
-	return os.WriteFile(proc(fd), data, 0o644)
-}
-
-// machineMounts lists the mount points of this machine that hold files, parents first, without "/" and without
-// what every view has fresh.
-func machineMounts(hide []string) ([]machineMount, error) {
-	b, err := os.ReadFile("/proc/self/mountinfo")
-	if err != nil {
-		return nil, err
-	}
-	seen := map[string]bool{"/": true}
-	kinds := overlayable()
-	var found []machineMount
-	for _, line := range strings.Split(string(b), "\n") {
-		fields := strings.Fields(line)
-		sep := 0
-		for i, f := range fields {
-			if f == "-" {
-				sep = i
-				break
-			}
-		}
-		if sep < 6 || len(fields) < sep+3 {
-			continue
-		}
-		point := unescapeMount(fields[4])
-		overlay, files := kinds[fields[sep+1]]
-		if !files || seen[point] || isFresh(point, hide) {
-			continue
-		}
-		seen[point] = true
-		found = append(found, machineMount{point, overlay})
-	}
-	sort.Slice(found, func(i, j int) bool { return found[i].path < found[j].path })
-	return found, nil
-}
-
-func isFresh(point string, hide []string) bool {
-	for _, f := range append([]string{"/proc", "/sys", "/dev", "/run", "/tmp", "/var/run"}, hide...) {
-		if point == f || strings.HasPrefix(point, f+"/") {
-			return true
-		}
-	}
-	return false
-}
-
-// unescapeMount undoes the octal escapes of /proc/self/mountinfo.
-func unescapeMount(s string) string {
-	var b strings.Builder
-	for i := 0; i < len(s); i++ {
-		if s[i] == '\\' && i+3 < len(s) {
-			b.WriteByte((s[i+1]-'0')<<6 | (s[i+2]-'0')<<3 | s[i+3] - '0')
-			i += 3
-			continue
-		}
-		b.WriteByte(s[i])
-	}
-	return b.String()
 }
 
 // freshFolders gives a host view a /tmp and a /run of its own.
@@ -304,7 +154,12 @@ func (p *pod) systemMounts(root folder, c protocol.Container) error {
 	if !c.Privileged {
 		flags |= syscall.MS_RDONLY
 	}
-	return mountAt(root, "/sys", "sysfs", flags, "")
+	err := mountAt(root, "/sys", "sysfs", flags, "")
+	if errors.Is(err, syscall.EPERM) {
+		// Whose network it is may see that network's /sys: root of a user namespace that shares this machine's may not, and shows what is there.
+		err = p.place(root, protocol.Mount{Source: "/sys", Path: "/sys", ReadOnly: flags&syscall.MS_RDONLY != 0})
+	}
+	return err
 }
 
 // ownMounts gives a root /proc and /dev.
@@ -383,12 +238,8 @@ func (p *pod) devices(root folder, c protocol.Container) error {
 	defer func() { _ = syscall.Close(fd) }()
 	dev := proc(fd)
 	for _, d := range deviceList() {
-		path := dev + "/" + d.name
-		if err := syscall.Mknod(path, syscall.S_IFCHR|0o666, d.major<<8|d.minor); err != nil {
+		if err := p.device(root, dev, d); err != nil {
 			return fmt.Errorf("make /dev/%s: %w", d.name, err)
-		}
-		if err := syscall.Chmod(path, 0o666); err != nil {
-			return err
 		}
 	}
 	for name, target := range map[string]string{
@@ -399,10 +250,33 @@ func (p *pod) devices(root folder, c protocol.Container) error {
 			return err
 		}
 	}
-	if err := mountAt(root, "/dev/pts", "devpts", syscall.MS_NOSUID|syscall.MS_NOEXEC, fmt.Sprintf("newinstance,ptmxmode=0666,mode=0620,gid=%d", terminalGroup)); err != nil {
+	if err := terminals(root); err != nil {
 		return err
 	}
 	return p.sharedMemory(root)
+}
+
+// device makes one device in a /dev. Root of a user namespace may make none, and shows this machine's.
+func (p *pod) device(root folder, dev string, d device) error {
+	path := dev + "/" + d.name
+	err := syscall.Mknod(path, syscall.S_IFCHR|0o666, d.major<<8|d.minor)
+	if errors.Is(err, syscall.EPERM) {
+		return p.place(root, protocol.Mount{Source: "/dev/" + d.name, Path: "/dev/" + d.name})
+	}
+	if err != nil {
+		return err
+	}
+	return syscall.Chmod(path, 0o666)
+}
+
+// terminals mounts /dev/pts. Their group may be nobody in a user namespace.
+func terminals(root folder) error {
+	const options = "newinstance,ptmxmode=0666,mode=0620"
+	err := mountAt(root, "/dev/pts", "devpts", syscall.MS_NOSUID|syscall.MS_NOEXEC, fmt.Sprintf("%s,gid=%d", options, terminalGroup))
+	if errors.Is(err, syscall.EINVAL) {
+		err = mountAt(root, "/dev/pts", "devpts", syscall.MS_NOSUID|syscall.MS_NOEXEC, options)
+	}
+	return err
 }
 
 // sharedMemory mounts /dev/shm, one for all containers of the pod as in Kubernetes.

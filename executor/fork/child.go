@@ -56,9 +56,11 @@ func execute(p *plan) (pid uintptr) {
 		}
 	}
 	p.failed.step = stepGroups
-	if len(p.groups) > 0 {
+	switch {
+	case p.keepGroups:
+	case len(p.groups) > 0:
 		_, _, e = syscall.RawSyscall(syscall.SYS_SETGROUPS, uintptr(len(p.groups)), uintptr(unsafe.Pointer(&p.groups[0])), 0)
-	} else {
+	default:
 		_, _, e = syscall.RawSyscall(syscall.SYS_SETGROUPS, 0, 0, 0)
 	}
 	if e != 0 {
@@ -72,6 +74,12 @@ func execute(p *plan) (pid uintptr) {
 		// Who comes from outside is no user of the namespace: only root of it loses its capabilities by becoming another user.
 		p.failed.step = stepRootUser
 		if _, _, e = syscall.RawSyscall(syscall.SYS_SETRESUID, 0, 0, 0); e != 0 {
+			goto failed
+		}
+	}
+	for i := range p.spaces {
+		p.failed.step = stepSpaces
+		if _, _, e = syscall.RawSyscall(SysSetns, uintptr(p.spaces[i]), 0, 0); e != 0 {
 			goto failed
 		}
 	}

@@ -26,7 +26,12 @@ type Command struct {
 	// Users is a descriptor of the user namespace that the process is in; -1 for this process's own. The ids below are those in it.
 	Users    int
 	UID, GID uint32
-	Groups   []uint32
+	// Spaces are descriptors of further namespaces that the process enters, in this order, as root of the user namespace. With a mount namespace
+	// among them Root is empty.
+	Spaces []int
+	Groups []uint32
+	// KeepGroups leaves this process's groups to it, where nobody may change them: in a user namespace that has one user (setgroups(2)).
+	KeepGroups bool
 	// Capabilities is the bounding set, one bit each.
 	Capabilities uint64
 	// NoNewPrivs is that of prctl(2).
@@ -64,6 +69,7 @@ const (
 	stepGroups
 	stepGroup
 	stepRootUser
+	stepSpaces
 	stepKeyring
 	stepCapabilities
 	stepPrivileges
@@ -79,7 +85,7 @@ const (
 func stepName(step int32) string {
 	names := map[int32]string{
 		stepSession: "begin a session", stepRoot: "enter the root folder", stepCgroups: "make a cgroup namespace", stepUsers: "enter the user namespace",
-		stepGroups: "set the groups", stepGroup: "set the group", stepRootUser: "become root of the user namespace", stepKeyring: "make a keyring",
+		stepGroups: "set the groups", stepGroup: "set the group", stepRootUser: "become root of the user namespace", stepSpaces: "enter a namespace", stepKeyring: "make a keyring",
 		stepCapabilities: "drop capabilities", stepPrivileges: "set no_new_privs", stepFiles: "hand over the files", stepLimit: "limit the files",
 		stepFilter: "filter system calls", stepUser: "become the user", stepDir: "enter the working folder", stepProgram: "execute", stepOpen: "open",
 	}
@@ -94,6 +100,8 @@ type plan struct {
 	users           int
 	uid, gid        uintptr
 	groups          []uint32
+	keepGroups      bool
+	spaces          []int
 	capabilities    uint64
 	noNewPrivs      bool
 	filter          *program
@@ -168,7 +176,7 @@ func readFailure(fd int, f *failure) (int, error) {
 
 func (c *Command) plan() (p *plan, err error) {
 	p = &plan{
-		files: c.Files, users: c.Users, uid: uintptr(c.UID), gid: uintptr(c.GID), groups: c.Groups, capabilities: c.Capabilities, noNewPrivs: c.NoNewPrivs,
+		files: c.Files, users: c.Users, uid: uintptr(c.UID), gid: uintptr(c.GID), groups: c.Groups, keepGroups: c.KeepGroups, spaces: c.Spaces, capabilities: c.Capabilities, noNewPrivs: c.NoNewPrivs,
 		keyring: c.Keyring, cgroups: c.Cgroups, slack: c.Slack, limit: c.Descriptors,
 	}
 	for _, fd := range c.Files {

@@ -243,3 +243,45 @@ func deep(n int, b []byte) int {
 	}
 	return deep(n-1, append(b[:len(b):len(b)], room[:]...))
 }
+
+// A process enters the namespaces that it is given, as root of the user namespace that owns them.
+func TestEnterSpaces(t *testing.T) {
+	needRoot(t)
+	users, network := spaces(t)
+	got, status := output(t, fork.Command{Users: users, Spaces: []int{network}, Capabilities: ^uint64(0)}, "readlink /proc/self/ns/net; tail -n +3 /proc/net/dev | wc -l; id -u")
+	var want unix.Stat_t
+	if err := unix.Fstat(network, &want); err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(fmt.Sprintf("net:[%d]\n1\n0", want.Ino), got); diff != "" || status != 0 {
+		t.Errorf("status %d: %s", status, diff)
+	}
+	null, err := os.Open(os.DevNull)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = null.Close() }()
+	no := fork.Command{Path: "/bin/true", Args: []string{"true"}, Env: []string{"A=1"}, Dir: "/", Users: users, Spaces: []int{int(null.Fd())}, Files: [3]int{int(null.Fd()), int(null.Fd()), int(null.Fd())}}
+	var failed *fork.Error
+	if _, err := no.Start(); !errors.As(err, &failed) || failed.Step != "enter a namespace" {
+		t.Errorf("what is no namespace: %v", err)
+	}
+}
+
+// Where nobody may change groups a process keeps those that there are.
+func TestKeepGroups(t *testing.T) {
+	needRoot(t)
+	before, err := syscall.Getgroups()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := syscall.Setgroups([]int{4, 24}); err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = syscall.Setgroups(before) }()
+	for keep, want := range map[bool]string{true: "0 4 24", false: "0"} {
+		if got, status := output(t, fork.Command{Users: -1, KeepGroups: keep, Capabilities: ^uint64(0)}, "id -G"); got != want || status != 0 {
+			t.Errorf("keep %t: %q, status %d", keep, got, status)
+		}
+	}
+}

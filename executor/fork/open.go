@@ -12,6 +12,8 @@ type User struct {
 	Users    int
 	UID, GID uint32
 	Groups   []uint32
+	// KeepGroups is that of [Command].
+	KeepGroups bool
 	// Capabilities are those of user 0, one bit each; other users have none.
 	Capabilities uint64
 }
@@ -24,7 +26,9 @@ type opening struct {
 	users    int
 	uid, gid uintptr
 	groups   []uint32
-	header   struct {
+	// keepGroups leaves the groups as they are.
+	keepGroups bool
+	header     struct {
 		version uint32
 		pid     int32
 	}
@@ -45,7 +49,7 @@ const (
 // Open opens a file in a folder with the rights of a user, whatever this process may: by a child that has these rights and no more, shares the
 // descriptors of this process, and ends. The descriptor is not inherited.
 func (u User) Open(dir int, path string, how How) (fd int, err error) {
-	o := &opening{users: u.Users, uid: uintptr(u.UID), gid: uintptr(u.GID), groups: u.Groups, dir: dir, how: how, fd: -1}
+	o := &opening{users: u.Users, uid: uintptr(u.UID), gid: uintptr(u.GID), groups: u.Groups, keepGroups: u.KeepGroups, dir: dir, how: how, fd: -1}
 	o.how.Flags |= syscall.O_CLOEXEC
 	if o.path, err = syscall.BytePtrFromString(path); err != nil {
 		return -1, err
@@ -106,9 +110,11 @@ func openAs(flags uintptr, o *opening) (pid uintptr) {
 		}
 	}
 	o.failed.step = stepGroups
-	if len(o.groups) > 0 {
+	switch {
+	case o.keepGroups:
+	case len(o.groups) > 0:
 		_, _, e = syscall.RawSyscall(syscall.SYS_SETGROUPS, uintptr(len(o.groups)), uintptr(unsafe.Pointer(&o.groups[0])), 0)
-	} else {
+	default:
 		_, _, e = syscall.RawSyscall(syscall.SYS_SETGROUPS, 0, 0, 0)
 	}
 	if e != 0 {

@@ -188,7 +188,7 @@ func (c *checker) podFields(spec *corev1.PodSpec) {
 	if len(spec.ResourceClaims) > 0 {
 		c.fatal("spec.resourceClaims", "devices cannot be claimed on this machine")
 	}
-	if (!c.host || c.e.apartByNetwork()) && !spec.HostNetwork {
+	if (!c.host || c.e.apartByNetwork()) && !c.e.sharesNetwork(spec) {
 		if err := c.e.network.usable(); err != nil {
 			c.fatal("spec.hostNetwork", "pods cannot have a network of their own here: %v: set hostNetwork to share this machine's", err)
 		}

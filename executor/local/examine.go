@@ -5,17 +5,15 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-	"os/exec"
-	"os/user"
 	"path/filepath"
 	"slices"
-	"strconv"
 	"strings"
 
 	"github.com/google/nftables"
 	"golang.org/x/sys/unix"
 
 	"github.com/tiphys/tiphys/executor/fork"
+	"github.com/tiphys/tiphys/executor/rootless"
 )
 
 // State is how far something is there that a server wants of its machine.
@@ -48,16 +46,14 @@ const (
 func Examine(data string) []Condition {
 	return []Condition{
 		examineRoot(), examineKernel(), examineUsers(), examineMapped(data), examineOverlay(), examineCgroups(), examineFirewall(), examineSeccomp(), examineProcesses(),
-		examineProgram("newuidmap", "ids of pods without root: not used by this version"), examineProgram("pasta", "a network of pods without root: not used by this version"),
-		examineProgram("slirp4netns", "a network of pods without root: not used by this version"),
+		examineIDs(), examineConnector(),
 	}
 }
 
 func examineRoot() Condition {
 	c := Condition{Name: "root", State: StateOK, Found: "yes"}
 	if os.Geteuid() != 0 {
-		c.State, c.Found = StateMissing, fmt.Sprintf("user %d: neither run nor serve start", os.Geteuid())
-		c.Do = "run tiphys run and tiphys serve as root; every other command works as it is"
+		c.State, c.Found = StateLimited, fmt.Sprintf("user %d: run and serve make themselves root of a user namespace, and root in a pod is this user for the kernel", os.Geteuid())
 	}
 	return c
 }
@@ -87,8 +83,11 @@ func examineUsers() Condition {
 	switch {
 	case err == nil:
 		_, _ = unix.Close(users), unix.Close(network)
-	case os.Geteuid() != 0 && errors.As(err, &path):
-		c.Found = "may be made; who is who in them is for root or newuidmap to say"
+	case os.Geteuid() != 0 && errors.As(err, &path): // it was made, and is for others to say who is who
+		c.Found = "may be made"
+	case os.Geteuid() != 0:
+		c.State, c.Found = StateMissing, "none: "+err.Error()+": neither run nor serve start for this user"
+		c.Do = "raise user.max_user_namespaces (sysctl), allow them where a security module or a container engine refuses them, or run tiphys as root"
 	default:
 		c.State, c.Found = StateLimited, "none: "+err.Error()+": root in a container is root for the kernel"
 		c.Do = "raise user.max_user_namespaces (sysctl), and allow them where a security module or a container engine refuses them"
@@ -102,7 +101,7 @@ func examineMapped(data string) Condition {
 	dir := Nearest(data)
 	c.Found = "in " + dir
 	if os.Geteuid() != 0 {
-		return Condition{Name: "idmapped mounts", State: StateLimited, Found: "only root can try"}
+		return Condition{Name: "idmapped mounts", State: StateOK, Found: "not used without root"}
 	}
 	users, network, err := fork.Spaces(firstUser, 1)
 	if err == nil {
@@ -168,7 +167,7 @@ func examineCgroups() Condition {
 func examineFirewall() Condition {
 	c := Condition{Name: "nf_tables", State: StateOK, Found: "the network of pods can be filtered"}
 	if os.Geteuid() != 0 {
-		return Condition{Name: "nf_tables", State: StateLimited, Found: "only root can ask"}
+		return Condition{Name: "nf_tables", State: StateOK, Found: "only root can ask"}
 	}
 	if _, err := (&nftables.Conn{}).ListTables(); err != nil {
 		c.State, c.Found = StateLimited, "cannot be spoken to: "+err.Error()+": a server starts no pod with a network of its own"
@@ -192,41 +191,30 @@ func examineProcesses() Condition {
 	return Condition{Name: "pid_max namespaces", State: StateLimited, Found: "a pod may take all processes of the machine", Do: fmt.Sprintf("install Linux %d.%d or newer", pidMajor, pidMinor)}
 }
 
-// examineProgram looks for a program that only pods without root would want.
-func examineProgram(name, use string) Condition {
-	c := Condition{Name: name, State: StateOK, Found: "not there; " + use}
-	path, err := exec.LookPath(name)
-	if err != nil {
+// examineIDs looks for the users of pods of a user who is not root.
+func examineIDs() Condition {
+	c := Condition{Name: "newuidmap", State: StateOK, Found: "not used by root"}
+	if os.Geteuid() == 0 {
 		return c
 	}
-	c.Found = path + "; " + use
-	if name != "newuidmap" {
+	count := rootless.Helpers().Count()
+	if count >= rootless.ServerUsers {
+		c.Found = fmt.Sprintf("%d ids for this user: pods have users beside root", count)
 		return c
 	}
-	if n := subordinate("/etc/subuid"); n > 0 {
-		c.Found = fmt.Sprintf("%s, with %d ids for this user; %s", path, n, use)
-	}
+	c.State, c.Found = StateLimited, fmt.Sprintf("not there, or fewer than %d ids for this user: pods have no user but root, and serve does not start", rootless.ServerUsers)
+	c.Do = "install newuidmap and newgidmap (package uidmap), and give this user ids: usermod --add-subuids 100000-165535 --add-subgids 100000-165535 NAME"
 	return c
 }
 
-// subordinate is how many ids a file of subuid(5) gives to this process's user.
-func subordinate(file string) (ids int) {
-	data, err := os.ReadFile(file)
-	if err != nil {
-		return 0
+// examineConnector looks for what connects the network of pods of a user who is not root.
+func examineConnector() Condition {
+	c := Condition{Name: "pasta", State: StateOK, Found: "not used by root"}
+	if os.Geteuid() == 0 {
+		return c
 	}
-	names := []string{strconv.Itoa(os.Geteuid())}
-	if u, err := user.Current(); err == nil {
-		names = append(names, u.Username)
+	if c.Found = rootless.Connector(); c.Found == "" {
+		c.State, c.Found, c.Do = StateLimited, "not there: serve does not start", "install pasta (package passt)"
 	}
-	for line := range strings.Lines(string(data)) {
-		f := strings.Split(strings.TrimSpace(line), ":")
-		if len(f) != 3 || !slices.Contains(names, f[0]) {
-			continue
-		}
-		if n, err := strconv.Atoi(f[2]); err == nil {
-			ids += n
-		}
-	}
-	return ids
+	return c
 }

@@ -246,7 +246,7 @@ func outermost(paths []string) []string {
 
 func (o *Options) complete() error {
 	if os.Geteuid() != 0 {
-		return errors.New("open local executor: it needs root for namespaces and mounts: run tiphys as root (rootless mode is not supported; tiphys doctor says what else is missing)")
+		return errors.New("open local executor: it needs root for namespaces and mounts: run tiphys as root (tiphys run makes itself root of a user namespace; tiphys doctor says what is missing)")
 	}
 	if o.Dir == "" || o.Init == "" {
 		return errors.New("open local executor: the state folder and the tiphys-init binary must be named")

@@ -39,6 +39,8 @@ type Network struct {
 	Subnet string
 	// Ahead has the first pod's network made while everything else is still being prepared.
 	Ahead bool
+	// Shared gives pods this machine's network, whatever they say, where none can be made for them.
+	Shared bool `json:"-"`
 	// Disabled refuses pods with a network of their own.
 	Disabled bool
 	// Open lets pods reach whatever this machine reaches, and the machine; without it see firewall.go.
@@ -431,7 +433,7 @@ func (b *builder) network(order *protocol.Spec) error {
 
 // ownNetwork says that an attempt's pod has a network of its own.
 func (a *attempt) ownNetwork() bool {
-	return !a.pod.Pod.Spec.HostNetwork && (!a.host || a.e.apartByNetwork())
+	return !a.e.sharesNetwork(&a.pod.Pod.Spec) && (!a.host || a.e.apartByNetwork())
 }
 
 func (b *builder) writeFile(name, text string) error {
@@ -457,7 +459,7 @@ func (b *builder) resolvConf() string {
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		data = nil
 	}
-	if strings.Contains(string(data), "nameserver 127.") && !b.spec.HostNetwork {
+	if strings.Contains(string(data), "nameserver 127.") && !b.e.sharesNetwork(b.spec) {
 		if upstream, err := os.ReadFile("/run/systemd/resolve/resolv.conf"); err == nil {
 			data = upstream
 		}

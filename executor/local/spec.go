@@ -183,6 +183,9 @@ func (b *builder) image(ctx context.Context, c *corev1.Container) (Image, error)
 			path = standardPath
 		}
 		image.Env = []string{"PATH=" + path}
+		if home, err := os.UserHomeDir(); err == nil && errors.Is(b.e.users.usable(), errNoMachine) {
+			image.Env = append(image.Env, "HOME="+home) // root is the user whose home that is; root's own is not to be seen
+		}
 		return image, nil
 	}
 	if b.e.o.Images == nil {

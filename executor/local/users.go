@@ -16,6 +16,7 @@ import (
 	"github.com/tiphys/tiphys/executor"
 	"github.com/tiphys/tiphys/executor/fork"
 	"github.com/tiphys/tiphys/executor/protocol"
+	"github.com/tiphys/tiphys/executor/rootless"
 )
 
 // Each pod of the container executor has a user namespace, in which its users are from 0 to 65,535, and on this machine a range of as many ids
@@ -88,8 +89,14 @@ func newUsers(folders []string, log *slog.Logger) *users {
 // leastOverlay is the first kernel that makes an overlay of mounts that translate ids.
 const leastOverlay = "5.19"
 
+// errNoMachine says that there are no ids of this machine to give to pods.
+var errNoMachine = errors.New("this process has itself only the users of a namespace")
+
 // try finds out whether pods can have user namespaces.
 func (u *users) try() error {
+	if _, machine := rootless.Users(); !machine {
+		return errNoMachine
+	}
 	if !kernelAtLeast(5, 19) {
 		return errors.New("the kernel is older than " + leastOverlay)
 	}
@@ -185,7 +192,11 @@ func hold(f *os.File, index int64) (taken bool, err error) {
 
 // say says once why pods have no user namespaces.
 func (u *users) say(ctx context.Context) {
-	if err := u.usable(); err != nil && ctx.Err() == nil {
+	err := u.usable()
+	if errors.Is(err, errNoMachine) {
+		return // root in a container is then whoever made the namespace
+	}
+	if err != nil && ctx.Err() == nil {
 		u.log.Warn("root in a container is root for the kernel on this machine: there are no user namespaces for pods", "reason", err)
 	}
 }
@@ -214,6 +225,11 @@ func (e *Executor) ownUsers(spec *corev1.PodSpec, host bool) bool {
 		return false
 	}
 	return e.users.usable() == nil
+}
+
+// sharesNetwork says that a pod has this machine's network.
+func (e *Executor) sharesNetwork(spec *corev1.PodSpec) bool {
+	return spec.HostNetwork || e.o.Network.Shared
 }
 
 // hostUsers checks what a pod says about its users.

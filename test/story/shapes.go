@@ -2,6 +2,7 @@ package story
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/url"
 	"strings"
@@ -79,9 +80,7 @@ type (
 	appDetail struct {
 		App       appPart        `json:"app"`
 		Resources []resourcePart `json:"resources"`
-		Problems  []struct {
-			Message string `json:"message"`
-		} `json:"problems"`
+		Problems  []string       `json:"problems"`
 	}
 	releasePart struct {
 		Name   string            `json:"name"`
@@ -192,10 +191,7 @@ func (w *World) app(ctx context.Context, name string, limit time.Duration, holds
 		}
 		if d.App.Sync != "Synced" || d.App.Health.Status != "Healthy" {
 			text := fmt.Sprintf("it is %s and %s %s", d.App.Sync, d.App.Health.Status, d.App.Health.Message)
-			for _, p := range d.Problems {
-				text += "; " + p.Message
-			}
-			return fmt.Errorf("%s", text)
+			return errors.New(strings.Join(append([]string{text}, d.Problems...), "; "))
 		}
 		return holds(d.App)
 	})
