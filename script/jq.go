@@ -216,11 +216,20 @@ func (Interpreter) JQ(_ context.Context, program string, data []byte, now time.T
 
 // Lua runs a Lua program with data, which is JSON, as the global variable "event", and gives what it returns as JSON.
 func (Interpreter) Lua(_ context.Context, program string, data []byte) ([]byte, error) {
+	return runLua(program, "event", data)
+}
+
+// Health runs a Lua program with an object, which is JSON, as the global variable "obj", as a health.Scripts does.
+func (Interpreter) Health(_ context.Context, program string, object []byte) ([]byte, error) {
+	return runLua(program, "obj", object)
+}
+
+func runLua(program, global string, data []byte) ([]byte, error) {
 	var input any
 	if err := json.Unmarshal(data, &input); err != nil {
-		return nil, fmt.Errorf("event data is not json: %w", err)
+		return nil, fmt.Errorf("%s data is not json: %w", global, err)
 	}
-	result, err := Lua(program, "event", input)
+	result, err := Lua(program, global, input)
 	if err != nil {
 		return nil, err
 	}

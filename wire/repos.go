@@ -63,7 +63,7 @@ func (s *Server) openDeploy(ctx context.Context) (err error) {
 		return err
 	}
 	s.apps = apps.New(apps.Options{
-		Ledger: s.ledger, Targets: s.targets, Render: render.Child{}.Render,
+		Ledger: s.ledger, Targets: s.targets, Render: render.Child{}.Render, Scripts: s.scripts,
 		Definitions: s.defs, Repositories: s.repos, Forges: forges{s}, Front: hosts{s}, Rights: s.grantNames(), Quarantine: s.book,
 		Now: s.o.Now, Log: s.o.Log,
 	})

@@ -125,6 +125,7 @@ type Server struct {
 	repos       *repo.Store
 	forges      *forge.Forges
 	posts       *posts.Controller
+	scripts     *confined.Scripts
 	events      *events.Controller
 	crons       *crons.Controller
 	audit       *audit.Auditor
@@ -316,10 +317,10 @@ func (s *Server) openEvents(context.Context) error {
 	if err != nil {
 		return err
 	}
-	scripts := confined.NewScripts(confined.Options{})
-	s.closers = append(s.closers, scripts.Close)
+	s.scripts = confined.NewScripts(confined.Options{})
+	s.closers = append(s.closers, s.scripts.Close)
 	s.events = events.New(events.Options{
-		Scripts: scripts,
+		Scripts: s.scripts,
 		Ledger:  s.ledger, Runs: s.machine.Runs, Definitions: s.defs, Egress: s.egress, Policy: &s.policy, Sources: kinds, Secrets: s.machine.secrets,
 		Repositories: files{s}, Programs: programs(s.programs()), Answers: commenter{s}, Quarantine: s.book, Now: s.o.Now, Log: s.o.Log, Fault: at("events", s.o.Fault),
 	})

@@ -44,7 +44,9 @@ type Options struct {
 	Ledger  ledger.Ledger
 	Targets *deploy.Targets
 	// Render renders a source: render.Child{}.Render.
-	Render       func(context.Context, render.Source) (render.Result, error)
+	Render func(context.Context, render.Source) (render.Result, error)
+	// Scripts runs the programs by which an operator judges kinds; nil runs none, and what is judged by them is Unknown.
+	Scripts      health.Scripts
 	Definitions  definitions.Reader
 	Repositories Repositories
 	Forges       Forges
@@ -74,6 +76,7 @@ type Controller struct {
 	seen    int64 // the last entry that was looked at; Run's goroutine alone has it
 
 	health     atomic.Pointer[custom]
+	verdicts   verdicts
 	customized string // which definition they were read from; Run's goroutine alone has it
 
 	// troubles are Applications and ApplicationSets that could not be looked after, which is tried again.

@@ -29,10 +29,12 @@ import (
 	"github.com/tiphys/tiphys/deploy/target/local"
 	"github.com/tiphys/tiphys/event"
 	"github.com/tiphys/tiphys/executor"
+	"github.com/tiphys/tiphys/failure"
 	"github.com/tiphys/tiphys/keeper/front"
 	"github.com/tiphys/tiphys/ledger"
 	"github.com/tiphys/tiphys/ledger/sqlite"
 	"github.com/tiphys/tiphys/manifest"
+	"github.com/tiphys/tiphys/script"
 )
 
 // instant is an executor whose pods run as soon as they are started and end when they are stopped.
@@ -80,6 +82,7 @@ type world struct {
 	target   *local.Target
 	executor *instant
 	c        *apps.Controller
+	scripts  *busy
 	stop     func()
 
 	mu        sync.Mutex
@@ -137,7 +140,7 @@ func newWorld(t *testing.T) *world {
 	if err != nil {
 		t.Fatal(err)
 	}
-	w := &world{t: t, ledger: l, executor: &instant{images: map[executor.ID]string{}, reports: make(chan executor.Report, 1000)},
+	w := &world{t: t, ledger: l, scripts: &busy{}, executor: &instant{images: map[executor.ID]string{}, reports: make(chan executor.Report, 1000)},
 		commits: map[string]string{}, heads: map[string]string{}}
 	if w.target, err = local.Open(t.Context(), local.Options{Ledger: l, Executor: w.executor, Logs: w.executor, Commands: w.executor, Front: front.New(front.Options{})}); err != nil {
 		t.Fatal(err)
@@ -209,7 +212,7 @@ func (w *world) start() {
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	w.c = apps.New(apps.Options{Ledger: filling{w.ledger, w}, Targets: targets, Render: render.Render, Definitions: definitions.New(w.ledger, nil, nil), Repositories: w, Forges: w, Front: w})
+	w.c = apps.New(apps.Options{Ledger: filling{w.ledger, w}, Targets: targets, Render: render.Render, Definitions: definitions.New(w.ledger, nil, nil), Repositories: w, Forges: w, Front: w, Scripts: w.scripts})
 	if err := w.c.Start(w.t.Context()); err != nil {
 		w.t.Fatal(err)
 	}
@@ -332,6 +335,15 @@ func (w *world) awaitFor(patience time.Duration, what string, is func() bool) {
 			w.t.Fatalf("waited in vain: %s\n%s", what, raw)
 		}
 	}
+}
+
+// live are the objects of the Application prod.
+func (w *world) live() []*unstructured.Unstructured {
+	list, err := w.target.List(w.t.Context(), "default/prod")
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return list
 }
 
 func (w *world) images() string { return w.executor.text() }
@@ -658,4 +670,56 @@ func TestHealthByTheOperatorsRules(t *testing.T) {
 	})
 	rule("")
 	w.await("without a rule it is as before", healthy)
+}
+
+// busy runs scripts in this process, unless the machine is said to be too busy, and counts them.
+type busy struct {
+	ran  atomic.Int64
+	full atomic.Bool
+}
+
+func (b *busy) Health(ctx context.Context, program string, object []byte) ([]byte, error) {
+	if b.full.Load() {
+		return nil, failure.Errorf(failure.RetryAfter, "no process could be started")
+	}
+	b.ran.Add(1)
+	return script.Interpreter{}.Health(ctx, program, object)
+}
+
+// What keeps a script from being run says nothing about the object: the health stays as it was, and the reason is told.
+func TestHealthStaysWhileNoScriptCanBeRun(t *testing.T) {
+	w := newWorld(t)
+	w.commit("c1", map[string]string{"a.yaml": deployment("web", "web:1")})
+	w.define(application(""))
+	rule := func(script string) {
+		w.define("{apiVersion: v1, kind: ConfigMap, metadata: {name: argocd-cm}, data: {resource.customizations.health.apps_Deployment: '" + script + "'}}")
+	}
+	rule(`return {status = "Suspended"}`)
+	w.await("it is judged by the rule", func() bool { return w.app("prod").Health.Status == "Suspended" })
+	w.scripts.full.Store(true)
+	rule(`return {status = "Healthy"}`)
+	w.await("the reason is told", func() bool { return strings.Contains(w.c.Health().Reason, "no process could be started") })
+	if h := w.app("prod").Health; h != (deploy.Health{Status: "Suspended"}) {
+		t.Errorf("the health has become %+v", h)
+	}
+	rules, err := w.c.Judging(t.Context(), w.live())
+	if failure.KindOf(err) != failure.RetryAfter {
+		t.Error(err)
+	}
+	for _, o := range w.live() {
+		if h, _ := rules.Of(o); o.GetKind() == "Deployment" && (h.Status != "Unknown" || !strings.Contains(h.Message, "no process could be started")) {
+			t.Errorf("%s: %+v", o.GetName(), h)
+		}
+	}
+	w.scripts.full.Store(false)
+	w.await("it is judged again", func() bool { return w.app("prod").Health.Status == "Healthy" && w.c.Health().Reason == "" })
+	ran := w.scripts.ran.Load()
+	for range 10 {
+		if _, err := w.c.Judging(t.Context(), w.live()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if n := w.scripts.ran.Load() - ran; n != 0 {
+		t.Errorf("the same script was run %d times on the same object", n)
+	}
 }

@@ -53,7 +53,7 @@ func (w *worker) advanceOnce(ctx context.Context) (bool, error) {
 	if note != "" {
 		w.row.Problems = append(w.row.Problems, note)
 	}
-	if err := w.judge(live); err != nil {
+	if err := w.judge(ctx, live); err != nil {
 		return false, err
 	}
 	op, err := w.operation()
@@ -93,7 +93,7 @@ func (w *worker) refused(ctx context.Context, live []*unstructured.Unstructured,
 func (w *worker) stays(ctx context.Context, live []*unstructured.Unstructured, kind, problem string) error {
 	w.row.Sync, w.row.Message = plan.SyncUnknown, problem
 	w.blame(kind, problem)
-	if err := w.judge(live); err != nil {
+	if err := w.judge(ctx, live); err != nil {
 		return err
 	}
 	w.next(w.c.o.Now().Add(30 * time.Second))
@@ -120,7 +120,9 @@ func (w *worker) changeKind() string {
 }
 
 // judge sets the health from what is live of what is wanted; while it is not known what is wanted, of all that is there.
-func (w *worker) judge(live []*unstructured.Unstructured) error {
+//
+// If a program of the operator cannot be run now the health stays as it was, and the error says why.
+func (w *worker) judge(ctx context.Context, live []*unstructured.Unstructured) error {
 	all := len(w.wanted.objects) == 0 && w.wanted.problem != ""
 	var objects []health.Judged
 	there := map[deploy.Key]*unstructured.Unstructured{}
@@ -136,7 +138,11 @@ func (w *worker) judge(live []*unstructured.Unstructured) error {
 			objects = append(objects, health.Judged{Key: key, Live: there[key], Hook: plan.IsHook(o)})
 		}
 	}
-	h, err := try(w, func() deploy.Health { return w.c.Rules().Aggregate(objects) })
+	rules, err := w.c.Judging(ctx, live)
+	if err != nil {
+		return err
+	}
+	h, err := try(w, func() deploy.Health { return rules.Aggregate(objects) })
 	if err != nil {
 		return err
 	}

@@ -112,9 +112,13 @@ func (w *worker) adopt(ctx context.Context, comparison plan.Comparison) error {
 // advance carries out the next step of the running sync; true if there may be another at once.
 func (w *worker) advance(ctx context.Context, op plan.Operation, live []*unstructured.Unstructured, comparison plan.Comparison) (bool, error) {
 	automated := w.row.Asked == nil
+	rules, err := w.c.Judging(ctx, live)
+	if err != nil {
+		return false, err
+	}
 	step, err := try(w, func() plan.Step {
 		return plan.Next(plan.Input{Desired: w.desired, Live: live, OutOfSync: comparison.OutOfSync(), Options: w.options(automated),
-			Operation: op, Newest: w.wanted.revision, Health: w.c.Rules(), Now: w.c.o.Now().UTC()})
+			Operation: op, Newest: w.wanted.revision, Health: rules, Now: w.c.o.Now().UTC()})
 	})
 	if err != nil {
 		return false, err

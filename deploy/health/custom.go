@@ -1,6 +1,11 @@
 package health
 
 import (
+	"cmp"
+	"context"
+	"crypto/sha256"
+	"encoding/binary"
+	"encoding/json"
 	"fmt"
 	"path"
 	"slices"
@@ -21,6 +26,9 @@ const ConfigMap = "argocd-cm"
 type Rules struct {
 	exact map[string]string // by group/Kind, and Kind alone in the core group
 	globs []glob
+	// verdicts are what the scripts said, and why says why one of them is missing.
+	verdicts map[[sha256.Size]byte]Verdict
+	why      string
 }
 
 type glob struct{ pattern, script string }
@@ -84,27 +92,106 @@ func (r Rules) find(o *unstructured.Unstructured) (string, bool) {
 	return "", false
 }
 
-// Of is [Of] with the operator's rules before the built-in ones.
-func (r Rules) Of(o *unstructured.Unstructured) (deploy.Health, bool) {
+// Scripts runs the operator's programs. A server has them run in processes of their own (script/confined), as it has those of sensors.
+//
+// An error is the program's own, and the object's. Only an error of the kind failure.RetryAfter, or one after ctx has ended, says
+// nothing about them, and the object must be judged again later.
+type Scripts interface {
+	// Health runs a Lua program with an object, which is JSON, as the global variable "obj", and gives what it returns as JSON. The same
+	// program and object give the same result.
+	Health(ctx context.Context, program string, object []byte) ([]byte, error)
+}
+
+var _ Scripts = script.Interpreter{}
+
+// Question is what a program of the operator is to be asked.
+type Question struct {
+	// Digest is that of program and object: the same question has the same verdict.
+	Digest  [sha256.Size]byte
+	Program string
+	// Object is the object as JSON.
+	Object []byte
+	kind   string
+}
+
+// Verdict is what a program says of an object.
+type Verdict struct {
+	Health deploy.Health
+	// Known is false where the kind has no health by the program.
+	Known bool
+	// Failed says that the program ended with an error, which Health tells.
+	Failed bool
+}
+
+// Ask gives the question that must be answered before [Rules.Of] can judge an object; ok is false if there is none.
+func (r Rules) Ask(o *unstructured.Unstructured) (q Question, ok bool, err error) {
 	text, ok := r.find(o)
 	if !ok || deleting(o) {
-		return Of(o)
+		return Question{}, false, nil
 	}
-	result, err := script.Lua(text, "obj", o.Object)
+	object, err := json.Marshal(o.Object)
 	if err != nil {
-		return deploy.Health{Status: Unknown, Message: fmt.Sprintf("the health script of %s: %v", o.GetKind(), err)}, true
+		return Question{}, false, fmt.Errorf("ask the health script of %s: %w", o.GetKind(), err)
 	}
-	if result == nil {
-		return deploy.Health{}, false
+	h := sha256.New()
+	_ = binary.Write(h, binary.BigEndian, int64(len(text))) // a hash takes everything
+	h.Write([]byte(text))
+	h.Write(object)
+	return Question{Digest: [sha256.Size]byte(h.Sum(nil)), Program: text, Object: object, kind: o.GetKind()}, true, nil
+}
+
+// Answer reads what a program returned.
+func (q Question) Answer(result []byte, err error) Verdict {
+	unknown := func(format string, args ...any) Verdict {
+		return Verdict{Health: deploy.Health{Status: Unknown, Message: shortened(fmt.Sprintf(format, args...))}, Known: true, Failed: true}
 	}
-	table, ok := result.(map[string]any)
-	if list, empty := result.([]any); empty && len(list) == 0 || ok && len(table) == 0 {
-		return deploy.Health{}, false
+	if err != nil {
+		return unknown("the health script of %s: %v", q.kind, err)
+	}
+	var value any
+	if err := json.Unmarshal(result, &value); err != nil {
+		return unknown("the health script of %s: read its result: %v", q.kind, err)
+	}
+	table, ok := value.(map[string]any)
+	if list, empty := value.([]any); value == nil || empty && len(list) == 0 || ok && len(table) == 0 {
+		return Verdict{}
 	}
 	status, _ := table["status"].(string)
 	message, _ := table["message"].(string)
 	if !slices.Contains([]string{Healthy, Suspended, Progressing, Missing, Degraded, Unknown}, status) {
-		return deploy.Health{Status: Unknown, Message: "Lua returned an invalid health status"}, true
+		return unknown("Lua returned an invalid health status")
 	}
-	return deploy.Health{Status: status, Message: message}, true
+	return Verdict{Health: deploy.Health{Status: status, Message: shortened(message)}, Known: true}
+}
+
+// maxMessage is how much of a program's message is kept, in bytes.
+const maxMessage = 2000
+
+func shortened(text string) string {
+	if len(text) <= maxMessage {
+		return text
+	}
+	return strings.ToValidUTF8(text[:maxMessage], "") + "…"
+}
+
+// With gives rules that know the verdicts on questions, by their digests. why says why one that is not among them is missing.
+func (r Rules) With(verdicts map[[sha256.Size]byte]Verdict, why string) Rules {
+	r.verdicts, r.why = verdicts, why
+	return r
+}
+
+// Of is [Of] with the operator's rules before the built-in ones. An object whose question has no verdict is Unknown.
+func (r Rules) Of(o *unstructured.Unstructured) (deploy.Health, bool) {
+	q, ok, err := r.Ask(o)
+	if err != nil {
+		return deploy.Health{Status: Unknown, Message: err.Error()}, true
+	}
+	if !ok {
+		return Of(o)
+	}
+	v, answered := r.verdicts[q.Digest]
+	if !answered {
+		return deploy.Health{Status: Unknown, Message: fmt.Sprintf("the health script of %s was not run: %s", o.GetKind(), cmp.Or(r.why, "nobody asked"))}, true
+	}
+	return v.Health, v.Known
 }

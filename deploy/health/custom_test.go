@@ -1,6 +1,7 @@
 package health_test
 
 import (
+	"crypto/sha256"
 	"strings"
 	"testing"
 
@@ -9,6 +10,7 @@ import (
 
 	"github.com/tiphys/tiphys/deploy"
 	"github.com/tiphys/tiphys/deploy/health"
+	"github.com/tiphys/tiphys/script"
 )
 
 // certificate is a script as an operator writes it, on the lines of Argo CD's documents ("Custom Health Checks").
@@ -73,9 +75,42 @@ func TestRulesOfTheOperator(t *testing.T) {
 		if len(problems) > 0 {
 			t.Errorf("%s: %v", c.what, problems)
 		}
-		if got, known := rules.Of(parse(t, c.object)); got != c.want || known != c.known {
+		if got, known := judged(t, rules, parse(t, c.object)); got != c.want || known != c.known {
 			t.Errorf("%s: %+v (%t), want %+v (%t)", c.what, got, known, c.want, c.known)
 		}
+	}
+}
+
+// judged has an object's question answered in this process.
+func judged(t testing.TB, rules health.Rules, o *unstructured.Unstructured) (deploy.Health, bool) {
+	t.Helper()
+	q, ok, err := rules.Ask(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !ok {
+		return rules.Of(o)
+	}
+	v := q.Answer(script.Interpreter{}.Health(t.Context(), q.Program, q.Object))
+	return rules.With(map[[sha256.Size]byte]health.Verdict{q.Digest: v}, "").Of(o)
+}
+
+// An object that no program has judged is Unknown, and the reason is said: it is never Degraded, and no verdict on another object counts.
+func TestWhatWasNotAsked(t *testing.T) {
+	rules, _ := health.NewRules(map[string]string{"resource.customizations.health.cert-manager.io_Certificate": certificate})
+	o := parse(t, cert)
+	want := deploy.Health{Status: "Unknown", Message: "the health script of Certificate was not run: no process"}
+	if got, known := rules.With(nil, "no process").Of(o); !known || got != want {
+		t.Errorf("%+v", got)
+	}
+	q, ok, err := rules.Ask(o)
+	if err != nil || !ok {
+		t.Fatal(ok, err)
+	}
+	rules = rules.With(map[[sha256.Size]byte]health.Verdict{q.Digest: {Known: true, Health: deploy.Health{Status: "Healthy"}}}, "no process")
+	o.SetLabels(map[string]string{"a": "b"})
+	if got, _ := rules.Of(o); got != want {
+		t.Errorf("%+v", got)
 	}
 }
 
@@ -103,7 +138,7 @@ func TestRulesAreConfined(t *testing.T) {
 	} {
 		rules, _ := health.NewRules(map[string]string{"resource.customizations.health.s3.aws.example.org_Bucket": script})
 		o := parse(t, site)
-		got, known := rules.Of(o)
+		got, known := judged(t, rules, o)
 		if !known || got.Status != "Unknown" || !strings.Contains(got.Message, want) || !strings.Contains(got.Message, "Bucket") {
 			t.Errorf("%s: %+v, want Unknown because of %q", script, got, want)
 		}
@@ -124,8 +159,8 @@ func FuzzRule(f *testing.F) {
 		f.Add(s)
 	}
 	o := &unstructured.Unstructured{Object: map[string]any{"apiVersion": "x/v1", "kind": "Y", "metadata": map[string]any{"name": "x"}}}
-	f.Fuzz(func(_ *testing.T, text string) {
+	f.Fuzz(func(t *testing.T, text string) {
 		rules, _ := health.NewRules(map[string]string{"resource.customizations.health.x_Y": text})
-		_, _ = rules.Of(o)
+		_, _ = judged(t, rules, o)
 	})
 }

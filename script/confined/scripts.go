@@ -41,7 +41,7 @@ type Options struct {
 	Processor time.Duration
 }
 
-// Scripts runs programs in processes of their own, which are kept for the next one. It is a sensor.Scripts, safe for concurrent use. The
+// Scripts runs programs in processes of their own, which are kept for the next one. It is a sensor.Scripts and a health.Scripts, safe for concurrent use. The
 // processes hold nothing but what is computed on, so authors share them.
 type Scripts struct {
 	o    Options
@@ -67,7 +67,9 @@ func NewScripts(o Options) *Scripts {
 
 type request struct {
 	// Lua says that the program is one in Lua, and not in jq.
-	Lua     bool            `json:"lua,omitempty"`
+	Lua bool `json:"lua,omitempty"`
+	// Health says that the data is an object whose health is asked for.
+	Health  bool            `json:"health,omitempty"`
 	Program string          `json:"program"`
 	Now     time.Time       `json:"now"`
 	Data    json.RawMessage `json:"data"`
@@ -84,6 +86,11 @@ func (s *Scripts) JQ(ctx context.Context, program string, data []byte, now time.
 	return s.run(ctx, request{Program: program, Now: now, Data: data})
 }
 
+// Health runs a Lua program on an object, as health.Scripts says.
+func (s *Scripts) Health(ctx context.Context, program string, object []byte) ([]byte, error) {
+	return s.run(ctx, request{Lua: true, Health: true, Program: program, Data: object})
+}
+
 // Lua runs a Lua program, as sensor.Scripts says.
 func (s *Scripts) Lua(ctx context.Context, program string, data []byte) ([]byte, error) {
 	return s.run(ctx, request{Lua: true, Program: program, Data: data})
@@ -91,7 +98,7 @@ func (s *Scripts) Lua(ctx context.Context, program string, data []byte) ([]byte,
 
 func (s *Scripts) run(ctx context.Context, r request) ([]byte, error) {
 	if !json.Valid(r.Data) {
-		return nil, failure.Invalidf("event data is not json")
+		return nil, failure.Invalidf("the data is not json")
 	}
 	var got answer
 	err := s.pool.Ask(ctx, r, &got)
@@ -102,9 +109,9 @@ func (s *Scripts) run(ctx context.Context, r request) ([]byte, error) {
 	case errors.Is(err, confine.ErrTooLong):
 		return nil, failure.Invalidf("the program was stopped: it met its limit of %s of processor time", s.o.Processor)
 	case errors.Is(err, confine.ErrTooLarge):
-		return nil, failure.Invalidf("the event or the result is too large")
+		return nil, failure.Invalidf("the data or the result is too large")
 	case err != nil:
-		return nil, fmt.Errorf("run program of a sensor: %w", err)
+		return nil, fmt.Errorf("run a program: %w", err)
 	case got.Problem != "":
 		return nil, failure.Invalidf("%s", got.Problem)
 	}
@@ -139,6 +146,9 @@ func (s *server) run(body []byte) (any, error) {
 }
 
 func (s *server) result(r request) ([]byte, error) {
+	if r.Health {
+		return script.Interpreter{}.Health(context.Background(), r.Program, r.Data)
+	}
 	if r.Lua {
 		return script.Interpreter{}.Lua(context.Background(), r.Program, r.Data)
 	}

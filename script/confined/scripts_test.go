@@ -231,6 +231,23 @@ func TestLua(t *testing.T) {
 	}
 }
 
+// A script of health has the object as obj, and what it may take is bounded as it is for sensors.
+func TestHealth(t *testing.T) {
+	s := open(t, confined.Options{})
+	got, err := s.Health(t.Context(), `return {status = obj.status.phase, n = obj.spec.replicas + 1}`, []byte(`{"status":{"phase":"Healthy"},"spec":{"replicas":2}}`))
+	if err != nil || string(got) != `{"n":3,"status":"Healthy"}` {
+		t.Errorf("%s %v", got, err)
+	}
+	if _, err := s.Health(t.Context(), `return event.status`, []byte(`{}`)); err == nil || failure.KindOf(err) != failure.Invalid {
+		t.Error(err)
+	}
+	for _, program := range []string{`while true do end`, `local t = {} for i = 1, 90000 do t[i] = ("x"):rep(100000) .. i end return t`} {
+		if _, err := s.Health(t.Context(), program, []byte(`{}`)); err == nil || failure.KindOf(err) != failure.Invalid {
+			t.Errorf("%s: %v", program, err)
+		}
+	}
+}
+
 // TestManyAtOnce: a hundred programs at a time, some of them killed from outside, each with its own result.
 func TestManyAtOnce(t *testing.T) {
 	j := open(t, confined.Options{})

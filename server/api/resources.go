@@ -53,7 +53,7 @@ func (a *API) resources(ctx context.Context, of deploy.ApplicationRow) ([]resour
 	for _, o := range list {
 		byUID[string(o.GetUID())] = deploy.KeyOf(o).String()
 	}
-	rules := a.Apps.Rules()
+	rules, _ := a.Apps.Judging(ctx, list) // what could not be asked is Unknown, with the reason
 	out := make([]resource, 0, len(list))
 	for _, o := range list {
 		r := resource{Key: deploy.KeyOf(o), CreatedAt: o.GetCreationTimestamp().Time, Images: imagesOf(o), Info: info(o)}
