@@ -44,7 +44,12 @@ func (f *follower) follow(ctx context.Context, run workflow.Run) (workflow.Run, 
 		fmt.Fprintf(f.out, "Name:  %s\n", run.Name)
 	}
 	var seq int64
+	waits := ""
 	for {
+		if !f.quiet && run.Phase == workflow.Pending && run.Message != "" && run.Message != waits {
+			waits = run.Message
+			f.line("%s %s  %s", glyph(run.Phase), run.Name, oneLine(string(run.Phase)+" "+waits))
+		}
 		changed, over := f.src.Changed(), run.Phase.Done()
 		nodes, last, err := f.src.Nodes(ctx, run.Namespace, run.Name, seq)
 		if err != nil {
@@ -99,7 +104,8 @@ func (f *follower) node(ctx context.Context, run workflow.Run, n workflow.Node) 
 	if f.quiet {
 		return
 	}
-	if n.Phase != old.Phase && n.Phase != workflow.Pending {
+	switch {
+	case n.Phase == workflow.Pending && n.Message != "" && n.Message != old.Message, n.Phase != old.Phase && n.Phase != workflow.Pending:
 		f.line("%s %s  %s", glyph(n.Phase), shownName(n.DisplayName), oneLine(strings.TrimSpace(string(n.Phase)+" "+n.Message)))
 	}
 	started := n.Phase == workflow.Running || n.Phase.Done()

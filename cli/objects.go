@@ -27,9 +27,15 @@ func newApply(std IO) *cobra.Command {
 			if err != nil {
 				return usage(err)
 			}
-			var out struct{ Set, Unchanged []string }
+			var out struct {
+				Set, Unchanged []string
+				Diagnostics    []manifest.Diagnostic
+			}
 			if err := server().call(c.Context(), http.MethodPost, "/api/v1/definitions?file="+url.QueryEscape(file), data, &out); err != nil {
 				return err
+			}
+			for _, d := range out.Diagnostics {
+				fmt.Fprintf(std.Err, "warning: %s\n", d.Error())
 			}
 			for _, k := range out.Set {
 				fmt.Fprintln(std.Out, k+" applied")

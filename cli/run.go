@@ -174,6 +174,9 @@ func runOne(ctx context.Context, std IO, o runOptions, m *wire.Machine, s runs.S
 	if err != nil {
 		return run, err
 	}
+	if !o.quiet {
+		printWarnings(std.Err, run.Conditions)
+	}
 	ended := make(chan struct{})
 	defer close(ended)
 	follow, cancel := context.WithCancelCause(context.WithoutCancel(ctx))

@@ -69,10 +69,14 @@ func newSubmit(std IO) *cobra.Command {
 		}
 		var wf struct {
 			Metadata struct{ Name, Namespace string } `json:"metadata"`
+			Status   struct {
+				Conditions []workflow.Condition `json:"conditions"`
+			} `json:"status"`
 		}
 		if err := cl.call(c.Context(), http.MethodPost, to, body, &wf); err != nil {
 			return made.placeError(err)
 		}
+		printWarnings(std.Err, wf.Status.Conditions)
 		fmt.Fprintf(std.Out, "%s submitted: %s/runs/%s/%s\n", wf.Metadata.Name, cl.base, wf.Metadata.Namespace, wf.Metadata.Name)
 		if !watch {
 			return nil
@@ -80,6 +84,15 @@ func newSubmit(std IO) *cobra.Command {
 		return followRemote(c.Context(), std, cl, wf.Metadata.Namespace, wf.Metadata.Name)
 	}
 	return c
+}
+
+// printWarnings says what a run's manifest was warned of, and what of it has no effect.
+func printWarnings(to io.Writer, conditions []workflow.Condition) {
+	for _, c := range conditions {
+		if c.Type == "SpecWarning" || c.Type == "NoEffect" {
+			fmt.Fprintln(to, "warning: "+oneLine(c.Message))
+		}
+	}
 }
 
 // submissionOf reads a file with one Workflow. The server gets it as it was written: what it finds wrong it says with

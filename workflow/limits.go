@@ -103,6 +103,23 @@ func conditions(diagnostics []manifest.Diagnostic) []Condition {
 	return out
 }
 
+// maxWarnings bounds what a run shows of what its manifest was warned of.
+const maxWarnings = 20
+
+// specWarnings are a run's conditions of what its manifest was warned of, in Argo's word for them.
+func specWarnings(warnings []manifest.Diagnostic) []Condition {
+	const kind = "SpecWarning"
+	var out []Condition
+	for i, d := range warnings {
+		if i == maxWarnings {
+			more := fmt.Sprintf("there are %d more warnings: tiphys lint shows all", len(warnings)-i)
+			return append(out, Condition{Type: kind, Status: "True", Message: more})
+		}
+		out = append(out, Condition{Type: kind, Status: "True", Message: d.Error()})
+	}
+	return out
+}
+
 // refused are the errors among diagnostics, each at its own place or at the nearest around it that is known.
 func (c Submit) refused(diagnostics []manifest.Diagnostic) []manifest.Diagnostic {
 	var out []manifest.Diagnostic

@@ -26,7 +26,7 @@ func (t *turn) submit(c Submit) error {
 	}
 	b := &submitted{
 		UID: c.UID, Namespace: c.Namespace, Name: c.Name, Positions: c.Positions, Event: c.Event, Claims: c.Claims, ScheduledTime: c.ScheduledTime,
-		Actor: c.Actor, Time: t.now, Template: m.from, Conditions: conditions(m.limits), Labels: m.labels, Annotations: m.annotations,
+		Actor: c.Actor, Time: t.now, Template: m.from, Conditions: append(conditions(m.limits), specWarnings(c.Warnings)...), Labels: m.labels, Annotations: m.annotations,
 		Grants: c.Grants,
 	}
 	spec, _ := tree["spec"].(map[string]any)

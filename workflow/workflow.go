@@ -59,6 +59,8 @@ type Submit struct {
 	// Invalid, if not empty, makes a run that ends at once as Failed with "invalid spec: " and this message: what
 	// becomes of a Workflow that is an object before anybody looks at it (Argo's controller).
 	Invalid string
+	// Warnings are what was found in the manifest that does not keep it from running; the run shows them.
+	Warnings []manifest.Diagnostic
 	// Platform is what the run's executor does not do: the fields are refused, or the run records that they have no effect.
 	Platform executor.Fields
 	// Event is the ledger sequence of the event that led to the run; 0 if none.

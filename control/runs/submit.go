@@ -112,22 +112,24 @@ func (s Submission) keeps(cmd *workflow.Submit, err error) bool {
 
 // tryValidate is validate, of what may be quarantined.
 func (c *Controller) tryValidate(ctx context.Context, s Submission, cmd *workflow.Submit) error {
-	return c.compute(Key(cmd.Namespace, cmd.Name), s.Item, func() error { return c.validate(ctx, s, *cmd) })
+	return c.compute(Key(cmd.Namespace, cmd.Name), s.Item, func() error { return c.validate(ctx, s, cmd) })
 }
 
 // validate refuses a manifest with errors, and one whose pods go beyond their rights as far as can be seen now, each with its place.
-func (c *Controller) validate(ctx context.Context, s Submission, cmd workflow.Submit) error {
+// Warnings go with the command, so that the run shows them.
+func (c *Controller) validate(ctx context.Context, s Submission, cmd *workflow.Submit) error {
 	if c.o.Validator != nil {
 		object, err := manifest.Masked(s.Object, s.Given)
 		if err != nil {
 			return err
 		}
-		diags := c.o.Validator.Validate(ctx, object, cmd.Namespace, len(s.Parameters) > 0)
+		diags := c.o.Validator.Validate(ctx, object, s.terms(cmd.Namespace))
 		if manifest.Failed(diags) {
 			return &workflow.InvalidError{Diagnostics: diags}
 		}
+		cmd.Warnings = diags
 	}
-	diags, err := c.foresee(ctx, s, cmd)
+	diags, err := c.foresee(ctx, s, *cmd)
 	if err != nil {
 		return err
 	}
@@ -262,7 +264,7 @@ func newUID() string {
 func (c *Controller) Lint(ctx context.Context, s Submission) error {
 	cmd, err := c.submitCommand(ctx, s)
 	if err == nil {
-		err = c.validate(ctx, s, cmd)
+		err = c.validate(ctx, s, &cmd)
 	}
 	if err != nil {
 		return err

@@ -3,6 +3,7 @@ package runs
 import (
 	"context"
 	"encoding/json"
+	"maps"
 	"slices"
 
 	"github.com/tiphys/tiphys/executor"
@@ -11,10 +12,25 @@ import (
 	"github.com/tiphys/tiphys/workflow/validate"
 )
 
-// Validator judges a manifest before it is submitted. An error among what it finds refuses the submission.
+// Validator judges a manifest before it is submitted. An error among what it finds refuses the submission; its warnings are kept with the run.
 type Validator interface {
-	// Validate judges a manifest that will run in a namespace; lenient lets arguments be missing.
-	Validate(ctx context.Context, o manifest.Object, namespace string, lenient bool) []manifest.Diagnostic
+	// Validate judges a manifest that is submitted on such terms.
+	Validate(ctx context.Context, o manifest.Object, terms Terms) []manifest.Diagnostic
+}
+
+// Terms are what a submission adds to its manifest, as far as the manifest can name it.
+type Terms struct {
+	// Namespace is where the run will be.
+	Namespace string
+	// Parameters, Labels and Annotations are the names of those that are given.
+	Parameters, Labels, Annotations []string
+}
+
+func (s Submission) terms(namespace string) Terms {
+	return Terms{
+		Namespace: namespace, Parameters: slices.Sorted(maps.Keys(s.Parameters)), Labels: slices.Sorted(maps.Keys(s.Labels)),
+		Annotations: slices.Sorted(maps.Keys(s.Annotations)),
+	}
 }
 
 // Manifests judges manifests as Argo's controller does before a run, with the templates that there are.
@@ -26,19 +42,21 @@ type Manifests struct {
 }
 
 // Validate implements [Validator].
-func (m Manifests) Validate(ctx context.Context, o manifest.Object, namespace string, lenient bool) []manifest.Diagnostic {
+func (m Manifests) Validate(ctx context.Context, o manifest.Object, terms Terms) []manifest.Diagnostic {
 	mode := validate.Default
-	if lenient {
-		mode = validate.Lint
+	if len(terms.Parameters) > 0 {
+		mode = validate.Lint // some of the arguments are given, and the engine counts them
 	}
 	refused := slices.DeleteFunc(workflow.Check(o, m.Platform), func(d manifest.Diagnostic) bool { return d.Severity != manifest.SeverityError })
-	return append(refused, validate.Object(o, validate.Options{Mode: mode, Find: func(kind, name string) (manifest.Object, bool) {
-		raw, err := m.Objects.Object(ctx, workflow.Ref{Kind: kind, Namespace: namespace, Name: name})
+	options := validate.Options{Mode: mode, Parameters: terms.Parameters, Labels: terms.Labels, Annotations: terms.Annotations}
+	options.Find = func(kind, name string) (manifest.Object, bool) {
+		raw, err := m.Objects.Object(ctx, workflow.Ref{Kind: kind, Namespace: terms.Namespace, Name: name})
 		if err != nil {
 			return manifest.Object{}, false
 		}
 		return stored(kind+"/"+name, raw)
-	}})...)
+	}
+	return append(refused, validate.Object(o, options)...)
 }
 
 // stored reads a stored object back.

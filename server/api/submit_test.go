@@ -47,7 +47,7 @@ func testAPI(t *testing.T) *API {
 type plain struct{}
 
 // Validate implements runs.Validator.
-func (plain) Validate(_ context.Context, o manifest.Object, _ string, _ bool) []manifest.Diagnostic {
+func (plain) Validate(_ context.Context, o manifest.Object, _ runs.Terms) []manifest.Diagnostic {
 	return validate.Object(o, validate.Options{})
 }
 

@@ -78,6 +78,11 @@ func (v *validator) globalNames(metadata *manifest.Tree) *names {
 			}
 		}
 	}
+	for kind, given := range map[string][]string{"parameters": v.options.Parameters, "labels": v.options.Labels, "annotations": v.options.Annotations} {
+		for _, name := range given {
+			n.add("workflow." + kind + "." + name)
+		}
+	}
 	for _, key := range v.tree.Lookup("workflowMetadata.labelsFrom").Keys() {
 		n.add("workflow.labels." + key)
 	}

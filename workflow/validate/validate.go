@@ -41,6 +41,8 @@ type Options struct {
 	Defaults *manifest.Tree
 	// Incomplete passes over references to objects that Find does not know, for checking without a server.
 	Incomplete bool
+	// Parameters, Labels and Annotations are the names of those that a submission gives beside the manifest.
+	Parameters, Labels, Annotations []string
 }
 
 // Object checks an object. Kinds that it does not know have no faults.

@@ -91,7 +91,7 @@ function RunHead({ run, reload }: { run: Run; reload: () => void }) {
         <Verbs run={run} reload={reload} />
       </Head>
       {message && <div class={`note ${bad ? "t-bad" : "t-wait"}`}>{message}</div>}
-      {(run.conditions ?? []).filter((c) => c.message && c.type !== "Completed").map((c) => <div class="note t-warn" key={c.type}><strong>{c.type}</strong> {c.message}</div>)}
+      {(run.conditions ?? []).filter((c) => c.message && c.type !== "Completed").map((c, i) => <div class="note t-warn" key={i}><strong>{c.type}</strong> {c.message}</div>)}
     </>
   );
 }
