@@ -29,6 +29,7 @@ func commands(std IO) []*cobra.Command {
 		newWatch(std),
 		newLogs(std),
 		newRetry(std),
+		newResubmit(std),
 		newVerb(std, "stop", "End a run: no new steps, exit handlers still run", selector),
 		newVerb(std, "terminate", "End a run at once, without exit handlers", nil),
 		newVerb(std, "suspend", "Start no new steps of a run until it is resumed", nil),

@@ -67,21 +67,15 @@ func newSubmit(std IO) *cobra.Command {
 		body["submitOptions"] = map[string]any{
 			"parameters": params, "entryPoint": entrypoint, "name": name, "labels": strings.Join(labels, ","),
 		}
-		var wf struct {
-			Metadata struct{ Name, Namespace string } `json:"metadata"`
-			Status   struct {
-				Conditions []workflow.Condition `json:"conditions"`
-			} `json:"status"`
-		}
-		if err := cl.call(c.Context(), http.MethodPost, to, body, &wf); err != nil {
+		var run submittedRun
+		if err := cl.call(c.Context(), http.MethodPost, to, body, &run); err != nil {
 			return made.placeError(err)
 		}
-		printWarnings(std.Err, wf.Status.Conditions)
-		fmt.Fprintf(std.Out, "%s submitted: %s/runs/%s/%s\n", wf.Metadata.Name, cl.base, wf.Metadata.Namespace, wf.Metadata.Name)
+		run.print(std, cl)
 		if !watch {
 			return nil
 		}
-		return followRemote(c.Context(), std, cl, wf.Metadata.Namespace, wf.Metadata.Name)
+		return followRemote(c.Context(), std, cl, run.Metadata.Namespace, run.Metadata.Name)
 	}
 	return c
 }

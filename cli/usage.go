@@ -14,7 +14,7 @@ import (
 var sections = []struct{ id, title, commands string }{
 	{"machine", "On this machine, without a server:", "run lint render"},
 	{"server", "The server:", "serve login user token down apply get delete version"},
-	{"runs", "Runs:", "submit list watch logs retry stop terminate suspend resume cron"},
+	{"runs", "Runs:", "submit list watch logs retry resubmit stop terminate suspend resume cron"},
 	{"events", "Events and merge requests:", "events why replay approve mr"},
 	{"apps", "Applications:", "apps app"},
 	{"record", "The record:", "trail ledger backup restore"},

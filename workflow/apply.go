@@ -37,7 +37,7 @@ func (s *State) applySubmitted(b *submitted) error {
 	s.start = *b
 	s.run = Run{
 		UID: b.UID, Namespace: b.Namespace, Name: b.Name, CreatedAt: b.Time, Labels: maps.Clone(b.Labels), Annotations: b.Annotations,
-		Template: b.Template, Event: b.Event, ActsFor: b.actsFor(), Suspended: b.Suspended, Conditions: b.Conditions, Message: b.Message,
+		Template: b.Template, Event: b.Event, ActsFor: b.actsFor(), Earlier: b.Earlier, Suspended: b.Suspended, Conditions: b.Conditions, Message: b.Message,
 	}
 	if b.Waiting != lockNone {
 		s.run.Phase, s.lock = Pending, b.Waiting

@@ -612,8 +612,12 @@ func (t *turn) gotMemo(n *node, g Got) error {
 	if err := json.Unmarshal(g.Memo, &o); err != nil {
 		return fmt.Errorf("read memoised outputs for node %s: %w", n.ID, err)
 	}
-	t.change(kindChanged, n, nodeChange{Memo: ptr(false), Why: ptr("outputs were taken from the cache")})
+	why, message := "outputs were taken from the cache", ""
+	if e := t.s.earlierOf(n); g.Earlier && e != nil {
+		why, message = "it succeeded in run "+e.Run, "original pod: "+e.ID
+	}
+	t.change(kindChanged, n, nodeChange{Memo: ptr(false), Why: &why})
 	t.hit = n.ID
-	t.finish(n, Succeeded, "", &o)
+	t.finish(n, Succeeded, message, &o)
 	return nil
 }

@@ -65,6 +65,8 @@ type submitted struct {
 	// For is the second part; runs of the oldest ledgers have nobody. Grants is what the operator gave the pods at the time.
 	For    podpolicy.Subject `json:"for,omitzero"`
 	Grants []string          `json:"grants,omitempty"`
+	// Earlier is the run whose results this one takes; nil for none.
+	Earlier *Earlier `json:"earlier,omitempty"`
 }
 
 // claimed is whom and what the run acts for, whichever way it is written.

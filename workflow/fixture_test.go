@@ -38,6 +38,13 @@ type script struct {
 		// …the run is told this.
 		workflow.Control `json:",inline"`
 	} `json:"do"`
+	// Again repeats the run when it has ended, as the run NAME-again. Its outline follows that of the first, after a line "again".
+	Again *struct {
+		Memoized   bool              `json:"memoized"`
+		Parameters map[string]string `json:"parameters"`
+		// Pods are what pods do then.
+		Pods map[string]workflowtest.Outcome `json:"pods"`
+	} `json:"again"`
 }
 
 // TestFixtures runs testdata/*.txtar: "wf.yaml" is the manifest, "script" what the world does, "want" what must come
@@ -111,7 +118,19 @@ func runFixture(t *testing.T, file string) {
 		t.Fatalf("%v\n%s", err, dump(r))
 	}
 	checkShape(t, r, wf)
-	if got, want := trimLines(outline(r)), trimLines(string(parts["want"])); got != want {
+	got := outline(r)
+	if a := s.Again; a != nil {
+		s.Pods = a.Pods
+		again, err := r.Repeat(r.State.Run().Name+"-again", a.Memoized, a.Parameters)
+		if err == nil {
+			err = again.Finish()
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		got += "again\n" + outline(again)
+	}
+	if got, want := trimLines(got), trimLines(string(parts["want"])); got != want {
 		t.Errorf("got\n%s\nwant\n%s", got, want)
 	}
 }

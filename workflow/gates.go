@@ -175,28 +175,41 @@ func (t *turn) memoize(n *node) (*Memo, error) {
 	return out, nil
 }
 
-// atMemo asks for a memoised result. True means that the node waits for the answer.
+// atMemo asks for a result that is there already: that of an earlier run, or a memoised one. True means that the node waits for the answer.
 func (t *turn) atMemo(n *node, fresh bool) bool {
 	tm, err := t.s.templateAt(n.Template)
-	if err != nil || tm.tree["memoize"] == nil || n.asked {
+	if err != nil || n.asked {
 		return false
 	}
-	m, err := t.memoize(n)
-	if err != nil {
+	need := Need{Earlier: t.s.earlierOf(n)}
+	if tm.tree["memoize"] == nil && need.Earlier == nil {
+		return false
+	}
+	if need.Memo, err = t.memoize(n); err != nil {
 		t.refuse(n, fresh, err)
 		return true
 	}
-	if m == nil || m.Key == "" {
+	if need.Memo != nil && need.Memo.Key == "" {
+		need.Memo = nil
+	}
+	waiting := ""
+	switch {
+	case need.Earlier != nil:
+		waiting = "looks in run " + need.Earlier.Run
+	case need.Memo != nil:
+		waiting = "looks in cache " + need.Memo.Cache
+	default:
 		return false
 	}
 	if fresh {
-		n.memo, n.Waiting = true, "looks in cache "+m.Cache
+		n.memo, n.Waiting = true, waiting
 		n = t.create(n)
 	} else {
-		t.change(kindChanged, n, nodeChange{Memo: ptr(true), Waiting: ptr("looks in cache " + m.Cache)})
+		t.change(kindChanged, n, nodeChange{Memo: ptr(true), Waiting: &waiting})
 	}
 	if n != nil {
-		t.effect(Need{Key: "memo/" + n.ID, Memo: m})
+		need.Key = "memo/" + n.ID
+		t.effect(need)
 	}
 	return true
 }

@@ -127,12 +127,20 @@ func (c Submit) refused(diagnostics []manifest.Diagnostic) []manifest.Diagnostic
 		if d.Severity != manifest.SeverityError {
 			continue
 		}
-		for at := d.Path; at != "" && d.Position == (manifest.Position{}); at = outer(at) {
-			d.Position = c.Positions[at]
+		if d.Position == (manifest.Position{}) {
+			d.Position = PositionAt(c.Positions, d.Path)
 		}
 		out = append(out, d)
 	}
 	return out
+}
+
+// PositionAt gives the place of a path, or of the nearest around it that is known.
+func PositionAt(positions map[string]manifest.Position, path string) (found manifest.Position) {
+	for at := path; at != "" && found == (manifest.Position{}); at = outer(at) {
+		found = positions[at]
+	}
+	return found
 }
 
 func outer(path string) string {

@@ -63,7 +63,7 @@ type projector struct {
 func (p projector) submitted(b *submitted) error {
 	r := Run{
 		UID: b.UID, Namespace: b.Namespace, Name: b.Name, CreatedAt: b.Time, Labels: b.Labels, Annotations: b.Annotations,
-		Template: b.Template, Event: b.Event, ActsFor: b.actsFor(), Suspended: b.Suspended, Conditions: b.Conditions, Message: b.Message,
+		Template: b.Template, Event: b.Event, ActsFor: b.actsFor(), Earlier: b.Earlier, Suspended: b.Suspended, Conditions: b.Conditions, Message: b.Message,
 	}
 	if b.Waiting != lockNone {
 		r.Phase = Pending

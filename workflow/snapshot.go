@@ -15,7 +15,7 @@ import (
 
 // SnapshotVersion is that of what [State.Snapshot] gives. It is raised whenever State has another field, or [Apply] derives something else
 // from the same entries: then what earlier versions kept says something else than a replay would.
-const SnapshotVersion = 3
+const SnapshotVersion = 4
 
 // A snapshot is the SHA-256 of what follows; the length of its head in eight bytes; the head in JSON; and the pieces of its nodes, each compressed
 // for itself. Of a large run nearly all is nodes, and of those a run that goes on needs few: a piece is read when somebody asks for one of its nodes.

@@ -126,6 +126,8 @@ type Run struct {
 	Event int64 `json:"event,omitempty"`
 	// ActsFor is what the run may act for; nil in runs of servers that did not record it.
 	ActsFor *claims.ActsFor `json:"actsFor,omitempty"`
+	// Earlier is the run whose results this one takes, and whose artifacts it therefore reads; nil for none.
+	Earlier *Earlier `json:"earlier,omitempty"`
 }
 
 // Claims is whom and what the run acts for, as it was settled when the run was submitted.

@@ -27,7 +27,7 @@ func (t *turn) submit(c Submit) error {
 	b := &submitted{
 		UID: c.UID, Namespace: c.Namespace, Name: c.Name, Positions: c.Positions, Event: c.Event, Claims: c.Claims, ScheduledTime: c.ScheduledTime,
 		Actor: c.Actor, Time: t.now, Template: m.from, Conditions: append(conditions(m.limits), specWarnings(c.Warnings)...), Labels: m.labels, Annotations: m.annotations,
-		Grants: c.Grants,
+		Grants: c.Grants, Earlier: c.Earlier,
 	}
 	spec, _ := tree["spec"].(map[string]any)
 	b.Entrypoint = text(spec["entrypoint"])

@@ -71,6 +71,8 @@ type Submit struct {
 	ScheduledTime *time.Time
 	// Grants is what the operator gives the run's pods, for the record.
 	Grants []string
+	// Earlier is a run of which this is a repetition that takes the results of steps that succeeded there; nil for none.
+	Earlier *Earlier
 }
 
 // Ref names an object outside the run. Kind is WorkflowTemplate, ClusterWorkflowTemplate, ConfigMap or Secret.
@@ -102,6 +104,8 @@ type Got struct {
 	Waiting string
 	// Memo answers a Need for a memoised result: the stored outputs, nil for a miss.
 	Memo json.RawMessage
+	// Earlier says that Memo is what the node of the earlier run left.
+	Earlier bool
 	// Keys answers a Need for a list of artifacts, in order.
 	Keys []string
 	// Error says that the answer cannot be had.
@@ -186,12 +190,14 @@ type CancelTimer struct {
 	Key string `json:"key"`
 }
 
-// Need asks for objects that only became known during the run, for a memoised result, or for a list of artifacts.
+// Need asks for objects that only became known during the run, for a memoised result, or for a list of artifacts. If there is a node of an
+// earlier run its outputs are the result, if it succeeded; only otherwise a memoised one is.
 type Need struct {
-	Key  string `json:"key"`
-	Refs []Ref  `json:"refs,omitempty"`
-	Memo *Memo  `json:"memo,omitempty"`
-	List *List  `json:"list,omitempty"`
+	Key     string       `json:"key"`
+	Refs    []Ref        `json:"refs,omitempty"`
+	Memo    *Memo        `json:"memo,omitempty"`
+	Earlier *EarlierNode `json:"earlier,omitempty"`
+	List    *List        `json:"list,omitempty"`
 }
 
 // List asks for the keys below a folder of the built-in store, on behalf of a node.

@@ -37,7 +37,7 @@ func (a Artifacts) Places(ctx context.Context, key string, write bool) ([]string
 		}
 		return []string{key}, nil
 	}
-	own, run, err := a.ownKey(ctx, caller, key)
+	own, run, err := a.ownKey(ctx, caller, key, write)
 	if err != nil {
 		return nil, err
 	}
@@ -90,8 +90,8 @@ func scoped(scope, key string) string {
 }
 
 // ownKey tells whether a key begins with the caller's run, as the default key format has it, or is it, and gives the run if it is named. One of
-// another run is refused.
-func (a Artifacts) ownKey(ctx context.Context, caller artifact.Caller, key string) (own bool, run workflow.Run, err error) {
+// another run is refused, unless it is read by a run that takes the results of that one: both act for the same.
+func (a Artifacts) ownKey(ctx context.Context, caller artifact.Caller, key string, write bool) (own bool, run workflow.Run, err error) {
 	first, _, _ := strings.Cut(key, "/")
 	if first == caller.Owner {
 		return true, run, nil
@@ -101,6 +101,13 @@ func (a Artifacts) ownKey(ctx context.Context, caller artifact.Caller, key strin
 		return false, workflow.Run{}, err
 	}
 	if run.UID != caller.Owner {
+		by, found, err := a.Claims.runOf(ctx, caller)
+		if err != nil {
+			return false, workflow.Run{}, err
+		}
+		if found && !write && by.Earlier.Has(run.UID) {
+			return true, by, nil
+		}
 		return false, workflow.Run{}, failure.Refusedf("artifact %s belongs to run %s/%s", key, run.Namespace, run.Name)
 	}
 	return true, run, nil

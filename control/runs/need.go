@@ -24,7 +24,14 @@ const tableMemo = "memo"
 // need answers a run's question for objects or for a memoised result.
 func (c *Controller) need(ctx context.Context, key string, e workflow.Need) error {
 	got := workflow.Got{Meta: c.meta(system), Key: e.Key}
-	if e.Memo != nil {
+	if e.Earlier != nil {
+		found, err := c.earlier(ctx, key, *e.Earlier)
+		if err != nil {
+			got.Error = err.Error()
+		}
+		got.Memo, got.Earlier = found, found != nil
+	}
+	if e.Memo != nil && got.Memo == nil {
 		memo, err := c.memo(ctx, key, *e.Memo)
 		if err != nil {
 			got.Error = err.Error()
@@ -50,6 +57,43 @@ func (c *Controller) need(ctx context.Context, key string, e workflow.Need) erro
 	}
 	c.deliver(key, got, nil, workKey{queueEffects, effectKey(key, e)})
 	return nil
+}
+
+// earlier gives what a node of an earlier run in the same namespace left, if it succeeded and is still there.
+func (c *Controller) earlier(ctx context.Context, key string, e workflow.EarlierNode) (json.RawMessage, error) {
+	of := Key(path.Dir(key), e.Run)
+	run, err := c.Summary(ctx, path.Dir(key), e.Run)
+	if errors.Is(err, ErrNotFound) || err == nil && run.UID != e.UID {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	own, err := view(ctx, c, key, func(r *live) place { return r.place() })
+	if err != nil {
+		return nil, err
+	}
+	if own.class() != own.acts.Class(e.UID) {
+		return nil, nil // what such a run leaves is read by nobody else
+	}
+	row, err := c.o.Ledger.Row(ctx, tableNode, of+"/"+e.ID)
+	if errors.Is(err, ledger.ErrNotFound) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read node %s of run %s: %w", e.ID, of, err)
+	}
+	var n workflow.Node
+	if err := json.Unmarshal(row.Body, &n); err != nil {
+		return nil, fmt.Errorf("decode node %s of run %s: %w", e.ID, of, err)
+	}
+	switch {
+	case n.Phase != workflow.Succeeded || n.Name != e.Name:
+		return nil, nil
+	case n.Outputs == nil:
+		return json.RawMessage("{}"), nil
+	}
+	return json.Marshal(n.Outputs)
 }
 
 // maxListed bounds a list of artifacts: it becomes a result, and as a rule a loop.

@@ -17,6 +17,9 @@ func (c *Controller) claimed(ctx context.Context, s Submission) (claims.Record, 
 	if c.o.Claims == nil {
 		return claims.Record{}, nil
 	}
+	if s.again != nil && s.again.claims != nil {
+		return *s.again.claims, nil
+	}
 	return c.o.Claims.Settle(ctx, claims.Made{
 		Event: s.Event, Events: s.Events, Source: s.Source, Revision: s.Revision, Origin: s.Origin, Role: string(s.Role),
 	})

@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/tiphys/tiphys/access"
@@ -56,6 +57,8 @@ type Submission struct {
 	Name string
 	// Item is what leads to the submission, if that is done again after a restart.
 	Item quarantine.Item
+	// again is set for a run that repeats another one.
+	again *again
 	// Keep makes a bad manifest a run that Failed at once, with the reason, instead of refusing it: for a Workflow
 	// that exists as an object before anybody judges it.
 	Keep bool
@@ -127,7 +130,7 @@ func (c *Controller) validate(ctx context.Context, s Submission, cmd *workflow.S
 		if manifest.Failed(diags) {
 			return &workflow.InvalidError{Diagnostics: diags}
 		}
-		cmd.Warnings = diags
+		cmd.Warnings = s.placed(diags)
 	}
 	diags, err := c.foresee(ctx, s, *cmd)
 	if err != nil {
@@ -137,6 +140,18 @@ func (c *Controller) validate(ctx context.Context, s Submission, cmd *workflow.S
 		return &workflow.InvalidError{Diagnostics: diags}
 	}
 	return nil
+}
+
+// placed gives what was found in the manifest of a run that is repeated the places of that run's file, as far as they are known.
+func (s Submission) placed(diags []manifest.Diagnostic) []manifest.Diagnostic {
+	if s.again == nil {
+		return diags
+	}
+	out := slices.Clone(diags)
+	for i := range out {
+		out[i].Position = workflow.PositionAt(s.again.positions, out[i].Path)
+	}
+	return out
 }
 
 func (c *Controller) submitCommand(ctx context.Context, s Submission) (workflow.Submit, error) {
@@ -163,14 +178,18 @@ func (c *Controller) submitCommand(ctx context.Context, s Submission) (workflow.
 	if err != nil {
 		return workflow.Submit{}, err
 	}
-	return workflow.Submit{
+	cmd := workflow.Submit{
 		Claims: &claimed, Grants: policy.Given(claimed.Subject(), ns),
 		Platform: platform,
 		Meta:     c.meta(first(s.Actor, system)), UID: newUID(), Namespace: ns, Name: name,
 		Workflow: s.Object.Tree.JSON(), Positions: workflow.Positions(s.Object.Tree), Given: s.Given, Parameters: s.Parameters, Entrypoint: s.Entrypoint,
 		Labels: s.Labels, Annotations: s.Annotations, Objects: map[workflow.Ref]json.RawMessage{},
 		Defaults: c.o.Defaults, Event: s.Event, ScheduledTime: s.ScheduledTime,
-	}, nil
+	}
+	if s.again != nil {
+		cmd.Positions, cmd.Earlier = s.again.positions, s.again.earlier
+	}
+	return cmd, nil
 }
 
 // Control carries out a person's command on a run. What the engine refuses is a *workflow.RefusedError.

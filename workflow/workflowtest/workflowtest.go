@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"math/rand"
 	"slices"
 	"strings"
@@ -75,6 +76,8 @@ type World struct {
 
 	locks *lock.Table
 	memos map[string]json.RawMessage
+	// runs are those that were submitted, by their names.
+	runs map[string]*Run
 }
 
 // Run is one run in a World.
@@ -155,7 +158,7 @@ func (w *World) Load(file string, data []byte) (wf json.RawMessage, positions ma
 // Submit begins a run of a Workflow given as JSON. Objects that the run turns out to need are found in the World.
 func (w *World) Submit(wf json.RawMessage, edit func(*workflow.Submit)) (*Run, error) {
 	if w.locks == nil {
-		w.locks, w.memos, w.Memoised = lock.NewTable(), map[string]json.RawMessage{}, map[string]int{}
+		w.locks, w.memos, w.Memoised, w.runs = lock.NewTable(), map[string]json.RawMessage{}, map[string]int{}, map[string]*Run{}
 	}
 	if w.Start.IsZero() {
 		w.Start = time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
@@ -197,6 +200,7 @@ func (w *World) Submit(wf json.RawMessage, edit func(*workflow.Submit)) (*Run, e
 		if err != nil {
 			return nil, err
 		}
+		w.runs[c.Name] = r
 		return r, r.took(d)
 	}
 	return nil, errors.New("submit: objects are missing without end")
@@ -427,7 +431,11 @@ func (r *Run) stopPod(e workflow.StopPod) {
 
 func (r *Run) need(e workflow.Need) {
 	g := workflow.Got{Key: e.Key}
-	if e.Memo != nil {
+	if e.Earlier != nil {
+		g.Memo = r.World.earlier(*e.Earlier)
+		g.Earlier = g.Memo != nil
+	}
+	if e.Memo != nil && g.Memo == nil {
 		g.Memo = r.World.memos[e.Memo.Cache+"/"+e.Memo.Key]
 	}
 	if e.List != nil {
@@ -447,6 +455,37 @@ func (r *Run) need(e workflow.Need) {
 		}
 	}
 	r.at(0, g)
+}
+
+// earlier is what a node of an earlier run left, if it succeeded.
+func (w *World) earlier(e workflow.EarlierNode) json.RawMessage {
+	n, ok := w.runs[e.Run].State.Node(e.ID)
+	if !ok || n.Name != e.Name || n.Phase != workflow.Succeeded {
+		return nil
+	}
+	if n.Outputs == nil {
+		return json.RawMessage("{}")
+	}
+	raw, err := json.Marshal(n.Outputs)
+	if err != nil {
+		return nil
+	}
+	return raw
+}
+
+// Repeat submits a run that is made of what r was made of, under another name.
+func (r *Run) Repeat(name string, memoized bool, parameters map[string]string) (*Run, error) {
+	of, err := r.State.Repeat()
+	if err != nil {
+		return nil, err
+	}
+	maps.Copy(of.Parameters, parameters)
+	return r.World.Submit(of.Workflow, func(c *workflow.Submit) {
+		c.Name, c.UID, c.Given, c.Labels, c.Annotations, c.Parameters = name, "uid-"+name, of.Given, of.Labels, of.Annotations, of.Parameters
+		if memoized {
+			c.Earlier = &of.Earlier
+		}
+	})
 }
 
 func (r *Run) limits(l workflow.Lock) (int, error) {

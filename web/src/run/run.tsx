@@ -1,7 +1,7 @@
 import { useMemo, useState } from "preact/hooks";
 import { call } from "../lib/api";
 import { useKeys } from "../lib/keys";
-import { place, seqPath, seg, setQuery, trailPath } from "../lib/router";
+import { go, place, seqPath, seg, setQuery, trailPath } from "../lib/router";
 import type { Run } from "../lib/types";
 import { Act, Ago, Head, Took, Wait } from "../ui/parts";
 import { State, toneOf } from "../ui/status";
@@ -99,7 +99,16 @@ function RunHead({ run, reload }: { run: Run; reload: () => void }) {
 function Verbs({ run, reload }: { run: Run; reload: () => void }) {
   const put = (verb: string) => () => call("PUT", `/workflows/${seg(run.namespace)}/${seg(run.name)}/${verb}`, { namespace: run.namespace, name: run.name });
   const over = !!run.finishedAt && !run.finishedAt.startsWith("0001");
-  if (over) return run.phase === "Succeeded" ? null : <Act label="Retry" kind="primary" title="Run what failed again; what succeeded stays" confirm="Run the failed steps again" run={put("retry")} done={reload} />;
+  const again = async () => {
+    const made = await call<{ metadata: { namespace: string; name: string } }>("PUT", `/workflows/${seg(run.namespace)}/${seg(run.name)}/resubmit`, {});
+    if (made) go(`/runs/${seg(made.metadata.namespace)}/${seg(made.metadata.name)}`);
+  };
+  if (over) return (
+    <>
+      {run.phase !== "Succeeded" && <Act label="Retry" kind="primary" title="Run what failed again; what succeeded stays" confirm="Run the failed steps again" run={put("retry")} done={reload} />}
+      <Act label="Run again" title="Make a new run of the same manifest and arguments" confirm="Make a new run of it" run={again} />
+    </>
+  );
   return (
     <>
       {run.suspended ? <Act label="Resume" kind="primary" run={put("resume")} done={reload} /> : <Act label="Suspend" run={put("suspend")} done={reload} />}
