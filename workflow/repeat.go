@@ -43,7 +43,9 @@ type Earlier struct {
 }
 
 // Has reports whether results may be those of the run with a uid.
-func (e *Earlier) Has(uid string) bool { return e != nil && (e.UID == uid || slices.Contains(e.Before, uid)) }
+func (e *Earlier) Has(uid string) bool {
+	return e != nil && (e.UID == uid || slices.Contains(e.Before, uid))
+}
 
 // mostBefore bounds how many repetitions deep results are taken from.
 const mostBefore = 100

@@ -86,4 +86,3 @@ func (w repeated) submission(namespace string, r Resubmission) (Submission, erro
 	}
 	return s, nil
 }
-

@@ -77,4 +77,3 @@ spec:
 	}
 	t.Errorf("no condition %s in %v", want, run.Conditions)
 }
-
