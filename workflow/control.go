@@ -328,25 +328,7 @@ func (t *turn) gotObjects(n *node, g Got) {
 		t.finish(n, Error, g.Error, nil)
 		return
 	}
-	switch n.Type {
-	case NodeStepGroup:
-		b := t.s.node(n.BoundaryID)
-		tm, err := t.s.within(b)
-		if err != nil {
-			t.finish(n, Error, err.Error(), nil)
-			return
-		}
-		t.fillGroup(n, b, tm)
-	case NodeDAG:
-		tm, err := t.s.within(n)
-		if err != nil {
-			t.finish(n, Error, err.Error(), nil)
-			return
-		}
-		t.startDAG(n, tm)
-	case NodeTaskGroup:
-		t.refill(n)
-	}
+	t.resumeComposite(n)
 }
 
 // retryRun begins a failed run again: what succeeded stays, what did not is set aside as evidence and made anew.
@@ -538,13 +520,17 @@ func (c *cache) touch(id string) {
 	c.touched[id] = true
 }
 
-// resumeComposite lets a reopened node make what is missing below it.
+// resumeComposite lets a node make what is missing below it: one that was opened again, or that waited for an object.
 func (t *turn) resumeComposite(n *node) {
 	if n.gone || n.Phase.Done() || t.err != nil {
 		return
 	}
-	tm, err := t.s.within(n)
-	if n.Type != NodeStepGroup && n.Type != NodeTaskGroup && err != nil {
+	b := n // whose template says what is made
+	if n.Type == NodeStepGroup || n.Type == NodeTaskGroup {
+		b = t.s.node(n.BoundaryID)
+	}
+	tm, err := t.s.within(b)
+	if err != nil {
 		t.finish(n, Error, err.Error(), nil)
 		return
 	}
@@ -564,23 +550,14 @@ func (t *turn) resumeComposite(n *node) {
 	case NodeDAG:
 		t.startDAG(n, tm)
 	case NodeStepGroup:
-		b := t.s.node(n.BoundaryID)
-		if btm, err := t.s.within(b); err == nil {
-			t.fillGroup(n, b, btm)
-		}
+		t.fillGroup(n, b, tm)
 	case NodeTaskGroup:
-		t.refill(n)
+		t.refill(n, b, tm)
 	}
 }
 
 // refill makes the items of a looped task that are missing.
-func (t *turn) refill(group *node) {
-	b := t.s.node(group.BoundaryID)
-	tm, err := t.s.within(b)
-	if err != nil {
-		t.finish(group, Error, err.Error(), nil)
-		return
-	}
+func (t *turn) refill(group, b *node, tm *template) {
 	list, err := t.prepare(b, tm, tm.siteAt(group.Site))
 	if err != nil {
 		t.finish(group, Error, err.Error(), nil)

@@ -61,11 +61,21 @@ func readsParameter(v any, name string) bool {
 	case []any:
 		return slices.ContainsFunc(v, func(x any) bool { return readsParameter(x, name) })
 	case string:
-		for _, form := range [...]string{"workflow.parameters." + name, "workflow.parameters['" + name + "']", `workflow.parameters["` + name + `"]`} {
-			_, rest, ok := strings.Cut(v, form)
-			if ok && (rest == "" || !strings.ContainsAny(rest[:1], "-_0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ")) {
-				return true
-			}
+		return textReads(v, name)
+	}
+	return false
+}
+
+// textReads looks at every place of a text that speaks of parameters of the workflow. A tag that speaks of all of them reads each.
+func textReads(s, name string) bool {
+	for _, rest := range wordsIn(s, "workflow") {
+		group, rest, ok := fieldOf(rest)
+		if !ok || group != "parameters" {
+			continue
+		}
+		read, _, named := fieldOf(rest)
+		if read == name && named || (!named || read == "json") && strings.Contains(s, "{{") {
+			return true
 		}
 	}
 	return false
@@ -145,43 +155,16 @@ func suppliedValues(verb string, nodes []*node, values map[string]string) error 
 
 // namedConfigMaps are the ConfigMaps that parameters are taken from and whose names hold tags of the workflow itself, if they are not
 // there yet. Argo replaces those of name and key (substituteAndGetConfigMapValue in workflow/common/util.go).
-func namedConfigMaps(tree map[string]any, c Submit, sc *scope) []Ref {
+func (m *merger) namedConfigMaps(sc *scope) []Ref {
 	var refs []Ref
-	add := func(name string) {
-		if !strings.Contains(name, "{{") {
-			return
-		}
+	for _, name := range m.tagged {
 		done, err := substituteText(name, sc)
-		ref := Ref{Kind: "ConfigMap", Namespace: c.Namespace, Name: done}
-		if _, there := c.Objects[ref]; err == nil && !there && !strings.Contains(done, "{{") && !slices.Contains(refs, ref) {
+		ref := Ref{Kind: "ConfigMap", Namespace: m.c.Namespace, Name: done}
+		if _, there := m.c.Objects[ref]; err == nil && !there && !strings.Contains(done, "{{") && !slices.Contains(refs, ref) {
 			refs = append(refs, ref)
 		}
 	}
-	configMapNames(tree, add)
-	for _, ref := range sortedRefs(c.Objects) {
-		if object, err := decodeTree(c.Objects[ref]); err == nil && ref.Kind != "ConfigMap" {
-			configMapNames(object, add)
-		}
-	}
 	return refs
-}
-
-// configMapNames finds every valueFrom.configMapKeyRef of a parameter.
-func configMapNames(v any, add func(name string)) {
-	switch v := v.(type) {
-	case map[string]any:
-		parameters, _ := v["parameters"].([]any)
-		for _, p := range parameters {
-			add(text(asMap(asMap(asMap(p)["valueFrom"])["configMapKeyRef"])["name"]))
-		}
-		for _, k := range sortedKeys(v) {
-			configMapNames(v[k], add)
-		}
-	case []any:
-		for _, x := range v {
-			configMapNames(x, add)
-		}
-	}
 }
 
 // mergeLists merges those lists of a spec whose items have keys: what the spec does not have itself is that of the base. The keys are

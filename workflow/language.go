@@ -56,11 +56,15 @@ func (v *scope) madeBy(step string) *node {
 	if err != nil || t.byName[step] == nil {
 		return nil
 	}
-	name := v.boundary.Name + "." + step
-	if v.boundary.Type == NodeSteps {
-		name = v.boundary.Name + "[" + itoa(t.byName[step].group) + "]." + step
+	return v.s.find(t.byName[step].nodeName(v.boundary))
+}
+
+// nodeName is the name of the node that a step or task makes below a boundary; items of a loop have more behind it.
+func (st *site) nodeName(boundary *node) string {
+	if boundary.Type == NodeSteps {
+		return boundary.Name + "[" + itoa(st.group) + "]." + st.name
 	}
-	return v.s.find(name)
+	return boundary.Name + "." + st.name
 }
 
 func isAbsent(err error) bool {

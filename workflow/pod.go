@@ -201,8 +201,9 @@ func (b podBuilder) volumes(spec *corev1.PodSpec) error {
 			spec.Volumes = append(spec.Volumes, v)
 		}
 	}
+	mounted := b.s.mounts(&tm)
 	for _, c := range b.s.spec.VolumeClaimTemplates {
-		if seen[c.Name] || !b.s.mounts(&tm, c.Name) {
+		if seen[c.Name] || !mounted.has(c.Name) {
 			continue
 		}
 		claim := &corev1.PersistentVolumeClaimVolumeSource{ClaimName: claimName(b.s.run.Name, c.Name)}

@@ -316,10 +316,7 @@ func (v *scope) member(root, rest string) (any, bool) {
 	if v.alias != nil && v.aliasName == name {
 		return v.s.nodeField(v.alias, field)
 	}
-	full := v.boundary.Name + "." + name
-	if root == "steps" {
-		full = v.boundary.Name + "[" + strconv.Itoa(st.group) + "]." + name
-	}
+	full := st.nodeName(v.boundary)
 	if n := v.s.find(full); n != nil && n.Type != NodeTaskGroup && !n.planned {
 		return v.s.nodeField(n, field)
 	}

@@ -117,6 +117,7 @@ type merger struct {
 	phase               Phase  // in which it ends then
 	labels, annotations map[string]string
 	limits              []manifest.Diagnostic // what of it the engine and the platform do not do
+	tagged              []string              // names of ConfigMaps with tags
 }
 
 // merge gives the manifest that is run: the Workflow over the template it refers to, over the defaults.
@@ -293,6 +294,7 @@ func (m *merger) metadata(tree, spec map[string]any) {
 func (m *merger) check(spec map[string]any) error {
 	w := &walker{c: m.c, missing: map[Ref]bool{}, done: map[Ref]bool{}}
 	w.spec(spec)
+	m.tagged = w.tagged
 	if len(w.missing) > 0 {
 		e := &MissingError{}
 		for r := range w.missing {
@@ -318,6 +320,8 @@ type walker struct {
 	c       Submit
 	missing map[Ref]bool
 	done    map[Ref]bool
+	// tagged are the names of ConfigMaps that hold tags, and so are known later.
+	tagged []string
 }
 
 func (w *walker) spec(spec map[string]any) {
@@ -325,6 +329,7 @@ func (w *walker) spec(spec map[string]any) {
 	for _, x := range list {
 		w.template(asMap(x))
 	}
+	w.template(asMap(spec["templateDefaults"]))
 	w.values(spec["arguments"])
 	w.hooks(spec)
 }
@@ -394,7 +399,11 @@ func (w *walker) values(v any) {
 	for _, p := range params {
 		cm := asMap(asMap(asMap(p)["valueFrom"])["configMapKeyRef"])
 		name := text(cm["name"])
-		if name == "" || strings.Contains(name, "{{") {
+		if strings.Contains(name, "{{") {
+			w.tagged = append(w.tagged, name)
+			continue
+		}
+		if name == "" {
 			continue
 		}
 		ref := Ref{Kind: "ConfigMap", Namespace: w.c.Namespace, Name: name}
@@ -448,7 +457,7 @@ func (t *turn) globalArguments(b *submitted, tree map[string]any, c Submit, m *m
 		tmp.start.Parameters = b.Parameters
 		tmp.cache.globals = nil
 	}
-	if refs := namedConfigMaps(tree, c, sc); len(refs) > 0 {
+	if refs := m.namedConfigMaps(sc); len(refs) > 0 {
 		return &MissingError{refs}
 	}
 	artifacts, _ := asMap(spec["arguments"])["artifacts"].([]any)

@@ -19,8 +19,12 @@ func (s *State) mountRunVolumes(n *node, tm *manifest.Template) error {
 	}
 	spec := asMap(s.cache.manifest["spec"])
 	list, _ := spec["volumes"].([]any)
+	if len(list) == 0 {
+		return nil
+	}
+	mounted := s.mounts(tm)
 	for _, v := range list {
-		volume, err := s.runVolume(n, tm, asMap(v))
+		volume, err := s.runVolume(n, tm, mounted, asMap(v))
 		if err != nil {
 			return err
 		}
@@ -32,13 +36,13 @@ func (s *State) mountRunVolumes(n *node, tm *manifest.Template) error {
 }
 
 // runVolume gives a volume of the run if the template mounts it and has none of that name itself.
-func (s *State) runVolume(n *node, tm *manifest.Template, tree map[string]any) (*corev1.Volume, error) {
+func (s *State) runVolume(n *node, tm *manifest.Template, mounted mounted, tree map[string]any) (*corev1.Volume, error) {
 	sc := &scope{s: s, now: s.run.CreatedAt, inputs: n.Inputs, self: n, boundary: s.node(n.BoundaryID), outer: true}
 	name, err := substituteText(text(tree["name"]), sc)
 	if err != nil {
 		return nil, fmt.Errorf("spec.volumes: %w", err)
 	}
-	if !s.mounts(tm, name) || slices.ContainsFunc(tm.Volumes, func(v corev1.Volume) bool { return v.Name == name }) {
+	if !mounted.has(name) || slices.ContainsFunc(tm.Volumes, func(v corev1.Volume) bool { return v.Name == name }) {
 		return nil, nil
 	}
 	done, err := substitute(tree, sc)
@@ -56,12 +60,26 @@ func hasPod(tm *manifest.Template) bool {
 	return tm.Container != nil || tm.Script != nil || tm.ContainerSet != nil
 }
 
-// mounts reports whether a container of a template mounts a volume. A patch that says its name may.
-func (s *State) mounts(tm *manifest.Template, volume string) bool {
-	var all []corev1.VolumeMount
-	var devices []corev1.VolumeDevice
+// mounted are the volumes that the containers of a template mount, and the patches of its pod.
+type mounted struct {
+	names   map[string]bool
+	patches string
+}
+
+// has reports whether a volume is mounted. A patch that says its name may mount it.
+func (m mounted) has(volume string) bool {
+	return m.names[volume] || strings.Contains(m.patches, volume)
+}
+
+func (s *State) mounts(tm *manifest.Template) mounted {
+	m := mounted{names: map[string]bool{}, patches: s.spec.PodSpecPatch + "\n" + tm.PodSpecPatch}
 	add := func(c corev1.Container) {
-		all, devices = append(all, c.VolumeMounts...), append(devices, c.VolumeDevices...)
+		for _, mount := range c.VolumeMounts {
+			m.names[mount.Name] = true
+		}
+		for _, device := range c.VolumeDevices {
+			m.names[device.Name] = true
+		}
 	}
 	switch {
 	case tm.Container != nil:
@@ -69,7 +87,7 @@ func (s *State) mounts(tm *manifest.Template, volume string) bool {
 	case tm.Script != nil:
 		add(tm.Script.Container)
 	case tm.ContainerSet != nil:
-		all = append(all, tm.ContainerSet.VolumeMounts...)
+		add(corev1.Container{VolumeMounts: tm.ContainerSet.VolumeMounts})
 		for _, c := range tm.ContainerSet.Containers {
 			add(c.Container)
 		}
@@ -77,7 +95,5 @@ func (s *State) mounts(tm *manifest.Template, volume string) bool {
 	for _, c := range append(slices.Clone(tm.InitContainers), tm.Sidecars...) {
 		add(c.Container)
 	}
-	return slices.ContainsFunc(all, func(m corev1.VolumeMount) bool { return m.Name == volume }) ||
-		slices.ContainsFunc(devices, func(d corev1.VolumeDevice) bool { return d.Name == volume }) ||
-		strings.Contains(s.spec.PodSpecPatch+tm.PodSpecPatch, volume)
+	return m
 }
