@@ -25,6 +25,8 @@ type invocation struct {
 	exit          bool
 	hooked        bool
 	position      *manifest.Position
+	// extra has what is said for the occasion: retries, lastRetry.…
+	extra map[string]any
 }
 
 // maxDepth is Argo's limit of templates that call templates.

@@ -73,7 +73,7 @@ func isAbsent(err error) bool {
 }
 
 func (v *scope) options() expression.Options {
-	o := expression.Options{Now: v.now, Seed: v.s.start.Time.UnixNano(), Code: evaluated}
+	o := expression.Options{Now: v.now, Seed: v.s.start.Time.UnixNano(), Code: evaluated, Keep: v.called.keeps}
 	if v.chance != nil {
 		*v.chance++
 		o.Seed = *v.chance

@@ -24,7 +24,7 @@ type prepared struct {
 func (t *turn) prepare(b *node, tm *template, st *site) ([]prepared, error) {
 	sc := t.siteScope(b, st)
 	if !st.loop {
-		p, err := t.prepareOne(tm, st, sc)
+		p, err := t.prepareOne(tm, st, sc, st.nodeName(b))
 		if err != nil {
 			return nil, err
 		}
@@ -40,11 +40,12 @@ func (t *turn) prepare(b *node, tm *template, st *site) ([]prepared, error) {
 	out := make([]prepared, 0, len(items))
 	for i, it := range items {
 		sc.item = it.Value
-		p, err := t.prepareOne(tm, st, sc)
+		suffix := "(" + it.Name + ")"
+		p, err := t.prepareOne(tm, st, sc, st.nodeName(b)+suffix)
 		if err != nil {
 			return nil, err
 		}
-		p.suffix, p.item, p.index = "("+it.Name+")", it.Value, i
+		p.suffix, p.item, p.index = suffix, it.Value, i
 		out = append(out, p)
 	}
 	return out, nil
@@ -57,8 +58,10 @@ func (t *turn) siteScope(b *node, st *site) *scope {
 	return &scope{s: t.s, now: t.now, chance: &t.chance, inputs: b.Inputs, self: b, boundary: b, stepName: st.name, extra: t.retryValues(b)}
 }
 
-func (t *turn) prepareOne(tm *template, st *site, sc *scope) (prepared, error) {
+// prepareOne prepares what becomes the node of a name.
+func (t *turn) prepareOne(tm *template, st *site, sc *scope, name string) (prepared, error) {
 	p := prepared{site: st}
+	sc.called = nil
 	if when, _ := st.tree["when"].(string); when != "" {
 		ok, text, err := evalWhen(when, sc)
 		if err != nil {
@@ -75,6 +78,7 @@ func (t *turn) prepareOne(tm *template, st *site, sc *scope) (prepared, error) {
 		return p, err
 	}
 	args, _ := st.tree["arguments"].(map[string]any)
+	sc.called = t.s.calls(name, p.callee)
 	p.args, err = t.arguments(args, p.callee, sc)
 	return p, err
 }
@@ -341,7 +345,10 @@ func (t *turn) inputs(v invocation) (*manifest.Inputs, error) {
 		return nil, nil
 	}
 	self := t.newNode(v, kindType(v.callee))
-	sc := &scope{s: t.s, now: t.now, chance: &t.chance, self: self, inputs: &manifest.Inputs{}, item: v.item}
+	sc := &scope{s: t.s, now: t.now, chance: &t.chance, self: self, inputs: &manifest.Inputs{}, item: v.item, extra: v.extra}
+	if v.role != roleAttempt {
+		sc.called = t.s.calls(v.name, v.callee)
+	}
 	in := &manifest.Inputs{}
 	params, _ := tree["parameters"].([]any)
 	for _, p := range params {

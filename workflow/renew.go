@@ -36,12 +36,12 @@ type renewal struct {
 func (r renewal) inputs(n *node) (*manifest.Inputs, error) {
 	t := r.t
 	p := t.s.node(n.Parent)
-	if n.Role == roleAttempt && p != nil {
-		return p.Inputs, nil
-	}
 	callee, err := t.s.templateAt(n.Template)
 	if err != nil {
 		return nil, err
+	}
+	if n.Role == roleAttempt && p != nil {
+		return t.attemptInputs(p, n, callee)
 	}
 	v := invocation{name: n.Name, display: n.DisplayName, callee: callee, item: n.Item, index: n.Index, depth: n.Depth}
 	b := t.s.node(n.BoundaryID)

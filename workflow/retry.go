@@ -47,7 +47,11 @@ func (t *turn) newAttempt(n *node) {
 		siteKey: n.Site, step: n.Step, callee: tm, item: n.Item, index: i, depth: n.Depth, exit: n.Exit, position: n.Position,
 	}
 	a := t.newNode(v, kindType(tm))
-	a.Inputs, a.Phase, a.Retry = n.Inputs, Pending, i
+	a.Phase, a.Retry = Pending, i
+	if a.Inputs, err = t.attemptInputs(n, a, tm); err != nil {
+		t.finish(n, Error, err.Error(), nil)
+		return
+	}
 	a.NodeFlag = &NodeFlag{Retried: true}
 	t.enter(a, true)
 }

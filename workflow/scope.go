@@ -38,6 +38,8 @@ type scope struct {
 	aliasName string
 	// stepName is {{steps.name}} or {{tasks.name}}.
 	stepName string
+	// called is the node that the text is an argument of; nil if it is none.
+	called *called
 }
 
 // Lookup implements expression.Scope. It gives the value of a dotted name. Known is false if the scope has no such name. A known name without a
@@ -61,7 +63,11 @@ func (v *scope) Lookup(name string) (value any, known bool) {
 			return v.self.Name, true
 		}
 	case "pod":
-		if rest == "name" && v.self != nil {
+		switch {
+		case rest != "name":
+		case v.called != nil:
+			return v.s.podOf(v.called)
+		case v.self != nil:
 			return v.s.podName(v.self), true
 		}
 	case "steps", "tasks":
