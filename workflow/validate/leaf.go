@@ -14,6 +14,12 @@ import (
 
 // leaf checks a template that runs something itself.
 func (c *checker) leaf() {
+	for _, p := range c.t.Outputs.Parameters {
+		c.scope.add("outputs.parameters." + p.Name + ".path")
+	}
+	for _, a := range c.t.Outputs.Artifacts {
+		c.scope.add("outputs.artifacts." + a.Name + ".path")
+	}
 	for _, key := range c.t.Tree.Keys() {
 		if key != "metrics" { // their tags are checked with them
 			c.tags(c.t.Tree.Get(key), c.scope, key, c.way()+c.where+": ")
@@ -186,6 +192,9 @@ func (c *checker) leafOutputs() {
 		kind := c.t.Type()
 		if a.Path == "" && (kind == "container" || kind == "script" || kind == "containerSet") {
 			c.failAt(c.t.Tree.Lookup("outputs.artifacts").Items()[i], "%s.outputs.artifacts.%s.path must be specified", c.where, a.Name)
+		}
+		if a.Raw != nil {
+			c.failAt(c.t.Tree.Lookup("outputs.artifacts").Items()[i], "%s.outputs.artifacts.%s: raw can only be an input", c.where, a.Name)
 		}
 	}
 }

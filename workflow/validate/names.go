@@ -47,7 +47,7 @@ func (v *validator) globalNames(metadata *manifest.Tree) *names {
 	n.add("workflow.name", "workflow.namespace", "workflow.uid", "workflow.mainEntrypoint", "workflow.serviceAccountName",
 		"workflow.parameters", "workflow.parameters.json", "workflow.labels", "workflow.labels.json",
 		"workflow.annotations", "workflow.annotations.json", "node.name", "steps.name", "tasks.name", "pod.name", "retries")
-	for _, prefix := range []string{"workflow.creationTimestamp", "workflow.scheduledTime", "workflow.duration", "outputs.", "lastRetry.", "cronworkflow."} {
+	for _, prefix := range []string{"workflow.creationTimestamp", "workflow.scheduledTime", "workflow.duration", "lastRetry.", "cronworkflow."} {
 		n.addAll(prefix)
 	}
 	if v.spec.OnExit != "" || len(v.spec.Hooks) > 0 {

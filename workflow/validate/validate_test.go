@@ -197,3 +197,60 @@ spec:
 		}
 	}
 }
+
+// What only the end of a step knows is not known in its own template, but for metrics; a raw artifact is what a step is given. Argo takes both,
+// and the run ends in an Error (raw.go in workflow/artifacts of Argo; docs/variables.md for the names of outputs).
+func TestOwnOutputs(t *testing.T) {
+	const head = `apiVersion: argoproj.io/v1alpha1
+kind: Workflow
+metadata: {name: w}
+spec:
+  entrypoint: main
+  templates:
+  - name: main
+    container: {image: i, command: [c], args: ["{{outputs.parameters.p.path}} {{outputs.artifacts.a.path}}"]}
+`
+	for text, want := range map[string]string{
+		"    outputs: {parameters: [{name: p, valueFrom: {path: /p}}], artifacts: [{name: a, path: /a}]}\n":                                                                                            "",
+		"    outputs: {parameters: [{name: p, valueFrom: {path: /p}}], artifacts: [{name: a, path: /a, s3: {key: \"{{outputs.result}}\"}}]}\n":                                                         "error wf.yaml:9:106: templates.main: failed to resolve {{outputs.result}}",
+		"    outputs: {parameters: [{name: p, valueFrom: {path: /p}}], artifacts: [{name: a, path: /a, raw: {data: x}}]}\n":                                                                            "error wf.yaml:9:75: templates.main.outputs.artifacts.a: raw can only be an input",
+		"    outputs: {parameters: [{name: q, valueFrom: {path: /p}}], artifacts: [{name: a, path: /a}]}\n":                                                                                            "error wf.yaml:8:49: templates.main: failed to resolve {{outputs.parameters.p.path}} (did you mean {{outputs.parameters.q.path}}?)",
+		"    outputs: {parameters: [{name: p, valueFrom: {path: /p}}], artifacts: [{name: a, path: /a}]}\n    metrics: {prometheus: [{name: m, help: h, counter: {value: \"{{outputs.result}}\"}}]}\n": "",
+	} {
+		got := check(t, head+text, Options{})
+		if got, want := strings.Join(got, "\n"), want; got != want {
+			t.Errorf("%s: got %s, want %s", text, got, want)
+		}
+	}
+}
+
+// What 4.0 removed is taken as 3.x wrote it; what has no effect any more is said and is no fault (reference 1.11).
+func TestLegacyFields(t *testing.T) {
+	for text, want := range map[string]string{`apiVersion: argoproj.io/v1alpha1
+kind: Workflow
+metadata: {name: w}
+spec:
+  entrypoint: main
+  podPriority: 5
+  containerRuntimeExecutor: emissary
+  ttlSecondsAfterFinished: 60
+  synchronization: {mutex: {name: m}}
+  templates:
+  - name: main
+    synchronization: {semaphore: {configMapKeyRef: {name: c, key: k}}}
+    container: {image: i, command: [c]}
+`: `warning wf.yaml:7:3: field "spec.containerRuntimeExecutor" has no effect: Argo removed it in 3.4
+warning wf.yaml:8:3: field "spec.ttlSecondsAfterFinished" has no effect: Argo removed it in 3.0; use ttlStrategy`, `apiVersion: argoproj.io/v1alpha1
+kind: CronWorkflow
+metadata: {name: c}
+spec:
+  schedule: "* * * * *"
+  workflowSpec:
+    entrypoint: main
+    templates: [{name: main, container: {image: i, command: [c]}}]
+`: ""} {
+		if got := strings.Join(check(t, text, Options{Mode: Strict}), "\n"); got != want {
+			t.Error(got)
+		}
+	}
+}
