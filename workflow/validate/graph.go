@@ -121,6 +121,7 @@ func (c *checker) member(m *member, scope *names, root, tagPrefix string) {
 	m.call, m.found = found, found.template
 	m.call.args, m.call.prefix = &m.args, c.way()+m.where+" "
 	c.supplied(m.call)
+	c.podless(m)
 	via := append(append([]string(nil), c.via[:len(c.via)-1]...), m.where)
 	if m.holder.inline != nil {
 		c.inline(m, scope, via)
@@ -128,6 +129,20 @@ func (c *checker) member(m *member, scope *names, root, tagPrefix string) {
 		c.checkTemplate(found.library, found.template, via)
 	}
 	c.memberHooks(m, scope, root, tagPrefix)
+}
+
+// podless refuses the pod's name in arguments of a template that has no pod.
+func (c *checker) podless(m *member) {
+	kind := m.found.Type()
+	if kind != "steps" && kind != "dag" {
+		return
+	}
+	m.at.Get("arguments").Walk("arguments", func(_ string, node *manifest.Tree) bool {
+		if node.Kind() == manifest.KindString && slices.ContainsFunc(expression.Tags(node.Text()), func(tag expression.Tag) bool { return tag.Name == "pod.name" }) {
+			c.failAt(node, "%s failed to resolve {{pod.name}}: a %s template has no pod", m.where, kind)
+		}
+		return true
+	})
 }
 
 // inline checks a template that is written in its step; it also sees what its step sees.

@@ -81,6 +81,8 @@ func TestFaultsHaveTheirPlace(t *testing.T) {
 		{"entrypoint: main", "entrypoint: mian", "wf.yaml:5:15: spec.entrypoint template name 'mian' undefined"},
 		{"[{name: text, value: hello}]", "[{name: text}]", "wf.yaml:7:18: spec.arguments.text.value or spec.arguments.text.valueFrom is required"},
 		{"image: alpine", "image: ''", "templates.make.script.image may not be empty"},
+		{"template: make\n        arguments: {parameters: [{name: in, value: \"{{workflow.parameters.text}}", "template: graph\n        arguments: {parameters: [{name: in, value: \"{{pod.name}}",
+			"wf.yaml:13:52: templates.main.steps[0].make failed to resolve {{pod.name}}: a dag template has no pod"},
 	} {
 		if !strings.Contains(good, c.old) {
 			t.Fatalf("%q is not in the manifest", c.old)
