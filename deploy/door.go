@@ -83,6 +83,8 @@ func judge(policy podpolicy.Policy, o *unstructured.Unstructured, who podpolicy.
 	pod := &corev1.Pod{Spec: template.Spec}
 	pod.Namespace, pod.Annotations = o.GetNamespace(), template.Metadata.Annotations
 	problems := policy.Judge(podpolicy.Wish{For: who, Pod: pod})
+	_, beyond := policy.Limit(who, pod) // an executor's door gives the limits
+	problems = append(problems, beyond...)
 	for i := range problems {
 		problems[i].Path = strings.Join(append(path[:len(path):len(path)], problems[i].Path), ".")
 	}

@@ -16,17 +16,17 @@ type door struct {
 
 // Check implements [Executor]: what the policy refuses is a fatal problem.
 func (d door) Check(ctx context.Context, p Pod) ([]Problem, error) {
-	problems, err := d.Executor.Check(ctx, p)
+	refused, err := d.judge(ctx, &p)
 	if err != nil {
-		return problems, err
+		return nil, err
 	}
-	refused, err := d.judge(ctx, p)
+	problems, err := d.Executor.Check(ctx, p)
 	return append(refused, problems...), err
 }
 
 // Start implements [Executor]. A pod that was started before under other rights is judged by those that it has now.
 func (d door) Start(ctx context.Context, p Pod) error {
-	refused, err := d.judge(ctx, p)
+	refused, err := d.judge(ctx, &p)
 	if err == nil {
 		err = Refused(refused)
 	}
@@ -36,8 +36,9 @@ func (d door) Start(ctx context.Context, p Pod) error {
 	return d.Executor.Start(ctx, p)
 }
 
-// judge says what of a pod goes beyond the rights of whom it is for.
-func (d door) judge(ctx context.Context, p Pod) ([]Problem, error) {
+// judge says what of a pod goes beyond the rights of whom it is for, and gives its containers the limits that the operator has for those
+// which name none.
+func (d door) judge(ctx context.Context, p *Pod) ([]Problem, error) {
 	policy, err := d.policy.Now(ctx)
 	if err != nil {
 		return nil, err
@@ -51,8 +52,10 @@ func (d door) judge(ctx context.Context, p Pod) ([]Problem, error) {
 			w.Claims = append(w.Claims, c.Name)
 		}
 	}
+	limited, beyond := policy.Limit(p.For, &p.Pod)
+	p.Pod = *limited
 	var problems []Problem
-	for _, found := range policy.Judge(w) {
+	for _, found := range append(policy.Judge(w), beyond...) {
 		problems = append(problems, Problem{Path: found.Path, Message: found.Message, Hint: found.Hint, Fatal: true})
 	}
 	return problems, nil

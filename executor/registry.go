@@ -123,7 +123,7 @@ func (r *Registry) Judge(ctx context.Context, p Pod) ([]Problem, error) {
 		return []Problem{{Path: "metadata.annotations", Message: err.Error(), Fatal: true}}, nil //nolint:nilerr // it is the problem
 	}
 	d, _ := r.list[i].Executor.(door)
-	return d.judge(ctx, p)
+	return d.judge(ctx, &p)
 }
 
 func (r *Registry) index(name string) (int, error) {

@@ -1,6 +1,7 @@
 package executor_test
 
 import (
+	"context"
 	"errors"
 	"io"
 	"strings"
@@ -9,6 +10,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
 
 	"github.com/tiphys/tiphys/access/podpolicy"
 	"github.com/tiphys/tiphys/executor"
@@ -223,5 +225,49 @@ func TestRegistryIsADoor(t *testing.T) {
 				t.Errorf("it was started: %v %v", list, err)
 			}
 		})
+	}
+}
+
+// kept is an executor that keeps the pods which it was asked about.
+type kept struct {
+	executor.Executor
+	checked, started *[]corev1.Pod
+}
+
+func (k kept) Check(ctx context.Context, p executor.Pod) ([]executor.Problem, error) {
+	*k.checked = append(*k.checked, p.Pod)
+	return k.Executor.Check(ctx, p)
+}
+
+func (k kept) Start(ctx context.Context, p executor.Pod) error {
+	*k.started = append(*k.started, p.Pod)
+	return k.Executor.Start(ctx, p)
+}
+
+// A container that names no limits has the operator's where it is checked and where it starts, and one with more than it may have does not start.
+func TestLimitsAreGivenAtTheDoor(t *testing.T) {
+	limits := corev1.ResourceList{corev1.ResourceMemory: resource.MustParse("64Mi")}
+	policy := podpolicy.New(podpolicy.Grant{To: podpolicy.To{Namespaces: []string{"ci"}}, Containers: &podpolicy.Containers{Max: limits}})
+	var checked, started []corev1.Pod
+	inner := scripted.New(scripted.Options{Steps: map[string][]scripted.Step{"*": {{}}}}).Named()
+	inner.Executor = kept{inner.Executor, &checked, &started}
+	r := executor.NewRegistry(policy, inner)
+	defer func() { _ = r.Close() }()
+	p := executor.Pod{ID: id("a"), For: podpolicy.Subject{Kind: podpolicy.Own}}
+	p.Pod.Namespace, p.Pod.Spec.Containers = "ci", []corev1.Container{{Name: "main", Image: "x"}}
+	if problems, err := r.Check(t.Context(), p); err != nil || len(problems) > 0 {
+		t.Fatal(problems, err)
+	}
+	if err := r.Start(t.Context(), p); err != nil {
+		t.Fatal(err)
+	}
+	if len(checked) != 1 || len(started) != 1 || !started[0].Spec.Containers[0].Resources.Limits.Memory().Equal(limits["memory"]) ||
+		!checked[0].Spec.Containers[0].Resources.Limits.Memory().Equal(limits["memory"]) || p.Pod.Spec.Containers[0].Resources.Limits != nil {
+		t.Errorf("checked %+v, started %+v", checked, started)
+	}
+	p.ID, p.Pod.Spec.Containers[0].Resources.Limits = id("b"), corev1.ResourceList{corev1.ResourceMemory: resource.MustParse("65Mi")}
+	var refused *executor.RefusedError
+	if err := r.Start(t.Context(), p); !errors.As(err, &refused) || refused.Problems[0].Path != "spec.containers[0].resources.limits.memory" || len(started) != 1 {
+		t.Errorf("%v, started %d", err, len(started))
 	}
 }

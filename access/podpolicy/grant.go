@@ -34,6 +34,8 @@ type Grant struct {
 	Secrets         []string `json:"secrets,omitempty"`
 	Claims          []string `json:"claims,omitempty"`
 	ServiceAccounts []string `json:"serviceAccounts,omitempty"`
+	// Containers are the limits of containers, see [Policy.Limit].
+	Containers *Containers `json:"containers,omitempty"`
 }
 
 // To says whom a grant is for: whoever matches all that is named, and of each list one item. At least one of Repositories,

@@ -95,6 +95,11 @@ func (g Grant) gives() []string {
 	if g.HostNetwork {
 		out = append(out, "hostNetwork: true")
 	}
+	if g.Containers != nil {
+		if text := g.Containers.text(); text != "" {
+			out = append(out, "containers: "+text)
+		}
+	}
 	for _, list := range []struct {
 		name  string
 		items []string

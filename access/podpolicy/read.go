@@ -74,8 +74,9 @@ func (r *reader) grant(t *manifest.Tree, path string, g *Grant) {
 	r.names(t, path, "secrets", g.Secrets)
 	r.names(t, path, "claims", g.Claims)
 	r.names(t, path, "serviceAccounts", g.ServiceAccounts)
+	r.containers(t, path, g.Containers)
 	if len(g.gives()) == 0 {
-		r.refuse(t, path, "it gives nothing", "write pods, executors, hostNetwork, secrets, claims or serviceAccounts")
+		r.refuse(t, path, "it gives nothing", "write pods, executors, hostNetwork, secrets, claims, serviceAccounts or containers")
 	}
 }
 
