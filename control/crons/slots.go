@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"strings"
 	"time"
 
@@ -201,19 +202,22 @@ func slotKey(s scheduled, at time.Time) string {
 	return "cron/" + s.key + "/" + at.UTC().Format(time.RFC3339)
 }
 
+// Metadata are the labels and annotations of a run that a CronWorkflow makes for a time, by its schedule or by hand
+// (ConvertCronWorkflowToWorkflow in workflow/common/convert.go of Argo).
+func Metadata(def manifest.CronWorkflow, at time.Time) (labels, annotations map[string]string) {
+	labels = map[string]string{LabelCron: def.Name}
+	annotations = map[string]string{"workflows.argoproj.io/scheduled-time": at.UTC().Format(time.RFC3339)}
+	if m := def.Spec.WorkflowMetadata; m != nil {
+		maps.Copy(labels, m.Labels)
+		maps.Copy(annotations, m.Annotations)
+	}
+	return labels, annotations
+}
+
 func (c *Controller) submit(ctx context.Context, s scheduled, due cron.Due) error {
 	slot := due.Slot
 	meta := map[string]any{"namespace": s.def.Namespace}
-	labels := map[string]string{LabelCron: s.def.Name}
-	annotations := map[string]string{"workflows.argoproj.io/scheduled-time": slot.UTC().Format(time.RFC3339)}
-	if m := s.def.Spec.WorkflowMetadata; m != nil {
-		for k, v := range m.Labels {
-			labels[k] = v
-		}
-		for k, v := range m.Annotations {
-			annotations[k] = v
-		}
-	}
+	labels, annotations := Metadata(s.def, slot)
 	raw, err := json.Marshal(map[string]any{"apiVersion": manifest.APIVersion, "kind": "Workflow", "metadata": meta, "spec": s.spec})
 	if err != nil {
 		return fmt.Errorf("make workflow: %w", err)

@@ -4,13 +4,17 @@ import (
 	"cmp"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"math"
 	"net/http"
 	"slices"
 	"strings"
 	"time"
 
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
 	"github.com/tiphys/tiphys/access"
+	"github.com/tiphys/tiphys/control/crons"
 	"github.com/tiphys/tiphys/control/runs"
 	"github.com/tiphys/tiphys/executor"
 	"github.com/tiphys/tiphys/ledger"
@@ -190,11 +194,24 @@ func (o submitOptions) into(s *runs.Submission) (err error) {
 	if s.Parameters, err = pairs(o.Parameters); err != nil {
 		return err
 	}
-	if s.Labels, err = pairs(strings.Split(o.Labels, ",")); err != nil {
+	labels, err := pairs(strings.Split(o.Labels, ","))
+	if err != nil {
 		return err
 	}
-	s.Annotations, err = pairs(strings.Split(o.Annotations, ","))
+	annotations, err := pairs(strings.Split(o.Annotations, ","))
+	s.Labels, s.Annotations = over(s.Labels, labels), over(s.Annotations, annotations)
 	return err
+}
+
+// over lays what is said at a submission over what its object brings.
+func over(below, above map[string]string) map[string]string {
+	all := maps.Clone(above)
+	for k, v := range below {
+		if _, said := all[k]; !said {
+			all[k] = v
+		}
+	}
+	return all
 }
 
 func (a *API) argoSubmit(w http.ResponseWriter, r *http.Request) {
@@ -237,17 +254,22 @@ func (a *API) fromTemplate(r *http.Request, kind, namespace, name string) (runs.
 	if err != nil {
 		return runs.Submission{}, err
 	}
-	spec := map[string]any{"workflowTemplateRef": map[string]any{"name": name, "clusterScope": known == "ClusterWorkflowTemplate"}}
+	var spec any = map[string]any{"workflowTemplateRef": map[string]any{"name": name, "clusterScope": known == "ClusterWorkflowTemplate"}}
+	s := runs.Submission{Namespace: namespace}
 	if known == "CronWorkflow" {
 		var cron struct {
 			Spec struct {
-				WorkflowSpec map[string]any `json:"workflowSpec"`
+				WorkflowSpec     map[string]any     `json:"workflowSpec"`
+				WorkflowMetadata *metav1.ObjectMeta `json:"workflowMetadata"`
 			} `json:"spec"`
 		}
 		if err := json.Unmarshal(d.Object, &cron); err != nil {
-			return runs.Submission{}, fmt.Errorf("decode CronWorkflow %s: %w", name, err)
+			return s, fmt.Errorf("decode CronWorkflow %s: %w", name, err)
 		}
 		spec = cron.Spec.WorkflowSpec
+		def := manifest.CronWorkflow{Spec: manifest.CronWorkflowSpec{WorkflowMetadata: cron.Spec.WorkflowMetadata}}
+		def.Name = name
+		s.Labels, s.Annotations = crons.Metadata(def, a.Now())
 	}
 	raw, err := json.Marshal(map[string]any{
 		"apiVersion": manifestVersion, "kind": "Workflow", "metadata": map[string]any{"generateName": name + "-", "namespace": namespace}, "spec": spec,
@@ -259,7 +281,8 @@ func (a *API) fromTemplate(r *http.Request, kind, namespace, name string) (runs.
 	if err := manifest.FirstError(diags); err != nil {
 		return runs.Submission{}, &workflow.InvalidError{Diagnostics: diags}
 	}
-	return runs.Submission{Object: objects[0], Namespace: namespace}, nil
+	s.Object = objects[0]
+	return s, nil
 }
 
 func pairs(list []string) (map[string]string, error) {

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/tiphys/tiphys/access"
 	"github.com/tiphys/tiphys/access/podpolicy"
@@ -29,7 +30,7 @@ func testAPI(t *testing.T) *API {
 	t.Helper()
 	l, err := sqlite.Open(context.Background(), sqlite.Options{
 		Path:        filepath.Join(t.TempDir(), "ledger.db"),
-		Projections: []ledger.Projection{workflow.Projection{}, lock.Projection{}, runs.Projection{}},
+		Projections: []ledger.Projection{workflow.Projection{}, lock.Projection{}, runs.Projection{}, definitions.Projection{}},
 		Synchronous: sqlite.Off,
 	})
 	if err != nil {
@@ -40,15 +41,15 @@ func testAPI(t *testing.T) *API {
 		Ledger: l, Executors: executor.NewRegistry(podpolicy.New(), scripted.New(scripted.Options{}).Named()), Objects: definitions.NewMemory(nil),
 		Validator: plain{},
 	})
-	return &API{Policy: access.BuiltIn(), Ledger: l, Runs: c}
+	return &API{Policy: access.BuiltIn(), Ledger: l, Runs: c, Now: time.Now}
 }
 
 // plain judges manifests by themselves.
 type plain struct{}
 
 // Validate implements runs.Validator.
-func (plain) Validate(_ context.Context, o manifest.Object, _ runs.Terms) []manifest.Diagnostic {
-	return validate.Object(o, validate.Options{})
+func (plain) Validate(_ context.Context, o manifest.Object, terms runs.Terms) []manifest.Diagnostic {
+	return validate.Object(o, validate.Options{Labels: terms.Labels, Annotations: terms.Annotations})
 }
 
 func post(t *testing.T, handle http.HandlerFunc, body any) (int, string) {
@@ -150,6 +151,66 @@ func TestSubmitRefused(t *testing.T) {
 	} {
 		if code, answer := post(t, a.argoCreate, body); code != http.StatusBadRequest {
 			t.Errorf("%s: %d %s", name, code, answer)
+		}
+	}
+}
+
+// A run is run again over Argo's route, by who may make runs; memoized only after it ended badly (argo-server's PUT …/resubmit).
+func TestResubmitOverTheAPI(t *testing.T) {
+	a := testAPI(t)
+	if code, answer := post(t, a.argoCreate, map[string]any{"manifest": harbour, "submitOptions": map[string]any{"name": "mine", "labels": "team=dock"}}); code != http.StatusOK {
+		t.Fatal(code, answer)
+	}
+	again := func(role access.Role, body string) (int, string) {
+		r := httptest.NewRequest(http.MethodPut, "/", strings.NewReader(body))
+		r.SetPathValue("namespace", "default")
+		r.SetPathValue("name", "mine")
+		r.SetPathValue("verb", "resubmit")
+		w := httptest.NewRecorder()
+		as(role, a.argoVerb).ServeHTTP(w, r)
+		return w.Code, w.Body.String()
+	}
+	code, answer := again(access.Developer, `{"parameters": ["branch=topic"]}`)
+	for _, want := range []string{`"team":"dock"`, `"workflows.argoproj.io/resubmitted-from-workflow":"mine"`, "topic", `"name":"ci-`} {
+		if code != http.StatusOK || !strings.Contains(answer, want) {
+			t.Errorf("%d %s, want %s", code, answer, want)
+		}
+	}
+	for body, want := range map[string]int{`{"memoized": true}`: http.StatusConflict, `{"parameters": ["twig=x"]}`: http.StatusBadRequest, `{"parameters": ["x"]}`: http.StatusBadRequest} {
+		if code, answer := again(access.Developer, body); code != want {
+			t.Errorf("%s: %d %s, want %d", body, code, answer, want)
+		}
+	}
+	if code, answer := again(access.Viewer, `{}`); code != http.StatusForbidden {
+		t.Errorf("a viewer made a run: %d %s", code, answer)
+	}
+}
+
+// What a CronWorkflow gives its runs it gives those that are submitted from it by hand, too, and they can name it
+// (ConvertCronWorkflowToWorkflow in workflow/common/convert.go of Argo); what is said at the submission counts more.
+func TestSubmitFromACronWorkflow(t *testing.T) {
+	a := testAPI(t)
+	a.Definitions = definitions.New(a.Ledger, nil, nil)
+	objects, diags := manifest.Decode("c.yaml", []byte(`apiVersion: argoproj.io/v1alpha1
+kind: CronWorkflow
+metadata: {name: nightly}
+spec:
+  schedules: ["* * * * *"]
+  workflowMetadata: {labels: {owner: night, stage: none}, annotations: {why: tidy}}
+  workflowSpec:
+    entrypoint: main
+    templates:
+    - {name: main, container: {image: i, command: [echo, "{{workflow.labels.owner}} {{workflow.labels.stage}} {{workflow.annotations.why}}"]}}
+`))
+	if _, err := a.Definitions.Apply(t.Context(), "user:ada", definitions.OriginAPI, objects); err != nil || manifest.Failed(diags) {
+		t.Fatal(err, diags)
+	}
+	code, answer := post(t, a.argoSubmit, map[string]any{
+		"resourceKind": "cronworkflow", "resourceName": "nightly", "submitOptions": map[string]any{"labels": "stage=canary"},
+	})
+	for _, want := range []string{`"owner":"night"`, `"stage":"canary"`, `"why":"tidy"`, `"workflows.argoproj.io/cron-workflow":"nightly"`, `"name":"nightly-`} {
+		if code != http.StatusOK || !strings.Contains(answer, want) {
+			t.Errorf("%d %s, want %s", code, answer, want)
 		}
 	}
 }
