@@ -29,6 +29,8 @@ type Event struct {
 	// Content identifies a signed delivery by its body, where the delivery's id is not part of what is signed: who recorded one delivery could send
 	// it again under another id.
 	Content string `json:"content,omitempty"`
+	// Filtered says why the event source's filter leaves the event out: no sensor is asked. A replay asks them.
+	Filtered string `json:"filtered,omitempty"`
 	// Actor is who caused it, e.g. "user:ada", and whether that was proved.
 	Actor    string `json:"actor,omitempty"`
 	Verified string `json:"verified,omitempty"` // none, token, hmac-sha256, standard-webhooks, local

@@ -14,7 +14,6 @@ import (
 // Kinds of the entries of this room. Their bodies are [Received], [Decided], [Fired], [Settled].
 const (
 	KindReceived = "event.received"
-	KindDropped  = "event.dropped"
 	KindDecided  = "sensor.decided"
 	// KindRetried says what a sensor made of an event that had been quarantined, beside what the others had made of it.
 	KindRetried  = "sensor.retried"
@@ -148,7 +147,7 @@ func FiringKey(key string) string { return "firing/" + key }
 // Replay makes a new event that repeats a recorded one.
 func Replay(e Event, id string, now time.Time) Event {
 	e.ReplayOf, e.Seq = e.Seq, 0
-	e.ID, e.Time, e.Delivery, e.Content = id, now, "", ""
+	e.ID, e.Time, e.Delivery, e.Content, e.Filtered = id, now, "", "", ""
 	return e
 }
 

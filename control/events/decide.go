@@ -136,6 +136,10 @@ func (c *Controller) decide(ctx context.Context, outs []outcome) (err error) {
 	docs := make([]*sensor.Document, len(outs))
 	held := map[string]event.Approval{}
 	for i := range outs {
+		if outs[i].event.Filtered != "" {
+			outs[i].decided.Decisions = []event.Decision{{EventSeq: outs[i].event.Seq, Outcome: outcomeFiltered, Reason: outs[i].event.Filtered}}
+			continue
+		}
 		if outs[i].gate, err = c.approval(ctx, outs[i].event, held); err != nil {
 			return err
 		}
@@ -144,6 +148,9 @@ func (c *Controller) decide(ctx context.Context, outs []outcome) (err error) {
 		t := &thought{sensor: s, verdict: verdict, answered: make(chan struct{})}
 		for i := range outs {
 			e := outs[i].event
+			if e.Filtered != "" {
+				continue
+			}
 			if outs[i].gate.reason != "" && s.Listens(e.Namespace, e.Source, e.Subject) {
 				outs[i].decided.Decisions = append(outs[i].decided.Decisions,
 					event.Decision{Sensor: s.Key, EventSeq: e.Seq, Outcome: outcomeUnapproved, Reason: outs[i].gate.reason, Digest: s.Digest})
@@ -183,6 +190,9 @@ func (c *Controller) decide(ctx context.Context, outs []outcome) (err error) {
 	}
 	return nil
 }
+
+// outcomeFiltered is the outcome of an event that the filter of its source leaves out, as of one that a sensor's own does.
+const outcomeFiltered = "filtered"
 
 func unheard(e event.Event, sensors int) event.Decision {
 	return event.Decision{

@@ -176,11 +176,13 @@ func (c *Controller) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Connection", "close")
 	}
 	switch {
-	case answer.Dropped:
-		fmt.Fprintln(w, `{"message":"success","dropped":true}`)
 	case answer.Status == http.StatusOK:
 		w.Header().Set("Content-Type", "application/json")
-		fmt.Fprintf(w, "{\"message\":\"success\",\"id\":%q,\"seq\":%d}\n", answer.ID, answer.Seq)
+		filtered := ""
+		if answer.Filtered {
+			filtered = `,"filtered":true`
+		}
+		fmt.Fprintf(w, "{\"message\":\"success\",\"id\":%q,\"seq\":%d%s}\n", answer.ID, answer.Seq, filtered)
 	default:
 		log := c.o.Log.With("path", r.URL.Path, "status", answer.Status)
 		if answer.Err != nil {

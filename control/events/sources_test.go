@@ -5,6 +5,8 @@ import (
 	"net/http"
 	"strings"
 	"testing"
+
+	"github.com/tiphys/tiphys/event"
 )
 
 // A change to one definition starts anew only what it concerns: the one event of a hundred EventSources that it changes.
@@ -100,5 +102,26 @@ func TestConditionsAreShown(t *testing.T) {
 	h.decided(3)
 	if c := h.room.Conditions(); len(c) != 0 {
 		t.Errorf("they are good again, and the conditions are %+v", c)
+	}
+}
+
+// What a source's filter leaves out is an event with a decision like any other, of which no sensor is asked. A replay asks them: the filter was of the source.
+func TestFilteredByItsSource(t *testing.T) {
+	h := newHouse(t)
+	h.start()
+	e := event.Event{ID: "left-out", Type: "gitlab", Namespace: "ports", Source: "lab", Subject: "push", Data: []byte(`{"git":{"branch":"main"}}`), Filtered: "the event source's filter is not true for this event: false"}
+	receipt, err := h.room.Deliver(t.Context(), e)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, want := h.decided(1), fmt.Sprintf("%d:  filtered", receipt.Seq); got[0] != want {
+		t.Errorf("%q, want %q", got[0], want)
+	}
+	again, err := h.room.Replay(t.Context(), "left-out", "user:ada")
+	if err != nil || again.Filtered != "" {
+		t.Fatalf("%+v %v", again, err)
+	}
+	if got := h.decided(2); !strings.Contains(got[1], "main ") {
+		t.Errorf("no sensor was asked of the replay: %q", got[1])
 	}
 }

@@ -8,13 +8,12 @@ import (
 	"github.com/tiphys/tiphys/event"
 )
 
-// normaliseBitbucket follows Bitbucket Cloud's "Event payloads". A push with several changes is described by its
-// first; the others stand in body.push.changes.
-func normaliseBitbucket(key string, r payload) *event.Git {
+// normaliseBitbucket follows Bitbucket Cloud's "Event payloads". A push has one change for each reference.
+func normaliseBitbucket(key string, r payload) []*event.Git {
 	g := &event.Git{Repo: bitbucketRepo(r.Get("repository")), Sender: bitbucketUser(r.Get("actor"))}
 	switch {
 	case r.Get("push.changes").IsArray():
-		bitbucketPush(g, r.Get("push.changes.0"))
+		return each(g, r.Get("push.changes"), bitbucketPush)
 	case r.Get("commit_status").IsObject():
 		s := r.Get("commit_status")
 		g.Kind, g.SHA, g.Action = "status", s.Get("commit.hash").String(), ciAction(s.Get("state").String())
@@ -26,7 +25,23 @@ func normaliseBitbucket(key string, r payload) *event.Git {
 	default:
 		g.Kind = "other"
 	}
-	return g
+	return []*event.Git{g}
+}
+
+// each gives what every change of a push means, of which all have the same repository and sender. A push without one is an event as well.
+func each(common *event.Git, changes gjson.Result, read func(*event.Git, gjson.Result)) []*event.Git {
+	var all []*event.Git
+	changes.ForEach(func(_, change gjson.Result) bool {
+		g := *common
+		read(&g, change)
+		all = append(all, &g)
+		return len(all) <= MaxChanges
+	})
+	if len(all) == 0 {
+		read(common, gjson.Result{})
+		return []*event.Git{common}
+	}
+	return all
 }
 
 func bitbucketRepo(p gjson.Result) event.Repo {
@@ -127,26 +142,31 @@ func bitbucketPullRequest(g *event.Git, key string, r payload) {
 }
 
 // normaliseBitbucketServer follows Bitbucket Data Center's "Event payload".
-func normaliseBitbucketServer(key string, r payload) *event.Git {
+func normaliseBitbucketServer(key string, r payload) []*event.Git {
 	if key == "" {
 		key = r.Get("eventKey").String()
 	}
 	g := &event.Git{Repo: bitbucketServerRepo(r.Get("repository")), Sender: bitbucketServerUser(r.Get("actor"))}
 	switch {
 	case r.Get("changes").IsArray():
-		c := r.Get("changes.0")
-		setRef(g, c.Get("refId").String())
-		setChange(g, c.Get("fromHash").String(), c.Get("toHash").String())
-		for _, commit := range r.Get("commits").Array() {
-			g.Commits = append(g.Commits, event.Commit{SHA: commit.Get("id").String(), Message: commit.Get("message").String(),
-				Author: bitbucketServerUser(commit.Get("author"))})
-		}
+		return each(g, r.Get("changes"), func(g *event.Git, c gjson.Result) {
+			setRef(g, c.Get("refId").String())
+			setChange(g, c.Get("fromHash").String(), c.Get("toHash").String())
+			// The commits are those of the change whose new tip is the first of them.
+			if to := r.Get("toCommit.id").String(); to != "" && to != c.Get("toHash").String() {
+				return
+			}
+			for _, commit := range r.Get("commits").Array() {
+				g.Commits = append(g.Commits, event.Commit{SHA: commit.Get("id").String(), Message: commit.Get("message").String(),
+					Author: bitbucketServerUser(commit.Get("author"))})
+			}
+		})
 	case r.Get("pullRequest").IsObject():
 		bitbucketServerPullRequest(g, key, r)
 	default:
 		g.Kind = "other"
 	}
-	return g
+	return []*event.Git{g}
 }
 
 func bitbucketServerRepo(p gjson.Result) event.Repo {

@@ -205,6 +205,10 @@ func githubPullRequest(forge string, g *event.Git, fine string, r payload) {
 	default:
 		g.Action = "edit"
 	}
+	// Another target branch is another merge to test. GitHub and Gitea name the change differently.
+	if action == "edited" && (r.Get("changes.base").Exists() || r.Get("changes.ref").Exists()) {
+		g.Actions = append(g.Actions, "sync")
+	}
 	if action == "edited" && forge == Gitea {
 		if from := r.Get("changes.title.from"); from.Exists() && draftTitle(from.String()) != g.PR.Draft {
 			g.Actions = append(g.Actions, map[bool]string{true: "draft", false: "ready"}[g.PR.Draft])
@@ -233,6 +237,12 @@ func githubReview(g *event.Git, r payload) {
 	setPR(g, githubPR("", r.Get("pull_request")))
 	v := r.Get("review")
 	g.Kind, g.Action = "review", reviewAction(strings.ToLower(v.Get("state").String()+v.Get("type").String()))
+	switch r.Get("action").String() {
+	case "edited": // its words, not its judgement
+		g.Action = "update"
+	case "dismissed":
+		g.Action = "unapprove"
+	}
 	g.Comment = &event.Comment{ID: v.Get("id").String(), Body: v.Get("body").String() + v.Get("content").String(),
 		Author: v.Get("user.login").String(), URL: v.Get("html_url").String(), Association: v.Get("author_association").String()}
 }

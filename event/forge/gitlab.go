@@ -119,7 +119,8 @@ func gitlabMergeRequest(g *event.Git, r payload) {
 // gitlabUpdates are the things that one update says.
 func gitlabUpdates(p *event.PullRequest, attributes, changes gjson.Result, update bool) []string {
 	var actions []string
-	if attributes.Get("oldrev").String() != "" {
+	// Another target branch is another merge to test.
+	if attributes.Get("oldrev").String() != "" || changes.Get("target_branch").Exists() {
 		actions = append(actions, "sync")
 	}
 	if before, after, changed := gitlabDraft(changes); changed && before != after {

@@ -65,10 +65,12 @@ func EventName(forge string, h http.Header) string {
 	return ""
 }
 
-// Normalise says what a delivery means, in the same words for every forge. body is JSON, taken out of its form
-// where the forge sends one. Events that have no meaning of their own here get the kind "other". The error wraps
-// [ErrPayload].
-func Normalise(forge string, h http.Header, body []byte) (*event.Git, error) {
+// MaxChanges is how many changes one delivery may have.
+const MaxChanges = 100
+
+// Normalise says what a delivery means, in the same words for every forge: once, or for each change if it has several. body is JSON, taken out of
+// its form where the forge sends one. Events that have no meaning of their own here get the kind "other". The error wraps [ErrPayload].
+func Normalise(forge string, h http.Header, body []byte) ([]*event.Git, error) {
 	if !json.Valid(body) { // bounded in depth, unlike gjson's
 		return nil, fmt.Errorf("normalise %s delivery: body is not json: %w", forge, ErrPayload)
 	}
@@ -76,38 +78,44 @@ func Normalise(forge string, h http.Header, body []byte) (*event.Git, error) {
 }
 
 // NormaliseValid is [Normalise] for a body that is known to be valid JSON.
-func NormaliseValid(forge string, h http.Header, body []byte) (*event.Git, error) {
+func NormaliseValid(forge string, h http.Header, body []byte) ([]*event.Git, error) {
 	whole := gjson.ParseBytes(body)
 	if !whole.IsObject() {
 		return nil, fmt.Errorf("normalise %s delivery: body is not an object: %w", forge, ErrPayload)
 	}
 	root := payloadOf(whole)
 	name := EventName(forge, h)
-	var g *event.Git
+	var all []*event.Git
 	switch forge {
 	case GitLab:
-		g = normaliseGitLab(root)
+		g := normaliseGitLab(root)
 		if instance := h.Get("X-Gitlab-Instance"); instance != "" {
 			g.Instance = strings.TrimSuffix(instance, "/")
 		}
+		all = append(all, g)
 	case GitHub, Gitea:
-		g = normaliseGitHub(forge, name, h.Get("X-Gitea-Event-Type"), root)
+		all = append(all, normaliseGitHub(forge, name, h.Get("X-Gitea-Event-Type"), root))
 	case Bitbucket:
-		g = normaliseBitbucket(name, root)
+		all = normaliseBitbucket(name, root)
 	case BitbucketServer:
-		g = normaliseBitbucketServer(name, root)
+		all = normaliseBitbucketServer(name, root)
 	default:
 		return nil, fmt.Errorf("normalise delivery: forge %q is not known: %w", forge, ErrPayload)
 	}
-	g.Forge = forge
-	if g.Instance == "" {
-		g.Instance = instanceOf(g.Repo.WebURL)
+	if len(all) > MaxChanges {
+		return nil, fmt.Errorf("normalise %s delivery: it has more than %d changes: %w", forge, MaxChanges, ErrPayload)
 	}
-	if g.Kind == "" {
-		g.Kind = "other"
+	for _, g := range all {
+		g.Forge = forge
+		if g.Instance == "" {
+			g.Instance = instanceOf(g.Repo.WebURL)
+		}
+		if g.Kind == "" {
+			g.Kind = "other"
+		}
+		settleActions(g)
 	}
-	settleActions(g)
-	return g, nil
+	return all, nil
 }
 
 // strengths orders the actions of a merge request; what is not listed comes last.

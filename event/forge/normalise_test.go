@@ -20,6 +20,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/tiphys/tiphys/event"
 	"github.com/tiphys/tiphys/event/forge"
 	"github.com/tiphys/tiphys/secret"
 )
@@ -31,6 +32,92 @@ func gitlabBody(t testing.TB, name string) []byte {
 		t.Fatal(err)
 	}
 	return b
+}
+
+// normalise gives the one meaning of a delivery.
+func normalise(host string, h http.Header, body []byte) (*event.Git, error) {
+	all, err := forge.Normalise(host, h, body)
+	if err != nil {
+		return nil, err
+	}
+	if len(all) != 1 {
+		return nil, fmt.Errorf("the delivery has %d meanings", len(all))
+	}
+	return all[0], nil
+}
+
+// A review that was edited is no new one, one that was dismissed is no approval any more (GitHub, webhook events and payloads,
+// pull_request_review). Another target branch is another merge to test: GitHub's pull_request "edited" with changes.base, Gitea's with changes.ref
+// (modules/structs/hook.go, ChangesPayload), GitLab's merge request event with changes.target_branch.
+func TestActions(t *testing.T) {
+	review := func(action, state string) string {
+		return `{"action":"` + action + `","review":{"id":7,"state":"` + state + `"},"pull_request":{"number":3,"head":{"ref":"f"},"base":{"ref":"main"}},"repository":{"full_name":"o/r"}}`
+	}
+	change := func(changes string) string {
+		return `{"action":"edited","changes":` + changes + `,"pull_request":{"number":3,"head":{"ref":"f","sha":"s"},"base":{"ref":"main"}},"repository":{"full_name":"o/r"}}`
+	}
+	github, gitea := "X-Github-Event", "X-Gitea-Event"
+	for name, c := range map[string]struct {
+		host, header, event, body, kind string
+		actions                         []string
+	}{
+		"review":                               {forge.GitHub, github, "pull_request_review", review("submitted", "commented"), "review", []string{"create"}},
+		"review that approves":                 {forge.GitHub, github, "pull_request_review", review("submitted", "approved"), "review", []string{"approve"}},
+		"review edited":                        {forge.GitHub, github, "pull_request_review", review("edited", "commented"), "review", []string{"update"}},
+		"approval edited":                      {forge.GitHub, github, "pull_request_review", review("edited", "approved"), "review", []string{"update"}},
+		"review dismissed":                     {forge.GitHub, github, "pull_request_review", review("dismissed", "dismissed"), "review", []string{"unapprove"}},
+		"title":                                {forge.GitHub, github, "pull_request", change(`{"title":{"from":"x"}}`), "pull_request", []string{"edit"}},
+		"target branch":                        {forge.GitHub, github, "pull_request", change(`{"base":{"ref":{"from":"old"},"sha":{"from":"a"}}}`), "pull_request", []string{"sync", "edit"}},
+		"target branch, Gitea":                 {forge.Gitea, gitea, "pull_request", change(`{"ref":{"from":"old"}}`), "pull_request", []string{"sync", "edit"}},
+		"target branch, GitLab":                {forge.GitLab, "", "", `{"object_kind":"merge_request","project":{"path_with_namespace":"o/r"},"object_attributes":{"iid":3,"action":"update","target_branch":"main"},"changes":{"target_branch":{"previous":"old","current":"main"}}}`, "pull_request", []string{"sync", "edit"}},
+		"description, GitLab":                  {forge.GitLab, "", "", `{"object_kind":"merge_request","project":{"path_with_namespace":"o/r"},"object_attributes":{"iid":3,"action":"update"},"changes":{"description":{"previous":"a","current":"b"}}}`, "pull_request", []string{"edit"}},
+		"target branch, Bitbucket Data Center": {forge.BitbucketServer, "X-Event-Key", "pr:modified", `{"previousTarget":{"id":"refs/heads/old"},"pullRequest":{"id":3,"toRef":{"id":"refs/heads/main","displayId":"main"},"fromRef":{"id":"refs/heads/f","displayId":"f"}}}`, "pull_request", []string{"sync", "edit"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			h := http.Header{}
+			if c.header != "" {
+				h.Set(c.header, c.event)
+			}
+			g, err := normalise(c.host, h, []byte(c.body))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if diff := cmp.Diff(c.actions, g.Actions); diff != "" || g.Kind != c.kind || g.Action != c.actions[0] {
+				t.Errorf("%s %s %s", g.Kind, g.Action, diff)
+			}
+		})
+	}
+}
+
+// One push of several references has a meaning for each (Bitbucket Cloud, event payloads, repo:push: changes has one element for each
+// reference; Bitbucket Data Center, repo:refs_changed).
+func TestSeveralChanges(t *testing.T) {
+	cloud := `{"repository":{"full_name":"team/shop"},"actor":{"nickname":"ada"},"push":{"changes":[
+		{"new":{"type":"branch","name":"feature","target":{"hash":"b0"}},"commits":[{"hash":"b0","message":"one"}]},
+		{"new":{"type":"tag","name":"v1","target":{"hash":"a0"}},"old":null},
+		{"new":null,"old":{"type":"branch","name":"gone","target":{"hash":"c0"}}}]}}`
+	server := `{"repository":{"slug":"shop","project":{"key":"team"}},"actor":{"name":"ada"},"toCommit":{"id":"b0"},"commits":[{"id":"b0","message":"one"}],"changes":[
+		{"refId":"refs/heads/feature","fromHash":"0000","toHash":"b0"},
+		{"refId":"refs/tags/v1","fromHash":"0000","toHash":"a0"},
+		{"refId":"refs/heads/gone","fromHash":"c0","toHash":"0000"}]}`
+	for host, body := range map[string]string{forge.Bitbucket: cloud, forge.BitbucketServer: server} {
+		all, err := forge.Normalise(host, http.Header{"X-Event-Key": {"repo:push"}}, []byte(body))
+		if err != nil {
+			t.Fatal(err)
+		}
+		var got []string
+		for _, g := range all {
+			got = append(got, fmt.Sprintf("%s %s %s %s %d %s %s", g.Kind, g.Action, g.Ref, g.SHA, len(g.Commits), g.Sender.Login, g.Repo.FullName))
+		}
+		want := []string{"push create refs/heads/feature b0 1 ada team/shop", "tag create refs/tags/v1 a0 0 ada team/shop", "push delete refs/heads/gone  0 ada team/shop"}
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Errorf("%s: %s", host, diff)
+		}
+		many := strings.Repeat(`{"new":{"type":"branch","name":"x","target":{"hash":"b"}}},`, forge.MaxChanges)
+		if _, err := forge.Normalise(forge.Bitbucket, http.Header{}, []byte(`{"push":{"changes":[`+many+`{}]}}`)); !errors.Is(err, forge.ErrPayload) {
+			t.Errorf("too many changes: %v", err)
+		}
+	}
 }
 
 func TestNormaliseGitLab(t *testing.T) {
@@ -58,7 +145,7 @@ func TestNormaliseGitLab(t *testing.T) {
 		"comment":             {Kind: "comment", Action: "create", Actions: []string{"create"}, Ref: branch, SHA: a, Number: 23, Sender: "mattis"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			g, err := forge.Normalise(forge.GitLab, http.Header{}, gitlabBody(t, name))
+			g, err := normalise(forge.GitLab, http.Header{}, gitlabBody(t, name))
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -77,7 +164,7 @@ func TestNormaliseGitLab(t *testing.T) {
 			}
 		})
 	}
-	push, err := forge.Normalise(forge.GitLab, http.Header{}, gitlabBody(t, "push"))
+	push, err := normalise(forge.GitLab, http.Header{}, gitlabBody(t, "push"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -105,7 +192,7 @@ func TestForkWithoutHeadRepository(t *testing.T) {
 	body := []byte(`{"action":"closed","number":4,"repository":{"full_name":"a/b"},"pull_request":{"number":4,"merged":true,"state":"closed",
 		"author_association":"NONE","merge_commit_sha":"abc","head":{"ref":"x","sha":"s","repo":null},"base":{"ref":"main","repo":{"full_name":"a/b"}}}}`)
 	h := http.Header{"X-Github-Event": {"pull_request"}}
-	g, err := forge.Normalise(forge.GitHub, h, body)
+	g, err := normalise(forge.GitHub, h, body)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -207,7 +294,7 @@ func TestNormaliseInProportion(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			begin := time.Now()
-			g, err := forge.Normalise(forge.GitLab, http.Header{}, []byte(body))
+			g, err := normalise(forge.GitLab, http.Header{}, []byte(body))
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -232,12 +319,14 @@ func FuzzNormalise(f *testing.F) {
 	f.Add("bitbucketserver", "pr:opened", []byte(`{"pullRequest":{}}`))
 	f.Fuzz(func(t *testing.T, host, name string, body []byte) {
 		h := http.Header{"X-Github-Event": {name}, "X-Gitea-Event": {name}, "X-Event-Key": {name}}
-		g, err := forge.Normalise(host, h, body)
-		if (g == nil) == (err == nil) {
-			t.Fatalf("got %v, %v", g, err)
+		all, err := forge.Normalise(host, h, body)
+		if (len(all) == 0) == (err == nil) || len(all) > forge.MaxChanges {
+			t.Fatalf("got %v, %v", all, err)
 		}
-		if g != nil && g.Kind == "" {
-			t.Fatal("no kind")
+		for _, g := range all {
+			if g.Kind == "" {
+				t.Fatal("no kind")
+			}
 		}
 	})
 }

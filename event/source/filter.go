@@ -29,6 +29,17 @@ func CompileFilter(f *manifest.EventSourceFilter) (*Filter, error) {
 	return &Filter{text: f.Expression, evaluators: &sync.Pool{New: func() any { return expression.New() }}}, nil
 }
 
+// Leaves says why the filter leaves an event out; empty if it does not.
+func (f *Filter) Leaves(data json.RawMessage) string {
+	switch pass, err := f.Pass(data); {
+	case err != nil:
+		return fmt.Sprintf("the event source's filter failed: %v", err)
+	case !pass:
+		return fmt.Sprintf("the event source's filter is not true for this event: %s", f.text)
+	}
+	return ""
+}
+
 // Pass evaluates the filter over the data's top-level keys, with "-" as "_". Without a filter everything passes.
 func (f *Filter) Pass(data json.RawMessage) (ok bool, err error) {
 	if f == nil {

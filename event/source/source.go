@@ -72,8 +72,8 @@ type Answer struct {
 	Status int
 	// Receipt names the recorded event; its Seq is 0 where none was recorded.
 	Receipt
-	// Dropped says that the source's filter left the event out: nothing is wrong and nothing was recorded.
-	Dropped bool
+	// Filtered says that the source's filter left the event out: it is recorded, and no sensor is asked.
+	Filtered bool
 	// Reason says why no event was recorded, for the sender and the log; it holds no secret.
 	Reason string
 	// Close says that the connection must be closed: the body was not read to its end.

@@ -138,10 +138,11 @@ func webhookFaults(t *testing.T, dir string, c webhookCase) []string {
 	if len(h) > 0 && forge.Detect(h) != c.Forge {
 		return []string{"detected as " + forge.Detect(h)}
 	}
-	g, err := forge.Normalise(c.Forge, h, body)
+	all, err := forge.Normalise(c.Forge, h, body)
 	if err != nil {
 		return []string{err.Error()}
 	}
+	g := all[0]
 	if g.Repo.FullName == "" {
 		return []string{"no repository"}
 	}

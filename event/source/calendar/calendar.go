@@ -85,14 +85,12 @@ func (c *calendar) Run(ctx context.Context) error {
 		if err := c.tools.Clock.Wait(ctx, tick); err != nil {
 			return quiet(ctx, err)
 		}
-		e, ok, err := c.event(tick)
+		e, err := c.event(tick)
 		if err != nil {
 			return err
 		}
-		if ok {
-			if err := c.tools.Insist(ctx, e); err != nil {
-				return quiet(ctx, err)
-			}
+		if err := c.tools.Insist(ctx, e); err != nil {
+			return quiet(ctx, err)
 		}
 		last = tick
 	}
@@ -136,19 +134,16 @@ func (c *calendar) begin(ctx context.Context) (time.Time, error) {
 // deliveryPrefix begins the names of ticks as deliveries; the tick's time follows.
 const deliveryPrefix = "calendar/"
 
-// event is the event of a tick. Its Delivery names the tick. ok is false where the source's filter drops it.
-func (c *calendar) event(tick time.Time) (e event.Event, ok bool, err error) {
+// event is the event of a tick. Its Delivery names the tick.
+func (c *calendar) event(tick time.Time) (e event.Event, err error) {
 	data, err := json.Marshal(struct {
 		EventTime string            `json:"eventTime"`
 		Metadata  map[string]string `json:"metadata,omitempty"`
 	}{tick.String(), c.metadata})
 	if err != nil {
-		return e, false, fmt.Errorf("make calendar event: %w", err)
+		return e, fmt.Errorf("make calendar event: %w", err)
 	}
-	e = event.Event{ID: c.tools.NewID(), Type: name, Source: c.Source, Subject: c.Event, Namespace: c.Namespace, Time: c.tools.Clock.Now().UTC(),
-		Data: data, Delivery: deliveryPrefix + tick.UTC().Format(time.RFC3339), Actor: "system", Verified: "local"}
-	if ok, err = c.filter.Pass(data); err != nil {
-		return e, false, fmt.Errorf("make calendar event: %w", err)
-	}
-	return e, ok, nil
+	return event.Event{ID: c.tools.NewID(), Type: name, Source: c.Source, Subject: c.Event, Namespace: c.Namespace, Time: c.tools.Clock.Now().UTC(),
+		Data: data, Delivery: deliveryPrefix + tick.UTC().Format(time.RFC3339), Actor: "system", Verified: "local",
+		Filtered: c.filter.Leaves(data)}, nil
 }

@@ -70,35 +70,43 @@ func (h *hook) method() string {
 // Receive implements source.Receiver. It verifies the raw bytes before it looks at them. Refusals answer with 401 for a wrong
 // signature only, and 503 for what may pass.
 func (h *hook) Receive(ctx context.Context, req *http.Request) source.Answer {
-	e, no := h.read(ctx, req)
+	all, no := h.read(ctx, req)
 	if no != nil {
 		return source.Answer(*no)
 	}
-	receipt, err := h.tools.Sink.Deliver(ctx, e)
-	if err != nil {
-		text := "the event could not be recorded; send it again"
-		if errors.Is(err, ledger.ErrNoSpace) {
-			text = "the event could not be recorded, because this server's disk is full; send it again when there is room"
+	// One that is not recorded has the sender send all again; those that were are known by then.
+	answer := source.Answer{Status: http.StatusOK, Filtered: true}
+	for i, e := range all {
+		receipt, err := h.tools.Sink.Deliver(ctx, e)
+		if err != nil {
+			text := "the event could not be recorded; send it again"
+			if errors.Is(err, ledger.ErrNoSpace) {
+				text = "the event could not be recorded, because this server's disk is full; send it again when there is room"
+			}
+			return source.Answer{Status: http.StatusServiceUnavailable, Reason: text, Err: err}
 		}
-		return source.Answer{Status: http.StatusServiceUnavailable, Reason: text, Err: err}
+		if i == 0 {
+			answer.Receipt = receipt
+		}
+		answer.Filtered = answer.Filtered && e.Filtered != ""
 	}
-	return source.Answer{Status: http.StatusOK, Receipt: receipt}
+	return answer
 }
 
-// read makes an event of a delivery.
-func (h *hook) read(ctx context.Context, req *http.Request) (event.Event, *refused) {
+// read makes the events of a delivery: one, or one for each change that it tells.
+func (h *hook) read(ctx context.Context, req *http.Request) ([]event.Event, *refused) {
 	if req.Method != h.method() {
-		return event.Event{}, refuse(http.StatusMethodNotAllowed, "event %s wants %s, got %s", h.Event, h.method(), req.Method)
+		return nil, refuse(http.StatusMethodNotAllowed, "event %s wants %s, got %s", h.Event, h.method(), req.Method)
 	}
 	body, no := h.bytes(req)
 	if no != nil {
-		return event.Event{}, no
+		return nil, no
 	}
 	secrets, err := h.secrets(ctx)
 	if err != nil {
 		no := refuse(http.StatusServiceUnavailable, "the secret of this webhook cannot be read now: %v", err)
 		no.Err = err
-		return event.Event{}, no
+		return nil, no
 	}
 	now := h.tools.Clock.Now()
 	host := h.forge
@@ -107,9 +115,9 @@ func (h *hook) read(ctx context.Context, req *http.Request) (event.Event, *refus
 	}
 	verified, err := forge.Verify(host, req.Header, body, secrets, now)
 	if err != nil {
-		return event.Event{}, refuse(http.StatusUnauthorized, "%v", err)
+		return nil, refuse(http.StatusUnauthorized, "%v", err)
 	}
-	return h.event(host, verified, req, body, now)
+	return h.events(host, verified, req, body, now)
 }
 
 // bytes reads the body, no more of it than is allowed.
@@ -170,24 +178,44 @@ func (h *hook) secrets(ctx context.Context) (forge.Secrets, error) {
 	return s, nil
 }
 
-// event builds the data in Argo's layout for the type, with our key "git" beside it.
-func (h *hook) event(host, verified string, req *http.Request, raw []byte, now time.Time) (event.Event, *refused) {
-	e := event.Event{ID: h.tools.NewID(), Type: h.kind, Source: h.Source, Subject: h.Event, Namespace: h.Namespace,
-		Time: now.UTC(), Verified: verified}
+// maxRepeated bounds what the events of one delivery repeat of its body, in bytes.
+const maxRepeated = 16 << 20
+
+// events are what a delivery tells. All have its whole body.
+func (h *hook) events(host, verified string, req *http.Request, raw []byte, now time.Time) ([]event.Event, *refused) {
 	body, no := h.body(req, raw)
 	if no != nil {
-		return event.Event{}, no
+		return nil, no
 	}
+	meanings := []*event.Git{nil}
 	if host != "" {
-		g, err := forge.NormaliseValid(host, req.Header, body)
+		all, err := forge.NormaliseValid(host, req.Header, body)
 		if err != nil && h.forge != "" {
-			return event.Event{}, refuse(http.StatusBadRequest, "%v", err)
+			return nil, refuse(http.StatusBadRequest, "%v", err)
 		}
 		// A webhook of no forge's own type is an event without git where it only looks like one.
 		if err == nil {
-			e.Git = g
+			meanings = all
 		}
 	}
+	if n := len(meanings); n > 1 && n*len(body) > maxRepeated {
+		return nil, refuse(http.StatusRequestEntityTooLarge, "the delivery has %d changes and %d bytes, which each of their events would have: push in smaller parts", n, len(body))
+	}
+	events := make([]event.Event, 0, len(meanings))
+	for i, g := range meanings {
+		e := event.Event{ID: h.tools.NewID(), Type: h.kind, Source: h.Source, Subject: h.Event, Namespace: h.Namespace,
+			Time: now.UTC(), Verified: verified, Git: g}
+		h.identify(&e, host, req.Header, raw, i)
+		if no := h.fill(&e, req.Header, body); no != nil {
+			return nil, no
+		}
+		events = append(events, e)
+	}
+	return events, nil
+}
+
+// identify says who sent an event and by what it is known when it is sent again; n counts the events of its delivery.
+func (h *hook) identify(e *event.Event, host string, header http.Header, raw []byte, n int) {
 	if g := e.Git; g != nil && g.Sender.Login != "" {
 		e.Actor = "user:" + g.Sender.Login
 	}
@@ -195,24 +223,29 @@ func (h *hook) event(host, verified string, req *http.Request, raw []byte, now t
 	if e.Git != nil && e.Git.Instance != "" {
 		instance = e.Git.Instance
 	}
-	e.Delivery = forge.DeliveryID(host, req.Header, instance, raw)
+	e.Delivery = forge.DeliveryID(host, header, instance, raw)
 	if h.forge != "" { // what others send may be the same twice
-		e.Content = forge.ContentID(verified, host, instance, raw)
+		e.Content = forge.ContentID(e.Verified, host, instance, raw)
 	}
-	data, err := h.data(req.Header, body, e.Git)
+	if n == 0 {
+		return
+	}
+	for _, id := range []*string{&e.Delivery, &e.Content} {
+		if *id != "" {
+			*id += fmt.Sprintf("/change-%d", n+1)
+		}
+	}
+}
+
+// fill builds the data in Argo's layout for the type, with our key "git" beside it, and asks the source's filter.
+func (h *hook) fill(e *event.Event, header http.Header, body []byte) *refused {
+	data, err := h.data(header, body, e.Git)
 	if err != nil {
-		return event.Event{}, refuse(http.StatusInternalServerError, "the event could not be put together: %v", err)
+		return refuse(http.StatusInternalServerError, "the event could not be put together: %v", err)
 	}
 	e.Data = data
-	pass, err := h.filter.Pass(data)
-	if err != nil || !pass {
-		reason := "the event source's filter is not true for this event"
-		if err != nil {
-			reason = fmt.Sprintf("the event source's filter failed: %v", err)
-		}
-		return e, &refused{Status: http.StatusOK, Reason: reason, Dropped: true}
-	}
-	return e, nil
+	e.Filtered = h.filter.Leaves(data)
+	return nil
 }
 
 // body gives the JSON that stands under "body" (argo-events 1.9, eventsources/sources/webhook and github).

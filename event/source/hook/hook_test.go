@@ -5,6 +5,7 @@ package hook_test
 
 import (
 	"context"
+	"errors"
 	"io"
 	"net/http"
 	"net/http/httptest"
@@ -58,11 +59,18 @@ func loadSource(t testing.TB, text string) *manifest.EventSource {
 	return es
 }
 
-// notes is a sink that keeps the last event.
-type notes struct{ last event.Event }
+// notes is a sink that keeps the events, the last of them by itself. With fails it refuses one.
+type notes struct {
+	last  event.Event
+	all   []event.Event
+	fails int
+}
 
 func (n *notes) Deliver(_ context.Context, e event.Event) (source.Receipt, error) {
-	n.last = e
+	if n.fails--; n.fails == 0 {
+		return source.Receipt{}, errors.New("the disk is gone")
+	}
+	n.last, n.all = e, append(n.all, e)
 	return source.Receipt{Seq: 1, ID: e.ID}, nil
 }
 
@@ -187,19 +195,60 @@ func TestRefusals(t *testing.T) {
 		"no bearer":            {"closed", "{}", nil, 401},
 		"wrong token":          {"lab", "not even json", map[string]string{"X-Gitlab-Token": "no"}, 401},
 		"secret not there now": {"later", "{}", map[string]string{"X-Gitlab-Token": "no"}, 503},
-		"filtered":             {"plain", `{"skip":"1"}`, nil, 200},
-		"filter fails":         {"plain", `{"skip":"one"}`, nil, 200},
 		"forge without object": {"hub", "[]", nil, 400},
 	} {
 		t.Run(name, func(t *testing.T) {
 			e, answer := post(t, "/webhooks/ports/in/"+c.path, c.body, c.header)
-			if answer.Status != c.status || answer.Reason == "" && c.status != 404 || answer.Dropped != (c.status == 200) || answer.Seq != 0 || e.ID != "" {
+			if answer.Status != c.status || answer.Reason == "" && c.status != 404 || answer.Filtered || answer.Seq != 0 || e.ID != "" {
 				t.Fatalf("got %+v, want %d", answer, c.status)
 			}
 			if strings.Contains(answer.Reason, "ports-keys") {
 				t.Errorf("the reason tells the secret: %s", answer.Reason)
 			}
 		})
+	}
+}
+
+// What the source's filter leaves out is an event that says so, and so is what it cannot judge.
+func TestFiltered(t *testing.T) {
+	for body, want := range map[string]string{
+		`{"skip":"0"}`: "", `{}`: "", `{"skip":"1"}`: "the event source's filter is not true for this event", `{"skip":"one"}`: "the event source's filter failed: ",
+	} {
+		e, answer := post(t, "/webhooks/ports/in/plain", body, nil)
+		if answer.Status != 200 || answer.Seq != 1 || answer.Filtered != (want != "") || !strings.HasPrefix(e.Filtered, want) || (want == "") != (e.Filtered == "") || len(e.Data) == 0 {
+			t.Errorf("%s: %+v %q", body, answer, e.Filtered)
+		}
+	}
+}
+
+// A delivery with several changes is an event for each, which are known when it is sent again; one that could not be recorded has it sent again.
+func TestSeveralChanges(t *testing.T) {
+	body := `{"repository":{"full_name":"o/r"},"push":{"changes":[{"new":{"type":"branch","name":"a","target":{"hash":"1"}}},{"new":{"type":"branch","name":"b","target":{"hash":"2"}}}]}}`
+	send := func(sink *notes) source.Answer {
+		req := httptest.NewRequest(http.MethodPost, "/webhooks/ports/in/json", strings.NewReader(body))
+		req.Header.Set("X-Event-Key", "repo:push")
+		req.Header.Set("X-Request-UUID", "d1")
+		return receivers(t, sink)[req.URL.Path].Receive(t.Context(), req)
+	}
+	sink := &notes{}
+	if answer := send(sink); answer.Status != 200 || len(sink.all) != 2 {
+		t.Fatalf("%+v, %d events", answer, len(sink.all))
+	}
+	a, b := sink.all[0], sink.all[1]
+	if a.Git.Branch != "a" || b.Git.Branch != "b" || a.Delivery == "" || b.Delivery != a.Delivery+"/change-2" || gjson.GetBytes(b.Data, "git.branch").Str != "b" {
+		t.Errorf("%+v %+v", a, b)
+	}
+	if got := gjson.GetBytes(b.Data, "body.push.changes.#").Int(); got != 2 {
+		t.Errorf("the second event has %d changes in its body", got)
+	}
+	half := &notes{fails: 2}
+	if answer := send(half); answer.Status != http.StatusServiceUnavailable || answer.Err == nil {
+		t.Errorf("%+v", answer)
+	}
+	body = strings.Replace(body, `"o/r"`, `"`+strings.Repeat("x", 900_000)+`"`, 1)
+	body = strings.Replace(body, `"changes":[`, `"changes":[`+strings.Repeat(`{"new":{"type":"branch","name":"c","target":{"hash":"1"}}},`, 60), 1)
+	if answer := send(&notes{}); answer.Status != http.StatusRequestEntityTooLarge || answer.Reason == "" {
+		t.Errorf("a large one with many: %+v", answer)
 	}
 }
 
