@@ -28,3 +28,22 @@ func CallerFrom(ctx context.Context) Caller {
 	}
 	return c
 }
+
+// Opener opens files with the rights of somebody else, for what somebody else left there.
+type Opener interface {
+	// Open opens path from an open folder by openat2(2), whose flags and resolve these are, and gives the descriptor.
+	Open(dir int, path string, flags, resolve uint64) (fd int, err error)
+}
+
+type openerKey struct{}
+
+// WithOpener returns a context in which files are opened by o where they are saved as an artifact.
+func WithOpener(ctx context.Context, o Opener) context.Context {
+	return context.WithValue(ctx, openerKey{}, o)
+}
+
+// OpenerFrom returns the opener that [WithOpener] put into ctx; nil if there is none, so that this process opens files itself.
+func OpenerFrom(ctx context.Context) Opener {
+	o, _ := ctx.Value(openerKey{}).(Opener)
+	return o
+}

@@ -2,12 +2,20 @@
 
 package archive
 
-import "os"
+import (
+	"errors"
+	"os"
+
+	"github.com/tiphys/tiphys/artifact"
+)
 
 const nonBlocking = 0
 
 // openBeneath opens name beneath root. Absolute links are refused here, where Linux can follow them within root.
-func openBeneath(root, name string) (*os.File, error) {
+func openBeneath(as artifact.Opener, root, name string) (*os.File, error) {
+	if as != nil {
+		return nil, errors.ErrUnsupported
+	}
 	r, err := os.OpenRoot(root)
 	if err != nil {
 		return nil, err
@@ -20,3 +28,7 @@ func openBeneath(root, name string) (*os.File, error) {
 }
 
 func rootOf(f *os.File) (*os.Root, error) { return os.OpenRoot(f.Name()) }
+
+func openWithin(artifact.Opener, *os.File, string, bool) (*os.File, error) {
+	return nil, errors.ErrUnsupported
+}

@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path"
+	"slices"
 	"strings"
 
 	"github.com/tiphys/tiphys/artifact"
@@ -22,6 +23,7 @@ type Source struct {
 	root *os.Root // of a folder
 	info fs.FileInfo
 	left *int64 // how many bytes may still be read; nil for any number
+	as   artifact.Opener
 }
 
 // ErrTooMuch says that a source has more than may be read of it.
@@ -44,7 +46,10 @@ func (s *Source) bounded(size int64) error {
 // Open opens src beneath root. Links on the way to src are followed as a process would that has root as its
 // root folder, so they cannot lead out; links inside of src are never followed. The error wraps
 // [artifact.ErrNotFound] if there is nothing at src.
-func Open(root, src string) (*Source, error) {
+func Open(root, src string) (*Source, error) { return OpenAs(nil, root, src) }
+
+// OpenAs is [Open] for what is read with the rights that an opener has, the source and all that is in it; with nil it is Open.
+func OpenAs(as artifact.Opener, root, src string) (*Source, error) {
 	inner := src
 	if clean := path.Clean(root); clean != "/" {
 		if rest, ok := strings.CutPrefix(path.Clean(src), clean+"/"); ok {
@@ -52,14 +57,14 @@ func Open(root, src string) (*Source, error) {
 		}
 	}
 	inner = strings.TrimLeft(inner, "/")
-	f, err := openBeneath(root, inner)
+	f, err := openBeneath(as, root, inner)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("%s: %w", src, artifact.ErrNotFound)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("open %s: %w", src, err)
 	}
-	s := &Source{Name: path.Base(path.Clean("/" + inner)), file: f}
+	s := &Source{Name: path.Base(path.Clean("/" + inner)), file: f, as: as}
 	if s.Name == "/" {
 		s.Name = "root"
 	}
@@ -137,6 +142,9 @@ func (s *Source) Walk(ctx context.Context, fn func(Entry) error) error {
 	if s.root == nil {
 		return fn(Entry{Path: ".", Info: s.info, open: func() (*Content, error) { return s.content(s.file, s.info) }})
 	}
+	if s.as != nil {
+		return s.walkAs(ctx, ".", s.info, fn)
+	}
 	return fs.WalkDir(s.root.FS(), ".", func(p string, d fs.DirEntry, err error) error {
 		if err != nil {
 			return fmt.Errorf("read folder: %w", err)
@@ -151,18 +159,58 @@ func (s *Source) Walk(ctx context.Context, fn func(Entry) error) error {
 		if err != nil {
 			return fmt.Errorf("look at %s: %w", p, err)
 		}
-		e := Entry{Path: p, Info: info, open: func() (*Content, error) { return s.openFile(p) }}
-		switch info.Mode().Type() {
-		case 0, fs.ModeDir:
-		case fs.ModeSymlink:
-			if e.Link, err = s.root.Readlink(p); err != nil {
-				return fmt.Errorf("read link: %w", err)
-			}
-		default:
-			return nil
-		}
-		return fn(e)
+		return s.visit(p, info, fn)
 	})
+}
+
+// visit calls fn for one entry.
+func (s *Source) visit(p string, info fs.FileInfo, fn func(Entry) error) error {
+	e := Entry{Path: p, Info: info, open: func() (*Content, error) { return s.openFile(p) }}
+	switch info.Mode().Type() {
+	case 0, fs.ModeDir:
+	case fs.ModeSymlink:
+		var err error
+		if e.Link, err = s.root.Readlink(p); err != nil {
+			return fmt.Errorf("read link: %w", err)
+		}
+	default:
+		return nil
+	}
+	return fn(e)
+}
+
+// walkAs is [Source.Walk] where folders are read with an opener's rights.
+func (s *Source) walkAs(ctx context.Context, p string, info fs.FileInfo, fn func(Entry) error) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	if err := s.visit(p, info, fn); err != nil || !info.IsDir() {
+		return err
+	}
+	dir, err := openWithin(s.as, s.file, p, true)
+	if err != nil {
+		return fmt.Errorf("read folder: %w", err)
+	}
+	names, err := dir.Readdirnames(-1)
+	_ = dir.Close()
+	if err != nil {
+		return fmt.Errorf("read folder: %w", err)
+	}
+	slices.Sort(names)
+	for _, name := range names {
+		child := path.Join(p, name)
+		info, err := s.root.Lstat(child)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			return fmt.Errorf("look at %s: %w", child, err)
+		}
+		if err := s.walkAs(ctx, child, info, fn); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // content is that of an open file, which is not closed with it.
@@ -174,7 +222,13 @@ func (s *Source) content(f *os.File, info fs.FileInfo) (*Content, error) {
 }
 
 func (s *Source) openFile(p string) (*Content, error) {
-	f, err := s.root.OpenFile(p, os.O_RDONLY|nonBlocking, 0)
+	var f *os.File
+	var err error
+	if s.as != nil {
+		f, err = openWithin(s.as, s.file, p, false)
+	} else {
+		f, err = s.root.OpenFile(p, os.O_RDONLY|nonBlocking, 0)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("open file: %w", err)
 	}

@@ -85,7 +85,7 @@ func (m *Mover) save(ctx context.Context, a manifest.Artifact, root, src string)
 	case a.Raw != nil:
 		return artifact.Saved{}, fmt.Errorf("%w: raw can only be an input", ErrUnsupported)
 	}
-	s, err := archive.Open(root, src)
+	s, err := archive.OpenAs(artifact.OpenerFrom(ctx), root, src)
 	if err != nil {
 		return artifact.Saved{}, err
 	}

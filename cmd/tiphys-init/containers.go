@@ -203,9 +203,9 @@ func isZombie(dir string) bool {
 	return strings.HasPrefix(s, " Z") || strings.HasPrefix(s, " X")
 }
 
-// readFiles reads the files that the order asks for from the main container's file system.
+// readFiles reads the files that the order asks for from the main container's file system, and tells who output artifacts are read as.
 func (p *pod) readFiles(i int) {
-	if len(p.spec.Files) == 0 {
+	if len(p.spec.Files) == 0 && !p.spec.Hold {
 		return
 	}
 	e := protocol.Event{Event: protocol.EventRead, Files: map[string]string{}}
@@ -219,6 +219,8 @@ func (p *pod) readFiles(i int) {
 	if err != nil {
 		return
 	}
+	e.Reader = &protocol.Reader{UID: reader.UID, GID: reader.GID, Groups: reader.Groups, KeepGroups: reader.KeepGroups,
+		Capabilities: reader.Capabilities, Users: reader.Users >= 0}
 	left := int64(protocol.ParametersLimit)
 	for _, name := range slices.Sorted(maps.Keys(p.spec.Files)) {
 		data, err := root.readAs(reader, p.spec.Files[name], left)

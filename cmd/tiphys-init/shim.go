@@ -248,7 +248,7 @@ func (s *shim) take(e protocol.Event) {
 		s.broadcast(e)
 	case protocol.EventRead:
 		s.mu.Lock()
-		s.record.Missing, s.record.TooLarge = e.Missing, e.TooLarge
+		s.record.Missing, s.record.TooLarge, s.record.Reader = e.Missing, e.TooLarge, e.Reader
 		s.record.Files = make(map[string]string, len(e.Files))
 		for name, text := range e.Files {
 			s.record.Files[name] = s.hidden.String(text)

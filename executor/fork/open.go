@@ -65,18 +65,28 @@ func (u User) Open(dir int, path string, how How) (fd int, err error) {
 			o.capabilities[i].effective, o.capabilities[i].permitted = set, set
 		}
 	}
-	syscall.ForkLock.Lock()
-	pid := openAs(syscall.CLONE_FILES|shared, o)
-	syscall.ForkLock.Unlock()
-	if int(pid) < 0 {
-		return -1, fmt.Errorf("make a process: %w", syscall.Errno(-pid))
+	// The kernel answers EAGAIN when something was renamed while it resolved "..", and EINTR when a signal came.
+	for range openTries {
+		syscall.ForkLock.Lock()
+		pid := openAs(syscall.CLONE_FILES|shared, o)
+		syscall.ForkLock.Unlock()
+		if int(pid) < 0 {
+			return -1, fmt.Errorf("make a process: %w", syscall.Errno(-pid))
+		}
+		Reap(int(pid))
+		if o.fd >= 0 {
+			return o.fd, nil
+		}
+		err = &Error{Step: stepName(o.failed.step), Err: syscall.Errno(o.failed.errno)}
+		if e := syscall.Errno(o.failed.errno); o.failed.step != stepOpen || e != syscall.EAGAIN && e != syscall.EINTR {
+			break
+		}
 	}
-	Reap(int(pid))
-	if o.fd < 0 {
-		return -1, &Error{Step: stepName(o.failed.step), Err: syscall.Errno(o.failed.errno)}
-	}
-	return o.fd, nil
+	return -1, err
 }
+
+// openTries is how often a file is tried to be opened whose folders are renamed all the time.
+const openTries = 64
 
 // permitted is the set of capabilities that this process may have: none where it cannot be told.
 func permitted() uint64 {

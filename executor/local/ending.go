@@ -71,7 +71,7 @@ func (a *attempt) settle() {
 		return
 	}
 	ctx, cancel := a.saving(record.Reason == executor.ReasonStopped)
-	err = a.saveArtifacts(ctx, record.PID, &r)
+	err = a.saveArtifacts(ctx, record, &r)
 	stopped := ctx.Err() != nil
 	cancel()
 	if err != nil {
@@ -272,7 +272,8 @@ func (a *attempt) image(name string) string {
 
 // saveArtifacts saves the output artifacts from the pod's own view, which the shim holds until told otherwise. The pod's first
 // process is known from the record: after a restart the end may be seen before the shim has been spoken to.
-func (a *attempt) saveArtifacts(ctx context.Context, pid int, r *executor.Report) error {
+func (a *attempt) saveArtifacts(ctx context.Context, record protocol.Record, r *executor.Report) error {
+	pid := record.PID
 	if shim, err := a.shim(); err != nil || !shim.Alive() {
 		pid = 0 // it may be another process's by now
 	} else if pid == 0 { // a shim of version 0.1.0 left the record
@@ -287,6 +288,12 @@ func (a *attempt) saveArtifacts(ctx context.Context, pid int, r *executor.Report
 	if a.e.o.Mover == nil {
 		return errors.New("save output artifacts: there is no artifact store")
 	}
+	as, err := openReader(pid, record.Reader)
+	if err != nil {
+		return fmt.Errorf("save output artifacts: %w", err)
+	}
+	defer as.close()
+	ctx = artifact.WithOpener(ctx, as)
 	ctx = artifact.WithCaller(ctx, artifact.Caller{Namespace: a.pod.Pod.Namespace, Owner: a.id.Owner, Node: a.id.Node})
 	var failed error
 	for _, out := range a.pod.Outputs.Artifacts {

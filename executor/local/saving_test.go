@@ -3,6 +3,7 @@ package local_test
 import (
 	"context"
 	"fmt"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -94,6 +95,49 @@ func TestOutputsAreReadAsTheStepsUser(t *testing.T) {
 			}
 			if r.Parameters["own"] != "mine" || r.Parameters["link"] != "mine" {
 				t.Errorf("%v", r.Parameters)
+			}
+		})
+	}
+}
+
+// What is saved of a step is read with the rights of its user: neither a link nor a folder gives it what only another user may read, and what is
+// no file is not waited for.
+func TestArtifactsAreReadAsTheStepsUser(t *testing.T) {
+	needRoot(t)
+	script := `mkdir -p /out/tree/below; cd /out; echo mine > own; echo mine > tree/below/own; ln -s /etc/shadow tree/link; ln -s own link
+ln -s /etc/shadow shadow; mkfifo fifo; mkfifo tree/fifo; ln -s /dev/zero zero; ln -s /proc/1/environ first
+mkdir closed; echo hidden > closed/a; true`
+	for name, c := range map[string]struct {
+		user            int64
+		host, hostUsers bool
+	}{
+		"user": {1000, false, false}, "user of this machine": {1000, false, true}, "user on the machine": {1000, true, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			e := open(t, t.TempDir(), withImages, withStore(t))
+			if c.host {
+				e = e.Host()
+			}
+			defer func() { _ = e.Close() }()
+			for path, want := range map[string]string{
+				"/out/own": "", "/out/link": "", "/out/tree": "", "/out/shadow": "permission denied", "/etc/shadow": "permission denied",
+				"/out/fifo": "neither a file nor a folder", "/out/zero": "neither a file nor a folder", "/out/first": "permission denied",
+				"/proc/1/environ": "permission denied", "/root": "permission denied", "/out/none": "no such file",
+			} {
+				p := shell(t, script)
+				p.ID.Node = t.Name() + path
+				p.Pod.Spec.HostUsers = &c.hostUsers
+				if !c.hostUsers {
+					p.Pod.Spec.HostUsers = nil
+				}
+				p.Pod.Spec.SecurityContext = &corev1.PodSecurityContext{RunAsUser: &c.user, RunAsGroup: &c.user}
+				p.Pod.Spec.Volumes = []corev1.Volume{{Name: "out", VolumeSource: corev1.VolumeSource{EmptyDir: &corev1.EmptyDirVolumeSource{}}}}
+				p.Pod.Spec.Containers[0].VolumeMounts = []corev1.VolumeMount{{Name: "out", MountPath: "/out"}}
+				p.Outputs.Artifacts = []manifest.Artifact{key("a", path, "run/a.tgz")}
+				r := run(t, e, p)
+				if (r.Phase == executor.Succeeded) != (want == "") || !strings.Contains(r.Message, want) || (len(r.Saved) == 1) != (want == "") {
+					t.Errorf("%s: %s %q, saved %d, want %q", path, r.Phase, r.Message, len(r.Saved), want)
+				}
 			}
 		})
 	}

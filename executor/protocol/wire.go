@@ -223,8 +223,23 @@ type Record struct {
 	TooLarge   []string          `json:"tooLarge,omitempty"`
 	StartedAt  time.Time         `json:"startedAt"`
 	FinishedAt time.Time         `json:"finishedAt"`
+	// Reader is who the output artifacts are read as: the main container's user.
+	Reader *Reader `json:"reader,omitempty"`
 	// PID of the pod's first process, whose file system the shim holds for the output artifacts.
 	PID int `json:"pid,omitempty"`
+}
+
+// Reader is a container's user, by ids within the pod's users.
+type Reader struct {
+	UID    uint32   `json:"uid"`
+	GID    uint32   `json:"gid"`
+	Groups []uint32 `json:"groups,omitempty"`
+	// KeepGroups says that the groups cannot be changed, and are those of whoever reads.
+	KeepGroups bool `json:"keepGroups,omitempty"`
+	// Capabilities are those of user 0, one bit each.
+	Capabilities uint64 `json:"capabilities,omitempty"`
+	// Users says that the pod has a user namespace of its own, which its network belongs to.
+	Users bool `json:"users,omitempty"`
 }
 
 // ContainerRecord says how a container ended.
@@ -290,4 +305,5 @@ type Event struct {
 	Files     map[string]string `json:"files,omitempty"`
 	Missing   []string          `json:"missing,omitempty"`
 	TooLarge  []string          `json:"tooLarge,omitempty"`
+	Reader    *Reader           `json:"reader,omitempty"`
 }
