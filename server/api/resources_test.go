@@ -47,7 +47,7 @@ func TestResourcesSayWhatASyncDeletes(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	a := &API{Targets: targets, Apps: &apps.Controller{}}
+	a := &API{Targets: targets, Apps: apps.New(apps.Options{})}
 	list, err := a.resources(t.Context(), deploy.ApplicationRow{Namespace: "default", Name: "harbour", Resources: raw})
 	if err != nil {
 		t.Fatal(err)

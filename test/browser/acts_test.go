@@ -135,3 +135,27 @@ func (b *browser) resumes(t *testing.T, url string) {
 	b.until(t, "the answer went on to the next step", `const l = [...document.querySelectorAll('.leaf')].find((e) => e.textContent.includes('ship')); l?.click();
 		return document.querySelector('.lines')?.textContent.includes('the answer was yes') ?? false`)
 }
+
+// misspelt has a field that there is not.
+const misspelt = `
+apiVersion: argoproj.io/v1alpha1
+kind: Workflow
+metadata: {name: quay-sign}
+spec:
+  entrypoint: main
+  templates:
+  - name: main
+    container: {image: busybox, command: [echo, "all is well"], workDir: /tmp}
+`
+
+// A run says what its manifest was warned of, and is run again from its page, which then shows the new run.
+func (b *browser) runsAgain(t *testing.T, s served) {
+	s.submit(t, misspelt)
+	b.want(t, s.url+"/runs/default/quay-sign", "SpecWarning", "workDir", "Succeeded", "Run again")
+	press := func(words string) string {
+		return `const e = [...document.querySelectorAll('button')].find((e) => e.textContent === '` + words + `'); e?.click(); return !!e`
+	}
+	b.until(t, "there is a button to run it again", press("Run again"))
+	b.until(t, "it asks", press("Make a new run of it"))
+	b.until(t, "the new run is shown", `return location.pathname.startsWith('/runs/default/quay-sign-') && document.querySelector('.head .state')?.textContent.includes('Succeeded')`)
+}

@@ -92,6 +92,7 @@ func TestScreens(t *testing.T) {
 	t.Run("retry asks", func(t *testing.T) { b.retryAsks(t, url) })
 	t.Run("resume", func(t *testing.T) { b.resumes(t, url) })
 	t.Run("live", func(t *testing.T) { b.showsALiveRun(t, server) })
+	t.Run("run again", func(t *testing.T) { b.runsAgain(t, server) })
 }
 
 // submit submits a Workflow.
