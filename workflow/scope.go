@@ -332,21 +332,33 @@ func (v *scope) member(root, rest string) (any, bool) {
 	return nil, false
 }
 
+// lastAttempt is the newest attempt of a Retry node, and any other node itself: what is asked of a step that is retried is asked of that
+// (buildLocalScope in workflow/controller/operator.go of Argo).
+func (s *State) lastAttempt(n *node) *node {
+	if n.Type == NodeRetry && len(n.children) > 0 {
+		if last := s.node(n.children[len(n.children)-1]); last != nil {
+			return last
+		}
+	}
+	return n
+}
+
 // nodeField gives a field of a node: status, outputs.result, outputs.parameters.NAME, …
 func (s *State) nodeField(n *node, field string) (any, bool) {
+	last := s.lastAttempt(n)
 	switch field {
 	case "id":
-		return n.ID, true
+		return last.ID, true
 	case "ip":
-		return n.PodIP, true
+		return last.PodIP, true
 	case "status":
 		return string(n.Phase), true
 	case "startedAt":
-		return timeText(n.StartedAt), true
+		return timeText(last.StartedAt), true
 	case "finishedAt":
-		return timeText(n.FinishedAt), true
+		return timeText(last.FinishedAt), true
 	case "hostNodeName":
-		return n.HostNodeName, true
+		return last.HostNodeName, true
 	case "name":
 		return n.Name, true
 	case "exitCode":
