@@ -214,22 +214,22 @@ func (Interpreter) JQ(_ context.Context, program string, data []byte, now time.T
 	return read.Run(data, now)
 }
 
-// Lua runs a Lua program with data, which is JSON, as the global variable "event", and gives what it returns as JSON.
-func (Interpreter) Lua(_ context.Context, program string, data []byte) ([]byte, error) {
-	return runLua(program, "event", data)
+// Lua runs a Lua program with data, which is JSON, as the global variable "event", and gives what it returns as JSON. Its clock shows now.
+func (Interpreter) Lua(_ context.Context, program string, data []byte, now time.Time) ([]byte, error) {
+	return runLua(program, "event", data, &now)
 }
 
 // Health runs a Lua program with an object, which is JSON, as the global variable "obj", as a health.Scripts does.
 func (Interpreter) Health(_ context.Context, program string, object []byte) ([]byte, error) {
-	return runLua(program, "obj", object)
+	return runLua(program, "obj", object, nil)
 }
 
-func runLua(program, global string, data []byte) ([]byte, error) {
+func runLua(program, global string, data []byte, now *time.Time) ([]byte, error) {
 	var input any
 	if err := json.Unmarshal(data, &input); err != nil {
 		return nil, fmt.Errorf("%s data is not json: %w", global, err)
 	}
-	result, err := Lua(program, global, input)
+	result, err := Lua(program, global, input, now)
 	if err != nil {
 		return nil, err
 	}

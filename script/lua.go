@@ -7,10 +7,10 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"math"
 	"reflect"
 	"slices"
 	"strings"
+	"time"
 
 	lua "github.com/yuin/gopher-lua"
 	"github.com/yuin/gopher-lua/ast"
@@ -28,8 +28,6 @@ const (
 const (
 	maxLuaText  = 16 << 20 // bytes of strings that a script may make in all
 	maxLuaIndex = 100_000  // largest number that may be an index: the table fills the gap
-	// maxLuaMatch bounds length^(quantifiers+1) of one pattern match: patterns backtrack.
-	maxLuaMatch = 1e9
 	// itemSize is what an item of a table or a result takes beside its text, in bytes.
 	itemSize    = 16
 	maxLuaDepth = 100
@@ -42,13 +40,44 @@ const (
 )
 
 // Lua runs a Lua program with one global variable and gives what it returns, as JSON would have it. value is what JSON decodes to,
-// integers allowed. The libraries are base, table, string and math, as far as they are pure.
-func Lua(source, name string, value any) (result any, err error) {
+// integers allowed. The libraries are base, table, string, math and os, as far as they are pure: now is what the clock shows, and without it there is
+// none; print prints nowhere.
+func Lua(source, name string, value any, now *time.Time) (result any, err error) {
 	defer func() {
 		if r := recover(); r != nil {
 			err = fmt.Errorf("script failed: %v", r)
 		}
 	}()
+	proto, err := compileLua(source)
+	if err != nil {
+		return nil, err
+	}
+	l := lua.NewState(lua.Options{SkipOpenLibs: true, CallStackSize: 200, RegistrySize: 1024, RegistryMaxSize: 64 * 1024, RegistryGrowStep: 4096})
+	defer l.Close()
+	openLua(l, now)
+	l.SetContext(count(maxLuaSteps))
+	l.SetGlobal(name, toLua(l, value))
+	l.Push(l.NewFunctionFromProto(proto))
+	if err := l.PCall(0, 1, nil); err != nil {
+		message, _, _ := strings.Cut(err.Error(), "\nstack traceback")
+		return nil, errors.New(strings.Join(strings.Fields(message), " "))
+	}
+	r := luaResult{left: maxLuaResult}
+	return r.value(l.Get(-1), 0)
+}
+
+// ReadLua says what is wrong with a Lua program that could never run.
+func ReadLua(source string) (err error) {
+	defer func() {
+		if r := recover(); r != nil {
+			err = fmt.Errorf("script cannot be read: %v", r)
+		}
+	}()
+	_, err = compileLua(source)
+	return err
+}
+
+func compileLua(source string) (*lua.FunctionProto, error) {
 	if len(source) > maxLuaSource {
 		return nil, fmt.Errorf("script has %d bytes and may have at most %d", len(source), maxLuaSource)
 	}
@@ -61,18 +90,7 @@ func Lua(source, name string, value any) (result any, err error) {
 	if err != nil {
 		return nil, errors.New(OneLine(err))
 	}
-	l := lua.NewState(lua.Options{SkipOpenLibs: true, CallStackSize: 200, RegistrySize: 1024, RegistryMaxSize: 64 * 1024, RegistryGrowStep: 4096})
-	defer l.Close()
-	openLua(l)
-	l.SetContext(count(maxLuaSteps))
-	l.SetGlobal(name, toLua(l, value))
-	l.Push(l.NewFunctionFromProto(proto))
-	if err := l.PCall(0, 1, nil); err != nil {
-		message, _, _ := strings.Cut(err.Error(), "\nstack traceback")
-		return nil, errors.New(strings.Join(strings.Fields(message), " "))
-	}
-	r := luaResult{left: maxLuaResult}
-	return r.value(l.Get(-1), 0)
+	return proto, nil
 }
 
 // bound replaces concatenation, and the keys of tables, in a parsed script by calls that count.
@@ -135,12 +153,12 @@ func boundCall(name string, line int, args ...ast.Expr) ast.Expr {
 }
 
 // openLua gives the script the libraries that are pure: no files, processes, clock, random numbers or loading.
-func openLua(l *lua.LState) {
+func openLua(l *lua.LState, now *time.Time) {
 	for _, open := range []lua.LGFunction{lua.OpenBase, lua.OpenTable, lua.OpenString, lua.OpenMath} {
 		l.Push(l.NewFunction(open))
 		l.Call(0, 0)
 	}
-	for _, name := range []string{"dofile", "loadfile", "load", "loadstring", "require", "module", "print", "collectgarbage",
+	for _, name := range []string{"dofile", "loadfile", "load", "loadstring", "require", "module", "collectgarbage",
 		"newproxy", "getfenv", "setfenv", "rawset", "_printregs"} {
 		l.SetGlobal(name, lua.LNil)
 	}
@@ -164,6 +182,8 @@ func openLua(l *lua.LState) {
 	}))
 	boundTables(l, spend)
 	l.SetGlobal("tostring", l.NewFunction(plainText))
+	l.SetGlobal("print", l.NewFunction(func(*lua.LState) int { return 0 }))
+	openTime(l, now, spend)
 	boundLibraries(l, spend)
 }
 
@@ -247,25 +267,7 @@ func boundLibraries(l *lua.LState, spend func(*lua.LState, int)) {
 		}
 		spend(l, itemSize*max(0, l.CheckInt(2)-l.CheckTable(1).Len()-1))
 	})
-	for _, name := range []string{"find", "match", "gmatch", "gsub"} {
-		wrap(l, "string", name, func(l *lua.LState) {
-			subject, pattern := l.CheckString(1), l.CheckString(2)
-			quantifiers := strings.Count(pattern, "*") + strings.Count(pattern, "+") + strings.Count(pattern, "-") + strings.Count(pattern, "?")
-			if math.Pow(float64(len(subject)+1), float64(quantifiers+1)) > maxLuaMatch {
-				l.RaiseError("pattern %q may take too long on %d bytes", pattern, len(subject))
-			}
-			growth := len(subject)
-			if name == "gsub" {
-				switch replacement := l.Get(3).(type) {
-				case lua.LString:
-					growth += (len(subject) + 1) * (len(replacement) + strings.Count(string(replacement), "%")*len(subject))
-				case *lua.LTable, *lua.LFunction:
-					l.Replace(3, l.NewFunction(spending(replacement, spend)))
-				}
-			}
-			spend(l, growth)
-		})
-	}
+	openPatterns(l, spend)
 	for _, name := range []string{"lower", "upper", "reverse"} {
 		wrap(l, "string", name, func(l *lua.LState) { spend(l, len(l.CheckString(1))) })
 	}
@@ -275,26 +277,6 @@ func boundLibraries(l *lua.LState, spend func(*lua.LState, int)) {
 	}
 	if lib, ok := l.GetGlobal("string").(*lua.LTable); ok {
 		lib.RawSetString("dump", lua.LNil)
-	}
-}
-
-// spending gives what a table or a function has for a match of gsub, and counts it: each match may be replaced by the same long text.
-func spending(replacement lua.LValue, spend func(*lua.LState, int)) lua.LGFunction {
-	return func(l *lua.LState) int {
-		if t, ok := replacement.(*lua.LTable); ok {
-			l.Push(l.GetTable(t, l.Get(1)))
-		} else {
-			n := l.GetTop()
-			l.Push(replacement)
-			for i := 1; i <= n; i++ {
-				l.Push(l.Get(i))
-			}
-			l.Call(n, 1)
-		}
-		if v := l.Get(-1); lua.LVCanConvToString(v) {
-			spend(l, len(lua.LVAsString(v)))
-		}
-		return 1
 	}
 }
 

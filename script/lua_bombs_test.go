@@ -49,7 +49,7 @@ func TestLuaBombs(t *testing.T) {
 					}
 				}
 			}()
-			_, err := script.Lua(program, "event", map[string]any{})
+			_, err := script.Lua(program, "event", map[string]any{}, nil)
 			close(stop)
 			high := <-most
 			if err == nil {
@@ -77,7 +77,7 @@ func TestCountedKeys(t *testing.T) {
 		`return (("a-b"):gsub("(%a)-(%a)", function(a, b) return b .. a end))`:                        "ba",
 		`return (("ab"):gsub("%a", function() end))`:                                                  "ab",
 	} {
-		got, err := script.Lua(program, "event", nil)
+		got, err := script.Lua(program, "event", nil, nil)
 		if err != nil || got != want {
 			t.Errorf("%s: %v %v, want %v", program, got, err, want)
 		}

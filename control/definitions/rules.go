@@ -61,12 +61,50 @@ func (r Rules) Check(o manifest.Object) []manifest.Diagnostic {
 		diags = append(diags, r.Sources.Check(o)...)
 	case "Sensor":
 		diags = append(diags, sensor.CheckDefinition(o)...)
+		diags = append(diags, r.made(o)...)
 	case "Forge":
 		diags = append(diags, forge.Check(r.Forges, o)...)
 	case "SecretGrant":
 		diags = append(diags, podpolicy.CheckSecretGrant(o)...)
 	}
 	return diags
+}
+
+// made checks the kinds of objects that a Sensor's triggers make where they stand in the Sensor: of what is fetched when a trigger fires nothing is
+// known before.
+func (r Rules) made(o manifest.Object) []manifest.Diagnostic {
+	def, found := manifest.Read[manifest.Sensor](o)
+	if manifest.Failed(found) {
+		return nil
+	}
+	var diags []manifest.Diagnostic
+	for i := range def.Value.Spec.Triggers {
+		for t, path := &def.Value.Spec.Triggers[i], manifest.IndexPath("spec.triggers", i); t != nil; t, path = t.DLQTrigger, path+".dlqTrigger" {
+			if t.Template == nil || t.Template.K8S == nil || t.Template.K8S.Source == nil || len(t.Template.K8S.Source.Resource) == 0 {
+				continue
+			}
+			objects, found := manifest.Decode("trigger", t.Template.K8S.Source.Resource)
+			if len(objects) != 1 || objects[0].Kind == "Workflow" || objects[0].Kind == "EventBus" || manifest.Failed(found) && objects[0].Kind == "" {
+				continue // what cannot be read the trigger says itself
+			}
+			if _, known := manifest.Check(objects[0]); known {
+				continue
+			}
+			diags = append(diags, manifest.Diagnostic{
+				Severity: manifest.SeverityError, Path: path + ".template.k8s.source.resource.kind", Message: fmt.Sprintf("a trigger cannot make a %s", quoted(objects[0].Kind)),
+				Hint: "it makes a Workflow, or what can be declared here (docs/compatibility.md); deploy other kinds by an Application, or make them in a step",
+			})
+		}
+	}
+	return manifest.Locate(o.Tree, diags)
+}
+
+// quoted is a kind as it stands in a message: that of a hostile manifest is long.
+func quoted(kind string) string {
+	if kind == "" {
+		return "object without a kind"
+	}
+	return fmt.Sprintf("%.60q", kind)
 }
 
 // Lint judges objects as a server would, without one: what they declare themselves is known, references to anything else are passed over, unless

@@ -26,6 +26,8 @@ import (
 const (
 	OriginFolder = "folder"
 	OriginAPI    = "api"
+	// OriginSensor begins the origin of what a sensor's trigger made; the sensor's key follows.
+	OriginSensor = "sensor:"
 )
 
 // table is the projection's table; its keys are Kind/namespace/name.
@@ -192,7 +194,7 @@ func (s *Store) write(tx ledger.Tx, actor, origin string, defs map[string]Defini
 			return err
 		}
 		if err == nil {
-			if old.Owner != origin {
+			if old.Owner != origin && !takes(origin, old.Owner) {
 				return fmt.Errorf("%s %w: it was declared by %s and only that may change it", k, ErrOrigin, old.Owner)
 			}
 			if s.same(old, d) {
@@ -268,6 +270,12 @@ func remove(tx ledger.Tx, actor, key string) error {
 	return err
 }
 
+// takes tells whether an origin may change what another declared: what a trigger made is an object of its own, which nobody declares any more,
+// so an operator may delete it or declare it.
+func takes(origin, owner string) bool {
+	return (origin == OriginAPI || origin == OriginFolder) && strings.HasPrefix(owner, OriginSensor)
+}
+
 // Delete removes a definition of an origin.
 func (s *Store) Delete(ctx context.Context, actor, origin, kind, namespace, name string) error {
 	k := key(kind, namespace, name)
@@ -277,7 +285,7 @@ func (s *Store) Delete(ctx context.Context, actor, origin, kind, namespace, name
 		if err != nil {
 			return fmt.Errorf("delete %s: %w", k, err)
 		}
-		if row.Owner != origin {
+		if row.Owner != origin && !takes(origin, row.Owner) {
 			return fmt.Errorf("delete %s: it %w (%s): delete it there", k, ErrOrigin, row.Owner)
 		}
 		return remove(tx, actor, k)

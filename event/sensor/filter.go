@@ -488,7 +488,7 @@ func scriptFilter(program string, d *Document) Verdict {
 	if done {
 		return v
 	}
-	result, err := d.scripts.Lua(d.ctx, program, data)
+	result, err := d.scripts.Lua(d.ctx, program, data, d.event.Time)
 	if err != nil {
 		if Unsettled(d.ctx, err) {
 			d.unsettled = err

@@ -3,7 +3,9 @@ package sensor
 import (
 	"encoding/json"
 	"fmt"
+	"maps"
 	"reflect"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -74,11 +76,13 @@ func CheckDefinition(o manifest.Object) []manifest.Diagnostic {
 	for i := range def.Spec.Dependencies {
 		path := manifest.IndexPath("spec.dependencies", i)
 		c.patterns(path+".filters", def.Spec.Dependencies[i].Filters)
+		c.scripts(path, &def.Spec.Dependencies[i])
 		c.transform(path+".transform", def.Spec.Dependencies[i].Transform)
 	}
 	for i := range def.Spec.Triggers {
 		c.trigger(manifest.IndexPath("spec.triggers", i), &def.Spec.Triggers[i])
 	}
+	c.templates("", tree)
 	known := map[string]bool{}
 	for _, d := range manifest.ValidateSensor(&def) {
 		known[d.Message] = true
@@ -99,10 +103,16 @@ func (c *checker) fail(path, hint, format string, args ...any) {
 	c.found = append(c.found, manifest.Diagnostic{Severity: manifest.SeverityError, Path: path, Message: fmt.Sprintf(format, args...), Hint: hint})
 }
 
-// patterns checks the regular expressions that a filter compares strings with: one that does not compile passes nothing.
+// patterns checks the expressions of a filter, and the regular expressions that it compares strings with: one that does not compile passes nothing.
 func (c *checker) patterns(path string, f *manifest.EventFilters) {
 	if f == nil {
 		return
+	}
+	for i, e := range f.Exprs {
+		if _, err := budget.ParseCondition(e.Expr, false); err != nil {
+			at := manifest.IndexPath(path+".exprs", i) + ".expr"
+			c.fail(at, "name the values of fields, and compare them", "this is no expression: %v", err)
+		}
 	}
 	for i, d := range f.Data {
 		for j, v := range d.Value {
@@ -124,6 +134,52 @@ func (c *checker) transform(path string, t *manifest.EventTransform) {
 	}
 	if _, err := script.ReadJQ(t.JQ); err != nil {
 		c.fail(path+".jq", "try it with jq on one of the source's events", "this is no jq program: %v", err)
+	}
+}
+
+// scripts checks the Lua programs of a dependency, which are only read.
+func (c *checker) scripts(path string, d *manifest.EventDependency) {
+	programs := map[string]string{}
+	if d.Filters != nil {
+		programs[path+".filters.script"] = d.Filters.Script
+	}
+	if d.Transform != nil && d.Transform.JQ == "" {
+		programs[path+".transform.script"] = d.Transform.Script
+	}
+	for at, program := range programs {
+		if program == "" {
+			continue
+		}
+		if err := script.ReadLua(program); err != nil {
+			c.fail(at, "docs/compatibility.md says which of Lua's libraries there are", "this is no Lua program: %v", err)
+		}
+	}
+}
+
+// templates checks the Go templates of filters and parameters, wherever they stand but in objects that triggers make: one that cannot be read would
+// be found out by the first event.
+func (c *checker) templates(path string, at any) {
+	switch v := at.(type) {
+	case map[string]any:
+		for _, key := range slices.Sorted(maps.Keys(v)) {
+			if key == "resource" {
+				continue
+			}
+			c.templates(manifest.JoinPath(path, key), v[key])
+		}
+		for _, key := range []string{"dataTemplate", "contextTemplate", "template"} {
+			text, ok := v[key].(string)
+			if !ok || text == "" {
+				continue
+			}
+			if _, err := budget.ParseTemplate(text, budget.NewSprigs(), functions(budget.New(), time.Time{})); err != nil {
+				c.fail(manifest.JoinPath(path, key), "docs/compatibility.md says which functions there are", "this is no template: %v", err)
+			}
+		}
+	case []any:
+		for i, item := range v {
+			c.templates(manifest.IndexPath(path, i), item)
+		}
 	}
 }
 

@@ -231,8 +231,8 @@ func TestReasonsShowTheValues(t *testing.T) {
 		"lua bomb":  {`filters: {script: "local s = 'x' while true do s = s .. s end"}`, "filtered", "bytes of text"},
 		"lua rep":   {`filters: {script: "return ('x'):rep(1e9) == ''"}`, "filtered", "bytes of text"},
 		"lua table": {`filters: {script: "local t = {} t[6e7] = 1 return true"}`, "filtered", "index"},
-		"lua match": {`filters: {script: "return (('a'):rep(5000)):match('.-.-.-.-b') ~= nil"}`, "filtered", "too long"},
-		"lua world": {`filters: {script: "return os == nil and io == nil and load == nil and require == nil and math.random == nil"}`, "fired", "all filters pass"},
+		"lua match": {`filters: {script: "return (('a'):rep(5000)):match('.-.-.-.-b') ~= nil"}`, "filtered", "more steps than allowed"},
+		"lua world": {`filters: {script: "return os.execute == nil and os.getenv == nil and io == nil and load == nil and require == nil and math.random == nil"}`, "fired", "all filters pass"},
 		"template":  {`filters: {data: [{path: n, type: string, value: [x], template: "{{ repeat 999999999 .Input }}"}]}`, "filtered", "a text of more than"},
 		"no env":    {`filters: {data: [{path: n, type: string, value: [x], template: "{{ env \"HOME\" }}"}]}`, "filtered", "not defined"},
 	} {

@@ -16,11 +16,10 @@ var errTooLarge = fmt.Errorf("result is larger than %d bytes", maxOutput)
 // render executes a text template with .Input; an empty result and "<no value>" are errors, as in Argo. now is the event's time,
 // so that a replay gives the same.
 func render(b *budget.Budget, text string, input any, now time.Time) (string, error) {
-	clock := map[string]any{"now": func() time.Time { return now }}
 	if err := b.Step(int64(len(text))); err != nil {
 		return "", err
 	}
-	t, err := budget.ParseTemplate(text, budget.NewSprigs(), clock)
+	t, err := budget.ParseTemplate(text, budget.NewSprigs(), functions(b, now))
 	if err != nil {
 		return "", fmt.Errorf("parse template: %w", err)
 	}

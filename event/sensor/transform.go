@@ -23,8 +23,8 @@ type Scripts interface {
 	// JQ runs a jq program on an event's data, which is JSON, and gives the one object that comes of it, as JSON. now is the time that the
 	// program sees.
 	JQ(ctx context.Context, program string, data []byte, now time.Time) ([]byte, error)
-	// Lua runs a Lua program with an event's data, which is JSON, as the global variable "event", and gives what it returns as JSON.
-	Lua(ctx context.Context, program string, data []byte) ([]byte, error)
+	// Lua runs a Lua program with an event's data, which is JSON, as the global variable "event", and gives what it returns as JSON. Its clock shows now.
+	Lua(ctx context.Context, program string, data []byte, now time.Time) ([]byte, error)
 }
 
 var _ Scripts = script.Interpreter{}
@@ -48,7 +48,7 @@ func Transform(ctx context.Context, scripts Scripts, t *manifest.EventTransform,
 		}
 		e.Data = data
 	default:
-		data, err := scripts.Lua(ctx, t.Script, e.Data)
+		data, err := scripts.Lua(ctx, t.Script, e.Data, e.Time)
 		if err != nil {
 			return e, fmt.Errorf("transform by script: %w", err)
 		}

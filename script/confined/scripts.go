@@ -92,8 +92,8 @@ func (s *Scripts) Health(ctx context.Context, program string, object []byte) ([]
 }
 
 // Lua runs a Lua program, as sensor.Scripts says.
-func (s *Scripts) Lua(ctx context.Context, program string, data []byte) ([]byte, error) {
-	return s.run(ctx, request{Lua: true, Program: program, Data: data})
+func (s *Scripts) Lua(ctx context.Context, program string, data []byte, now time.Time) ([]byte, error) {
+	return s.run(ctx, request{Lua: true, Program: program, Now: now, Data: data})
 }
 
 func (s *Scripts) run(ctx context.Context, r request) ([]byte, error) {
@@ -150,7 +150,7 @@ func (s *server) result(r request) ([]byte, error) {
 		return script.Interpreter{}.Health(context.Background(), r.Program, r.Data)
 	}
 	if r.Lua {
-		return script.Interpreter{}.Lua(context.Background(), r.Program, r.Data)
+		return script.Interpreter{}.Lua(context.Background(), r.Program, r.Data, r.Now)
 	}
 	read, known := s.programs[r.Program]
 	if !known {

@@ -186,7 +186,7 @@ func TestBombs(t *testing.T) {
 	}
 	for name, program := range luaBombs() {
 		t.Run("lua: "+name, func(t *testing.T) {
-			out, err := j.Lua(t.Context(), program, []byte(`{"b":[1]}`))
+			out, err := j.Lua(t.Context(), program, []byte(`{"b":[1]}`), moment())
 			if err == nil || failure.KindOf(err) != failure.Invalid {
 				t.Errorf("%.60s, %v", out, err)
 			}
@@ -215,17 +215,17 @@ func resident(t *testing.T) int64 {
 func TestLua(t *testing.T) {
 	j := open(t, confined.Options{})
 	for program, want := range map[string]string{
-		`return event.a.b[2]`: `2`, `return event`: `{"a":{"b":[1,2]}}`, `return event.none`: `null`, `return os == nil and io == nil`: `true`,
+		`return event.a.b[2]`: `2`, `return event`: `{"a":{"b":[1,2]}}`, `return event.none`: `null`, `return os.execute == nil and io == nil`: `true`,
 		`event.a = nil event.t = "<&>" return event`: `{"t":"\u003c\u0026\u003e"}`, `return {}`: `{}`,
 	} {
-		got, err := j.Lua(t.Context(), program, []byte(`{"a":{"b":[1,2]}}`))
-		here, inHere := script.Interpreter{}.Lua(t.Context(), program, []byte(`{"a":{"b":[1,2]}}`))
+		got, err := j.Lua(t.Context(), program, []byte(`{"a":{"b":[1,2]}}`), moment())
+		here, inHere := script.Interpreter{}.Lua(t.Context(), program, []byte(`{"a":{"b":[1,2]}}`), moment())
 		if err != nil || inHere != nil || string(got) != want || string(here) != want {
 			t.Errorf("%s: %s %v, here %s %v, want %s", program, got, err, here, inHere, want)
 		}
 	}
 	for program, want := range map[string]string{`error("no")`: "no", `return (`: "syntax error", `while true do end`: "more steps"} {
-		if _, err := j.Lua(t.Context(), program, []byte(`{}`)); err == nil || !strings.Contains(err.Error(), want) || failure.KindOf(err) != failure.Invalid {
+		if _, err := j.Lua(t.Context(), program, []byte(`{}`), moment()); err == nil || !strings.Contains(err.Error(), want) || failure.KindOf(err) != failure.Invalid {
 			t.Errorf("%s: %v, want %s", program, err, want)
 		}
 	}
