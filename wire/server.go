@@ -231,7 +231,7 @@ func (s *Server) openRecord(ctx context.Context) (err error) {
 	s.policy, s.pods = access.BuiltIn(), podpolicy.New(s.o.Grants...).With(s.defs)
 	s.people = people.New(s.ledger, s.record.Restored.Epoch, s.o.Now)
 	s.gate, err = gate.New(gate.Options{
-		Token: s.o.Token, Metrics: s.metrics, People: s.people, Public: s.public, Steps: s.tokens, Attempts: stepclaims.Attempts{Ledger: s.ledger}, Projects: apps.Roles{Definitions: s.defs, Ledger: s.ledger}, Policy: s.policy, Now: s.o.Now, Log: s.o.Log,
+		Token: s.o.Token, Metrics: s.metrics, People: s.people, Public: s.public, Steps: s.tokens, Attempts: stepclaims.Attempts{Ledger: s.ledger}, Projects: apps.NewRoles(s.defs, s.ledger), Policy: s.policy, Now: s.o.Now, Log: s.o.Log,
 	})
 	return err
 }
