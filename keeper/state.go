@@ -10,6 +10,7 @@ import (
 	"strings"
 	"sync"
 
+	"github.com/tiphys/tiphys/datafolder"
 	"github.com/tiphys/tiphys/keeper/front"
 )
 
@@ -41,10 +42,7 @@ func (k *keeper) save() {
 	raw, err := json.Marshal(state{Boot: boot(), Epoch: k.epoch, Table: k.front.Table()})
 	path := filepath.Join(k.dir, stateName)
 	if err == nil {
-		err = os.WriteFile(path+".new", raw, 0o600)
-	}
-	if err == nil {
-		err = os.Rename(path+".new", path)
+		err = datafolder.WriteFile(path, raw, 0o600)
 	}
 	if err != nil {
 		k.log.Warn("the routes could not be kept in a file", "error", err)

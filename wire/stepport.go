@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 
 	"github.com/tiphys/tiphys/access/authority"
+	"github.com/tiphys/tiphys/datafolder"
 	"github.com/tiphys/tiphys/keeper/clients"
 )
 
@@ -96,8 +97,8 @@ func (s *Server) showAuthority() error {
 		}
 		return nil
 	}
-	if err := os.WriteFile(path+".new", s.stepPort.authority.PEM(), 0o644); err != nil { //nolint:gosec // a certificate is public
+	if err := datafolder.WriteFile(path, s.stepPort.authority.PEM(), 0o644); err != nil { // a certificate is public
 		return fmt.Errorf("show the steps' authority: %w", err)
 	}
-	return os.Rename(path+".new", path)
+	return nil
 }

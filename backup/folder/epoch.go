@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"github.com/tiphys/tiphys/control/hold"
+	"github.com/tiphys/tiphys/datafolder"
 	"github.com/tiphys/tiphys/failure"
 )
 
@@ -18,10 +19,7 @@ const epochFile = "epoch"
 
 func writeEpoch(data string, epoch int64) error {
 	name := filepath.Join(data, epochFile)
-	if err := os.WriteFile(name+".new", []byte(strconv.FormatInt(epoch, 10)+"\n"), 0o600); err != nil {
-		return fmt.Errorf("write epoch: %w", err)
-	}
-	if err := os.Rename(name+".new", name); err != nil {
+	if err := datafolder.WriteFile(name, []byte(strconv.FormatInt(epoch, 10)+"\n"), 0o600); err != nil {
 		return fmt.Errorf("write epoch: %w", err)
 	}
 	return nil

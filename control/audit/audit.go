@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/tiphys/tiphys/control"
+	"github.com/tiphys/tiphys/datafolder"
 	"github.com/tiphys/tiphys/failure"
 	"github.com/tiphys/tiphys/ledger"
 )
@@ -258,10 +259,7 @@ func (a *Auditor) save(h ledger.Head) {
 	}
 	path := filepath.Join(a.o.Folder, checkpointFile)
 	if err == nil {
-		err = os.WriteFile(path+".new", raw, 0o600)
-	}
-	if err == nil {
-		err = os.Rename(path+".new", path)
+		err = datafolder.WriteFile(path, raw, 0o600)
 	}
 	if err != nil {
 		a.o.Log.Warn("keep the checkpoint of the ledger's verification", "error", err)
