@@ -96,3 +96,37 @@ spec:
 		}
 	}
 }
+
+// A Sensor that names an event source or an event that nobody declares is taken, with a warning at its place: the other one may come later.
+func TestWhatNobodyDeclaresIsAWarning(t *testing.T) {
+	sensor := func(source, event string) string {
+		return "apiVersion: argoproj.io/v1alpha1\nkind: Sensor\nmetadata: {name: s}\nspec:\n  dependencies:\n  - name: d\n    eventSourceName: " + source + "\n    eventName: " + event +
+			"\n  triggers: [{template: {name: t, log: {}}}]\n"
+	}
+	source := "apiVersion: argoproj.io/v1alpha1\nkind: EventSource\nmetadata: {name: lab}\nspec: {webhook: {push: {endpoint: /a}}, calendar: {tick: {interval: 1h}}}\n"
+	b := open(t)
+	warnings := func(text string) string {
+		t.Helper()
+		ch, err := b.store.Apply(t.Context(), "user:ada", definitions.OriginAPI, objectsOf(t, text))
+		if err != nil {
+			t.Fatal(err)
+		}
+		var out []string
+		for _, d := range ch.Diagnostics {
+			out = append(out, string(d.Severity)+" "+d.Error())
+		}
+		return strings.Join(out, "\n")
+	}
+	if got := warnings(sensor("lab", "push")); !strings.Contains(got, "warning x.yaml:7:") || !strings.Contains(got, `no EventSource "lab" is declared in namespace "default"`) {
+		t.Errorf("no source: %q", got)
+	}
+	if got := warnings(sensor("lab", "push") + "---\n" + source); got != "" {
+		t.Errorf("declared together: %q", got)
+	}
+	if got := warnings(sensor("lab", "tick")); got != "" {
+		t.Errorf("declared before: %q", got)
+	}
+	if got := warnings(sensor("lab", "pull")); !strings.Contains(got, "warning x.yaml:8:") || !strings.Contains(got, `EventSource "lab" has no event "pull"`) {
+		t.Errorf("no such event: %q", got)
+	}
+}

@@ -149,8 +149,13 @@ func (s *Store) change(ctx context.Context, actor, origin string, objects []mani
 	if err := manifest.FirstError(ch.Diagnostics); err != nil {
 		return ch, err
 	}
+	unheard, err := s.listening(ctx, objects, defs)
+	if err != nil {
+		return ch, err
+	}
+	ch.Diagnostics = append(ch.Diagnostics, unheard...)
 	set := ch
-	err := s.ledger.Write(ctx, about(), func(tx ledger.Tx) error {
+	err = s.ledger.Write(ctx, about(), func(tx ledger.Tx) error {
 		ch = set
 		return s.write(tx, actor, origin, defs, replace, &ch)
 	})
