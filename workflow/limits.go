@@ -103,8 +103,12 @@ func conditions(diagnostics []manifest.Diagnostic) []Condition {
 	return out
 }
 
-// maxWarnings bounds what a run shows of what its manifest was warned of.
-const maxWarnings = 20
+// maxWarnings bounds how many warnings of its manifest a run shows, and longestWarning each of them, in bytes: a name in a manifest may be of
+// any length.
+const (
+	maxWarnings    = 20
+	longestWarning = 1000
+)
 
 // specWarnings are a run's conditions of what its manifest was warned of, in Argo's word for them.
 func specWarnings(warnings []manifest.Diagnostic) []Condition {
@@ -115,7 +119,11 @@ func specWarnings(warnings []manifest.Diagnostic) []Condition {
 			more := fmt.Sprintf("there are %d more warnings: tiphys lint shows all", len(warnings)-i)
 			return append(out, Condition{Type: kind, Status: "True", Message: more})
 		}
-		out = append(out, Condition{Type: kind, Status: "True", Message: d.Error()})
+		message := d.Error()
+		if len(message) > longestWarning {
+			message = strings.ToValidUTF8(message[:longestWarning], "") + "…"
+		}
+		out = append(out, Condition{Type: kind, Status: "True", Message: message})
 	}
 	return out
 }

@@ -3,6 +3,7 @@ package workflow_test
 import (
 	"strings"
 	"testing"
+	"unicode/utf8"
 
 	"github.com/tiphys/tiphys/executor/local"
 
@@ -135,5 +136,31 @@ func TestRefusedAtSubmission(t *testing.T) {
 	const want = "w.yaml:7:5: data.source.artifactPaths: only a folder of the built-in store can be listed: give it s3 with a key and nothing else"
 	if err == nil || err.Error() != want {
 		t.Errorf("got %v, want %s", err, want)
+	}
+}
+
+// What a run shows of its manifest's warnings is bounded, in number and in size.
+func TestWarningsAreBounded(t *testing.T) {
+	w := &workflowtest.World{}
+	wf, _, err := w.Load("wf.yaml", []byte("apiVersion: argoproj.io/v1alpha1\nkind: Workflow\nmetadata: {name: w}\nspec: {entrypoint: main, templates: [{name: main, container: {image: i}}]}\n"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	r, err := w.Submit(wf, func(c *workflow.Submit) {
+		for range 300 {
+			c.Warnings = append(c.Warnings, manifest.Diagnostic{Severity: manifest.SeverityWarning, Message: strings.Repeat("é", 10_000)})
+		}
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	conditions := r.State.Run().Conditions
+	if len(conditions) != 21 || conditions[20].Message != "there are 280 more warnings: tiphys lint shows all" {
+		t.Errorf("%d conditions, the last %v", len(conditions), conditions[len(conditions)-1])
+	}
+	for _, c := range conditions {
+		if len(c.Message) > 1010 || !utf8.ValidString(c.Message) || c.Type != "SpecWarning" {
+			t.Errorf("a condition of %d bytes, type %s", len(c.Message), c.Type)
+		}
 	}
 }
