@@ -358,7 +358,7 @@ func (s *Server) openPort(context.Context) error {
 		Names: s.names(), Gate: s.gate, Steps: s.steps, API: s.api,
 		Webhooks: s.events, Git: s.remote.Handler(), Registry: s.registry, Screens: web.Handler(), Applications: s.carrier.applications,
 		Ledger: s.ledger, Hold: s.hold, Services: s.services,
-		Collectors: []prometheus.Collector{server.NewLedgerMetrics(s.ledger), server.NewPodMetrics(s.machine.Places), s.sweeper},
+		Collectors: []prometheus.Collector{server.NewLedgerMetrics(s.ledger), server.NewPodMetrics(s.machine.Places), s.sweeper, control.NewMetrics(s.services.Status)},
 	})
 	return nil
 }
