@@ -75,7 +75,7 @@ func TestFilterBombs(t *testing.T) {
 		if err == nil {
 			t.Errorf("%.100s is %t", expression, ok)
 		}
-		if made := after.TotalAlloc - before.TotalAlloc; made > 600<<20 {
+		if made := after.TotalAlloc - before.TotalAlloc; made > 600<<20 && !raced { // the race detector has pools forget what they keep
 			t.Errorf("%.100s allocated %d MiB on its way", expression, made>>20)
 		}
 	}

@@ -40,6 +40,7 @@ type firewall struct {
 
 	// ids has the namespace of an address, as a number; members has the pairs of number and address that are.
 	ids, members *nftables.Set
+	sets         uint32 // how many more the change has that is being made
 	// numbers are those of namespaces, in the order in which they were met.
 	numbers map[string]uint32
 
@@ -66,9 +67,9 @@ func newFirewall(o Network, subnet netip.Prefix) *firewall {
 	if services, err := ServicesOf(subnet.String()); err == nil {
 		f.services = services
 	}
-	f.ids = &nftables.Set{Table: f.table, Name: "namespaces", IsMap: true, KeyType: nftables.TypeIPAddr, DataType: nftables.TypeMark}
+	f.ids = &nftables.Set{Table: f.table, Name: "namespaces", ID: 1, IsMap: true, KeyType: nftables.TypeIPAddr, DataType: nftables.TypeMark}
 	f.members = &nftables.Set{
-		Table: f.table, Name: "members", Concatenation: true, KeyType: nftables.MustConcatSetType(nftables.TypeMark, nftables.TypeIPAddr),
+		Table: f.table, Name: "members", ID: 2, Concatenation: true, KeyType: nftables.MustConcatSetType(nftables.TypeMark, nftables.TypeIPAddr),
 	}
 	return f
 }
@@ -151,7 +152,7 @@ func (f *firewall) filter(c *nftables.Conn, pods []netpolicy.Pod) error {
 	if err := c.AddSet(f.members, nil); err != nil {
 		return err
 	}
-	f.groups = nil
+	f.groups, f.sets = nil, 0
 	isolatedIn, isolatedOut, err := f.policies(c)
 	if err != nil {
 		return err

@@ -54,7 +54,7 @@ func (f *firewall) isolated(c *nftables.Conn, name string, policies []netpolicy.
 
 // addresses is a set of the addresses of those pods that belong to it.
 func (f *firewall) addresses(c *nftables.Conn, name string, belongs func(netpolicy.Pod) bool) (*nftables.Set, error) {
-	set := &nftables.Set{Table: f.table, Name: name, KeyType: nftables.TypeIPAddr}
+	set := &nftables.Set{Table: f.table, Name: name, ID: f.nextSet(), KeyType: nftables.TypeIPAddr}
 	f.groups = append(f.groups, group{set, func(p netpolicy.Pod) []nftables.SetElement {
 		if !belongs(p) {
 			return nil
@@ -62,6 +62,13 @@ func (f *firewall) addresses(c *nftables.Conn, name string, belongs func(netpoli
 		return []nftables.SetElement{{Key: p.Address.AsSlice()}}
 	}})
 	return set, c.AddSet(set, nil)
+}
+
+// nextSet numbers a set among those of one change, behind namespaces and members. The library's own numbers are a variable of all connections, which
+// nothing guards.
+func (f *firewall) nextSet() uint32 {
+	f.sets++
+	return 2 + f.sets
 }
 
 // side is one direction of a plan on its way into a table.
@@ -156,7 +163,7 @@ func (s side) ports(name string, r *netpolicy.Rule) error {
 
 // named is a set of the addresses and ports that pods call by one of the names.
 func (s side) named(name string, protocol corev1.Protocol, names []netpolicy.Name) (*nftables.Set, error) {
-	set := &nftables.Set{Table: s.f.table, Name: name, Concatenation: true, KeyType: nftables.MustConcatSetType(nftables.TypeIPAddr, nftables.TypeInetService)}
+	set := &nftables.Set{Table: s.f.table, Name: name, ID: s.f.nextSet(), Concatenation: true, KeyType: nftables.MustConcatSetType(nftables.TypeIPAddr, nftables.TypeInetService)}
 	s.f.groups = append(s.f.groups, group{set, func(pod netpolicy.Pod) []nftables.SetElement {
 		var list []nftables.SetElement
 		seen := map[uint16]bool{}
