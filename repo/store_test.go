@@ -12,6 +12,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -28,6 +29,8 @@ type host struct {
 	work string
 	// packs counts the fetches that a pack was asked for in.
 	packs atomic.Int64
+	// mu guards what follows: requests come from other processes, which the race detector does not see.
+	mu sync.Mutex
 	// user and password are asked for if they are set.
 	user, password string
 	// sendOn redirects every request to another host if it is set.
@@ -43,11 +46,14 @@ func newHost(t *testing.T) *host {
 	h := &host{t: t, dir: t.TempDir(), work: t.TempDir()}
 	handler := &cgi.Handler{Path: backend, Args: []string{"http-backend"}, Env: []string{"GIT_PROJECT_ROOT=" + h.dir, "GIT_HTTP_EXPORT_ALL=1", "GIT_CONFIG_NOSYSTEM=1", "HOME=/nonexistent"}}
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if h.sendOn != "" {
-			http.Redirect(w, r, h.sendOn+r.URL.RequestURI(), http.StatusFound)
+		h.mu.Lock()
+		sendOn, wantUser, wantPassword := h.sendOn, h.user, h.password
+		h.mu.Unlock()
+		if sendOn != "" {
+			http.Redirect(w, r, sendOn+r.URL.RequestURI(), http.StatusFound)
 			return
 		}
-		if user, password, _ := r.BasicAuth(); h.user != "" && (user != h.user || password != h.password) {
+		if user, password, _ := r.BasicAuth(); wantUser != "" && (user != wantUser || password != wantPassword) {
 			w.Header().Set("WWW-Authenticate", `Basic realm="test"`)
 			w.WriteHeader(http.StatusUnauthorized)
 			return
@@ -181,7 +187,9 @@ func TestPasswordOfURL(t *testing.T) {
 	t.Parallel()
 	h := newHost(t)
 	h.push("f", "x")
+	h.mu.Lock()
 	h.user, h.password = "ada", "hunter2:x"
+	h.mu.Unlock()
 	s := open(t, repo.StoreOptions{})
 	with := func(password string) string {
 		return strings.Replace(h.url, "http://", "http://ada:"+password+"@", 1)
@@ -348,7 +356,9 @@ func TestEgress(t *testing.T) {
 	}
 	inner := httptest.NewServer(http.NotFoundHandler())
 	t.Cleanup(inner.Close)
+	h.mu.Lock()
 	h.sendOn = inner.URL
+	h.mu.Unlock()
 	if _, err := s.File(t.Context(), h.url, "refs/heads/other", "f"); !errors.Is(err, egress.ErrRefused) {
 		t.Errorf("sent on to another port of loopback: %v", err)
 	}
