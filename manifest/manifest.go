@@ -41,7 +41,22 @@ type Diagnostic struct { //nolint:errname // warnings are diagnostics too
 	Message string `json:"message"`
 	// Hint says what to do next; may be empty.
 	Hint string `json:"hint,omitempty"`
+	// Unknown says that the fault is a field that there is none of.
+	Unknown UnknownField `json:"-"`
 }
+
+// UnknownField says what became of a field that there is none of.
+type UnknownField int
+
+// What became of it.
+const (
+	// NotUnknown is a fault of another kind.
+	NotUnknown UnknownField = iota
+	// PassedOver is an unknown field that has no effect.
+	PassedOver
+	// ReadAsAnother is one in the wrong case, which is read as the field that was meant.
+	ReadAsAnother
+)
 
 // Error implements error: "file:line:column: message (hint)".
 func (d Diagnostic) Error() string {

@@ -271,20 +271,20 @@ func (d *typed) structure(t *Tree, v reflect.Value, path string) bool {
 
 // unknown reports a field and gives the known name that differs in case only.
 func (d *typed) unknown(f *field, t *Tree, in reflect.Type, info *structInfo, path string) (meant string) {
-	diag := Diagnostic{Severity: SeverityWarning, Path: path, Message: fmt.Sprintf("unknown field %q", path)}
+	diag := Diagnostic{Severity: SeverityWarning, Path: path, Message: fmt.Sprintf("unknown field %q", path), Unknown: PassedOver}
 	diag.Position = Position{Line: int(f.line), Column: int(f.column)}
 	if t.src != nil {
 		diag.Position.File = t.src.file
 	}
 	if why := legacyField(in.Name(), f.key); why != "" {
-		diag.Message = fmt.Sprintf("field %q has no effect: %s", path, why)
+		diag.Message, diag.Unknown = fmt.Sprintf("field %q has no effect: %s", path, why), NotUnknown
 		d.diagnostics = append(d.diagnostics, diag)
 		return ""
 	}
 	for name := range info.fields {
 		if strings.EqualFold(name, f.key) {
 			meant = name
-			diag.Hint = fmt.Sprintf("it is read as %q", name)
+			diag.Hint, diag.Unknown = fmt.Sprintf("it is read as %q", name), ReadAsAnother
 		}
 	}
 	if d.options.Strict {

@@ -8,12 +8,12 @@ import (
 	"github.com/tiphys/tiphys/manifest"
 )
 
-// granted are the declared grants as they were after so many changes.
+// granted are the declared grants as the entry at left them.
 type granted struct {
-	mu      sync.Mutex
-	known   bool
-	changes int64
-	grants  []podpolicy.Grant
+	mu     sync.Mutex
+	known  bool
+	at     int64
+	grants []podpolicy.Grant
 }
 
 var _ podpolicy.Declared = (*Store)(nil)
@@ -21,13 +21,21 @@ var _ podpolicy.Declared = (*Store)(nil)
 // SecretGrants implements [podpolicy.Declared]. One that cannot be read gives nothing, and shows why as its condition: what an earlier
 // version gave may be what somebody wanted to take away.
 func (s *Store) SecretGrants(ctx context.Context) ([]podpolicy.Grant, error) {
-	s.mu.Lock()
-	changes := s.changes // before the list is read: what changes meanwhile is read again
-	s.mu.Unlock()
 	s.granted.mu.Lock()
 	defer s.granted.mu.Unlock()
-	if s.granted.known && s.granted.changes >= changes {
-		return s.granted.grants, nil
+	if s.granted.known {
+		news, next, err := s.Changes(ctx, s.granted.at, manifest.KindName[manifest.SecretGrant]())
+		if err != nil {
+			return nil, err
+		}
+		if len(news) == 0 {
+			s.granted.at = next
+			return s.granted.grants, nil
+		}
+	}
+	head, err := s.ledger.Head(ctx) // before the list is read: what changes meanwhile is read again
+	if err != nil {
+		return nil, err
 	}
 	all, err := All[manifest.SecretGrant](ctx, s, "")
 	if err != nil {
@@ -42,6 +50,6 @@ func (s *Store) SecretGrants(ctx context.Context) ([]podpolicy.Grant, error) {
 			grants = append(grants, g)
 		}
 	}
-	s.granted.known, s.granted.changes, s.granted.grants = true, changes, grants
+	s.granted.known, s.granted.at, s.granted.grants = true, head.Seq, grants
 	return grants, nil
 }

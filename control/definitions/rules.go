@@ -169,7 +169,7 @@ func (r Rules) deployed(o manifest.Object) ([]manifest.Diagnostic, bool) {
 // read all the same, so that is an error only where Argo's strict reading is asked for.
 func misspelt(diags []manifest.Diagnostic, strict bool) []manifest.Diagnostic {
 	for i := range diags {
-		if read := strings.Contains(diags[i].Hint, "it is read as "); strings.HasPrefix(diags[i].Message, "unknown field ") && (strict || !read) {
+		if unknown := diags[i].Unknown; unknown == manifest.PassedOver || strict && unknown == manifest.ReadAsAnother {
 			diags[i].Severity = manifest.SeverityError
 		}
 	}

@@ -89,21 +89,19 @@ type Store struct {
 	box    Sealer
 	rules  Checker
 
-	// opened are definitions as Get last gave them: a webhook's secret is wanted at every delivery. What was read before the last
-	// change is not used.
-	mu      sync.Mutex
-	changes int64
-	opened  map[string]opened
+	// opened are definitions as they were opened by rows that still stand: a webhook's secret is wanted at every delivery.
+	mu     sync.Mutex
+	opened map[string]opened
 	// decoded are the decoded forms by row, of so many bytes of manifests.
 	decoded      map[string]*memo
 	granted      granted
 	decodedBytes int
 }
 
-// opened is a definition as it was after so many changes.
+// opened is a definition as the entry seq left it.
 type opened struct {
 	Definition
-	changes int64
+	seq int64
 }
 
 // maxOpened bounds how many definitions are kept open.
@@ -159,21 +157,12 @@ func (s *Store) change(ctx context.Context, actor, origin string, objects []mani
 		ch = set
 		return s.write(tx, actor, origin, defs, replace, &ch)
 	})
-	s.changed()
 	return ch, err
 }
 
 // about is what every change of definitions is about: they live together, and whoever takes a request may change them, since each change
 // is decided by what the transaction itself reads.
 func about() ledger.Scope { return ledger.Anyone("definition/all") }
-
-// changed makes Get look at the ledger again.
-func (s *Store) changed() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.changes++
-	clear(s.opened)
-}
 
 func define(o manifest.Object, origin string) Definition {
 	ns := o.Namespace
@@ -284,7 +273,6 @@ func takes(origin, owner string) bool {
 // Delete removes a definition of an origin.
 func (s *Store) Delete(ctx context.Context, actor, origin, kind, namespace, name string) error {
 	k := key(kind, namespace, name)
-	defer s.changed()
 	return s.ledger.Write(ctx, about(), func(tx ledger.Tx) error {
 		row, err := tx.Get(table, k)
 		if err != nil {
@@ -316,19 +304,19 @@ func (s *Store) Get(ctx context.Context, kind, namespace, name string) (Definiti
 // decoder takes it: see [Find].
 func (s *Store) Look(ctx context.Context, kind, namespace, name string) (Definition, State, error) {
 	k := key(kind, namespace, name)
-	s.mu.Lock()
-	known, ok := s.opened[k]
-	changes := s.changes
-	s.mu.Unlock()
-	if ok && known.changes == changes {
-		return known.Definition, Present, nil
-	}
 	row, err := s.ledger.Row(ctx, table, k)
 	if errors.Is(err, ledger.ErrNotFound) {
 		return s.rowless(ctx, kind, namespace, name)
 	}
 	if err != nil {
 		return Definition{}, Unreadable, fmt.Errorf("read %s %s/%s: %w", kind, namespace, name, err)
+	}
+	// The row says which entry it is of. Whoever was woken by a commit may be here before the one who wrote it is told.
+	s.mu.Lock()
+	known, ok := s.opened[k]
+	s.mu.Unlock()
+	if ok && known.seq == row.Seq {
+		return known.Definition, Present, nil
 	}
 	d := s.Open(row)
 	if d.unread != nil {
@@ -339,7 +327,7 @@ func (s *Store) Look(ctx context.Context, kind, namespace, name string) (Definit
 	if len(s.opened) >= maxOpened {
 		clear(s.opened)
 	}
-	s.opened[k] = opened{d, changes}
+	s.opened[k] = opened{d, row.Seq}
 	return d, Present, nil
 }
 
