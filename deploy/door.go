@@ -29,7 +29,7 @@ func (d door) Check(ctx context.Context, objects []*unstructured.Unstructured, o
 	var problems []Problem
 	for _, o := range objects {
 		if err := manifest.CheckQuantities(o.Object); err != nil {
-			return []Problem{{Key: KeyOf(o), Message: err.Error(), Fatal: true}}, nil // nobody may read it
+			return []Problem{{Key: KeyOf(o), Message: err.Error(), Fatal: true}}, nil //nolint:nilerr // it is the problem: nobody may read the object
 		}
 	}
 	for _, o := range objects {

@@ -1,7 +1,6 @@
 package script
 
 import (
-	"errors"
 	"strings"
 
 	lua "github.com/yuin/gopher-lua"
@@ -23,35 +22,13 @@ func openPatterns(l *lua.LState, spend func(*lua.LState, int)) {
 	for name, f := range map[string]lua.LGFunction{
 		"find": func(l *lua.LState) int { return p.find(l, true) }, "match": func(l *lua.LState) int { return p.find(l, false) }, "gmatch": p.gmatch, "gsub": p.gsub,
 	} {
-		lib.RawSetString(name, l.NewFunction(guarded(f)))
+		lib.RawSetString(name, l.NewFunction(f))
 	}
 	lib.RawSetString("gfind", lib.RawGetString("gmatch")) // the name in Lua 5.0
 }
 
-// guarded makes an error of Lua's of one in a pattern.
-func guarded(f lua.LGFunction) lua.LGFunction {
-	return func(l *lua.LState) (n int) {
-		var failed error
-		func() {
-			defer func() {
-				r := recover()
-				if p, ok := r.(patternError); ok {
-					failed = p.err
-				} else if r != nil {
-					panic(r)
-				}
-			}()
-			n = f(l)
-		}()
-		if failed != nil {
-			l.RaiseError("%s", failed)
-		}
-		return n
-	}
-}
-
-func (p *patterns) matcher(text, pattern string) *luaPattern {
-	return &luaPattern{text: text, pattern: pattern, steps: &p.steps}
+func (p *patterns) matcher(l *lua.LState, text, pattern string) *luaPattern {
+	return &luaPattern{l: l, text: text, pattern: pattern, steps: &p.steps}
 }
 
 // from is where a search begins: counted from one, or from the end where it is negative.
@@ -80,7 +57,7 @@ func (p *patterns) find(l *lua.LState, places bool) int {
 		l.Push(lua.LNumber(start + i + len(pattern)))
 		return 2
 	}
-	m := p.matcher(text, pattern)
+	m := p.matcher(l, text, pattern)
 	anchor := strings.HasPrefix(pattern, "^")
 	at := 0
 	if anchor {
@@ -112,9 +89,10 @@ func (p *patterns) find(l *lua.LState, places bool) int {
 
 // gmatch is string.gmatch.
 func (p *patterns) gmatch(l *lua.LState) int {
-	m := p.matcher(l.CheckString(1), l.CheckString(2))
+	m := p.matcher(l, l.CheckString(1), l.CheckString(2))
 	next := 0
-	l.Push(l.NewFunction(guarded(func(l *lua.LState) int {
+	l.Push(l.NewFunction(func(l *lua.LState) int {
+		m.l = l
 		for s := next; s <= len(m.text); s++ {
 			end := m.at(s, 0)
 			if end < 0 {
@@ -132,7 +110,7 @@ func (p *patterns) gmatch(l *lua.LState) int {
 		}
 		next = len(m.text) + 1
 		return 0
-	})))
+	}))
 	return 1
 }
 
@@ -146,7 +124,7 @@ func (p *patterns) gsub(l *lua.LState) int {
 		l.ArgError(3, "a text, a table or a function expected")
 	}
 	most := l.OptInt(4, len(text)+1)
-	m := p.matcher(text, pattern)
+	m := p.matcher(l, text, pattern)
 	at := 0
 	if strings.HasPrefix(pattern, "^") {
 		at = 1
@@ -184,8 +162,6 @@ func (p *patterns) gsub(l *lua.LState) int {
 	return 2
 }
 
-var errReplacement = errors.New("the replacement of a match must be a text or a number")
-
 // replaced is what stands in the place of a match.
 func (p *patterns) replaced(l *lua.LState, m *luaPattern, replacement lua.LValue, start, end int) string {
 	var v lua.LValue
@@ -209,7 +185,7 @@ func (p *patterns) replaced(l *lua.LState, m *luaPattern, replacement lua.LValue
 	case !lua.LVAsBool(v):
 		return m.text[start:end]
 	case !lua.LVCanConvToString(v):
-		panic(patternError{errReplacement})
+		l.RaiseError("the replacement of a match must be a text or a number")
 	}
 	return lua.LVAsString(v)
 }

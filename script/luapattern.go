@@ -1,8 +1,6 @@
 package script
 
 import (
-	"errors"
-	"fmt"
 	"strings"
 
 	lua "github.com/yuin/gopher-lua"
@@ -17,9 +15,6 @@ const (
 	maxLuaCaptures     = 32
 )
 
-// errPatternSteps says that a program's patterns took more than they may.
-var errPatternSteps = errors.New("patterns take more steps than allowed")
-
 // Lengths of captures that are not texts.
 const (
 	captureOpen     = -1
@@ -30,22 +25,20 @@ type capture struct{ start, length int }
 
 // luaPattern matches a pattern of Lua 5.1 (reference manual, 5.4.1) within a number of steps.
 type luaPattern struct {
+	// l is who matches: a pattern that is none, or takes too many steps, is an error of the program.
+	l             *lua.LState
 	text, pattern string
 	captures      []capture
 	steps         *int
 	depth         int
 }
 
-// patternError ends a match: a pattern that is none, or too many steps.
-type patternError struct{ err error }
-
-func (m *luaPattern) fail(format string, args ...any) {
-	panic(patternError{fmt.Errorf(format, args...)})
-}
+// fail ends the match with an error of Lua's: it does not return.
+func (m *luaPattern) fail(format string, args ...any) { m.l.RaiseError(format, args...) }
 
 func (m *luaPattern) step() {
 	if *m.steps++; *m.steps > maxLuaPatternSteps {
-		panic(patternError{errPatternSteps})
+		m.fail("patterns take more steps than allowed")
 	}
 }
 

@@ -56,7 +56,7 @@ func (s *Store) missing(ctx context.Context, namespace string, d manifest.EventD
 		Spec map[string]json.RawMessage `json:"spec"`
 	}
 	if json.Unmarshal(source.Object, &es) != nil {
-		return "", "", nil
+		return "", "", nil //nolint:nilerr // what is wrong with it is said where it is declared
 	}
 	var names []string
 	for _, part := range es.Spec {

@@ -119,7 +119,8 @@ func shuffle(b *budget.Budget, text string) (string, error) {
 
 // sequence is sprig's seq, after the shell's: the numbers to the only one, from the first to the second, or with the second as the step.
 func sequence(b *budget.Budget, params []int) (string, error) {
-	start, step, end := 1, 1, 0
+	start, step := 1, 1
+	var end int
 	switch len(params) {
 	case 1:
 		end = params[0]
