@@ -89,19 +89,22 @@ type Store struct {
 	box    Sealer
 	rules  Checker
 
-	// opened are definitions as they were opened by rows that still stand: a webhook's secret is wanted at every delivery.
-	mu     sync.Mutex
-	opened map[string]opened
+	// opened are definitions as Look last gave them: a webhook's secret is wanted at every delivery. What was read before the last change is not
+	// used, and nothing is while one is being made: whoever is woken by its commit may be here before the one who makes it is told.
+	mu      sync.Mutex
+	changes int64 // those that this store has made
+	making  int   // and is making
+	opened  map[string]opened
 	// decoded are the decoded forms by row, of so many bytes of manifests.
 	decoded      map[string]*memo
 	granted      granted
 	decodedBytes int
 }
 
-// opened is a definition as the entry seq left it.
+// opened is a definition as it was after so many changes.
 type opened struct {
 	Definition
-	seq int64
+	changes int64
 }
 
 // maxOpened bounds how many definitions are kept open.
@@ -153,6 +156,7 @@ func (s *Store) change(ctx context.Context, actor, origin string, objects []mani
 	}
 	ch.Diagnostics = append(ch.Diagnostics, unheard...)
 	set := ch
+	defer s.changing()()
 	err = s.ledger.Write(ctx, about(), func(tx ledger.Tx) error {
 		ch = set
 		return s.write(tx, actor, origin, defs, replace, &ch)
@@ -163,6 +167,21 @@ func (s *Store) change(ctx context.Context, actor, origin string, objects []mani
 // about is what every change of definitions is about: they live together, and whoever takes a request may change them, since each change
 // is decided by what the transaction itself reads.
 func about() ledger.Scope { return ledger.Anyone("definition/all") }
+
+// changing has Look ask the ledger until the change that begins is over, and once more behind it. Only this store declares, as long as one process has
+// the ledger: where others do as well each must be told of their changes.
+func (s *Store) changing() (over func()) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.making++
+	return func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.making--
+		s.changes++
+		clear(s.opened)
+	}
+}
 
 func define(o manifest.Object, origin string) Definition {
 	ns := o.Namespace
@@ -273,6 +292,7 @@ func takes(origin, owner string) bool {
 // Delete removes a definition of an origin.
 func (s *Store) Delete(ctx context.Context, actor, origin, kind, namespace, name string) error {
 	k := key(kind, namespace, name)
+	defer s.changing()()
 	return s.ledger.Write(ctx, about(), func(tx ledger.Tx) error {
 		row, err := tx.Get(table, k)
 		if err != nil {
@@ -304,6 +324,13 @@ func (s *Store) Get(ctx context.Context, kind, namespace, name string) (Definiti
 // decoder takes it: see [Find].
 func (s *Store) Look(ctx context.Context, kind, namespace, name string) (Definition, State, error) {
 	k := key(kind, namespace, name)
+	s.mu.Lock()
+	known, ok := s.opened[k]
+	changes, making := s.changes, s.making > 0
+	s.mu.Unlock()
+	if ok && !making && known.changes == changes {
+		return known.Definition, Present, nil
+	}
 	row, err := s.ledger.Row(ctx, table, k)
 	if errors.Is(err, ledger.ErrNotFound) {
 		return s.rowless(ctx, kind, namespace, name)
@@ -311,23 +338,19 @@ func (s *Store) Look(ctx context.Context, kind, namespace, name string) (Definit
 	if err != nil {
 		return Definition{}, Unreadable, fmt.Errorf("read %s %s/%s: %w", kind, namespace, name, err)
 	}
-	// The row says which entry it is of. Whoever was woken by a commit may be here before the one who wrote it is told.
-	s.mu.Lock()
-	known, ok := s.opened[k]
-	s.mu.Unlock()
-	if ok && known.seq == row.Seq {
-		return known.Definition, Present, nil
-	}
 	d := s.Open(row)
 	if d.unread != nil {
 		return d, Unreadable, nil
+	}
+	if making {
+		return d, Present, nil
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if len(s.opened) >= maxOpened {
 		clear(s.opened)
 	}
-	s.opened[k] = opened{d, row.Seq}
+	s.opened[k] = opened{d, changes}
 	return d, Present, nil
 }
 
