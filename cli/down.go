@@ -37,6 +37,9 @@ Exit status: 0 nothing runs any more, 1 something could not be ended, 2 a bad co
 	return c
 }
 
+// endingPatience is how long what has just ended may take to be gone.
+const endingPatience = 2 * time.Second
+
 func runDown(ctx context.Context, std IO, o downOptions) error {
 	ctx, cancel := context.WithTimeout(ctx, o.wait)
 	defer cancel()
@@ -55,7 +58,7 @@ func runDown(ctx context.Context, std IO, o downOptions) error {
 	if err != nil {
 		return err
 	}
-	if err := rootless.Leave(ctx, rootlessFolder(data)); err != nil {
+	if err := rootless.Leave(ctx, rootlessFolder(data), endingPatience); err != nil {
 		return err
 	}
 	switch {

@@ -49,8 +49,11 @@ func Enter(ctx context.Context, o Options) (status int, err error) {
 		return 0, err
 	}
 	status, err = child.wait(ctx, signals)
-	return status, errors.Join(err, Leave(ctx, o.Network.Folder))
+	return status, errors.Join(err, Leave(ctx, o.Network.Folder, leaving))
 }
+
+// leaving is how long those that a server ended with itself may take to be gone.
+const leaving = 300 * time.Millisecond
 
 // child is the program in the namespace.
 type child struct {

@@ -123,6 +123,23 @@ func (n note) somebody() (pid int, err error) {
 	return 0, nil
 }
 
+// empties waits until nobody is in the namespaces, for so long at most, and tells whether that is so.
+func (n note) empties(within time.Duration) (bool, error) {
+	limit := time.Now().Add(within)
+	look := time.NewTicker(10 * time.Millisecond)
+	defer look.Stop()
+	for {
+		pid, err := n.somebody()
+		if err != nil || pid == 0 {
+			return err == nil, err
+		}
+		if time.Now().After(limit) {
+			return false, nil
+		}
+		<-look.C
+	}
+}
+
 // connect connects the network of a process, which is new, and notes its namespaces.
 func (o *Network) connect(ctx context.Context, pid int) error {
 	before, err := readNote(o.Folder)
@@ -226,14 +243,15 @@ func (o *Network) keep(ctx context.Context, pid int, n note) error {
 	return o.start(ctx, pid, n)
 }
 
-// Leave disconnects the network of a folder's namespaces if nobody is in them any more: no server, no keeper and no pod.
-func Leave(ctx context.Context, folder string) error {
+// Leave disconnects the network of a folder's namespaces if nobody is in them any more: no server, no keeper and no pod. Who is about to end has so
+// long to do so.
+func Leave(ctx context.Context, folder string, ending time.Duration) error {
 	ctx = context.WithoutCancel(ctx)
 	n, err := readNote(folder)
 	if err != nil || n.User == 0 {
 		return err
 	}
-	if pid, err := n.somebody(); err != nil || pid != 0 {
+	if empty, err := n.empties(ending); err != nil || !empty {
 		return err
 	}
 	if err := n.disconnect(ctx); err != nil {

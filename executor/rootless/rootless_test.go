@@ -71,7 +71,7 @@ func TestNote(t *testing.T) {
 	if n, err := readNote(dir); err != nil || n.User != 0 {
 		t.Errorf("none: %+v %v", n, err)
 	}
-	if err := Leave(t.Context(), dir); err != nil {
+	if err := Leave(t.Context(), dir, 0); err != nil {
 		t.Errorf("leave nothing: %v", err)
 	}
 	connector := exec.CommandContext(t.Context(), "sleep", "1000")
@@ -92,7 +92,7 @@ func TestNote(t *testing.T) {
 	}
 	ended := make(chan error, 1)
 	go func() { ended <- connector.Wait() }()
-	if err := Leave(t.Context(), dir); err != nil {
+	if err := Leave(t.Context(), dir, 0); err != nil {
 		t.Error(err)
 	}
 	var exit *exec.ExitError
