@@ -85,12 +85,12 @@ func (s Sprigs) Within(b *Budget, name string) any {
 	case "until":
 		return func(n int) ([]int, error) {
 			if n < 0 {
-				return b.sequence(0, n, -1)
+				return b.Sequence(0, n, -1)
 			}
-			return b.sequence(0, n, 1)
+			return b.Sequence(0, n, 1)
 		}
 	case "untilStep":
-		return b.sequence
+		return b.Sequence
 	}
 	return b.wrap(name, f)
 }
@@ -108,8 +108,8 @@ func (b *Budget) indent(before string, spaces int, text string) (string, error) 
 	return before + pad + strings.ReplaceAll(text, "\n", "\n"+pad), nil
 }
 
-// sequence is sprig's untilStep: the numbers from start to before stop.
-func (b *Budget) sequence(start, stop, step int) ([]int, error) {
+// Sequence is sprig's untilStep: the numbers from start to before stop.
+func (b *Budget) Sequence(start, stop, step int) ([]int, error) {
 	if step == 0 || (stop > start) != (step > 0) {
 		return []int{}, nil
 	}

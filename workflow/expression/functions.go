@@ -158,7 +158,7 @@ func callBuiltin(b *budget.Budget, name string, call *builtin.Function, args []a
 func (f functions) within(o Options, p *program, b *budget.Budget) map[string]any {
 	names := p.sprigs
 	if p.anySprig {
-		names = append(slices.Clone(f.sprigs.Names()), chances()...)
+		names = append(slices.Clone(f.sprigs.Names()), budget.ChanceNames()...)
 	}
 	m := map[string]any{}
 	seeded := f.seeded(o)
@@ -172,42 +172,18 @@ func (f functions) within(o Options, p *program, b *budget.Budget) map[string]an
 	return m
 }
 
-func chances() []string {
-	return []string{"now", "ago", "randAlpha", "randNumeric", "randAlphaNum", "randAscii", "randInt", "uuidv4"}
-}
-
 // seeded gives what in sprig needs a clock or chance, which the caller decides.
 func (f functions) seeded(o Options) map[string]any {
-	m := map[string]any{}
-	random := rand.New(rand.NewPCG(uint64(o.Seed), 0x7469706879735f31)) //nolint:gosec // reproducible on purpose, and not for secrets
-	draw := func(alphabet string) func(int) (string, error) {
-		return func(n int) (string, error) {
+	return budget.Chance{
+		Now: o.Now, Random: rand.New(rand.NewPCG(uint64(o.Seed), 0x7469706879735f31)), //nolint:gosec // reproducible on purpose, and not for secrets
+		ASCII: budget.Letters + budget.Digits + "!#$%&*+-./:;<=>?@^_|~",
+		Text: func(n int) error {
 			if n < 0 || n > 4096 {
-				return "", errors.New("random text: more than 4096 characters")
+				return errors.New("random text: more than 4096 characters")
 			}
-			b := make([]byte, n)
-			for i := range b {
-				b[i] = alphabet[random.IntN(len(alphabet))]
-			}
-			return string(b), nil
-		}
-	}
-	const letters, digits = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ", "0123456789"
-	m["now"] = func() time.Time { return o.Now }
-	m["ago"] = func(t time.Time) string { return o.Now.Sub(t).Round(time.Second).String() }
-	m["randAlpha"], m["randNumeric"], m["randAlphaNum"] = draw(letters), draw(digits), draw(letters+digits)
-	m["randAscii"] = draw(letters + digits + "!#$%&*+-./:;<=>?@^_|~")
-	m["randInt"] = func(low, high int) (int, error) {
-		if high <= low {
-			return 0, errors.New("randInt: the end is not above the start")
-		}
-		return low + random.IntN(high-low), nil
-	}
-	m["uuidv4"] = func() string {
-		high, low := random.Uint64(), random.Uint64()
-		return fmt.Sprintf("%08x-%04x-4%03x-%04x-%012x", high>>32, high>>16&0xffff, high&0xfff, low>>48&0x3fff|0x8000, low&0xffffffffffff)
-	}
-	return m
+			return nil
+		},
+	}.Functions()
 }
 
 // asInt follows Argo: numbers are cut, texts are read as whole numbers or cut decimals.
