@@ -2,16 +2,22 @@ package definitions
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"slices"
 
 	"github.com/tiphys/tiphys/manifest"
 )
 
-// listening warns of what Sensors listen to that nobody declares: it may come later, and until then they decide on nothing. defs are declared together
-// with them.
-func (s *Store) listening(ctx context.Context, objects []manifest.Object, defs map[string]Definition) ([]manifest.Diagnostic, error) {
+// listening warns of what Sensors listen to that nobody declares: it may come later, and until then they decide on nothing. The objects are declared
+// together.
+func (s *Store) listening(ctx context.Context, objects []manifest.Object) ([]manifest.Diagnostic, error) {
+	together := map[string]manifest.EventSourceSpec{}
+	for _, o := range objects {
+		if o.Kind == "EventSource" {
+			read, _ := manifest.Read[manifest.EventSource](o) // what is wrong with it is said by the rules
+			together[define(o, "").Key()] = read.Value.Spec
+		}
+	}
 	var found []manifest.Diagnostic
 	for _, o := range objects {
 		if o.Kind != "Sensor" {
@@ -24,7 +30,7 @@ func (s *Store) listening(ctx context.Context, objects []manifest.Object, defs m
 		var own []manifest.Diagnostic
 		for i, d := range def.Value.Spec.Dependencies {
 			path := manifest.IndexPath("spec.dependencies", i)
-			missing, field, err := s.missing(ctx, define(o, "").Namespace, d, defs)
+			missing, field, err := s.missing(ctx, define(o, "").Namespace, d, together)
 			if err != nil {
 				return nil, err
 			}
@@ -38,38 +44,24 @@ func (s *Store) listening(ctx context.Context, objects []manifest.Object, defs m
 }
 
 // missing says what of a dependency is not declared, and in which field it is named; empty if all is.
-func (s *Store) missing(ctx context.Context, namespace string, d manifest.EventDependency, defs map[string]Definition) (text, field string, err error) {
-	source, ok := defs[key("EventSource", namespace, d.EventSourceName)]
+func (s *Store) missing(ctx context.Context, namespace string, d manifest.EventDependency, together map[string]manifest.EventSourceSpec) (text, field string, err error) {
+	spec, ok := together[key("EventSource", namespace, d.EventSourceName)]
 	if !ok {
-		var state State
-		if source, state, err = s.Look(ctx, "EventSource", namespace, d.EventSourceName); err != nil {
+		source, err := Find[manifest.EventSource](ctx, s, namespace, d.EventSourceName)
+		switch {
+		case err != nil:
 			return "", "", err
-		}
-		if state == Absent {
+		case source.State == Absent:
 			return fmt.Sprintf("no EventSource %q is declared in namespace %q", d.EventSourceName, namespace), "eventSourceName", nil
-		}
-		if state == Unreadable {
+		case source.State == Unreadable:
 			return "", "", nil // which is shown where it is
 		}
+		spec = source.Value.Spec
 	}
-	var es struct {
-		Spec map[string]json.RawMessage `json:"spec"`
-	}
-	if json.Unmarshal(source.Object, &es) != nil {
-		return "", "", nil //nolint:nilerr // what is wrong with it is said where it is declared
-	}
-	var names []string
-	for _, part := range es.Spec {
-		var events map[string]json.RawMessage
-		if json.Unmarshal(part, &events) != nil {
-			continue
+	for _, names := range spec.Names() {
+		if slices.Contains(names, d.EventName) {
+			return "", "", nil
 		}
-		for name := range events {
-			names = append(names, name)
-		}
-	}
-	if slices.Contains(names, d.EventName) {
-		return "", "", nil
 	}
 	return fmt.Sprintf("EventSource %q has no event %q", d.EventSourceName, d.EventName), "eventName", nil
 }

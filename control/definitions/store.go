@@ -150,7 +150,7 @@ func (s *Store) change(ctx context.Context, actor, origin string, objects []mani
 	if err := manifest.FirstError(ch.Diagnostics); err != nil {
 		return ch, err
 	}
-	unheard, err := s.listening(ctx, objects, defs)
+	unheard, err := s.listening(ctx, objects)
 	if err != nil {
 		return ch, err
 	}
