@@ -9,12 +9,12 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/tiphys/tiphys/executor/rootless"
+	"github.com/tiphys/tiphys/executor/fork"
 )
 
 // known tells whether there is a user of that number here.
 func known(user uint64) bool {
-	users, _ := rootless.Users()
+	users, _ := fork.MachineUsers()
 	return user < users
 }
 

@@ -13,6 +13,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/tiphys/tiphys/executor/fork"
 	"github.com/tiphys/tiphys/executor/protocol"
 )
 
@@ -26,24 +27,25 @@ const (
 // pod is the first process of a pod: it makes the file systems, starts the containers, reaps what ends, and
 // stays in the namespaces so that commands can be run in them.
 type pod struct {
-	spec    protocol.Spec
-	own     spaces // the network until that is entered
-	out     *json.Encoder
-	outMu   sync.Mutex
-	base    string // a small file system in memory that holds the roots
-	empty   string
-	ready   string // where mounts are that ahead made and nobody has taken; empty if there are none
-	memory  string
-	shm     string
-	machine []machineMount
-	points  []string // all mount points of this machine
-	alone   bool     // root is the only user that there is: this is a user namespace without others
-	shown   int      // how many folders of it are shown as overlays of their own
-	volumes map[string]string
-	inside  map[string]bool // volumes that have the ids of the pod on disk
-	chroot  bool
-	begun   []bool
-	mains   atomic.Int32 // main containers that have not ended
+	spec       protocol.Spec
+	own        spaces // the network until that is entered
+	out        *json.Encoder
+	outMu      sync.Mutex
+	base       string // a small file system in memory that holds the roots
+	empty      string
+	ready      string // where mounts are that ahead made and nobody has taken; empty if there are none
+	memory     string
+	shm        string
+	machine    []machineMount
+	points     []string // all mount points of this machine
+	namespaced bool     // this is a user namespace and not the machine itself
+	alone      bool     // and root is the only user that there is in it
+	shown      int      // how many folders of it are shown as overlays of their own
+	volumes    map[string]string
+	inside     map[string]bool // volumes that have the ids of the pod on disk
+	chroot     bool
+	begun      []bool
+	mains      atomic.Int32 // main containers that have not ended
 
 	mu       sync.Mutex // held while a process is started, so that it is known before it is reaped
 	running  map[int]*process
@@ -212,6 +214,8 @@ func exitCode(st syscall.WaitStatus) int {
 
 // prepare makes the file systems and enters them.
 func (p *pod) prepare() error {
+	_, machine := fork.MachineUsers()
+	p.namespaced, p.alone = !machine, !machine && alone()
 	if err := mount("", "/", "", syscall.MS_REC|syscall.MS_PRIVATE, ""); err != nil {
 		return fmt.Errorf("make mounts private: %w", err)
 	}
@@ -226,7 +230,6 @@ func (p *pod) prepare() error {
 			return err
 		}
 	}
-	p.alone = alone()
 	for _, c := range p.spec.Containers {
 		if c.Host && p.machine == nil {
 			if err := p.machineMounts(); err != nil {

@@ -149,7 +149,7 @@ func (p *pod) machineMounts() error {
 
 // locked tells whether what is under a mount of this machine may not be seen, so that nothing with another mount in it can be the layer of an
 // overlay: root of a user namespace finds them so (mount_namespaces(7)).
-func (p *pod) locked() bool { return namespaced() && len(p.points) > 0 }
+func (p *pod) locked() bool { return p.namespaced && len(p.points) > 0 }
 
 // holds tells whether there is a mount within a folder of this machine.
 func (p *pod) holds(dir string) bool {

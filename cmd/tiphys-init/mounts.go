@@ -70,13 +70,13 @@ func (p *pod) overlay(lower []string, upper, work, target string) error {
 			return err
 		}
 	}
-	err := mountOverlay(fds, target)
+	err := p.mountOverlay(fds, target)
 	if errors.Is(err, syscall.EINVAL) && p.ownIDs() {
 		detach, attached := p.attachLayers(fds[:len(lower)])
 		if attached != nil {
 			return attached
 		}
-		err = mountOverlay(fds, target)
+		err = p.mountOverlay(fds, target)
 		detach()
 	}
 	if err != nil {
@@ -86,14 +86,14 @@ func (p *pod) overlay(lower []string, upper, work, target string) error {
 }
 
 // mountOverlay mounts an overlay of the lower layers, the upper one and its working folder at target.
-func mountOverlay(fds layers, target string) error {
+func (p *pod) mountOverlay(fds layers, target string) error {
 	names := make([]string, len(fds))
 	for i, fd := range fds {
 		names[i] = proc(fd)
 	}
 	lower := len(names) - 2
 	options := "lowerdir=" + strings.Join(names[:lower], ":") + ",upperdir=" + names[lower] + ",workdir=" + names[lower+1]
-	if namespaced() {
+	if p.namespaced {
 		options += ",userxattr" // what layers say of folders is in attributes that root of a user namespace may read
 	}
 	// What a pod writes is thrown away with it: volatile saves the sync at the end (Linux 5.10).
@@ -140,12 +140,6 @@ func remount(root folder, path string, flags uintptr) error {
 func alone() bool {
 	data, err := os.ReadFile("/proc/self/setgroups")
 	return err == nil && strings.TrimSpace(string(data)) == "deny"
-}
-
-// namespaced tells whether this is a user namespace and not the machine itself.
-func namespaced() bool {
-	data, err := os.ReadFile("/proc/self/uid_map")
-	return err == nil && strings.Join(strings.Fields(string(data)), " ") != "0 0 4294967295"
 }
 
 // mountAt makes a folder under root and mounts a new file system there.

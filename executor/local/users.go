@@ -16,7 +16,6 @@ import (
 	"github.com/tiphys/tiphys/executor"
 	"github.com/tiphys/tiphys/executor/fork"
 	"github.com/tiphys/tiphys/executor/protocol"
-	"github.com/tiphys/tiphys/executor/rootless"
 )
 
 // Each pod of the container executor has a user namespace, in which its users are from 0 to 65,535, and on this machine a range of as many ids
@@ -94,7 +93,7 @@ var errNoMachine = errors.New("this process has itself only the users of a names
 
 // try finds out whether pods can have user namespaces.
 func (u *users) try() error {
-	if _, machine := rootless.Users(); !machine {
+	if _, machine := fork.MachineUsers(); !machine {
 		return errNoMachine
 	}
 	if !kernelAtLeast(5, 19) {

@@ -9,9 +9,7 @@
 package rootless
 
 import (
-	"fmt"
 	"os"
-	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -25,22 +23,6 @@ const patience = 10 * time.Second
 
 // Wanted tells whether this process would have to be started again to have pods.
 func Wanted() bool { return os.Geteuid() != 0 }
-
-// Users is how many users there are here: in a user namespace those that somebody outside was given for, all on the machine itself.
-func Users() (count uint64, machine bool) {
-	data, err := os.ReadFile("/proc/self/uid_map")
-	if err != nil {
-		return 1 << 32, true // a kernel without user namespaces
-	}
-	for line := range strings.Lines(string(data)) {
-		var inside, outside, size uint64
-		if n, _ := fmt.Sscan(line, &inside, &outside, &size); n == 3 {
-			count += size
-			machine = machine || inside == 0 && outside == 0 && size == 1<<32-1
-		}
-	}
-	return count, machine
-}
 
 // OwnNetwork tells whether this process may change the network that it is in: interfaces, addresses and routes.
 func OwnNetwork() bool {

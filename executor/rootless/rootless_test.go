@@ -13,6 +13,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/tiphys/tiphys/executor/fork"
 	"github.com/tiphys/tiphys/executor/protocol"
 )
 
@@ -119,7 +120,7 @@ func TestNote(t *testing.T) {
 
 // On the machine itself there are all users; the network is this process's to change where it is root of its owner.
 func TestUsers(t *testing.T) {
-	count, machine := Users()
+	count, machine := fork.MachineUsers()
 	if count == 0 || machine && count != 1<<32-1 && count != 1<<32 {
 		t.Errorf("%d users, the machine's: %t", count, machine)
 	}
