@@ -9,6 +9,8 @@ import (
 	"strings"
 	"time"
 
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
 	"github.com/tiphys/tiphys/control/quarantine"
 	"github.com/tiphys/tiphys/control/runs"
 	"github.com/tiphys/tiphys/failure"
@@ -202,12 +204,12 @@ func slotKey(s scheduled, at time.Time) string {
 	return "cron/" + s.key + "/" + at.UTC().Format(time.RFC3339)
 }
 
-// Metadata are the labels and annotations of a run that a CronWorkflow makes for a time, by its schedule or by hand
-// (ConvertCronWorkflowToWorkflow in workflow/common/convert.go of Argo).
-func Metadata(def manifest.CronWorkflow, at time.Time) (labels, annotations map[string]string) {
-	labels = map[string]string{LabelCron: def.Name}
+// Metadata are the labels and annotations of a run that a CronWorkflow of a name and workflowMetadata makes for a time, by its schedule or by
+// hand (ConvertCronWorkflowToWorkflow in workflow/common/convert.go of Argo).
+func Metadata(name string, m *metav1.ObjectMeta, at time.Time) (labels, annotations map[string]string) {
+	labels = map[string]string{LabelCron: name}
 	annotations = map[string]string{"workflows.argoproj.io/scheduled-time": at.UTC().Format(time.RFC3339)}
-	if m := def.Spec.WorkflowMetadata; m != nil {
+	if m != nil {
 		maps.Copy(labels, m.Labels)
 		maps.Copy(annotations, m.Annotations)
 	}
@@ -217,7 +219,7 @@ func Metadata(def manifest.CronWorkflow, at time.Time) (labels, annotations map[
 func (c *Controller) submit(ctx context.Context, s scheduled, due cron.Due) error {
 	slot := due.Slot
 	meta := map[string]any{"namespace": s.def.Namespace}
-	labels, annotations := Metadata(s.def, slot)
+	labels, annotations := Metadata(s.def.Name, s.def.Spec.WorkflowMetadata, slot)
 	raw, err := json.Marshal(map[string]any{"apiVersion": manifest.APIVersion, "kind": "Workflow", "metadata": meta, "spec": s.spec})
 	if err != nil {
 		return fmt.Errorf("make workflow: %w", err)

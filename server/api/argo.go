@@ -199,18 +199,18 @@ func (o submitOptions) into(s *runs.Submission) (err error) {
 		return err
 	}
 	annotations, err := pairs(strings.Split(o.Annotations, ","))
+	if err != nil {
+		return err
+	}
 	s.Labels, s.Annotations = over(s.Labels, labels), over(s.Annotations, annotations)
-	return err
+	return nil
 }
 
 // over lays what is said at a submission over what its object brings.
 func over(below, above map[string]string) map[string]string {
-	all := maps.Clone(above)
-	for k, v := range below {
-		if _, said := all[k]; !said {
-			all[k] = v
-		}
-	}
+	all := map[string]string{}
+	maps.Copy(all, below)
+	maps.Copy(all, above)
 	return all
 }
 
@@ -267,9 +267,7 @@ func (a *API) fromTemplate(r *http.Request, kind, namespace, name string) (runs.
 			return s, fmt.Errorf("decode CronWorkflow %s: %w", name, err)
 		}
 		spec = cron.Spec.WorkflowSpec
-		def := manifest.CronWorkflow{Spec: manifest.CronWorkflowSpec{WorkflowMetadata: cron.Spec.WorkflowMetadata}}
-		def.Name = name
-		s.Labels, s.Annotations = crons.Metadata(def, a.Now())
+		s.Labels, s.Annotations = crons.Metadata(name, cron.Spec.WorkflowMetadata, a.Now())
 	}
 	raw, err := json.Marshal(map[string]any{
 		"apiVersion": manifestVersion, "kind": "Workflow", "metadata": map[string]any{"generateName": name + "-", "namespace": namespace}, "spec": spec,

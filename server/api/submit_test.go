@@ -213,4 +213,10 @@ spec:
 			t.Errorf("%d %s, want %s", code, answer, want)
 		}
 	}
+	for _, bad := range []map[string]any{{"annotations": "x"}, {"labels": "x"}} {
+		code, answer := post(t, a.argoSubmit, map[string]any{"resourceKind": "cronworkflow", "resourceName": "nightly", "submitOptions": bad})
+		if code != http.StatusBadRequest {
+			t.Errorf("%v: %d %s", bad, code, answer)
+		}
+	}
 }
