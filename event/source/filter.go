@@ -14,8 +14,11 @@ import (
 // Filter is an EventSource's filter expression: expr-lang, with Argo's functions and sprig's under their own names, within the
 // budget of any expression. It may be used by several goroutines.
 type Filter struct {
-	text       string
-	evaluators *sync.Pool
+	text string
+	// own is what compiled the filter, and others are for those who come while it is busy: what a pool keeps is forgotten by each collection.
+	busy   sync.Mutex
+	own    *expression.Evaluator
+	others sync.Pool
 }
 
 // CompileFilter reads a filter; nil where there is none.
@@ -23,10 +26,20 @@ func CompileFilter(f *manifest.EventSourceFilter) (*Filter, error) {
 	if f == nil || strings.TrimSpace(f.Expression) == "" {
 		return nil, nil
 	}
-	if _, err := expression.New().Names(f.Expression); err != nil {
+	own := expression.New()
+	if _, err := own.Names(f.Expression); err != nil {
 		return nil, fmt.Errorf("compile filter: %w", err)
 	}
-	return &Filter{text: f.Expression, evaluators: &sync.Pool{New: func() any { return expression.New() }}}, nil
+	return &Filter{text: f.Expression, own: own, others: sync.Pool{New: func() any { return expression.New() }}}, nil
+}
+
+// evaluator is one that nobody else uses until it is given back.
+func (f *Filter) evaluator() (e *expression.Evaluator, back func()) {
+	if f.busy.TryLock() {
+		return f.own, f.busy.Unlock
+	}
+	e, _ = f.others.Get().(*expression.Evaluator)
+	return e, func() { f.others.Put(e) }
 }
 
 // Leaves says why the filter leaves an event out; empty if it does not.
@@ -59,8 +72,8 @@ func (f *Filter) Pass(data json.RawMessage) (ok bool, err error) {
 	for key, value := range tree {
 		named[strings.ReplaceAll(key, "-", "_")] = value
 	}
-	evaluator, _ := f.evaluators.Get().(*expression.Evaluator)
-	defer f.evaluators.Put(evaluator)
+	evaluator, back := f.evaluator()
+	defer back()
 	// A name is looked up whole: the keys below it are the value's.
 	scope := expression.Func(named.Lookup)
 	pass, err := evaluator.EvalBool(f.text, scope, expression.Options{Bare: true, Budget: budget.New()})
