@@ -53,7 +53,8 @@ func (w *worker) advanceOnce(ctx context.Context) (bool, error) {
 	if note != "" {
 		w.row.Problems = append(w.row.Problems, note)
 	}
-	if err := w.judge(ctx, live); err != nil {
+	rules, err := w.judge(ctx, live)
+	if err != nil {
 		return false, err
 	}
 	op, err := w.operation()
@@ -68,7 +69,7 @@ func (w *worker) advanceOnce(ctx context.Context) (bool, error) {
 			return false, errors.Join(err, w.recordChanges(ctx, w.changeKind(), w.row.SyncSeq))
 		}
 	}
-	return w.advance(ctx, op, live, comparison)
+	return w.advance(ctx, op, live, comparison, rules)
 }
 
 // idle records why nothing can be deployed, and keeps judging what runs.
@@ -93,7 +94,7 @@ func (w *worker) refused(ctx context.Context, live []*unstructured.Unstructured,
 func (w *worker) stays(ctx context.Context, live []*unstructured.Unstructured, kind, problem string) error {
 	w.row.Sync, w.row.Message = plan.SyncUnknown, problem
 	w.blame(kind, problem)
-	if err := w.judge(ctx, live); err != nil {
+	if _, err := w.judge(ctx, live); err != nil {
 		return err
 	}
 	w.next(w.c.o.Now().Add(30 * time.Second))
@@ -121,8 +122,8 @@ func (w *worker) changeKind() string {
 
 // judge sets the health from what is live of what is wanted; while it is not known what is wanted, of all that is there.
 //
-// If a program of the operator cannot be run now the health stays as it was, and the error says why.
-func (w *worker) judge(ctx context.Context, live []*unstructured.Unstructured) error {
+// It gives how health is judged in this step. If a program of the operator cannot be run now the health stays as it was, and the error says why.
+func (w *worker) judge(ctx context.Context, live []*unstructured.Unstructured) (health.Rules, error) {
 	all := len(w.wanted.objects) == 0 && w.wanted.problem != ""
 	var objects []health.Judged
 	there := map[deploy.Key]*unstructured.Unstructured{}
@@ -140,11 +141,11 @@ func (w *worker) judge(ctx context.Context, live []*unstructured.Unstructured) e
 	}
 	rules, err := w.c.Judging(ctx, live)
 	if err != nil {
-		return err
+		return rules, err
 	}
 	h, err := try(w, func() deploy.Health { return rules.Aggregate(objects) })
 	if err != nil {
-		return err
+		return rules, err
 	}
 	if len(objects) == 0 && w.wanted.problem != "" {
 		h = deploy.Health{Status: health.Missing, Message: w.wanted.problem}
@@ -153,7 +154,7 @@ func (w *worker) judge(ctx context.Context, live []*unstructured.Unstructured) e
 		w.row.Since = w.c.o.Now().UTC()
 	}
 	w.row.Health = h
-	return nil
+	return rules, nil
 }
 
 // compare compares what applying would give with what is there.

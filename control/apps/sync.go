@@ -11,6 +11,7 @@ import (
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
 	"github.com/tiphys/tiphys/deploy"
+	"github.com/tiphys/tiphys/deploy/health"
 	"github.com/tiphys/tiphys/deploy/plan"
 	"github.com/tiphys/tiphys/failure"
 	"github.com/tiphys/tiphys/manifest"
@@ -110,12 +111,8 @@ func (w *worker) adopt(ctx context.Context, comparison plan.Comparison) error {
 }
 
 // advance carries out the next step of the running sync; true if there may be another at once.
-func (w *worker) advance(ctx context.Context, op plan.Operation, live []*unstructured.Unstructured, comparison plan.Comparison) (bool, error) {
+func (w *worker) advance(ctx context.Context, op plan.Operation, live []*unstructured.Unstructured, comparison plan.Comparison, rules health.Rules) (bool, error) {
 	automated := w.row.Asked == nil
-	rules, err := w.c.Judging(ctx, live)
-	if err != nil {
-		return false, err
-	}
 	step, err := try(w, func() plan.Step {
 		return plan.Next(plan.Input{Desired: w.desired, Live: live, OutOfSync: comparison.OutOfSync(), Options: w.options(automated),
 			Operation: op, Newest: w.wanted.revision, Health: rules, Now: w.c.o.Now().UTC()})
