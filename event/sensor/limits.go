@@ -76,7 +76,6 @@ func CheckDefinition(o manifest.Object) []manifest.Diagnostic {
 	for i := range def.Spec.Dependencies {
 		path := manifest.IndexPath("spec.dependencies", i)
 		c.patterns(path+".filters", def.Spec.Dependencies[i].Filters)
-		c.scripts(path, &def.Spec.Dependencies[i])
 		c.transform(path+".transform", def.Spec.Dependencies[i].Transform)
 	}
 	for i := range def.Spec.Triggers {
@@ -103,11 +102,12 @@ func (c *checker) fail(path, hint, format string, args ...any) {
 	c.found = append(c.found, manifest.Diagnostic{Severity: manifest.SeverityError, Path: path, Message: fmt.Sprintf(format, args...), Hint: hint})
 }
 
-// patterns checks the expressions of a filter, and the regular expressions that it compares strings with: one that does not compile passes nothing.
+// patterns checks the script and the expressions of a filter, and the regular expressions that it compares strings with: one that does not compile passes nothing.
 func (c *checker) patterns(path string, f *manifest.EventFilters) {
 	if f == nil {
 		return
 	}
+	c.lua(path+".script", f.Script)
 	for i, e := range f.Exprs {
 		if _, err := budget.ParseCondition(e.Expr, false); err != nil {
 			at := manifest.IndexPath(path+".exprs", i) + ".expr"
@@ -129,7 +129,11 @@ func (c *checker) patterns(path string, f *manifest.EventFilters) {
 
 // transform checks a program that could never run.
 func (c *checker) transform(path string, t *manifest.EventTransform) {
-	if t == nil || t.JQ == "" {
+	if t == nil {
+		return
+	}
+	if t.JQ == "" {
+		c.lua(path+".script", t.Script)
 		return
 	}
 	if _, err := script.ReadJQ(t.JQ); err != nil {
@@ -137,22 +141,13 @@ func (c *checker) transform(path string, t *manifest.EventTransform) {
 	}
 }
 
-// scripts checks the Lua programs of a dependency, which are only read.
-func (c *checker) scripts(path string, d *manifest.EventDependency) {
-	programs := map[string]string{}
-	if d.Filters != nil {
-		programs[path+".filters.script"] = d.Filters.Script
+// lua checks a Lua program, which is only read.
+func (c *checker) lua(at, program string) {
+	if program == "" {
+		return
 	}
-	if d.Transform != nil && d.Transform.JQ == "" {
-		programs[path+".transform.script"] = d.Transform.Script
-	}
-	for at, program := range programs {
-		if program == "" {
-			continue
-		}
-		if err := script.ReadLua(program); err != nil {
-			c.fail(at, "docs/compatibility.md says which of Lua's libraries there are", "this is no Lua program: %v", err)
-		}
+	if err := script.ReadLua(program); err != nil {
+		c.fail(at, "docs/compatibility.md says which of Lua's libraries there are", "this is no Lua program: %v", err)
 	}
 }
 
