@@ -1,6 +1,7 @@
 package workflow
 
 import (
+	"maps"
 	"strings"
 
 	"github.com/tiphys/tiphys/manifest"
@@ -20,8 +21,7 @@ func (s *State) calls(name string, tm *template) *called {
 	if tm == nil {
 		return nil
 	}
-	spec := asMap(s.cache.manifest["spec"])
-	return &called{name: name, tm: tm, retried: tm.tree["retryStrategy"] != nil || spec["retryStrategy"] != nil}
+	return &called{name: name, tm: tm, retried: s.retryTree(tm) != nil}
 }
 
 // pod is the name of the called node's pod; it is false if it has none, or one for each attempt.
@@ -42,23 +42,9 @@ func (c *called) keeps(name string) bool {
 
 // speaksOfAttempts reports whether a text in a tree has a tag of what only an attempt has.
 func speaksOfAttempts(v any) bool {
-	switch v := v.(type) {
-	case map[string]any:
-		for _, x := range v {
-			if speaksOfAttempts(x) {
-				return true
-			}
-		}
-	case []any:
-		for _, x := range v {
-			if speaksOfAttempts(x) {
-				return true
-			}
-		}
-	case string:
-		return strings.Contains(v, "{{") && len(wordsIn(v, "retries"))+len(wordsIn(v, "lastRetry"))+len(wordsIn(v, "pod")) > 0
-	}
-	return false
+	return anyText(v, func(text string) bool {
+		return strings.Contains(text, "{{") && len(wordsIn(text, "retries"))+len(wordsIn(text, "lastRetry"))+len(wordsIn(text, "pod")) > 0
+	})
 }
 
 // attemptInputs are the inputs of an attempt: those of its Retry node, unless they speak of the attempt itself.
@@ -87,12 +73,8 @@ func (t *turn) attemptInputs(n, attempt *node, callee *template) (*manifest.Inpu
 		sc := t.siteScope(b, st)
 		sc.item, sc.called = n.Item, &called{name: attempt.Name, tm: callee}
 		extra := map[string]any{}
-		for k, x := range v.extra {
-			extra[k] = x
-		}
-		for k, x := range sc.extra { // those of the boundary's own attempt come first
-			extra[k] = x
-		}
+		maps.Copy(extra, v.extra)
+		maps.Copy(extra, sc.extra) // those of the boundary's own attempt come first
 		sc.extra = extra
 		var err error
 		if v.args, err = t.arguments(args, callee, sc); err != nil {

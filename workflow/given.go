@@ -51,19 +51,7 @@ func (m *merger) reads(tree map[string]any, name string) bool {
 }
 
 func readsParameter(v any, name string) bool {
-	switch v := v.(type) {
-	case map[string]any:
-		for _, x := range v {
-			if readsParameter(x, name) {
-				return true
-			}
-		}
-	case []any:
-		return slices.ContainsFunc(v, func(x any) bool { return readsParameter(x, name) })
-	case string:
-		return textReads(v, name)
-	}
-	return false
+	return anyText(v, func(text string) bool { return textReads(text, name) })
 }
 
 // textReads looks at every place of a text that speaks of parameters of the workflow. A tag that speaks of all of them reads each.

@@ -259,7 +259,7 @@ func (t *turn) progressed(n *node, r executor.Report) {
 		}
 		t.cancelPending(n)
 	}
-	daemon := t.isDaemon(n) && n.Daemoned == nil && ready(r)
+	daemon := t.s.isDaemon(n) && n.Daemoned == nil && ready(r)
 	if !first && !daemon && (r.IP == "" || r.IP == n.PodIP) {
 		return
 	}
@@ -280,8 +280,8 @@ func (t *turn) progressed(n *node, r executor.Report) {
 	}
 }
 
-func (t *turn) isDaemon(n *node) bool {
-	tm, err := t.s.templateAt(n.Template)
+func (s *State) isDaemon(n *node) bool {
+	tm, err := s.templateAt(n.Template)
 	return err == nil && tm.loose.Daemon != nil && *tm.loose.Daemon
 }
 

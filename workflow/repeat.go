@@ -137,7 +137,7 @@ func (s *State) earlierOf(n *node) *EarlierNode {
 		return nil
 	}
 	tm, err := s.templateAt(n.Template)
-	if err != nil || tm.loose.Daemon != nil && *tm.loose.Daemon || kindType(tm) != NodePod {
+	if err != nil || s.isDaemon(n) || kindType(tm) != NodePod {
 		return nil
 	}
 	name := e.Name + n.Name[len(s.run.Name):]

@@ -68,23 +68,32 @@ type resultRefs struct {
 // the name is computed.
 func readResults(tree any) resultRefs {
 	r := resultRefs{names: map[string]bool{}}
-	r.walk(tree)
+	anyText(tree, func(text string) bool {
+		r.text(text)
+		return false
+	})
 	return r
 }
 
-func (r *resultRefs) walk(v any) {
+// anyText reports whether something holds of a text in a tree, and looks no further then.
+func anyText(v any, holds func(string) bool) bool {
 	switch v := v.(type) {
 	case map[string]any:
 		for _, x := range v {
-			r.walk(x)
+			if anyText(x, holds) {
+				return true
+			}
 		}
 	case []any:
 		for _, x := range v {
-			r.walk(x)
+			if anyText(x, holds) {
+				return true
+			}
 		}
 	case string:
-		r.text(v)
+		return holds(v)
 	}
+	return false
 }
 
 func (r *resultRefs) text(s string) {

@@ -10,13 +10,17 @@ import (
 	"github.com/tiphys/tiphys/manifest"
 )
 
+// retryTree is the retry strategy of a template, or the run's default, as it is written; nil if there is none.
+func (s *State) retryTree(tm *template) map[string]any {
+	if tree, _ := tm.tree["retryStrategy"].(map[string]any); tree != nil {
+		return tree
+	}
+	return asMap(asMap(s.cache.manifest["spec"])["retryStrategy"])
+}
+
 // retryStrategy renders the retry strategy of a template, or the run's default.
 func (t *turn) retryStrategy(n *node, tm *template) (*manifest.RetryStrategy, error) {
-	tree, _ := tm.tree["retryStrategy"].(map[string]any)
-	if tree == nil {
-		spec, _ := t.s.cache.manifest["spec"].(map[string]any)
-		tree, _ = spec["retryStrategy"].(map[string]any)
-	}
+	tree := t.s.retryTree(tm)
 	if tree == nil {
 		return nil, nil
 	}
