@@ -71,7 +71,8 @@ func drawable(b *budget.Budget, n, each int) error {
 
 // sequence is sprig's seq, after the shell's: the numbers to the only one, from the first to the second, or with the second as the step.
 func sequence(b *budget.Budget, params []int) (string, error) {
-	start, step, end := 1, 1, 1
+	start, step := 1, 1
+	var end int
 	switch len(params) {
 	case 1:
 		end = params[0]
