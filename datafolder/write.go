@@ -6,6 +6,8 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+
+	"github.com/tiphys/tiphys/executor/protocol"
 )
 
 // WriteFile writes a file whole or not at all, and has it on the disk when it returns: beside its place, synced, and renamed. What has the name
@@ -23,7 +25,7 @@ func WriteFile(path string, data []byte, mode fs.FileMode) error {
 		_ = os.Remove(temp)
 		return fmt.Errorf("write %s: %w", path, err)
 	}
-	if err := syncFolder(filepath.Dir(path)); err != nil {
+	if err := protocol.SyncFolder(filepath.Dir(path)); err != nil {
 		return fmt.Errorf("write %s: %w", path, err)
 	}
 	return nil
@@ -39,13 +41,4 @@ func writeNew(path string, data []byte, mode fs.FileMode) error {
 		err = f.Sync()
 	}
 	return errors.Join(err, f.Close())
-}
-
-// syncFolder has a rename in a folder on the disk.
-func syncFolder(dir string) error {
-	f, err := os.Open(dir) //nolint:gosec // it is the folder of a file of ours
-	if err != nil {
-		return err
-	}
-	return errors.Join(f.Sync(), f.Close())
 }
