@@ -27,7 +27,7 @@ func openWithin(as artifact.Opener, dir *os.File, name string, folder bool) (*os
 	return os.NewFile(uintptr(fd), name), nil
 }
 
-// openBeneath opens name as a process would that has root as its root folder; with the rights of as, unless that is nil.
+// openBeneath opens name as a process would that has root as its root folder, with an opener's rights; nil means those of this process.
 func openBeneath(as artifact.Opener, root, name string) (*os.File, error) {
 	dir, err := os.Open(root) //nolint:gosec // the caller's root is trusted; what is beneath it is not
 	if err != nil {
@@ -37,36 +37,39 @@ func openBeneath(as artifact.Opener, root, name string) (*os.File, error) {
 	if name == "" {
 		name = "."
 	}
-	how := unix.OpenHow{
-		Flags:   unix.O_RDONLY | unix.O_CLOEXEC | unix.O_NONBLOCK | unix.O_NOCTTY,
-		Resolve: unix.RESOLVE_IN_ROOT | unix.RESOLVE_NO_MAGICLINKS,
+	if as == nil {
+		as = self{}
 	}
-	if as != nil {
-		fd, err := as.Open(int(dir.Fd()), name, how.Flags, how.Resolve)
-		if errors.Is(err, unix.ENOTDIR) {
-			err = os.ErrNotExist
-		}
-		if err != nil {
-			return nil, &os.PathError{Op: "open", Path: name, Err: err}
-		}
+	const flags, resolve = unix.O_RDONLY | unix.O_CLOEXEC | unix.O_NONBLOCK | unix.O_NOCTTY, unix.RESOLVE_IN_ROOT | unix.RESOLVE_NO_MAGICLINKS
+	fd, err := as.Open(int(dir.Fd()), name, flags, resolve)
+	switch {
+	case err == nil:
 		return os.NewFile(uintptr(fd), name), nil
+	case errors.Is(err, errRenamed):
+		return nil, fmt.Errorf("open %s: %w", name, err)
+	case errors.Is(err, unix.ENOSYS):
+		return nil, fmt.Errorf("artifacts need Linux 5.6 or newer, for openat2: %w", err)
+	case errors.Is(err, unix.ENOTDIR):
+		err = os.ErrNotExist
 	}
+	return nil, &os.PathError{Op: "open", Path: name, Err: err}
+}
+
+var errRenamed = errors.New("its folders are renamed all the time")
+
+// self opens files with the rights of this process.
+type self struct{}
+
+// Open implements [artifact.Opener].
+func (self) Open(dir int, path string, flags, resolve uint64) (int, error) {
 	// The kernel answers EAGAIN when something was renamed while it resolved "..".
 	for range 16 {
-		fd, err := unix.Openat2(int(dir.Fd()), name, &how)
-		switch {
-		case err == nil:
-			return os.NewFile(uintptr(fd), name), nil
-		case errors.Is(err, unix.EAGAIN), errors.Is(err, unix.EINTR):
-			continue
-		case errors.Is(err, unix.ENOSYS):
-			return nil, fmt.Errorf("artifacts need Linux 5.6 or newer, for openat2: %w", err)
-		case errors.Is(err, unix.ENOTDIR):
-			return nil, &os.PathError{Op: "open", Path: name, Err: os.ErrNotExist}
+		fd, err := unix.Openat2(dir, path, &unix.OpenHow{Flags: flags, Resolve: resolve})
+		if !errors.Is(err, unix.EAGAIN) && !errors.Is(err, unix.EINTR) {
+			return fd, err
 		}
-		return nil, &os.PathError{Op: "open", Path: name, Err: err}
 	}
-	return nil, fmt.Errorf("open %s: its folders are renamed all the time", name)
+	return -1, errRenamed
 }
 
 // rootOf returns the root for a folder that is open already.
