@@ -36,12 +36,7 @@ func PermitApplication(p manifest.AppProject, a manifest.ApplicationSpec, at dep
 func PermitNamespace(p manifest.AppProject, home, application string) error {
 	if application == home || slices.ContainsFunc(p.Spec.SourceNamespaces, func(pattern string) bool {
 		if n := len(pattern); n > 2 && pattern[0] == '/' && pattern[n-1] == '/' {
-			re, err := budget.ParsePattern(pattern[1 : n-1])
-			if err != nil {
-				return false
-			}
-			found, err := re.Match(budget.New(), application)
-			return found && err == nil
+			return found(pattern[1:n-1], application)
 		}
 		return glob(pattern, application, false)
 	}) {
@@ -174,8 +169,9 @@ func MatchesHost(pattern, host string) bool {
 
 // glob matches a whole text. With segments a * stops at "/", and ** does not. What is no pattern matches nothing.
 func glob(pattern, text string, segments bool) bool {
-	if pattern == text {
-		return true
+	const special = "*?{},["
+	if pattern == text || !strings.ContainsAny(pattern, special) {
+		return pattern == text // and most are no more than a name
 	}
 	within := "."
 	if segments {
@@ -216,7 +212,7 @@ func glob(pattern, text string, segments bool) bool {
 			i += end
 		default:
 			end := i + 1
-			for end < len(pattern) && !strings.ContainsRune("*?{},[", rune(pattern[end])) {
+			for end < len(pattern) && !strings.ContainsRune(special, rune(pattern[end])) {
 				end++
 			}
 			b.WriteString(regexp.QuoteMeta(pattern[i:end]))
@@ -224,10 +220,15 @@ func glob(pattern, text string, segments bool) bool {
 		}
 	}
 	b.WriteString(")$")
-	re, err := budget.ParsePattern(b.String())
+	return found(b.String(), text)
+}
+
+// found tells whether a regular expression is found in a text. What is none is found in nothing.
+func found(expression, text string) bool {
+	re, err := budget.ParsePattern(expression)
 	if err != nil {
 		return false
 	}
-	found, err := re.Match(budget.New(), text)
-	return found && err == nil
+	ok, err := re.Match(budget.New(), text)
+	return ok && err == nil
 }
