@@ -117,8 +117,11 @@ type Question struct {
 // Verdict is what a program says of an object.
 type Verdict struct {
 	Health deploy.Health
-	// Known is false where the kind has no health by the program.
-	Known bool
+	// Known is false where the kind has no health by the program. Without an Opinion it has that of the built-in rules.
+	Known   bool
+	Opinion bool
+	// Deletion is the message of an object that is being deleted; empty means that its status is not the program's then.
+	Deletion string
 	// Failed says that the program ended with an error, which Health tells.
 	Failed bool
 }
@@ -126,7 +129,7 @@ type Verdict struct {
 // Ask gives the question that must be answered before [Rules.Of] can judge an object; ok is false if there is none.
 func (r Rules) Ask(o *unstructured.Unstructured) (q Question, ok bool, err error) {
 	text, ok := r.find(o)
-	if !ok || deleting(o) {
+	if !ok {
 		return Question{}, false, nil
 	}
 	object, err := json.Marshal(o.Object)
@@ -143,7 +146,7 @@ func (r Rules) Ask(o *unstructured.Unstructured) (q Question, ok bool, err error
 // Answer reads what a program returned.
 func (q Question) Answer(result []byte, err error) Verdict {
 	unknown := func(format string, args ...any) Verdict {
-		return Verdict{Health: deploy.Health{Status: Unknown, Message: shortened(fmt.Sprintf(format, args...))}, Known: true, Failed: true}
+		return Verdict{Health: deploy.Health{Status: Unknown, Message: shortened(fmt.Sprintf(format, args...))}, Known: true, Opinion: true, Failed: true}
 	}
 	if err != nil {
 		return unknown("the health script of %s: %v", q.kind, err)
@@ -153,15 +156,19 @@ func (q Question) Answer(result []byte, err error) Verdict {
 		return unknown("the health script of %s: read its result: %v", q.kind, err)
 	}
 	table, ok := value.(map[string]any)
-	if list, empty := value.([]any); value == nil || empty && len(list) == 0 || ok && len(table) == 0 {
+	if value == nil {
 		return Verdict{}
+	}
+	if list, empty := value.([]any); empty && len(list) == 0 || ok && len(table) == 0 {
+		return Verdict{Opinion: true}
 	}
 	status, _ := table["status"].(string)
 	message, _ := table["message"].(string)
+	deletion, _ := table["deletionMessage"].(string)
 	if !slices.Contains([]string{Healthy, Suspended, Progressing, Missing, Degraded, Unknown}, status) {
 		return unknown("Lua returned an invalid health status")
 	}
-	return Verdict{Health: deploy.Health{Status: status, Message: shortened(message)}, Known: true}
+	return Verdict{Health: deploy.Health{Status: status, Message: shortened(message)}, Known: true, Opinion: true, Deletion: shortened(deletion)}
 }
 
 // maxMessage is how much of a program's message is kept, in bytes.
@@ -193,5 +200,11 @@ func (r Rules) Of(o *unstructured.Unstructured) (deploy.Health, bool) {
 	if !answered {
 		return deploy.Health{Status: Unknown, Message: fmt.Sprintf("the health script of %s was not run: %s", o.GetKind(), cmp.Or(r.why, "nobody asked"))}, true
 	}
-	return v.Health, v.Known
+	switch {
+	case !v.Opinion:
+		return Of(o)
+	case v.Failed:
+		return v.Health, true
+	}
+	return pending(o, v.Deletion, v.Health, v.Known)
 }

@@ -69,6 +69,11 @@ func TestRulesOfTheOperator(t *testing.T) {
 		{"nothing", site, map[string]string{key("s3.aws.example.org_Bucket"): `return nil`}, deploy.Health{}, false},
 		{"an empty table", site, map[string]string{key("s3.aws.example.org_Bucket"): `return {}`}, deploy.Health{}, false},
 		{"no status of Argo CD's", site, map[string]string{key("s3.aws.example.org_Bucket"): `return {status = "Fine"}`}, deploy.Health{Status: "Unknown", Message: "Lua returned an invalid health status"}, true},
+		{"nothing, of a kind with a built-in rule", claim, map[string]string{key("PersistentVolumeClaim"): `return nil`}, deploy.Health{Status: "Healthy"}, true},
+		{"an empty table, of a kind with a built-in rule", claim, map[string]string{key("PersistentVolumeClaim"): `return {}`}, deploy.Health{}, false},
+		{"a message for the deletion", going, map[string]string{key("cert-manager.io_Certificate"): `return {status = "Degraded", message = "m", deletionMessage = "cannot go"}`}, deploy.Health{Status: "Degraded", Message: "cannot go"}, true},
+		{"a message for the deletion of what stays", cert, map[string]string{key("cert-manager.io_Certificate"): `return {status = "Degraded", message = "m", deletionMessage = "cannot go"}`}, deploy.Health{Status: "Degraded", Message: "m"}, true},
+		{"no message for the deletion", going, map[string]string{key("cert-manager.io_Certificate"): `return nil`}, deploy.Health{Status: "Progressing", Message: "Pending deletion"}, true},
 		{"what is being deleted", going, map[string]string{key("cert-manager.io_Certificate"): yes}, deploy.Health{Status: "Progressing", Message: "Pending deletion"}, true},
 	} {
 		rules, problems := health.NewRules(c.data)

@@ -5,6 +5,8 @@ package health
 import (
 	"encoding/json"
 	"fmt"
+	"slices"
+	"strings"
 
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
@@ -21,11 +23,19 @@ const (
 	Unknown     = "Unknown"
 )
 
-// HookAnnotation marks an object as a hook.
-const HookAnnotation = "argocd.argoproj.io/hook"
-
-// ignoreAnnotation keeps an object out of the health of its application.
-const ignoreAnnotation = "argocd.argoproj.io/ignore-healthcheck"
+const (
+	// HookAnnotation marks an object as a hook; those of Helm have helmHookAnnotation.
+	HookAnnotation     = "argocd.argoproj.io/hook"
+	helmHookAnnotation = "helm.sh/hook"
+	// hookFinalizer keeps a hook that is being deleted until its phase is over: it is judged as before.
+	hookFinalizer = "argocd.argoproj.io/hook-finalizer"
+	// ignoreAnnotation keeps an object out of the health of its application, and so does compareAnnotation with
+	// IgnoreExtraneous.
+	ignoreAnnotation  = "argocd.argoproj.io/ignore-healthcheck"
+	compareAnnotation = "argocd.argoproj.io/compare-options"
+	// lastingAnnotation says of a Pod that is not restarted that it is to run on.
+	lastingAnnotation = "argocd.argoproj.io/ignore-restart-policy"
+)
 
 // order is the rank of a status; what is not in it ranks as Unknown.
 func order(status string) int {
@@ -40,70 +50,109 @@ func order(status string) int {
 // IsWorse reports whether status b is worse than status a.
 func IsWorse(a, b string) bool { return order(b) > order(a) }
 
-type rule func(o *unstructured.Unstructured) deploy.Health
+// rule judges an object of a kind; an error says that it cannot be read.
+type rule func(o *unstructured.Unstructured) (deploy.Health, error)
 
 // Of judges one object. The bool is false where the kind has no health of its own; it then counts as
 // Healthy once it is there. An Application has none by Argo CD's default; see [OfApplication].
 func Of(o *unstructured.Unstructured) (deploy.Health, bool) {
-	if deleting(o) {
-		return deploy.Health{Status: Progressing, Message: "Pending deletion"}, true
-	}
-	check := ruleFor(o)
-	if check == nil {
-		return deploy.Health{}, false
-	}
-	return check(o), true
-}
-
-func deleting(o *unstructured.Unstructured) bool {
-	return o.GetDeletionTimestamp() != nil && o.GetAnnotations()[HookAnnotation] == ""
-}
-
-func ruleFor(o *unstructured.Unstructured) rule {
 	gvk := o.GroupVersionKind()
-	switch gvk.Group + "/" + gvk.Kind {
-	case "apps/Deployment":
-		return typed(deployment)
-	case "apps/StatefulSet":
-		return typed(statefulSet)
-	case "apps/DaemonSet":
-		return typed(daemonSet)
-	case "apps/ReplicaSet":
-		return typed(replicaSet)
-	case "/Pod":
-		return typed(pod)
-	case "/Service":
-		return typed(service)
-	case "/PersistentVolumeClaim":
-		return typed(claim)
-	case "networking.k8s.io/Ingress", "extensions/Ingress":
-		return ingress
-	case "batch/Job":
-		return typed(job)
-	case "batch/CronJob":
-		return typed(cronJob)
-	case "autoscaling/HorizontalPodAutoscaler":
-		return autoscaler
-	case "apiregistration.k8s.io/APIService":
-		return apiService
-	case "argoproj.io/Workflow":
-		return workflow
+	check, versions := ruleFor(gvk.Group + "/" + gvk.Kind)
+	switch {
+	case check == nil:
+		return pending(o, "", deploy.Health{}, false)
+	case len(versions) > 0 && !slices.Contains(versions, gvk.Version):
+		return deploy.Health{Status: Unknown, Message: fmt.Sprintf("unsupported %s GVK: %s", gvk.Kind, gvk)}, true
 	}
-	return nil
+	h, err := check(o)
+	if err != nil {
+		return deploy.Health{Status: Unknown, Message: fmt.Sprintf("read %s: %v", o.GetKind(), err)}, true
+	}
+	return pending(o, "", h, true)
 }
 
-// typed decodes an object for a rule; what cannot be decoded is Unknown.
+// pending gives the health of an object that is being deleted, with the message that a rule has for it, and of any
+// other the health that it is given.
+func pending(o *unstructured.Unstructured, message string, otherwise deploy.Health, known bool) (deploy.Health, bool) {
+	held := o.GetFinalizers()
+	switch {
+	case o.GetDeletionTimestamp() == nil || o.GetAnnotations()[HookAnnotation] != "" || slices.Contains(held, hookFinalizer):
+		return otherwise, known
+	case message != "":
+		return deploy.Health{Status: otherwise.Status, Message: message}, true
+	case len(held) > 0:
+		return progressing("Pending deletion; blocked by finalizers: %s", strings.Join(held, ", ")), true
+	}
+	return progressing("Pending deletion"), true
+}
+
+// isHook reports whether an object is a hook. One whose only word is Skip is none.
+func isHook(o interface{ GetAnnotations() map[string]string }) bool {
+	text, ours := o.GetAnnotations()[HookAnnotation]
+	if ours {
+		return strings.TrimSpace(text) != "Skip"
+	}
+	_, helm := o.GetAnnotations()[helmHookAnnotation]
+	return helm
+}
+
+// ignored reports whether an object says that it does not count.
+func ignored(o *unstructured.Unstructured) bool {
+	notes := o.GetAnnotations()
+	for option := range strings.SplitSeq(notes[compareAnnotation], ",") {
+		if strings.TrimSpace(option) == "IgnoreExtraneous" {
+			return true
+		}
+	}
+	return notes[ignoreAnnotation] == "true"
+}
+
+// ruleFor gives the rule of a kind, and the versions of its group that it can read; none means any.
+func ruleFor(groupKind string) (rule, []string) {
+	v1 := []string{"v1"}
+	switch groupKind {
+	case "apps/Deployment":
+		return typed(deployment), v1
+	case "apps/StatefulSet":
+		return typed(statefulSet), v1
+	case "apps/DaemonSet":
+		return typed(daemonSet), v1
+	case "apps/ReplicaSet":
+		return typed(replicaSet), v1
+	case "/Pod":
+		return typed(pod), v1
+	case "/Service":
+		return typed(service), v1
+	case "/PersistentVolumeClaim":
+		return typed(claim), v1
+	case "networking.k8s.io/Ingress", "extensions/Ingress":
+		return ingress, nil
+	case "batch/Job":
+		return typed(job), v1
+	case "batch/CronJob":
+		return cronJob, nil
+	case "autoscaling/HorizontalPodAutoscaler":
+		return autoscaler, []string{"v1", "v2"}
+	case "apiregistration.k8s.io/APIService":
+		return apiService, []string{"v1", "v1beta1"}
+	case "argoproj.io/Workflow":
+		return workflow, nil
+	}
+	return nil, nil
+}
+
+// typed decodes an object for a rule.
 func typed[T any](check func(*T) deploy.Health) rule {
-	return func(o *unstructured.Unstructured) deploy.Health {
+	return func(o *unstructured.Unstructured) (deploy.Health, error) {
 		raw, err := o.MarshalJSON()
 		var t T
 		if err == nil {
 			err = json.Unmarshal(raw, &t)
 		}
 		if err != nil {
-			return deploy.Health{Status: Unknown, Message: fmt.Sprintf("read %s: %v", o.GetKind(), err)}
+			return deploy.Health{}, err
 		}
-		return check(&t)
+		return check(&t), nil
 	}
 }
 
@@ -141,7 +190,7 @@ func (r Rules) Aggregate(objects []Judged) deploy.Health {
 		switch {
 		case o.Live == nil:
 			h = deploy.Health{Status: Missing, Message: "not there"}
-		case o.Live.GetAnnotations()[ignoreAnnotation] == "true":
+		case ignored(o.Live):
 			continue
 		case o.Live.GroupVersionKind().Group == "argoproj.io" && o.Live.GetKind() == "Application":
 			h = OfApplication(o.Live)

@@ -2,7 +2,8 @@ package health
 
 import (
 	"encoding/json"
-	"strings"
+	"fmt"
+	"slices"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
@@ -29,14 +30,14 @@ func claim(c *corev1.PersistentVolumeClaim) deploy.Health {
 	return deploy.Health{Status: Unknown}
 }
 
-func ingress(o *unstructured.Unstructured) deploy.Health {
+func ingress(o *unstructured.Unstructured) (deploy.Health, error) {
 	if addresses, _, _ := unstructured.NestedSlice(o.Object, "status", "loadBalancer", "ingress"); len(addresses) > 0 {
-		return deploy.Health{Status: Healthy}
+		return deploy.Health{Status: Healthy}, nil
 	}
-	return deploy.Health{Status: Progressing}
+	return deploy.Health{Status: Progressing}, nil
 }
 
-func apiService(o *unstructured.Unstructured) deploy.Health {
+func apiService(o *unstructured.Unstructured) (deploy.Health, error) {
 	for _, c := range conditions(o) {
 		if c.Type != "Available" {
 			continue
@@ -45,23 +46,23 @@ func apiService(o *unstructured.Unstructured) deploy.Health {
 		if c.Status == "True" {
 			status = Healthy
 		}
-		return deploy.Health{Status: status, Message: c.Reason + ": " + c.Message}
+		return deploy.Health{Status: status, Message: c.Reason + ": " + c.Message}, nil
 	}
-	return progressing("Waiting to be processed")
+	return progressing("Waiting to be processed"), nil
 }
 
-func workflow(o *unstructured.Unstructured) deploy.Health {
+func workflow(o *unstructured.Unstructured) (deploy.Health, error) {
 	phase, _, _ := unstructured.NestedString(o.Object, "status", "phase")
 	message, _, _ := unstructured.NestedString(o.Object, "status", "message")
 	switch phase {
 	case "", "Pending", "Running":
-		return deploy.Health{Status: Progressing, Message: message}
+		return deploy.Health{Status: Progressing, Message: message}, nil
 	case "Succeeded":
-		return deploy.Health{Status: Healthy, Message: message}
+		return deploy.Health{Status: Healthy, Message: message}, nil
 	case "Failed", "Error":
-		return degraded(message)
+		return degraded(message), nil
 	}
-	return deploy.Health{Status: Unknown, Message: message}
+	return deploy.Health{Status: Unknown, Message: message}, nil
 }
 
 type condition struct{ Type, Status, Reason, Message string }
@@ -76,35 +77,38 @@ func conditions(o *unstructured.Unstructured) []condition {
 	return found
 }
 
-// The (type, reason) pairs with which an autoscaler cannot do its work.
-var autoscalerTroubles = map[string][]string{
-	"AbleToScale": {"FailedGetScale", "FailedUpdateScale"},
-	"ScalingActive": {"FailedGetResourceMetric", "InvalidSelector", "FailedGetObjectMetric", "FailedGetPodsMetric",
-		"FailedGetExternalMetric", "FailedGetContainerResourceMetric"},
+// autoscalerTroubles are the reasons with which an autoscaler cannot do its work, by the type of the condition.
+func autoscalerTroubles(kind string) []string {
+	switch kind {
+	case "AbleToScale":
+		return []string{"FailedGetScale", "FailedUpdateScale"}
+	case "ScalingActive":
+		return []string{"FailedGetResourceMetric", "FailedGetObjectMetric", "FailedGetPodsMetric", "FailedGetExternalMetric",
+			"FailedComputeMetricsReplicas", "InvalidSelector"}
+	}
+	return nil
 }
 
-func autoscaler(o *unstructured.Unstructured) deploy.Health {
+func autoscaler(o *unstructured.Unstructured) (deploy.Health, error) {
 	found := conditions(o)
 	if o.GroupVersionKind().Version == "v1" {
-		text := o.GetAnnotations()["autoscaling.alpha.kubernetes.io/conditions"]
-		if text == "" {
-			return progressing("Waiting to Autoscale")
+		text, there := o.GetAnnotations()["autoscaling.alpha.kubernetes.io/conditions"]
+		if !there {
+			return progressing("Waiting to Autoscale"), nil
 		}
 		if err := json.Unmarshal([]byte(text), &found); err != nil {
-			return deploy.Health{Status: Unknown, Message: "read conditions of the autoscaler: " + err.Error()}
+			return deploy.Health{}, fmt.Errorf("conditions in its annotation: %w", err)
 		}
 	}
 	for _, c := range found {
-		for _, reason := range autoscalerTroubles[c.Type] {
-			if c.Reason == reason {
-				return degraded(c.Message)
-			}
+		if slices.Contains(autoscalerTroubles(c.Type), c.Reason) {
+			return degraded(c.Message), nil
 		}
 	}
 	for _, c := range found {
-		if strings.EqualFold(c.Status, "True") && (c.Type == "AbleToScale" || c.Type == "ScalingLimited") {
-			return deploy.Health{Status: Healthy, Message: c.Message}
+		if c.Status == "True" && (c.Type == "AbleToScale" || c.Type == "ScalingLimited") {
+			return deploy.Health{Status: Healthy, Message: c.Message}, nil
 		}
 	}
-	return progressing("Waiting to Autoscale")
+	return progressing("Waiting to Autoscale"), nil
 }

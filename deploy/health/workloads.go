@@ -7,6 +7,7 @@ import (
 	appsv1 "k8s.io/api/apps/v1"
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
 	"github.com/tiphys/tiphys/deploy"
 )
@@ -100,8 +101,7 @@ func replicaSet(set *appsv1.ReplicaSet) deploy.Health {
 }
 
 func pod(p *corev1.Pod) deploy.Health {
-	// An API server fills the policy in; elsewhere it may be left out, and then means Always (core/v1 PodSpec).
-	if p.Spec.RestartPolicy == corev1.RestartPolicyAlways || p.Spec.RestartPolicy == "" {
+	if lasts(p) {
 		if messages := stuck(p); len(messages) > 0 {
 			return degraded(strings.Join(messages, ", "))
 		}
@@ -117,6 +117,17 @@ func pod(p *corev1.Pod) deploy.Health {
 		return runningPod(p)
 	}
 	return deploy.Health{Status: Unknown, Message: p.Status.Message}
+}
+
+// lasts reports whether a pod is to run on. An API server fills the policy in; elsewhere it may be left out, and then
+// means Always (core/v1 PodSpec). The annotation counts for all but hooks, which are over when they end.
+func lasts(p *corev1.Pod) bool {
+	switch p.Spec.RestartPolicy {
+	case corev1.RestartPolicyNever, corev1.RestartPolicyOnFailure:
+		return p.Annotations[lastingAnnotation] == "true" && !isHook(p)
+	default:
+		return true
+	}
 }
 
 // stuck gives the messages of containers that wait because something is wrong.
@@ -154,7 +165,7 @@ func failure(p *corev1.Pod) string {
 }
 
 func runningPod(p *corev1.Pod) deploy.Health {
-	if p.Spec.RestartPolicy == corev1.RestartPolicyNever || p.Spec.RestartPolicy == corev1.RestartPolicyOnFailure {
+	if !lasts(p) {
 		return progressing("%s", p.Status.Message)
 	}
 	for _, c := range p.Status.Conditions {
@@ -170,33 +181,50 @@ func runningPod(p *corev1.Pod) deploy.Health {
 	return progressing("%s", p.Status.Message)
 }
 
+// job looks for what is worst first, in whatever order the conditions stand. One that was suspended and goes on again is
+// under way; Argo CD calls it healthy.
 func job(j *batchv1.Job) deploy.Health {
-	for _, c := range j.Status.Conditions {
-		switch {
-		case c.Type == batchv1.JobFailed && c.Status != corev1.ConditionFalse:
-			return degraded(c.Message)
-		case c.Type == batchv1.JobComplete && c.Status != corev1.ConditionFalse:
-			return deploy.Health{Status: Healthy, Message: c.Message}
-		case c.Type == batchv1.JobSuspended && c.Status == corev1.ConditionTrue:
-			return deploy.Health{Status: Suspended, Message: c.Message}
+	is := func(kind batchv1.JobConditionType, holds func(corev1.ConditionStatus) bool) *batchv1.JobCondition {
+		for i, c := range j.Status.Conditions {
+			if c.Type == kind && holds(c.Status) {
+				return &j.Status.Conditions[i]
+			}
 		}
+		return nil
 	}
-	return progressing("Job is in progress")
+	notFalse := func(s corev1.ConditionStatus) bool { return s != corev1.ConditionFalse }
+	if c := is(batchv1.JobFailed, notFalse); c != nil {
+		return degraded(c.Message)
+	}
+	if c := is(batchv1.JobSuspended, func(s corev1.ConditionStatus) bool { return s == corev1.ConditionTrue }); c != nil {
+		return deploy.Health{Status: Suspended, Message: c.Message}
+	}
+	if c := is(batchv1.JobComplete, notFalse); c != nil {
+		return deploy.Health{Status: Healthy, Message: c.Message}
+	}
+	return progressing("")
 }
 
 // cronJob follows the script that Argo CD ships for CronJobs: only an execution that ended without success after an
 // earlier success is bad.
-func cronJob(c *batchv1.CronJob) deploy.Health {
-	s := c.Status
-	switch {
-	case s.LastScheduleTime == nil:
-		return deploy.Health{Status: Healthy, Message: "CronJob has not been scheduled yet"}
-	case len(s.Active) > 0:
-		return deploy.Health{Status: Healthy, Message: "The job is running. Its last execution may not have been successful"}
-	case s.LastSuccessfulTime == nil:
-		return deploy.Health{Status: Healthy, Message: "The CronJob never completed successfully. It may not be healthy"}
-	case s.LastSuccessfulTime.Before(s.LastScheduleTime):
-		return degraded("CronJob has not completed its last execution successfully")
-	}
-	return deploy.Health{Status: Healthy, Message: "CronJob has completed its last execution successfully"}
+func cronJob(o *unstructured.Unstructured) (deploy.Health, error) {
+	return typed(func(c *batchv1.CronJob) deploy.Health {
+		s := c.Status
+		_, begun := o.Object["status"]
+		switch {
+		case c.Spec.Suspend != nil && *c.Spec.Suspend:
+			return deploy.Health{Status: Healthy, Message: "CronJob is Suspended"}
+		case !begun:
+			return progressing("Waiting for CronJob")
+		case s.LastScheduleTime == nil:
+			return deploy.Health{Status: Healthy, Message: "CronJob has not been scheduled yet"}
+		case s.LastSuccessfulTime == nil:
+			return deploy.Health{Status: Healthy, Message: "The CronJob never completed successfully. It may not be healthy"}
+		case len(s.Active) > 0:
+			return deploy.Health{Status: Healthy, Message: "The job is running. Its last execution may not have been successful"}
+		case s.LastSuccessfulTime.Before(s.LastScheduleTime):
+			return degraded("CronJob has not completed its last execution successfully")
+		}
+		return deploy.Health{Status: Healthy, Message: "CronJob has completed its last execution successfully"}
+	})(o)
 }
