@@ -154,10 +154,21 @@ func (e *OwnHostError) Error() string {
 // FailureKind implements failure.Classified.
 func (e *OwnHostError) FailureKind() failure.Kind { return failure.Refused }
 
+// EveryHostError says that an Ingress of a merge request would have every host that nobody names.
+type EveryHostError struct{}
+
+func (e *EveryHostError) Error() string {
+	return "a merge request may not have every host: name a host in each rule of the Ingress, and no defaultBackend without rules"
+}
+
+// FailureKind implements failure.Classified.
+func (e *EveryHostError) FailureKind() failure.Kind { return failure.Refused }
+
 // AnnotationHosts is on an AppProject and gives host names to its Applications: patterns, separated by commas.
 const AnnotationHosts = "tiphys.dev/hosts"
 
-// HostsOf are the host names of an Ingress, in lower case and each once; empty stands for every one.
+// HostsOf are the host names of an Ingress, in lower case and each once; empty stands for every one that no other Ingress names. A default
+// backend without rules is for all of those.
 func HostsOf(ingress *unstructured.Unstructured) []string {
 	var hosts []string
 	rules, _, _ := unstructured.NestedSlice(ingress.Object, "spec", "rules")
@@ -167,6 +178,9 @@ func HostsOf(ingress *unstructured.Unstructured) []string {
 		if host = strings.ToLower(host); !slices.Contains(hosts, host) {
 			hosts = append(hosts, host)
 		}
+	}
+	if _, there, _ := unstructured.NestedMap(ingress.Object, "spec", "defaultBackend"); there && len(rules) == 0 {
+		hosts = append(hosts, "")
 	}
 	return hosts
 }

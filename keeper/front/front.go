@@ -10,6 +10,7 @@ import (
 	"net/http/httputil"
 	"net/netip"
 	"reflect"
+	"regexp"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -34,6 +35,7 @@ type Front struct {
 
 	mu       sync.Mutex
 	table    Table
+	patterns map[string]*regexp.Regexp
 	backends map[string]*backend
 	ports    map[string]*port
 	changed  chan struct{} // closed when the table is replaced
@@ -53,11 +55,13 @@ type Front struct {
 type route struct {
 	Route
 	endpoints []endpoint
+	// pattern is the path of a route that is an expression.
+	pattern *regexp.Regexp
 }
 
 type endpoint struct {
-	address string
-	backend *backend
+	address, name string
+	backend       *backend
 }
 
 // New returns a front that routes nothing yet. End it with Close.
@@ -85,7 +89,11 @@ func (f *Front) Set(t Table) error {
 	if f.closed || reflect.DeepEqual(t, f.table) {
 		return nil
 	}
-	f.table = t
+	patterns, err := f.compile(t)
+	if err != nil {
+		return fmt.Errorf("take routes: %w", err)
+	}
+	f.table, f.patterns = t, patterns
 	wanted := map[string]*backend{}
 	resolve := func(list []Endpoint) []endpoint {
 		found := make([]endpoint, len(list))
@@ -97,14 +105,18 @@ func (f *Front) Set(t Table) error {
 				}
 				wanted[e.Backend] = b
 			}
-			found[i] = endpoint{address: e.Address, backend: b}
+			found[i] = endpoint{address: e.Address, name: e.Backend, backend: b}
 		}
 		return found
 	}
 	hosts := make(map[string][]route, len(t.Hosts))
 	for host, list := range t.Hosts {
 		for _, r := range list {
-			hosts[host] = append(hosts[host], route{Route: r, endpoints: resolve(r.Endpoints)})
+			made := route{Route: r, endpoints: resolve(r.Endpoints)}
+			if r.Regexp {
+				made.pattern = patterns[r.Path]
+			}
+			hosts[host] = append(hosts[host], made)
 		}
 		if len(list) == 0 {
 			hosts[host] = nil
@@ -126,6 +138,27 @@ func (f *Front) Set(t Table) error {
 	close(f.changed)
 	f.changed = make(chan struct{})
 	return nil
+}
+
+// compile gives the patterns of a table by their texts, those that there are already as they are; f.mu is held.
+func (f *Front) compile(t Table) (map[string]*regexp.Regexp, error) {
+	found := map[string]*regexp.Regexp{}
+	for host, list := range t.Hosts {
+		for _, r := range list {
+			if !r.Regexp || found[r.Path] != nil {
+				continue
+			}
+			pattern := f.patterns[r.Path]
+			if pattern == nil {
+				var err error
+				if pattern, err = Pattern(r.Path); err != nil {
+					return nil, fmt.Errorf("host %q: %w", host, err)
+				}
+			}
+			found[r.Path] = pattern
+		}
+	}
+	return found, nil
 }
 
 // Table is what was set last.

@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"runtime"
 	"testing"
 	"time"
 
@@ -62,6 +63,9 @@ func TestPortsAreHandedOver(t *testing.T) {
 		answer <- fmt.Sprint(string(body), err)
 	}()
 	fmt.Fprint(w, "half ")
+	for first.Idle() { // the connection is in the kernel's queue until it is accepted
+		runtime.Gosched()
+	}
 	given := first.Release()
 	if len(given) != 1 || given[at] == nil {
 		t.Fatalf("%v is given", given)

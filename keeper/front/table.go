@@ -3,6 +3,7 @@
 package front
 
 import (
+	"cmp"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -25,7 +26,15 @@ type Table struct {
 type Route struct {
 	Path  string `json:"path"`
 	Exact bool   `json:"exact,omitempty"`
-	// HTTP2 says that the endpoints speak HTTP/2 without TLS.
+	// Regexp says that Path is a regular expression; see [Pattern].
+	Regexp bool `json:"regexp,omitempty"`
+	// Default says that the route is for what no other one of the host is for, whatever its path.
+	Default bool `json:"default,omitempty"`
+	// Manner is how requests are answered or sent on; nil if there is nothing to it.
+	Manner *Manner `json:"manner,omitempty"`
+	// TLS says that the endpoints speak TLS.
+	TLS bool `json:"tls,omitempty"`
+	// HTTP2 says that the endpoints speak HTTP/2, without TLS unless TLS is set.
 	HTTP2 bool `json:"http2,omitempty"`
 	// Refused says that there are pods and that a NetworkPolicy of theirs does not let requests of the front to them: then there are no Endpoints.
 	Refused   bool       `json:"refused,omitempty"`
@@ -53,13 +62,14 @@ const (
 	maxPorts     = 10_000
 	maxEndpoints = 200_000
 	maxText      = 4096 // bytes of a host, a path, a name
+	maxPatterns  = 1000
 )
 
 // Empty reports whether nothing is routed.
 func (t Table) Empty() bool { return len(t.Hosts) == 0 && len(t.Ports) == 0 }
 
 // Check refuses a table that is too large or that has what is no address. Its order is put right: exact paths before
-// prefixes, longer before shorter, as Kubernetes has it.
+// prefixes, longer before shorter, as Kubernetes has it, and longer expressions before shorter ones, as ingress-nginx has it.
 func (t Table) Check() error {
 	if t.Callers.IsValid() && !t.Callers.Addr().Is4() {
 		return fmt.Errorf("callers %s: an IPv4 network is needed", t.Callers)
@@ -67,7 +77,7 @@ func (t Table) Check() error {
 	if len(t.Hosts) > maxHosts || len(t.Ports) > maxPorts {
 		return fmt.Errorf("a table of %d hosts and %d ports is too large", len(t.Hosts), len(t.Ports))
 	}
-	routes, endpoints := 0, 0
+	routes, endpoints, patterns := 0, 0, 0
 	check := func(list []Endpoint) error {
 		if endpoints += len(list); endpoints > maxEndpoints {
 			return fmt.Errorf("a table of more than %d endpoints is too large", maxEndpoints)
@@ -90,8 +100,13 @@ func (t Table) Check() error {
 			if r.Path == "" || len(r.Path) > maxText {
 				return fmt.Errorf("host %q has a path of %d bytes", host, len(r.Path))
 			}
-			if err := check(r.Endpoints); err != nil {
-				return err
+			if r.Regexp {
+				if patterns++; patterns > maxPatterns || len(r.Path) > maxPattern {
+					return fmt.Errorf("a table of more than %d expressions, or with one of %d bytes, is too large", maxPatterns, len(r.Path))
+				}
+			}
+			if err := cmp.Or(r.Manner.check(), check(r.Endpoints)); err != nil {
+				return fmt.Errorf("host %q: %w", host, err)
 			}
 		}
 		slices.SortStableFunc(list, before)
@@ -114,15 +129,28 @@ func address(text string) error {
 	return nil
 }
 
-// before is Kubernetes' order of the paths of a host.
+// before is Kubernetes' order of the paths of a host. Of two that are alike the one that was there first counts.
 func before(a, b Route) int {
-	if a.Exact != b.Exact {
-		if a.Exact {
-			return -1
-		}
+	return cmp.Or(last(a.Default, b.Default), last(!a.Exact, !b.Exact), len(b.plain())-len(a.plain()))
+}
+
+// last has those come last for which something holds.
+func last(a, b bool) int {
+	switch {
+	case a == b:
+		return 0
+	case a:
 		return 1
 	}
-	return len(b.Path) - len(a.Path)
+	return -1
+}
+
+// plain is the path without the slash at its end that means nothing.
+func (r Route) plain() string {
+	if r.Exact || r.Regexp {
+		return r.Path
+	}
+	return strings.TrimSuffix(r.Path, "/")
 }
 
 // list gives the routes of a host.
@@ -139,11 +167,11 @@ func list[R any](hosts map[string][]R, host string) ([]R, bool) {
 	return found, known
 }
 
-// Matches tells whether a route is for a path.
+// Matches tells whether a route whose path is no expression is for a path: the same one, or by whole elements one below it.
 func (r Route) Matches(path string) bool {
-	if r.Exact || path == r.Path {
+	if r.Exact {
 		return path == r.Path
 	}
-	prefix := strings.TrimSuffix(r.Path, "/")
-	return strings.HasPrefix(path, prefix+"/") || prefix == ""
+	rest, below := strings.CutPrefix(path, r.plain())
+	return below && (rest == "" || rest[0] == '/')
 }

@@ -18,6 +18,7 @@ import (
 	"github.com/tiphys/tiphys/access/podpolicy"
 	"github.com/tiphys/tiphys/deploy"
 	"github.com/tiphys/tiphys/executor"
+	"github.com/tiphys/tiphys/keeper/front"
 )
 
 // kinds are those that can be applied.
@@ -205,14 +206,30 @@ func (c *checker) ingress(i *networkingv1.Ingress) {
 	if len(i.Spec.TLS) > 0 {
 		c.say(false, "spec.tls", "TLS is not ended here: the hosts are served by plain HTTP on the server's port")
 	}
+	a := asksOf(i.Annotations, c.say)
+	paths := 0
 	for r, rule := range i.Spec.Rules {
 		if rule.HTTP == nil {
 			continue
 		}
+		paths += len(rule.HTTP.Paths)
 		for p, route := range rule.HTTP.Paths {
+			at := fmt.Sprintf("spec.rules[%d].http.paths[%d]", r, p)
 			if route.Backend.Service == nil {
-				c.say(true, fmt.Sprintf("spec.rules[%d].http.paths[%d].backend", r, p), "only Services can be behind an Ingress")
+				c.say(true, at+".backend", "only Services can be behind an Ingress")
+			}
+			if paths > maxPathsOfIngress || !a.expression && (a.rewrite == "" || a.rewrite == route.Path) {
+				continue
+			}
+			if _, err := front.Pattern(route.Path); err != nil {
+				c.say(true, at+".path", "%v", err)
 			}
 		}
+	}
+	if paths += len(i.Spec.Rules); paths > maxPathsOfIngress {
+		c.say(true, "spec.rules", "an Ingress of %d rules and paths is too large: at most %d are taken", paths, maxPathsOfIngress)
+	}
+	if b := i.Spec.DefaultBackend; b != nil && b.Service == nil {
+		c.say(true, "spec.defaultBackend", "only Services can be behind an Ingress")
 	}
 }

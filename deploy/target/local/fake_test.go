@@ -20,7 +20,7 @@ import (
 
 // inProcess is an executor whose pods are HTTP servers of this process, each on a loopback address of its own. An
 // image says how the server behaves: "app:v1" answers its image's name; "broken" is never ready; "crash" ends at
-// once; "noimage" cannot be pulled; "task" succeeds at once; "badtask" fails; "refused" and "unlaunched" are not started
+// once; "echo" says how it is asked; "noimage" cannot be pulled; "task" succeeds at once; "badtask" fails; "refused" and "unlaunched" are not started
 // while refuse says so, with an error or on record only. Like a real pod it goes on when the target is closed, and it breaks off what
 // it is doing when it is stopped.
 type inProcess struct {
@@ -120,6 +120,13 @@ func (e *inProcess) Start(_ context.Context, p executor.Pod) error {
 		switch {
 		case req.URL.Path == "/ready" && (image == "broken" || time.Since(started) < 30*time.Millisecond):
 			w.WriteHeader(http.StatusServiceUnavailable)
+		case image == "echo":
+			body, err := io.ReadAll(req.Body)
+			if err != nil {
+				w.WriteHeader(http.StatusBadRequest)
+				return
+			}
+			_, _ = fmt.Fprint(w, req.RequestURI, " for ", req.Host, " ", req.Header.Get("X-Forwarded-Prefix"), len(body))
 		case strings.HasPrefix(req.URL.Path, "/slow"):
 			time.Sleep(20 * time.Millisecond) // A request that is under way while pods come and go.
 			_, _ = io.WriteString(w, image)

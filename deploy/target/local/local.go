@@ -139,9 +139,11 @@ type Target struct {
 	objects  *index
 	pods     map[string]*pod // by uid
 	services map[deploy.Key]*service
-	hosts    map[string][]string
-	walls    walls
-	wake     time.Time
+	// ingresses are what was read of Ingresses, by uid.
+	ingresses map[string]*ingress
+	hosts     map[string][]string
+	walls     walls
+	wake      time.Time
 	// granted are pods that were given a place and not begun.
 	granted grants
 	// addresses are those of Services that are gone, which could not be removed yet.
@@ -185,7 +187,7 @@ func Open(ctx context.Context, o Options) (*Target, error) {
 		o.Fault = func(string) {}
 	}
 	t := &Target{o: o, kick: make(chan struct{}, 1), hints: newHints(),
-		objects: newIndex(), pods: map[string]*pod{}, services: map[deploy.Key]*service{},
+		objects: newIndex(), pods: map[string]*pod{}, services: map[deploy.Key]*service{}, ingresses: map[string]*ingress{},
 		addresses: map[netip.Addr]deploy.Key{}, damaged: map[string]damaged{}}
 	if err := t.load(ctx); err != nil {
 		return nil, fmt.Errorf("open local target: %w", err)

@@ -11,7 +11,7 @@ import (
 )
 
 // claims says why an Application may not have an object where it would be, or by its host names: a [deploy.PreviewError], a
-// [deploy.HostError] or a [deploy.OwnHostError]. t.mu is held.
+// [deploy.HostError], a [deploy.EveryHostError] or a [deploy.OwnHostError]. t.mu is held.
 func (t *Target) claims(o *unstructured.Unstructured, opt deploy.ApplyOptions) error {
 	key := deploy.KeyOf(o)
 	for other := range t.objects.byNamespace[key.Namespace] {
@@ -26,6 +26,9 @@ func (t *Target) claims(o *unstructured.Unstructured, opt deploy.ApplyOptions) e
 		return nil
 	}
 	for _, host := range deploy.HostsOf(o) {
+		if host == "" && opt.For.MergeRequest != 0 {
+			return &deploy.EveryHostError{}
+		}
 		if own := t.ownName(host); own != "" {
 			return &deploy.OwnHostError{Host: host, Own: own}
 		}
@@ -67,9 +70,7 @@ func given(o *unstructured.Unstructured, opt deploy.ApplyOptions) []string {
 func (t *Target) hostOwner(host string, among func(*object) bool) *object {
 	var owner *object
 	for _, o := range t.ofKind("Ingress") {
-		if o.deleting() || !among(o) || !slices.ContainsFunc(typedOf[networkingv1.Ingress](o).Spec.Rules, func(r networkingv1.IngressRule) bool {
-			return strings.EqualFold(r.Host, host)
-		}) {
+		if o.deleting() || !among(o) || !slices.Contains(hostsOf(typedOf[networkingv1.Ingress](o)), host) {
 			continue
 		}
 		if owner == nil || before(o, owner, host) {
@@ -77,6 +78,37 @@ func (t *Target) hostOwner(host string, among func(*object) bool) *object {
 		}
 	}
 	return owner
+}
+
+// hostsOf is [deploy.HostsOf] of what has its type already.
+func hostsOf(i *networkingv1.Ingress) []string {
+	var hosts []string
+	seen := map[string]bool{}
+	for _, rule := range i.Spec.Rules {
+		if host := strings.ToLower(rule.Host); !seen[host] {
+			seen[host], hosts = true, append(hosts, host)
+		}
+	}
+	if len(i.Spec.Rules) == 0 && i.Spec.DefaultBackend != nil {
+		hosts = append(hosts, "")
+	}
+	return hosts
+}
+
+// hostOwners gives the Ingress that has each host name. A host name is one Application's, whatever an older server let others write. t.mu is held.
+func hostOwners(ingresses []*object) map[string]*object {
+	owners := map[string]*object{}
+	for _, o := range ingresses {
+		for _, host := range hostsOf(typedOf[networkingv1.Ingress](o)) {
+			if host == "" && o.For.MergeRequest != 0 {
+				continue
+			}
+			if owner := owners[host]; owner == nil || before(o, owner, host) {
+				owners[host] = o
+			}
+		}
+	}
+	return owners
 }
 
 // before tells whether one Ingress has a host name before another: it was given it by a project and the other was not, or it was there first.

@@ -69,7 +69,7 @@ func (t *Target) publish() {
 		}
 	}
 	const what = "say what goes where (requests go where they went before)"
-	if err := t.o.Front.Set(front.Table{Hosts: t.routes(), Ports: t.ports(), Callers: t.o.Callers}); err != nil {
+	if err := t.o.Front.Set(front.Table{Hosts: t.routes(newRation()), Ports: t.ports(), Callers: t.o.Callers}); err != nil {
 		t.again(what, err, networkRetry)
 	} else {
 		t.troubles.Over(what)
