@@ -33,6 +33,9 @@ func InEpoch(n Named, epoch int64, log *slog.Logger) Named {
 	if n.Commands != nil {
 		out.Commands = epochalCommands{e, n.Commands}
 	}
+	if n.Volumes != nil {
+		out.Volumes = epochalVolumes{e, n.Volumes}
+	}
 	return out
 }
 
@@ -226,4 +229,16 @@ type epochalCommands struct {
 // Exec implements [Commands].
 func (c epochalCommands) Exec(ctx context.Context, id ID, container string, command []string) (int, []byte, error) {
 	return c.inner.Exec(ctx, c.e.ours(id), container, command)
+}
+
+// epochalVolumes are those of one epoch's pods.
+type epochalVolumes struct {
+	e     *epochal
+	inner Volumes
+}
+
+// Refresh implements [Volumes].
+func (v epochalVolumes) Refresh(ctx context.Context, p Pod) error {
+	p.ID = v.e.ours(p.ID)
+	return v.inner.Refresh(ctx, p)
 }

@@ -6,7 +6,7 @@
 // attaches to it. An executor reports what happened; it never decides what it means for a run.
 //
 // A server has executors by name, in a [Registry]. Who consumes them holds an interface and a name: [Executor] to
-// have pods run, [Claims] for durable volumes, [Logs] and [Commands] to look into a pod.
+// have pods run, [Claims] for durable volumes, [Logs] and [Commands] to look into a pod, [Volumes] to change what it sees.
 package executor
 
 import (
@@ -217,6 +217,16 @@ type Logs interface {
 type Commands interface {
 	// Exec runs a command in a running container and returns its exit code and combined output (at most 64 KiB).
 	Exec(ctx context.Context, id ID, container string, command []string) (code int, output []byte, err error)
+}
+
+// Volumes changes what pods that run see of the objects that they mount.
+type Volumes interface {
+	// Refresh has the volumes of a pod that are made of ConfigMaps, Secrets and the pod's own fields show what p.Resolve and p.Pod say now, as the
+	// kubelet does: all files of a volume change at once, a container that mounts a subPath keeps what it had, and variables stay. A
+	// volume that needs an object or a key that is not there keeps what it had; one for which it is optional is without it. Nothing else of p is looked at. A pod that is
+	// not known is ErrNotFound, and any other error means that some volume may show what it showed before; repeat it. An error that is errors.ErrUnsupported
+	// will not go away as long as this attempt lives.
+	Refresh(ctx context.Context, p Pod) error
 }
 
 // LogOptions select from a log.

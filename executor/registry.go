@@ -19,10 +19,11 @@ type Named struct {
 	// Name is what manifests call it, by the annotation tiphys.dev/executor.
 	Name string
 	Executor
-	// Claims, Logs and Commands may be nil where there is no such thing.
+	// Claims, Logs, Commands and Volumes may be nil where there is no such thing.
 	Claims   Claims
 	Logs     Logs
 	Commands Commands
+	Volumes  Volumes
 	// NeedsGrant says that pods reach further here than what they say of themselves: they see the files or the network of their
 	// machine. A [Registry] lets only those in whose subject was granted this executor by its name.
 	NeedsGrant bool

@@ -2,7 +2,6 @@ package main
 
 import (
 	"fmt"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"syscall"
@@ -124,19 +123,6 @@ func (p *pod) attachLayers(layers []int) (detach func(), err error) {
 		}
 	}
 	return detach, nil
-}
-
-// give makes what is at path, and all in it, the pod's root's and the group's.
-func (p *pod) give(path string, group int) error {
-	if !p.ownIDs() {
-		return nil
-	}
-	return filepath.WalkDir(path, func(name string, _ fs.DirEntry, err error) error {
-		if err != nil {
-			return err
-		}
-		return os.Lchown(name, p.root(), p.root()+group)
-	})
 }
 
 // giveDevices makes /dev the pod's root's, as far as it was made before it was known whose it would be.

@@ -43,6 +43,8 @@ type pod struct {
 	shown      int      // how many folders of it are shown as overlays of their own
 	volumes    map[string]string
 	inside     map[string]bool // volumes that have the ids of the pod on disk
+	live       map[string]*liveFiles
+	liveMu     sync.Mutex
 	chroot     bool
 	begun      []bool
 	mains      atomic.Int32 // main containers that have not ended
@@ -147,6 +149,9 @@ func (p *pod) obey(in *json.Decoder, quit chan struct{}) {
 		case protocol.OpExec:
 			p.execs.Add(1)
 			go p.exec(r)
+		case protocol.OpFiles:
+			p.execs.Add(1)
+			go p.refresh(r)
 		case protocol.OpQuit:
 			return
 		}

@@ -240,7 +240,7 @@ func (p *pod) prepareVolumes(base string) error {
 			return err
 		}
 		options := "mode=0777"
-		if len(v.Files) > 0 {
+		if v.Live || len(v.Files) > 0 {
 			options = "mode=0755"
 		}
 		if p.ownIDs() {
@@ -252,41 +252,10 @@ func (p *pod) prepareVolumes(base string) error {
 		if err := mount("tmpfs", dir, "tmpfs", syscall.MS_NODEV|syscall.MS_NOSUID, options); err != nil {
 			return err
 		}
-		if err := writeFiles(dir, v.Files, v.Group); err != nil {
+		if err := p.fill(dir, v); err != nil {
 			return fmt.Errorf("volume %s: %w", v.Name, err)
 		}
-		if len(v.Files) > 0 {
-			if err := p.give(dir, v.Group); err != nil {
-				return fmt.Errorf("volume %s: %w", v.Name, err)
-			}
-		}
 		p.volumes[v.Name] = dir
-	}
-	return nil
-}
-
-func writeFiles(dir string, files []protocol.File, group int) error {
-	for _, f := range files {
-		if !filepath.IsLocal(f.Path) {
-			return fmt.Errorf("file %q leads out of the volume", f.Path)
-		}
-		path := filepath.Join(dir, f.Path)
-		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
-			return err
-		}
-		if err := os.WriteFile(path, f.Data, 0o600); err != nil {
-			return err
-		}
-		mode := os.FileMode(f.Mode & 0o777)
-		if group != 0 {
-			if err := os.Chown(path, 0, group); err != nil {
-				return err
-			}
-			mode |= 0o040
-		}
-		if err := os.Chmod(path, mode); err != nil {
-			return err
-		}
 	}
 	return nil
 }

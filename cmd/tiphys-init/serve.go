@@ -93,8 +93,8 @@ func (s *shim) serve(p *peer, bound bool) {
 				reason = protocol.ReasonStopped
 			}
 			s.stop(reason, r.Grace)
-		case protocol.OpExec:
-			s.exec(p, r)
+		case protocol.OpExec, protocol.OpFiles:
+			s.forInit(p, r)
 		case protocol.OpRelease:
 			s.freeOnce.Do(func() { close(s.released) })
 		}
@@ -126,7 +126,8 @@ func (s *shim) broadcast(e protocol.Event) {
 	}
 }
 
-func (s *shim) exec(p *peer, r protocol.Request) {
+// forInit passes on what the pod's init does, and its answer.
+func (s *shim) forInit(p *peer, r protocol.Request) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.ending || s.toInit == nil {

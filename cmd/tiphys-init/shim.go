@@ -140,7 +140,7 @@ func (s *shim) claim() error {
 	if err != nil {
 		return err
 	}
-	self.Notices = s.spec.Name != ""
+	self.Notices, self.Files = s.spec.Name != "", true
 	data, err := json.Marshal(self)
 	if err != nil {
 		return err

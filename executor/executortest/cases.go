@@ -1,6 +1,7 @@
 package executortest
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
@@ -23,7 +24,7 @@ type testCase struct {
 func cases() []testCase {
 	list := []testCase{
 		{name: "attach after restart", test: attach, outlives: true}, {name: "ended while away", test: endedWhileAway, outlives: true},
-		{name: "list after restart", test: listedAfterRestart, outlives: true},
+		{name: "list after restart", test: listedAfterRestart, outlives: true}, {name: "refresh", test: refresh, outlives: true},
 	}
 	for name, test := range map[string]func(*bench){
 		"exit codes": exitCodes, "missing command": missingCommand, "outputs": outputs, "script": script,
@@ -437,6 +438,101 @@ func volumes(b *bench) {
 	if data, err := os.ReadFile(filepath.Join(shared, "real")); err != nil || string(data) != "real\n" {
 		b.Errorf("hostPath is not the real thing: %q %v", data, err)
 	}
+}
+
+// refresh is what the kubelet does with mounted ConfigMaps and Secrets (Kubernetes, Concepts, ConfigMaps, "Mounted ConfigMaps are updated automatically"; its
+// layout is that of pkg/volume/util/atomic_writer.go).
+func refresh(b *bench) {
+	if b.ex.Volumes == nil {
+		b.Fatal("it has no Volumes")
+	}
+	p := b.pod("echo ready; sleep 100")
+	p.Pod.Labels = map[string]string{"app": "x"}
+	object := func(kind, name, optional string) corev1.Volume {
+		may := optional != ""
+		if kind == "Secret" {
+			return corev1.Volume{Name: name, VolumeSource: corev1.VolumeSource{Secret: &corev1.SecretVolumeSource{SecretName: name, Optional: &may}}}
+		}
+		return corev1.Volume{Name: name, VolumeSource: corev1.VolumeSource{ConfigMap: &corev1.ConfigMapVolumeSource{LocalObjectReference: corev1.LocalObjectReference{Name: name}, Optional: &may}}}
+	}
+	deep := corev1.Volume{Name: "deep", VolumeSource: corev1.VolumeSource{Projected: &corev1.ProjectedVolumeSource{Sources: []corev1.VolumeProjection{
+		{ConfigMap: &corev1.ConfigMapProjection{LocalObjectReference: corev1.LocalObjectReference{Name: "c"}, Items: []corev1.KeyToPath{{Key: "a", Path: "one/two/a"}}}},
+		{Secret: &corev1.SecretProjection{LocalObjectReference: corev1.LocalObjectReference{Name: "s"}}},
+	}}}}
+	p.Pod.Spec.Volumes = []corev1.Volume{object("ConfigMap", "c", ""), object("Secret", "s", ""), object("ConfigMap", "later", "optional"), deep}
+	c := &p.Pod.Spec.Containers[0]
+	for _, v := range p.Pod.Spec.Volumes {
+		c.VolumeMounts = append(c.VolumeMounts, corev1.VolumeMount{Name: v.Name, MountPath: "/see/" + v.Name})
+	}
+	c.VolumeMounts = append(c.VolumeMounts, corev1.VolumeMount{Name: "c", MountPath: "/see/sub", SubPath: "a"})
+	values := func(pairs ...string) map[string]secret.Value {
+		data := map[string]secret.Value{}
+		for i := 0; i < len(pairs); i += 2 {
+			data[pairs[i]] = secret.New(pairs[i+1])
+		}
+		return data
+	}
+	p.Resolve = map[string]map[string]secret.Value{"ConfigMap/default/c": values("a", "1", "gone", "x"), "Secret/default/s": values("k", "old")}
+	sees := func(want string) {
+		b.Helper()
+		const look = `cd /see && for f in c/a c/gone c/new s/k later/l deep/one/two/a deep/k sub; do printf '%s=' "$f"; cat "$f" 2>/dev/null; printf ' '; done; ls c | tr '\n' ' '`
+		code, out, err := b.ex.Commands.Exec(b.context(), p.ID, "main", []string{"sh", "-c", look})
+		if err != nil || code != 0 || string(out) != want {
+			b.Errorf("it sees %q (%d %v), want %q", out, code, err, want)
+		}
+	}
+	again := func() {
+		b.Helper()
+		if err := b.ex.Volumes.Refresh(b.context(), p); err != nil {
+			b.Errorf("refresh: %v", err)
+		}
+	}
+	if err := b.ex.Volumes.Refresh(b.context(), p); !errors.Is(err, executor.ErrNotFound) {
+		b.Errorf("a pod that was never started: %v", err)
+	}
+	b.start(p)
+	b.awaitLog(p.ID, "ready\n")
+	sees("c/a=1 c/gone=x c/new= s/k=old later/l= deep/one/two/a=1 deep/k=old sub=1 a gone ")
+	p.Resolve = map[string]map[string]secret.Value{
+		"ConfigMap/default/c": values("a", "2", "new", "y"), "Secret/default/s": values("k", "young"), "ConfigMap/default/later": values("l", "z"),
+	}
+	again()
+	const changed = "c/a=2 c/gone= c/new=y s/k=young later/l=z deep/one/two/a=2 deep/k=young sub=1 a new "
+	sees(changed)
+	link := func() string {
+		_, out, err := b.ex.Commands.Exec(b.context(), p.ID, "main", []string{"sh", "-c", "readlink /see/c/a /see/c/..data; ls -A /see/c | wc -l; echo x > /see/c/a"})
+		if err != nil || !strings.HasPrefix(string(out), "..data/a\n..") || !strings.Contains(string(out), "\n4\n") || !strings.Contains(strings.ToLower(string(out)), "read-only") {
+			b.Errorf("the volume has %q, %v", out, err)
+		}
+		return string(out)
+	}
+	before := link()
+	again() // what is shown already is left alone
+	if now := link(); now != before {
+		b.Errorf("nothing has changed, and the volume has %q after %q", now, before)
+	}
+	b.close()
+	b.seen = map[executor.ID][]executor.Report{}
+	b.open()
+	b.start(p)
+	b.running(p.ID)
+	// An object that is gone: who needs it keeps what there was, and who may be without it is.
+	p.Resolve = map[string]map[string]secret.Value{"Secret/default/s": values("k", "new again")}
+	again()
+	sees("c/a=2 c/gone= c/new=y s/k=new again later/l= deep/one/two/a=2 deep/k=young sub=1 a new ")
+	p.Resolve["ConfigMap/default/c"] = values("..data", "a link of its own")
+	if err := b.ex.Volumes.Refresh(b.context(), p); err == nil {
+		b.Error("a key with the name of the link was taken")
+	}
+	sees("c/a=2 c/gone= c/new=y s/k=new again later/l= deep/one/two/a=2 deep/k=young sub=1 a new ")
+	if err := b.ex.Stop(b.context(), p.ID, 0); err != nil {
+		b.Fatal(err)
+	}
+	b.final(p.ID)
+	if err := b.ex.Volumes.Refresh(b.context(), p); err == nil {
+		b.Error("the volumes of a pod that has ended were changed")
+	}
+	b.acknowledge(p.ID)
 }
 
 func subPaths(b *bench) {

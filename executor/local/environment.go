@@ -155,10 +155,15 @@ func sortedKeys[V any](m map[string]V) []string {
 func (b *builder) object(kind, name string, optional *bool) (map[string]secret.Value, error) {
 	data, ok := b.pod.Resolve[kind+"/"+b.pod.Pod.Namespace+"/"+name]
 	if !ok && (optional == nil || !*optional) {
-		return nil, fmt.Errorf("%s %q not found", strings.ToLower(kind), name)
+		return nil, missingError(fmt.Sprintf("%s %q not found", strings.ToLower(kind), name))
 	}
 	return data, nil
 }
+
+// missingError says that a pod needs an object, or a key of one, that is not there.
+type missingError string
+
+func (e missingError) Error() string { return string(e) }
 
 func (b *builder) key(kind, name, key string, optional *bool) (string, bool, error) {
 	data, err := b.object(kind, name, optional)

@@ -10,6 +10,9 @@ import (
 	"github.com/tiphys/tiphys/executor/protocol"
 )
 
+// errNotRunning says that a pod does not run yet, or no more.
+var errNotRunning = errors.New("the pod is not running")
+
 // Exec implements executor.Commands.
 func (e *Executor) Exec(ctx context.Context, id executor.ID, container string, command []string) (int, []byte, error) {
 	e.mu.Lock()
@@ -21,14 +24,7 @@ func (e *Executor) Exec(ctx context.Context, id executor.ID, container string, c
 	if len(command) == 0 {
 		return 0, nil, errors.New("run command: none is given")
 	}
-	a.mu.Lock()
-	alone := a.taken && a.conn == nil && a.final == nil
-	a.mu.Unlock()
-	ask := a.ask
-	if alone {
-		ask = a.askAlone
-	}
-	ev, err := ask(ctx, protocol.Request{Op: protocol.OpExec, Container: container, Args: command})
+	ev, err := a.request(ctx, protocol.Request{Op: protocol.OpExec, Container: container, Args: command})
 	switch {
 	case err != nil:
 		return 0, nil, fmt.Errorf("run command in %s: %w", id.Node, err)
@@ -40,17 +36,28 @@ func (e *Executor) Exec(ctx context.Context, id executor.ID, container string, c
 	return ev.Code, ev.Output, nil
 }
 
-// askAlone has a command run over a connection of its own.
+// request has the pod's init do something, and gives its answer.
+func (a *attempt) request(ctx context.Context, r protocol.Request) (protocol.Event, error) {
+	a.mu.Lock()
+	alone := a.taken && a.conn == nil && a.final == nil
+	a.mu.Unlock()
+	if alone {
+		return a.askAlone(ctx, r)
+	}
+	return a.ask(ctx, r)
+}
+
+// askAlone is request over a connection of its own.
 func (a *attempt) askAlone(ctx context.Context, r protocol.Request) (protocol.Event, error) {
 	var e protocol.Event
 	conn, err := a.dial(ctx)
 	if err != nil {
-		return e, errors.New("the pod is not running")
+		return e, errNotRunning
 	}
 	defer func() { _ = conn.Close() }()
 	defer context.AfterFunc(ctx, func() { _ = conn.Close() })()
 	if err := json.NewEncoder(conn).Encode(r); err != nil {
-		return e, errors.New("the pod is not running")
+		return e, errNotRunning
 	}
 	if err := json.NewDecoder(conn).Decode(&e); err != nil {
 		if ctx.Err() != nil {
@@ -61,7 +68,7 @@ func (a *attempt) askAlone(ctx context.Context, r protocol.Request) (protocol.Ev
 	return e, nil
 }
 
-// ask has a command run over the connection to the shim that there is.
+// ask is request over the connection to the shim that there is.
 func (a *attempt) ask(ctx context.Context, r protocol.Request) (protocol.Event, error) {
 	answer := make(chan protocol.Event, 1)
 	a.mu.Lock()
@@ -72,7 +79,7 @@ func (a *attempt) ask(ctx context.Context, r protocol.Request) (protocol.Event, 
 	if err != nil || a.final != nil {
 		delete(a.execs, r.Number)
 		a.mu.Unlock()
-		return protocol.Event{}, errors.New("the pod is not running")
+		return protocol.Event{}, errNotRunning
 	}
 	a.mu.Unlock()
 	defer func() {

@@ -28,6 +28,7 @@ var (
 	_ executor.Claims   = (*View)(nil)
 	_ executor.Logs     = (*View)(nil)
 	_ executor.Commands = (*View)(nil)
+	_ executor.Volumes  = (*View)(nil)
 )
 
 // Container executes pods from images, each with a network of its own.
@@ -42,7 +43,7 @@ func (v *View) Named() executor.Named {
 	if v.host {
 		name = NameHost
 	}
-	return executor.Named{Name: name, Executor: v, Claims: v, Logs: v, Commands: v, NeedsGrant: v.host}
+	return executor.Named{Name: name, Executor: v, Claims: v, Logs: v, Commands: v, Volumes: v, NeedsGrant: v.host}
 }
 
 // view is the one that an attempt belongs to.

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 
 	corev1 "k8s.io/api/core/v1"
 
@@ -50,7 +51,21 @@ func (b *builder) volume(v *corev1.Volume, i int) (protocol.Volume, error) {
 	if err != nil {
 		return protocol.Volume{}, err
 	}
-	return protocol.Volume{Files: files}, nil
+	return protocol.Volume{Files: files, Live: changes(v)}, nil
+}
+
+// changes reports whether what is in a volume follows objects while the pod runs.
+func changes(v *corev1.Volume) bool {
+	return v.ConfigMap != nil || v.Secret != nil || v.DownwardAPI != nil || v.Projected != nil
+}
+
+// fileName refuses names that lead out of the volume, and those of the links by which its files change, as Kubernetes does
+// (pkg/volume/util/atomic_writer.go, validatePath).
+func fileName(path string) error {
+	if !filepath.IsLocal(path) || strings.HasPrefix(path, "..") {
+		return fmt.Errorf("path %q leads out of the volume, or begins with two dots", path)
+	}
+	return nil
 }
 
 func (b *builder) privateFolder(i int) (protocol.Volume, error) {
@@ -190,10 +205,10 @@ func (b *builder) objectFiles(kind, name string, items []corev1.KeyToPath, mode 
 			if optional != nil && *optional {
 				continue
 			}
-			return nil, fmt.Errorf("references non-existent key %s in %s %q", item.Key, kind, name)
+			return nil, missingError(fmt.Sprintf("references non-existent key %s in %s %q", item.Key, kind, name))
 		}
-		if !filepath.IsLocal(item.Path) {
-			return nil, fmt.Errorf("item path %q leads out of the volume", item.Path)
+		if err := fileName(item.Path); err != nil {
+			return nil, err
 		}
 		files = append(files, protocol.File{Path: item.Path, Data: []byte(value.Reveal()), Mode: fileMode(item.Mode, mode)})
 	}
@@ -203,8 +218,8 @@ func (b *builder) objectFiles(kind, name string, items []corev1.KeyToPath, mode 
 func allFiles(data map[string]secret.Value, mode uint32) ([]protocol.File, error) {
 	var files []protocol.File
 	for _, key := range sortedKeys(data) {
-		if !filepath.IsLocal(key) {
-			return nil, fmt.Errorf("key %q cannot be a file name", key)
+		if err := fileName(key); err != nil {
+			return nil, err
 		}
 		files = append(files, protocol.File{Path: key, Data: []byte(data[key].Reveal()), Mode: mode})
 	}
@@ -225,8 +240,8 @@ func fileMode(item, volume *int32) uint32 {
 func (b *builder) downward(items []corev1.DownwardAPIVolumeFile, mode *int32) ([]protocol.File, error) {
 	var files []protocol.File
 	for _, item := range items {
-		if !filepath.IsLocal(item.Path) {
-			return nil, fmt.Errorf("item path %q leads out of the volume", item.Path)
+		if err := fileName(item.Path); err != nil {
+			return nil, err
 		}
 		var text string
 		var err error

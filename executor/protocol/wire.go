@@ -180,6 +180,8 @@ type Volume struct {
 	// Size limits a volume in memory, in bytes; 0 for half of the machine's memory.
 	Size  int64  `json:"size,omitempty"`
 	Files []File `json:"files,omitempty"`
+	// Live says that the files may change while the pod runs, by [OpFiles].
+	Live bool `json:"live,omitempty"`
 	// Group owns the volume's files if not 0 (securityContext.fsGroup).
 	Group int `json:"group,omitempty"`
 }
@@ -200,6 +202,8 @@ type Shim struct {
 	Boot string `json:"boot"`
 	// Notices says that the shim sends a [Notice] of what happens, so that nobody need stay connected to hear of it.
 	Notices bool `json:"notices,omitempty"`
+	// Files says that the shim knows [OpFiles].
+	Files bool `json:"files,omitempty"`
 }
 
 // Notice tells the server of one pod what it would tell a connection. One that the server does not hear is not repeated: the
@@ -260,6 +264,7 @@ const (
 	OpAttach  = "attach"  // tell me what happened and what happens
 	OpStop    = "stop"    // SIGTERM, and SIGKILL after Grace
 	OpExec    = "exec"    // run a command in a container
+	OpFiles   = "files"   // have volumes show other files
 	OpRelease = "release" // what was wanted has been collected: unmount and end
 	OpSignal  = "signal"  // between shim and init only
 	OpQuit    = "quit"    // between shim and init only
@@ -275,6 +280,8 @@ type Request struct {
 	Args      []string      `json:"args,omitempty"`
 	Signal    int           `json:"signal,omitempty"`
 	Number    int           `json:"number,omitempty"`
+	// Volumes are those of an [OpFiles], by name: what each shows from now on.
+	Volumes []Volume `json:"volumes,omitempty"`
 }
 
 // Names of an [Event].
@@ -285,7 +292,7 @@ const (
 	EventSkipped = "skipped" // a container is left out because one before it failed; between init and shim only
 	EventRead    = "read"    // files were read; between init and shim only
 	EventFailed  = "failed"  // the pod cannot run
-	EventExec    = "exec"    // a command ended
+	EventExec    = "exec"    // a command ended, or files were changed; a code below 0 is that nothing was done
 	EventEnded   = "ended"   // the record is on disk
 	EventAborted = "aborted" // nothing was run, and the shim gave the attempt back
 	EventTold    = "told"    // that was all that has happened so far; the answer to [OpAttach] ends with it
