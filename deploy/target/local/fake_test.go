@@ -34,6 +34,8 @@ type inProcess struct {
 	orders  map[executor.ID]executor.Pod
 	refuse  bool
 	idle    map[executor.ID]bool // on record, and not launched
+	told    []executor.Pod       // whose volumes were refreshed
+	failing error                // what Refresh says
 }
 
 type inPod struct {
@@ -194,6 +196,15 @@ func (e *inProcess) Logs(ctx context.Context, id executor.ID, container string, 
 func (e *inProcess) Exec(context.Context, executor.ID, string, []string) (int, []byte, error) {
 	return 0, nil, nil
 }
+
+// Refresh notes what a pod is told.
+func (e *inProcess) Refresh(_ context.Context, p executor.Pod) error {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.told = append(e.told, p)
+	return e.failing
+}
+
 func (e *inProcess) Close() error { return nil }
 
 // running gives the ids of the pods that run, and how often each id was started.

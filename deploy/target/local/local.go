@@ -90,6 +90,8 @@ type Options struct {
 	// Logs and Commands look into the executor's pods.
 	Logs     executor.Logs
 	Commands executor.Commands
+	// Volumes has running pods see what changes in the ConfigMaps and Secrets that they mount; nil leaves them with what there was at their start.
+	Volumes executor.Volumes
 	// Reports delivers this target's reports where the executor is shared; nil means Executor.Reports().
 	Reports <-chan executor.Report
 	// Places bounds how many pods are live; nil is no bound. A pod that finds none waits, and says so.
@@ -156,6 +158,8 @@ type Target struct {
 	late   []executor.Report
 	begun  bool
 	closed bool
+	// refreshing counts the pods whose volumes are being refreshed.
+	refreshing int
 }
 
 var (

@@ -58,7 +58,7 @@ func (m *machine) open() {
 	if err != nil {
 		m.t.Fatal(err)
 	}
-	target, err := local.Open(m.t.Context(), local.Options{Ledger: m.ledger, Executor: m.executor, Logs: m.executor, Commands: m.executor, Box: box, Front: m.front, Wall: m.wall, Machine: m.gateway})
+	target, err := local.Open(m.t.Context(), local.Options{Ledger: m.ledger, Executor: m.executor, Logs: m.executor, Commands: m.executor, Volumes: m.executor, Box: box, Front: m.front, Wall: m.wall, Machine: m.gateway})
 	if err != nil {
 		m.t.Fatal(err)
 	}

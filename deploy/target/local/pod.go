@@ -50,6 +50,7 @@ type pod struct {
 	// passed are the containers that serve: without a readiness probe as soon as they run.
 	passed     map[string]bool
 	readySince time.Time
+	mounted    mounted
 }
 
 // subject is for whom the pod is. A record of an old ledger knows its Application only.
@@ -115,6 +116,7 @@ func (t *Target) adopt(p *pod) {
 	case !p.RestartAt.IsZero():
 	case p.mayRun():
 		t.launch(p)
+		p.mounted = mounted{} // if it runs already, nobody knows what it was told
 	default:
 		t.begin(p)
 	}
@@ -126,6 +128,7 @@ func (t *Target) launch(p *pod) {
 	if err == nil {
 		err = t.walls.failed
 	}
+	p.mounted = mounted{shown: t.mounts(p)}
 	if err != nil {
 		t.cannotStart(p, err)
 		return
@@ -247,6 +250,7 @@ func (t *Target) step(p *pod) {
 			t.begin(p)
 		}
 	}
+	t.refresh(p)
 	t.podStatus(p)
 }
 

@@ -97,7 +97,7 @@ func (t *Target) wrong(what string, err error) {
 
 // untroubled takes back what was said of an object that is gone.
 func (t *Target) untroubled(o *object) {
-	for _, what := range []string{"write the status of ", "make a ReplicaSet of ", "make a pod of ", "give an address to ", "serve "} {
+	for _, what := range []string{"write the status of ", "make a ReplicaSet of ", "make a pod of ", "give an address to ", "serve ", "refresh the volumes of "} {
 		t.troubles.Over(what + o.Key.String())
 	}
 }
