@@ -8,6 +8,29 @@ import (
 	"github.com/tiphys/tiphys/manifest"
 )
 
+// ConditionUndeclared is the type of the condition of a Sensor that listens to what nobody declares.
+const ConditionUndeclared = "Undeclared"
+
+// Conditions are what is to be said about a definition among the others; none if it is as it should be.
+func (s *Store) Conditions(ctx context.Context, d Definition) ([]Condition, error) {
+	found := d.Conditions()
+	if d.Kind != "Sensor" || len(found) > 0 {
+		return found, nil
+	}
+	o, diags := object(d)
+	if manifest.Failed(diags) {
+		return found, nil
+	}
+	unheard, err := s.listening(ctx, []manifest.Object{o})
+	if err != nil {
+		return nil, err
+	}
+	for _, u := range unheard {
+		found = append(found, Condition{Type: ConditionUndeclared, Status: "True", Message: u.Path + ": " + u.Message, Hint: u.Hint})
+	}
+	return found, nil
+}
+
 // listening warns of what Sensors listen to that nobody declares: it may come later, and until then they decide on nothing. The objects are declared
 // together.
 func (s *Store) listening(ctx context.Context, objects []manifest.Object) ([]manifest.Diagnostic, error) {

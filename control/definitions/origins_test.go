@@ -120,7 +120,29 @@ func TestWhatNobodyDeclaresIsAWarning(t *testing.T) {
 	if got := warnings(sensor("lab", "push")); !strings.Contains(got, "warning x.yaml:7:") || !strings.Contains(got, `no EventSource "lab" is declared in namespace "default"`) {
 		t.Errorf("no source: %q", got)
 	}
+	// It is shown on the Sensor, for as long as it is so.
+	shown := func() string {
+		t.Helper()
+		d, _, err := b.store.Look(t.Context(), "Sensor", "default", "s")
+		if err != nil {
+			t.Fatal(err)
+		}
+		conditions, err := b.store.Conditions(t.Context(), d)
+		if err != nil || len(conditions) > 1 {
+			t.Fatalf("%+v %v", conditions, err)
+		}
+		for _, c := range conditions {
+			return c.Type + " " + c.Message
+		}
+		return ""
+	}
+	if got := shown(); got != `Undeclared spec.dependencies[0].eventSourceName: no EventSource "lab" is declared in namespace "default"` {
+		t.Errorf("no source: %q", got)
+	}
 	if got := warnings(sensor("lab", "push") + "---\n" + source); got != "" {
+		t.Errorf("declared together: %q", got)
+	}
+	if got := shown(); got != "" {
 		t.Errorf("declared together: %q", got)
 	}
 	if got := warnings(sensor("lab", "tick")); got != "" {

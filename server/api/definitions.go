@@ -39,7 +39,12 @@ func (a *API) listDefinitions(w http.ResponseWriter, r *http.Request) {
 	next := ""
 	for _, row := range rows {
 		d := a.Definitions.Open(row)
-		one := declared{d, append(d.Conditions(), open[d.Kind+" "+d.Namespace+"/"+d.Name]...)}
+		conditions, err := a.Definitions.Conditions(r.Context(), d)
+		if err != nil {
+			fail(w, err)
+			return
+		}
+		one := declared{d, append(conditions, open[d.Kind+" "+d.Namespace+"/"+d.Name]...)}
 		one.Object = nil
 		items = append(items, one)
 	}
@@ -80,7 +85,10 @@ func (a *API) getDefinition(w http.ResponseWriter, r *http.Request) {
 	if err == nil && state == definitions.Absent {
 		err = ledger.ErrNotFound
 	}
-	conditions := append(d.Conditions(), a.open()[d.Kind+" "+d.Namespace+"/"+d.Name]...)
+	var conditions []definitions.Condition
+	if err == nil {
+		conditions, err = a.Definitions.Conditions(r.Context(), d)
+	}
 	if err == nil && d.Kind == "Secret" && len(d.Object) > 0 {
 		d.Object, err = masked(d.Object)
 	}
@@ -88,7 +96,7 @@ func (a *API) getDefinition(w http.ResponseWriter, r *http.Request) {
 		fail(w, missing(err, "tiphys get "+r.PathValue("kind")+" shows those that there are", "%s %s in namespace %s", r.PathValue("kind"), r.PathValue("name"), r.PathValue("namespace")))
 		return
 	}
-	reply(w, declared{d, conditions})
+	reply(w, declared{d, append(conditions, a.open()[d.Kind+" "+d.Namespace+"/"+d.Name]...)})
 }
 
 // masked replaces every value of a Secret.
