@@ -28,6 +28,8 @@ const (
 	ConditionUnknown = "UnknownError"
 	// ConditionShared: objects that it wants belong to another Application.
 	ConditionShared = "SharedResourceWarning"
+	// ConditionEmpty: its sources hold no object, so that it is in sync with nothing. It is our own.
+	ConditionEmpty = "EmptySourceWarning"
 	// ConditionErrorOccurred is an ApplicationSet's: its Applications stay as they are.
 	ConditionErrorOccurred = "ErrorOccurred"
 )

@@ -55,18 +55,40 @@ type ApplicationSource struct {
 	Plugin json.RawMessage `json:"plugin,omitempty"`
 }
 
-// DirectorySource renders plain YAML and JSON files.
+// DirectorySource renders plain YAML and JSON files, and Jsonnet.
 type DirectorySource struct {
 	Recurse bool `json:"recurse,omitempty"`
 	// Include and Exclude are globs over the path within the source; "{a,b}" lists alternatives.
-	Include string          `json:"include,omitempty"`
-	Exclude string          `json:"exclude,omitempty"`
-	Jsonnet json.RawMessage `json:"jsonnet,omitempty"`
+	Include string         `json:"include,omitempty"`
+	Exclude string         `json:"exclude,omitempty"`
+	Jsonnet *JsonnetSource `json:"jsonnet,omitempty"`
+	// DisableExtensionFilter takes files of any name, not only those that end as manifests do.
+	DisableExtensionFilter bool `json:"disableExtensionFilter,omitempty"`
 }
 
 // IsZero reports whether nothing was asked for.
 func (d *DirectorySource) IsZero() bool {
-	return d == nil || (!d.Recurse && d.Include == "" && d.Exclude == "" && len(d.Jsonnet) == 0)
+	return d == nil || (!d.Recurse && d.Include == "" && d.Exclude == "" && d.Jsonnet.IsZero() && !d.DisableExtensionFilter)
+}
+
+// JsonnetSource is what the Jsonnet files of a directory are given: external variables, arguments of the top level, and
+// folders of the repository that imports are looked for in.
+type JsonnetSource struct {
+	ExtVars []JsonnetVar `json:"extVars,omitempty"`
+	TLAs    []JsonnetVar `json:"tlas,omitempty"`
+	Libs    []string     `json:"libs,omitempty"`
+}
+
+// IsZero reports whether nothing was asked for.
+func (j *JsonnetSource) IsZero() bool {
+	return j == nil || len(j.ExtVars)+len(j.TLAs)+len(j.Libs) == 0
+}
+
+// JsonnetVar is a text, or with Code an expression.
+type JsonnetVar struct {
+	Name  string `json:"name"`
+	Value string `json:"value"`
+	Code  bool   `json:"code,omitempty"`
 }
 
 // KustomizeSource are changes put over a kustomization.
@@ -84,6 +106,10 @@ type KustomizeSource struct {
 	Replicas               []KustomizeCount  `json:"replicas,omitempty"`
 	Patches                []KustomizePatch  `json:"patches,omitempty"`
 	Components             []string          `json:"components,omitempty"`
+	// CommonAnnotationsEnvsubst has $ARGOCD_APP_NAME and its kin replaced in the values of CommonAnnotations.
+	CommonAnnotationsEnvsubst bool `json:"commonAnnotationsEnvsubst,omitempty"`
+	// IgnoreMissingComponents leaves out Components that are not in the repository.
+	IgnoreMissingComponents bool `json:"ignoreMissingComponents,omitempty"`
 	// Version, KubeVersion and APIVersions choose tools that there is only one of here; they have no effect.
 	Version     string   `json:"version,omitempty"`
 	KubeVersion string   `json:"kubeVersion,omitempty"`

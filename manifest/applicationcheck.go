@@ -61,6 +61,13 @@ func (a *Application) Validate() []Diagnostic {
 	return c.found
 }
 
+// Validate says what in a source is wrong or cannot be had, with paths below "source".
+func (s ApplicationSource) Validate() []Diagnostic {
+	c := &check{}
+	c.source("source", s)
+	return c.found
+}
+
 // Validate says what in the AppProject is wrong or has no effect yet.
 func (p *AppProject) Validate() []Diagnostic {
 	c := &check{}
@@ -166,11 +173,29 @@ func (c *check) source(path string, s ApplicationSource) {
 	if strings.HasPrefix(s.Path, "/") || slices.Contains(strings.Split(s.Path, "/"), "..") {
 		c.fail(path+".path", fmt.Sprintf("path %q leaves the repository", s.Path), "name a folder inside of the repository")
 	}
-	if s.Directory != nil && len(s.Directory.Jsonnet) > 0 && string(s.Directory.Jsonnet) != "{}" {
-		c.fail(path+".directory.jsonnet", "Jsonnet is not supported yet", "render it to YAML")
+	if s.Directory != nil && s.Directory.Jsonnet != nil {
+		c.jsonnet(path+".directory.jsonnet", *s.Directory.Jsonnet)
 	}
 	if !s.Directory.IsZero() && !s.Kustomize.IsZero() {
 		c.fail(path, "a source is a directory or a kustomization, not both", "remove directory or kustomize")
+	}
+}
+
+func (c *check) jsonnet(path string, j JsonnetSource) {
+	for _, list := range []struct {
+		name string
+		vars []JsonnetVar
+	}{{"extVars", j.ExtVars}, {"tlas", j.TLAs}} {
+		for i, v := range list.vars {
+			if v.Name == "" {
+				c.fail(IndexPath(path+"."+list.name, i)+".name", "a variable needs a name", "")
+			}
+		}
+	}
+	for i, lib := range j.Libs {
+		if slices.Contains(strings.Split(lib, "/"), "..") {
+			c.fail(IndexPath(path+".libs", i), fmt.Sprintf("path %q leaves the repository", lib), "name a folder inside of the repository, from its root")
+		}
 	}
 }
 

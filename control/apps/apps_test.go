@@ -418,7 +418,7 @@ func TestFollowsGit(t *testing.T) {
 	}
 	w.await("drift is seen", func() bool { return w.app("prod").Sync == plan.OutOfSync })
 	// A push that cannot be rendered is said, and what runs goes on.
-	w.commit("c3", map[string]string{"a.yaml": "kind: ["})
+	w.commit("c3", map[string]string{"a.yaml": "{apiVersion: v1, metadata: {name: x}, kind: ["})
 	w.c.Refresh("default/prod")
 	w.await("the error", func() bool { return strings.Contains(w.app("prod").Message, "a.yaml:1") })
 	w.commit("c4", map[string]string{"a.yaml": "{apiVersion: apps/v1, kind: StatefulSet, metadata: {name: x}}"})

@@ -205,3 +205,20 @@ func TestDestination(t *testing.T) {
 		t.Error("it can be synced still")
 	}
 }
+
+// A source without any object does not look like success: it says what it was that held none, until there is one.
+func TestSourceWithoutObjects(t *testing.T) {
+	w := newWorld(t)
+	w.commit("c1", map[string]string{"values.yaml": "image: x"})
+	w.define(application(""))
+	w.await("it says so", func() bool {
+		said := w.app("prod").Conditions.Message(deploy.ConditionEmpty)
+		return strings.Contains(said, "values.yaml:1:1: the file is no resource") && strings.Contains(said, "holds no object")
+	})
+	w.commit("c2", map[string]string{"values.yaml": "image: x", "a.yaml": deployment("api", "api:1")})
+	w.c.Refresh("")
+	w.await("it is over", func() bool { return w.images() == "api:1" && w.app("prod").Conditions == nil })
+	if said := strings.Join(w.app("prod").Problems, " "); !strings.Contains(said, "values.yaml:1:1: the file is no resource") {
+		t.Error("the file that is passed over is not named: " + said)
+	}
+}

@@ -172,6 +172,7 @@ func (w *worker) compare(ctx context.Context, live []*unstructured.Unstructured)
 	}
 	w.row.Sync, w.row.Message = comparison.Status, ""
 	w.blame("", "")
+	w.condition(deploy.ConditionEmpty, w.wanted.empty())
 	raw, err := json.Marshal(comparison.Resources)
 	if err != nil {
 		return comparison, fmt.Errorf("write comparison: %w", err)

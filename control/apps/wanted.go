@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
@@ -217,7 +218,8 @@ func (w *worker) source(ctx context.Context, next *wanted, s manifest.Applicatio
 	}
 	defer release()
 	result, err := w.c.o.Render(ctx, render.Source{Root: dir, Path: s.Path, Directory: s.Directory, Kustomize: s.Kustomize,
-		Images: next.images, AppName: w.row.Name, Namespace: w.row.Spec.Destination.Namespace})
+		Images: next.images, AppName: w.row.Name, Namespace: w.row.Spec.Destination.Namespace, Project: projectOf(w.row.Spec),
+		RepoURL: s.RepoURL, TargetRevision: s.TargetRevision, Revision: sha})
 	if err != nil {
 		return fmt.Errorf("at commit %.12s: %w", sha, err)
 	}
@@ -229,6 +231,14 @@ func (w *worker) source(ctx context.Context, next *wanted, s manifest.Applicatio
 	}
 	next.merge(result.Objects)
 	return nil
+}
+
+// empty says that there is nothing to deploy; empty if there is.
+func (x *wanted) empty() string {
+	if len(x.objects) > 0 {
+		return ""
+	}
+	return cmp.Or(strings.Join(x.notes, "; "), "its sources hold no object")
 }
 
 // merge adds objects; of two with the same key the later source's counts, as in Argo CD.

@@ -5,45 +5,75 @@ import (
 	"fmt"
 	"io/fs"
 	"path"
-	"regexp"
 	"slices"
 	"strings"
 
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
+	"github.com/tiphys/tiphys/budget"
 	"github.com/tiphys/tiphys/manifest"
 )
 
 // skipMarker in a file keeps it from being rendered; it is Argo CD's.
 var skipMarker = []byte("+argocd:skip-file-rendering")
 
-// directory renders plain files as Argo CD does: .yaml, .yml and .json, sorted by path.
-func directory(t *tree, dir string, d *manifest.DirectorySource) ([]*unstructured.Unstructured, []manifest.Diagnostic, error) {
+// directory renders plain files as Argo CD does: .yaml, .yml, .json and .jsonnet, sorted by path.
+func directory(t *tree, dir string, s Source) ([]*unstructured.Unstructured, []manifest.Diagnostic, error) {
+	d := s.Directory
 	if d == nil {
 		d = &manifest.DirectorySource{}
 	}
-	include, err := globs(d.Include)
-	if err != nil {
-		return nil, nil, fmt.Errorf("directory.include: %w", err)
+	w := &walker{t: t, base: dir, directory: d, environment: s.environment(), budget: budget.Of(globSteps, 0)}
+	for _, g := range []struct {
+		name, text string
+		into       **budget.Glob
+	}{{"include", d.Include, &w.include}, {"exclude", d.Exclude, &w.exclude}} {
+		if g.text == "" {
+			continue
+		}
+		glob, err := budget.ParseGlob(g.text)
+		if err != nil {
+			return nil, nil, fmt.Errorf("directory.%s: %w", g.name, err)
+		}
+		*g.into = glob
 	}
-	exclude, err := globs(d.Exclude)
-	if err != nil {
-		return nil, nil, fmt.Errorf("directory.exclude: %w", err)
-	}
-	w := &walker{t: t, base: dir, recurse: d.Recurse, include: include, exclude: exclude}
 	if err := w.walk(dir, 0); err != nil {
 		return nil, nil, err
+	}
+	if len(w.objects) == 0 && !manifest.Failed(w.problems) {
+		w.problems = append(w.problems, w.nothing())
 	}
 	return w.objects, w.problems, nil
 }
 
+// globSteps is what the globs of a source may look through in all, in steps of a budget.
+const globSteps = 20_000_000
+
 type walker struct {
 	t                *tree
 	base             string
-	recurse          bool
-	include, exclude *regexp.Regexp
-	objects          []*unstructured.Unstructured
-	problems         []manifest.Diagnostic
+	directory        *manifest.DirectorySource
+	environment      map[string]string
+	include, exclude *budget.Glob
+	budget           *budget.Budget
+	// files were looked at, and left were left out by include and exclude.
+	files, left int
+	objects     []*unstructured.Unstructured
+	problems    []manifest.Diagnostic
+}
+
+// nothing says why there is no object.
+func (w *walker) nothing() manifest.Diagnostic {
+	d := manifest.Diagnostic{Severity: manifest.SeverityWarning, Message: show(w.base) + " holds no object"}
+	switch {
+	case w.files == 0 && w.left == 0:
+		d.Hint = "there is no file of manifests in it; directory.recurse looks into its folders too"
+	case w.files == 0:
+		d.Hint = fmt.Sprintf("directory.include and exclude leave out all of its %d files of manifests", w.left)
+	default:
+		d.Hint = "its files hold nothing that is a resource"
+	}
+	return d
 }
 
 func (w *walker) walk(dir string, depth int) error {
@@ -57,7 +87,7 @@ func (w *walker) walk(dir string, depth int) error {
 	for _, e := range entries {
 		name := path.Join(dir, e.Name())
 		if e.IsDir() {
-			if w.recurse && e.Name() != ".git" {
+			if w.directory.Recurse && e.Name() != ".git" {
 				if err := w.walk(name, depth+1); err != nil {
 					return err
 				}
@@ -78,20 +108,16 @@ func (w *walker) file(name string, e fs.DirEntry) error {
 		if err != nil {
 			return err
 		}
-		if info, err := w.t.root.Stat(resolved); err == nil && info.IsDir() {
-			return nil
+		if info, err := w.t.root.Stat(resolved); err != nil || !info.Mode().IsRegular() {
+			return nil //nolint:nilerr // a link to nothing is passed over, as in Argo CD
 		}
 	} else if !e.Type().IsRegular() {
 		return nil
 	}
-	if !slices.Contains([]string{".yaml", ".yml", ".json"}, path.Ext(name)) {
-		return nil
-	}
-	relative := strings.TrimPrefix(strings.TrimPrefix(name, w.base), "/")
-	if w.base == "." {
-		relative = name
-	}
-	if (w.include != nil && !w.include.MatchString(relative)) || (w.exclude != nil && w.exclude.MatchString(relative)) {
+	switch taken, err := w.takes(name); {
+	case err != nil:
+		return err
+	case !taken:
 		return nil
 	}
 	data, err := w.t.read(name)
@@ -101,57 +127,45 @@ func (w *walker) file(name string, e fs.DirEntry) error {
 	if bytes.Contains(data, skipMarker) {
 		return nil
 	}
-	found, problems := manifest.Decode(name, data)
-	w.problems = append(w.problems, problems...)
-	for _, m := range found {
-		o := &unstructured.Unstructured{}
-		if err := o.UnmarshalJSON(m.Tree.JSON()); err != nil {
-			w.problems = append(w.problems, manifest.Diagnostic{Position: m.Position, Severity: manifest.SeverityError, Message: err.Error()})
-			continue
-		}
-		if o.GetName() == "" && o.GetGenerateName() == "" {
-			w.problems = append(w.problems, manifest.Diagnostic{Position: m.Position, Severity: manifest.SeverityError,
-				Path: "metadata.name", Message: o.GetKind() + " has no metadata.name"})
-			continue
-		}
-		w.objects = append(w.objects, o)
+	w.files++
+	switch path.Ext(name) {
+	case ".jsonnet":
+		return w.jsonnet(name)
+	case ".json":
+		w.json(name, data)
+	default:
+		w.yaml(name, data)
 	}
 	return nil
 }
 
-// globs compiles a glob: "*" matches anything, slashes too, as in Argo CD; "{a,b}" lists alternatives.
-func globs(pattern string) (*regexp.Regexp, error) {
-	if pattern == "" {
-		return nil, nil
+// takes tells whether a file is one of manifests by its name.
+func (w *walker) takes(name string) (bool, error) {
+	base := path.Base(name)
+	ours := base == sourceFile || strings.HasPrefix(base, appSourcePrefix)
+	if ours || !w.directory.DisableExtensionFilter && !slices.Contains([]string{".yaml", ".yml", ".json", ".jsonnet"}, path.Ext(name)) {
+		return false, nil
 	}
-	var b strings.Builder
-	b.WriteString("^")
-	braces := 0
-	for _, r := range pattern {
-		switch {
-		case r == '*':
-			b.WriteString(".*")
-		case r == '?':
-			b.WriteString(".")
-		case r == '{':
-			braces++
-			b.WriteString("(?:")
-		case r == '}' && braces > 0:
-			braces--
-			b.WriteString(")")
-		case r == ',' && braces > 0:
-			b.WriteString("|")
-		default:
-			b.WriteString(regexp.QuoteMeta(string(r)))
+	relative := name
+	if w.base != "." {
+		relative = strings.TrimPrefix(name, w.base+"/")
+	}
+	for _, g := range []struct {
+		name string
+		glob *budget.Glob
+		want bool
+	}{{"exclude", w.exclude, false}, {"include", w.include, true}} {
+		if g.glob == nil {
+			continue
+		}
+		matches, err := g.glob.Match(w.budget, relative)
+		if err != nil {
+			return false, fmt.Errorf("directory.%s, at %s: %w", g.name, name, err)
+		}
+		if matches != g.want {
+			w.left++
+			return false, nil
 		}
 	}
-	b.WriteString("$")
-	if braces != 0 {
-		return nil, fmt.Errorf("%q has a { without }", pattern)
-	}
-	expression, err := regexp.Compile(b.String())
-	if err != nil {
-		return nil, fmt.Errorf("glob %q: %w", pattern, err)
-	}
-	return expression, nil
+	return true, nil
 }

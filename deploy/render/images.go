@@ -42,11 +42,11 @@ func overrideList(node any, images map[string]string, used map[string]bool) {
 }
 
 func pick(image string, images map[string]string) (key, to string) {
-	full, _ := splitImage(image)
+	full := repositoryOf(image)
 	short := withoutRegistry(full)
 	best := 0
 	for k, value := range images {
-		name, _ := splitImage(k)
+		name := repositoryOf(k)
 		score := 0
 		switch name {
 		case full:
@@ -69,19 +69,13 @@ func pick(image string, images map[string]string) (key, to string) {
 	return key, to
 }
 
-// splitImage takes an image reference apart: repository, and the tag or digest with its ":" or "@".
-func splitImage(image string) (repository, version string) {
-	if at := strings.Index(image, "@"); at >= 0 {
-		name := image[:at]
-		if colon := strings.LastIndex(name, ":"); colon > strings.LastIndex(name, "/") {
-			name = name[:colon]
-		}
-		return name, image[at:]
-	}
+// repositoryOf is an image reference without tag and digest. A colon before the last slash is a port's.
+func repositoryOf(image string) string {
+	image, _, _ = strings.Cut(image, "@")
 	if colon := strings.LastIndex(image, ":"); colon > strings.LastIndex(image, "/") {
-		return image[:colon], image[colon:]
+		return image[:colon]
 	}
-	return image, ""
+	return image
 }
 
 // withoutRegistry drops a registry's host: a first part with a dot or a port, or localhost.

@@ -1,4 +1,4 @@
-// Package render turns a folder of a checkout into Kubernetes objects: plain YAML and JSON, or a kustomization by
+// Package render turns a folder of a checkout into Kubernetes objects: plain YAML and JSON, Jsonnet, or a kustomization by
 // the kustomize library. Paths are opened below the checkout by handle (os.Root), so a link or "../" that leaves it
 // is refused by the kernel; nothing is executed and nothing is fetched.
 //
@@ -37,10 +37,15 @@ type Source struct {
 	Kustomize *manifest.KustomizeSource `json:"kustomize,omitempty"`
 	// Images replaces images after rendering: a service or image name to a reference. See [Override].
 	Images map[string]string `json:"images,omitempty"`
-	// AppName is the Application, for messages; Namespace is given to namespaced objects that have none.
-	AppName   string `json:"appName,omitempty"`
-	Namespace string `json:"namespace,omitempty"`
-	Limits    Limits `json:"limits"`
+	// AppName is the Application, whose own overrides in the repository count; Namespace is given to namespaced objects that have
+	// none. With the others they are what parameters may name, Revision being the commit.
+	AppName        string `json:"appName,omitempty"`
+	Namespace      string `json:"namespace,omitempty"`
+	Project        string `json:"project,omitempty"`
+	RepoURL        string `json:"repoURL,omitempty"`
+	TargetRevision string `json:"targetRevision,omitempty"`
+	Revision       string `json:"revision,omitempty"`
+	Limits         Limits `json:"limits"`
 }
 
 // Limits bound a rendering. Zero values mean the defaults.
@@ -97,6 +102,9 @@ func renderRoot(ctx context.Context, root *os.Root, s Source) (Result, error) {
 		return Result{}, err
 	}
 	r := Result{Tool: ToolDirectory}
+	if s, err = overridden(t, dir, s); err != nil {
+		return Result{}, fmt.Errorf("render %s: %w", show(dir), err)
+	}
 	file := t.kustomization(dir)
 	if refusal := t.refusal(); refusal != nil {
 		return Result{}, refusal
@@ -110,7 +118,7 @@ func renderRoot(ctx context.Context, root *os.Root, s Source) (Result, error) {
 	case t.exists(path.Join(dir, "Chart.yaml")) && s.Directory.IsZero():
 		return Result{}, fmt.Errorf("render %s: it is a Helm chart, and Helm is not supported yet; render it to a folder", show(dir))
 	default:
-		r.Objects, r.Problems, err = directory(t, dir, s.Directory)
+		r.Objects, r.Problems, err = directory(t, dir, s)
 	}
 	if err != nil {
 		return Result{}, err
