@@ -63,6 +63,8 @@ type ApplicationRow struct {
 	// Digest is the definition's content digest.
 	Digest  string    `json:"digest,omitempty"`
 	Created time.Time `json:"created"`
+	// OwnsNamespace says that the manifests have the destination's namespace, which is an object of the Application then.
+	OwnsNamespace bool `json:"ownsNamespace,omitempty"`
 	// Deleting says that its objects are being removed.
 	Deleting bool `json:"deleting,omitempty"`
 	// Sync is Synced, OutOfSync or Unknown; Message says why it is Unknown.

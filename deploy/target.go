@@ -53,8 +53,11 @@ type Target interface {
 	// status follows. A wish that is there already changes nothing. An object that is being deleted is refused with [ErrLeaving].
 	Apply(ctx context.Context, o *unstructured.Unstructured, opt ApplyOptions) (*unstructured.Unstructured, error)
 	// Delete asks for an object to go. It is gone when Get says ErrNotFound. Deleting what is not there is no error. A Namespace
-	// in which another Application has objects is refused with a [SharedError].
+	// in which another Application has objects, or nobody owns one, is refused with a [SharedError].
 	Delete(ctx context.Context, k Key, opt ApplyOptions) error
+	// Release makes an object nobody's, with what it owns. It stays as it is, and what runs goes on. One of another Application than the
+	// options name is refused with an [OwnedError]; what is not there, and what nobody owns, is no error.
+	Release(ctx context.Context, k Key, opt ApplyOptions) error
 	// Get gives the live object with its status; ErrNotFound if there is none.
 	Get(ctx context.Context, k Key) (*unstructured.Unstructured, error)
 	// List gives every live object of an application, children (ReplicaSets, Pods) included, owners before what
@@ -202,11 +205,14 @@ func (e *PreviewError) FailureKind() failure.Kind { return failure.Conflict }
 // SharedError says that a Namespace cannot be deleted because others have objects in it.
 type SharedError struct {
 	Namespace string
-	// Applications are the others: namespace/name, sorted.
+	// Applications are the others: namespace/name, sorted; empty stands for objects that nobody owns.
 	Applications []string
 }
 
 func (e *SharedError) Error() string {
+	if slices.Contains(e.Applications, "") {
+		return fmt.Sprintf("namespace %s stays: objects that belong to no application are in it", e.Namespace)
+	}
 	return fmt.Sprintf("namespace %s stays: objects of %v are in it", e.Namespace, e.Applications)
 }
 

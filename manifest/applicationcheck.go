@@ -6,7 +6,9 @@ import (
 	"regexp"
 	"regexp/syntax"
 	"slices"
+	"strconv"
 	"strings"
+	"time"
 )
 
 // SourceList gives the Application's sources: Sources if there are any, else Source.
@@ -52,6 +54,11 @@ func (a *Application) Validate() []Diagnostic {
 		for j, pointer := range ignore.JSONPointers {
 			if !strings.HasPrefix(pointer, "/") {
 				c.fail(IndexPath(path+".jsonPointers", j), fmt.Sprintf("%q is not a JSON pointer", pointer), "begin it with /")
+			}
+		}
+		for j, expression := range ignore.JQPathExpressions {
+			if _, err := JQPath(expression); err != nil {
+				c.fail(IndexPath(path+".jqPathExpressions", j), err.Error(), "use jsonPointers, or a path")
 			}
 		}
 		if len(ignore.ManagedFieldsManagers) > 0 {
@@ -199,23 +206,80 @@ func (c *check) jsonnet(path string, j JsonnetSource) {
 	}
 }
 
-var knownSyncOptions = []string{"CreateNamespace", "Prune", "Delete", "PruneLast", "PrunePropagationPolicy", "Replace",
-	"Force", "ServerSideApply", "ClientSideApplyMigration", "ApplyOutOfSyncOnly", "RespectIgnoreDifferences",
-	"SkipDryRunOnMissingResource", "Validate", "FailOnSharedResource"}
+// syncOptionValues are Argo CD's sync options with the values that each can have.
+func syncOptionValues(name string) []string {
+	switch name {
+	case "Prune", "Delete":
+		return []string{"true", "false", "confirm"}
+	case "PrunePropagationPolicy":
+		return []string{"foreground", "background"}
+	case "CreateNamespace", "PruneLast", "Replace", "Force", "ServerSideApply", "ClientSideApplyMigration", "ApplyOutOfSyncOnly",
+		"RespectIgnoreDifferences", "SkipDryRunOnMissingResource", "Validate", "FailOnSharedResource":
+		return []string{"true", "false"}
+	}
+	return nil
+}
+
+// SyncOptionProblem says what is wrong with a sync option, "Name=value"; empty if nothing is. What protects objects, or says how they go, has to be
+// right: refused says so of it.
+func SyncOptionProblem(option string) (problem string, refused bool) {
+	name, value, _ := strings.Cut(strings.TrimSpace(option), "=")
+	values := syncOptionValues(name)
+	switch {
+	case values == nil:
+		return fmt.Sprintf("unknown sync option %.80q has no effect", option), false
+	case name == "PrunePropagationPolicy" && value == "orphan":
+		return "PrunePropagationPolicy=orphan is not supported: what an object made goes with it", true
+	case !slices.Contains(values, value):
+		return fmt.Sprintf("the sync option %s has the values %s, and not %.80q", name, strings.Join(values, ", "), value),
+			slices.Contains([]string{"Prune", "Delete", "PrunePropagationPolicy"}, name)
+	}
+	return "", false
+}
+
+// syncOptions refuses what would not protect, and warns of what has no effect.
+func (c *check) syncOptions(path string, options []string) {
+	for i, option := range options {
+		switch problem, refused := SyncOptionProblem(option); {
+		case refused:
+			c.fail(IndexPath(path, i), problem, "")
+		case problem != "":
+			c.warn(IndexPath(path, i), problem, "")
+		}
+	}
+}
 
 func (c *check) syncPolicy(p *SyncPolicy) {
 	if p == nil {
 		return
 	}
-	for i, option := range p.SyncOptions {
-		name, _, found := strings.Cut(option, "=")
-		if !found || !slices.Contains(knownSyncOptions, name) {
-			c.warn(IndexPath("spec.syncPolicy.syncOptions", i), fmt.Sprintf("unknown sync option %q has no effect", option), "")
+	c.syncOptions("spec.syncPolicy.syncOptions", p.SyncOptions)
+	if p.ManagedNamespaceMetadata != nil && !slices.ContainsFunc(p.SyncOptions, func(o string) bool { return strings.TrimSpace(o) == "CreateNamespace=true" }) {
+		c.warn("spec.syncPolicy.managedNamespaceMetadata", "managedNamespaceMetadata has no effect without the sync option CreateNamespace=true", "add it to syncOptions")
+	}
+	if r := p.Retry; r != nil {
+		if r.Limit < -1 {
+			c.fail("spec.syncPolicy.retry.limit", "the limit is -1 or more", "")
+		}
+		if b := r.Backoff; b != nil {
+			c.wait("spec.syncPolicy.retry.backoff.duration", b.Duration)
+			c.wait("spec.syncPolicy.retry.backoff.maxDuration", b.MaxDuration)
 		}
 	}
-	if r := p.Retry; r != nil && r.Limit < -1 {
-		c.fail("spec.syncPolicy.retry.limit", "the limit is -1 or more", "")
+}
+
+// wait refuses what is neither a duration nor a number of seconds.
+func (c *check) wait(path, text string) {
+	if text == "" {
+		return
 	}
+	if d, err := time.ParseDuration(text); err == nil && d > 0 {
+		return
+	}
+	if n, err := strconv.ParseInt(text, 10, 32); err == nil && n > 0 {
+		return
+	}
+	c.fail(path, fmt.Sprintf("%.80q is no duration", text), "write it as 30s or 5m, or as a number of seconds")
 }
 
 // operation refuses what a requested sync cannot be: it deploys what the spec says, with its hooks.
@@ -246,12 +310,7 @@ func (c *check) operation(o *Operation) {
 			c.fail("operation.sync."+part.name, part.name+" is not supported in an operation", part.hint)
 		}
 	}
-	for i, option := range s.SyncOptions {
-		name, _, found := strings.Cut(option, "=")
-		if !found || !slices.Contains(knownSyncOptions, name) {
-			c.warn(IndexPath("operation.sync.syncOptions", i), fmt.Sprintf("unknown sync option %q has no effect", option), "")
-		}
-	}
+	c.syncOptions("operation.sync.syncOptions", s.SyncOptions)
 }
 
 func (c *check) generator(path string, g ApplicationSetGenerator) {

@@ -113,56 +113,6 @@ func (w *world) owner(name string) string {
 	return ""
 }
 
-// Two Applications may share a namespace that one of them made: it outlives the one that made it, and so does what the other has in it. A
-// preview shares its namespace with nobody.
-func TestSharedNamespace(t *testing.T) {
-	w := newWorld(t)
-	w.commit("c1", map[string]string{"a.yaml": deployment("one", "one:1")})
-	w.commit("c2", map[string]string{"a.yaml": deployment("two", "two:1")})
-	at := func(name, revision, annotations string) string {
-		return strings.NewReplacer("name: prod,", "name: "+name+annotations+",", "path: .", "path: ., targetRevision: "+revision).Replace(application(""))
-	}
-	w.define(at("one", "c1", ""))
-	w.await("the first runs", func() bool { return w.images() == "one:1" && w.app("one").Sync == plan.Synced })
-	w.define(at("two", "c2", ""))
-	w.await("the second runs beside it", func() bool { return w.images() == "one:1 two:1" && w.app("two").Sync == plan.Synced })
-	if got := strings.Join(w.app("two").Problems, " "); !strings.Contains(got, "namespace prod is shared: it belongs to the application default/one") {
-		t.Errorf("nothing says that it is shared: %q", got)
-	}
-	w.define(at("mr-1", "c2", ", annotations: {tiphys.dev/mr: '1'}"))
-	w.await("a preview is refused", func() bool {
-		return strings.Contains(w.app("mr-1").Conditions.Message(deploy.ConditionInvalidSpec), "a preview shares its namespace with nobody")
-	})
-	w.undefine("Application", "mr-1")
-	w.undefine("Application", "one")
-	w.await("the first is gone", func() bool { return w.app("one").Name == "" })
-	w.witness("afterwards")
-	if got := w.images(); got != "two:1" {
-		t.Fatalf("what runs in the shared namespace is %q", got)
-	}
-	w.undefine("Application", "two")
-	w.await("all is gone", func() bool {
-		left, err := w.target.List(t.Context(), "")
-		return err == nil && w.app("two").Name == "" && len(left) == 0
-	})
-}
-
-// The namespace that an Application made for itself goes with it and not before: not when its definition makes none any more.
-func TestNamespaceIsNotPruned(t *testing.T) {
-	w := newWorld(t)
-	w.commit("c1", map[string]string{"a.yaml": deployment("one", "one:1")})
-	w.define(application(""))
-	w.await("it runs", func() bool { return w.images() == "one:1" && w.app("prod").Sync == plan.Synced })
-	w.define(strings.Replace(application(", annotations: {a: b}"), "syncOptions: [CreateNamespace=true]", "syncOptions: []", 1))
-	w.await("it is taken in", func() bool { return w.app("prod").Annotations["a"] == "b" && w.app("prod").Sync == plan.Synced })
-	w.commit("c2", map[string]string{"a.yaml": deployment("one", "one:2")})
-	w.c.Refresh("")
-	w.await("the next sync goes by", func() bool { return w.app("prod").Revision == "c2" && w.images() == "one:2" })
-	if o, err := w.target.Get(t.Context(), deploy.Key{Kind: "Namespace", Name: "prod"}); err != nil || o.GetDeletionTimestamp() != nil {
-		t.Errorf("the namespace goes: %v", err)
-	}
-}
-
 // An Application runs on the cluster that its destination names. What it leaves behind where it ran before is told, and goes with it.
 func TestDestination(t *testing.T) {
 	w := newWorld(t)

@@ -43,8 +43,8 @@ type prediction struct {
 // version.
 const absent = 3 * time.Minute
 
-// predict gives what applying each of the desired objects would give, and problems of those that would be refused. Hooks are left as
-// they are: they are not compared.
+// predict gives what applying each of the desired objects would give, and problems of those that would be refused. What is not managed
+// is left as it is: it is not compared.
 func (w *worker) predict(ctx context.Context, live []*unstructured.Unstructured) ([]*unstructured.Unstructured, []string, error) {
 	can, err := w.cluster.Target.Capabilities(ctx)
 	if err != nil {
@@ -64,7 +64,7 @@ func (w *worker) predict(ctx context.Context, live []*unstructured.Unstructured)
 	predicted := make([]*unstructured.Unstructured, 0, len(w.desired))
 	options := w.options(w.row.Asked == nil)
 	for _, o := range w.desired {
-		if plan.IsHook(o) {
+		if !plan.Managed(o) {
 			predicted = append(predicted, o)
 			continue
 		}
@@ -90,9 +90,50 @@ func (w *worker) predict(ctx context.Context, live []*unstructured.Unstructured)
 	return predicted, problems, nil
 }
 
+// respecting are the objects that are wanted, with the option RespectIgnoreDifferences with the fields that ignoreDifferences names as they are live.
+func (w *worker) respecting(live []*unstructured.Unstructured) []*unstructured.Unstructured {
+	w.changed = nil
+	if !w.options(w.row.Asked == nil).RespectIgnored || len(w.row.Spec.IgnoreDifferences) == 0 {
+		return w.wanted.objects
+	}
+	there := make(map[deploy.Key]*unstructured.Unstructured, len(live))
+	for _, o := range live {
+		there[deploy.KeyOf(o)] = o
+	}
+	w.changed = map[*unstructured.Unstructured]bool{}
+	desired := make([]*unstructured.Unstructured, len(w.wanted.objects))
+	for i, o := range w.wanted.objects {
+		desired[i] = o
+		if plan.Managed(o) && o.GetKind() != "Secret" { // the values of a live Secret are digests
+			desired[i] = plan.Respect(o, there[deploy.KeyOf(o)], w.row.Spec.IgnoreDifferences)
+		}
+		w.changed[desired[i]] = desired[i] != o
+	}
+	return desired
+}
+
+// unrespected says of which Secrets ignoreDifferences names something that applying them does not leave alone.
+func (w *worker) unrespected() []string {
+	var notes []string
+	for _, o := range w.wanted.objects {
+		if o.GetKind() == "Secret" && w.changed != nil && plan.Ignores(w.row.Spec.IgnoreDifferences, o) {
+			notes = append(notes, fmt.Sprintf("Secret %s: RespectIgnoreDifferences has no effect, for nobody reads the values of a Secret back", o.GetName()))
+		}
+	}
+	return notes
+}
+
+// digest is that of a desired object; of those that are made anew at each look it is not kept.
+func (w *worker) digest(o *unstructured.Unstructured) (digest, error) {
+	if w.changed[o] {
+		return digestOf(o)
+	}
+	return w.wanted.digest(o)
+}
+
 // predictOne gives a prediction, the one before if it still holds.
 func (w *worker) predictOne(ctx context.Context, o *unstructured.Unstructured, live string, options plan.Options, before prediction) (prediction, error) {
-	wish, err := w.wanted.digest(o)
+	wish, err := w.digest(o)
 	if err != nil {
 		return prediction{}, err
 	}

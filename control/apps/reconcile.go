@@ -38,14 +38,13 @@ func (w *worker) advanceOnce(ctx context.Context) (bool, error) {
 	if err != nil {
 		return false, fmt.Errorf("list objects: %w", err)
 	}
-	note, err := w.furnish(ctx, live)
+	live, note, err := w.furnish(ctx, live)
 	if i := (invalid{}); errors.As(err, &i) {
 		return false, w.refused(ctx, live, i)
 	}
 	if err != nil {
 		return false, err
 	}
-	live = w.planned(live)
 	comparison, err := w.compare(ctx, live)
 	if err != nil {
 		return false, err
@@ -130,13 +129,13 @@ func (w *worker) judge(ctx context.Context, live []*unstructured.Unstructured) (
 	for _, o := range live {
 		there[deploy.KeyOf(o)] = o
 		if all && len(o.GetOwnerReferences()) == 0 {
-			objects = append(objects, health.Judged{Key: deploy.KeyOf(o), Live: o, Hook: plan.IsHook(o)})
+			objects = append(objects, health.Judged{Key: deploy.KeyOf(o), Live: o, Hook: !plan.Managed(o)})
 		}
 	}
 	if !all {
 		for _, o := range w.desired {
 			key := deploy.KeyOf(o)
-			objects = append(objects, health.Judged{Key: key, Live: there[key], Hook: plan.IsHook(o)})
+			objects = append(objects, health.Judged{Key: key, Live: there[key], Hook: !plan.Managed(o)})
 		}
 	}
 	rules, err := w.c.Judging(ctx, live)
@@ -163,12 +162,16 @@ func (w *worker) compare(ctx context.Context, live []*unstructured.Unstructured)
 	if err != nil {
 		return plan.Comparison{}, err
 	}
-	w.row.Problems = slices.Concat(w.wanted.notes, plan.Ignored(w.desired, w.options(true)), w.remnants(), w.c.customProblems(), problems)
+	w.row.Problems = slices.Concat(w.wanted.notes, plan.Ignored(w.desired, w.options(true)), w.unrespected(), w.remnants(), w.c.customProblems(), problems)
 	comparison, err := try(w, func() plan.Comparison {
 		return plan.Compare(predicted, live, plan.Views{Predicted: true, Ignore: w.row.Spec.IgnoreDifferences})
 	})
 	if err != nil {
 		return comparison, err
+	}
+	if w.made != nil {
+		comparison.Status = plan.OutOfSync
+		comparison.Resources = append([]plan.Resource{{Key: deploy.KeyOf(w.made), Status: plan.OutOfSync, Differences: []string{""}}}, comparison.Resources...)
 	}
 	w.row.Sync, w.row.Message = comparison.Status, ""
 	w.blame("", "")
@@ -179,81 +182,6 @@ func (w *worker) compare(ctx context.Context, live []*unstructured.Unstructured)
 	}
 	w.row.Resources = raw
 	return comparison, nil
-}
-
-// namespaceOf is the namespace that CreateNamespace=true makes for an Application; nil without it.
-func (w *worker) namespaceOf() *unstructured.Unstructured {
-	name := w.row.Spec.Destination.Namespace
-	if !w.options(true).CreateNamespace || name == "" {
-		return nil
-	}
-	ns := &unstructured.Unstructured{Object: map[string]any{"apiVersion": "v1", "kind": "Namespace", "metadata": map[string]any{"name": name}}}
-	if m := w.row.Spec.SyncPolicy.ManagedNamespaceMetadata; m != nil {
-		ns.SetLabels(m.Labels)
-		ns.SetAnnotations(m.Annotations)
-	}
-	return ns
-}
-
-// furnish sets what is desired now: what is wanted, and the namespace for it unless that belongs to somebody who shares it. The note
-// says so. A preview shares its namespace with nobody.
-func (w *worker) furnish(ctx context.Context, live []*unstructured.Unstructured) (note string, err error) {
-	w.desired = w.wanted.objects
-	ns := w.wanted.namespace
-	if ns == nil {
-		return "", nil
-	}
-	own := slices.ContainsFunc(live, func(o *unstructured.Unstructured) bool { return deploy.KeyOf(o) == deploy.KeyOf(ns) })
-	if !own {
-		_, err := w.apply(ctx, ns, deploy.ApplyOptions{Application: w.key, DryRun: true})
-		var owned *deploy.OwnedError
-		if errors.As(err, &owned) {
-			return w.share(ctx, ns.GetName(), owned.Owner)
-		}
-		if err != nil && !errors.Is(err, deploy.ErrLeaving) {
-			return "", fmt.Errorf("look at namespace %s: %w", ns.GetName(), err)
-		}
-	}
-	w.desired = append([]*unstructured.Unstructured{ns}, w.wanted.objects...)
-	return "", nil
-}
-
-func (w *worker) share(ctx context.Context, namespace, owner string) (string, error) {
-	other, err := w.c.row(ctx, owner)
-	if err != nil {
-		return "", err
-	}
-	if w.row.MR != 0 || other.MR != 0 {
-		return "", invalid{fmt.Errorf("namespace %s belongs to the application %s, and a preview shares its namespace with nobody: choose another destination.namespace",
-			namespace, owner)}
-	}
-	return fmt.Sprintf("namespace %s is shared: it belongs to the application %s, and goes with that one or with the last that uses it", namespace, owner), nil
-}
-
-// row is an Application as the ledger has it.
-func (c *Controller) row(ctx context.Context, key string) (deploy.ApplicationRow, error) {
-	var a deploy.ApplicationRow
-	row, err := c.o.Ledger.Row(ctx, deploy.TableApplication, key)
-	if err == nil {
-		err = json.Unmarshal(row.Body, &a)
-	}
-	if err != nil {
-		return a, fmt.Errorf("read application %s: %w", key, err)
-	}
-	return a, nil
-}
-
-// planned leaves out the destination's namespace where it is not desired: it goes with the Application and not by a sync, which would
-// take along everything in it. Argo CD never prunes it either.
-func (w *worker) planned(live []*unstructured.Unstructured) []*unstructured.Unstructured {
-	if w.wanted.namespace != nil {
-		return live
-	}
-	key := deploy.Key{Kind: "Namespace", Name: w.row.Spec.Destination.Namespace}
-	if slices.ContainsFunc(w.desired, func(o *unstructured.Unstructured) bool { return deploy.KeyOf(o) == key }) {
-		return live
-	}
-	return slices.DeleteFunc(slices.Clone(live), func(o *unstructured.Unstructured) bool { return deploy.KeyOf(o) == key })
 }
 
 // sharedWith says which of the objects belong to others.

@@ -115,7 +115,7 @@ func (w *worker) advance(ctx context.Context, op plan.Operation, live []*unstruc
 	automated := w.row.Asked == nil
 	step, err := try(w, func() plan.Step {
 		return plan.Next(plan.Input{Desired: w.desired, Live: live, OutOfSync: comparison.OutOfSync(), Options: w.options(automated),
-			Operation: op, Newest: w.wanted.revision, Health: rules, Now: w.c.o.Now().UTC()})
+			Made: w.madeKey(), Operation: op, Newest: w.wanted.revision, Health: rules, Now: w.c.o.Now().UTC()})
 	})
 	if err != nil {
 		return false, err
@@ -126,6 +126,9 @@ func (w *worker) advance(ctx context.Context, op plan.Operation, live []*unstruc
 	}
 	if !step.Wake.IsZero() {
 		w.next(step.Wake)
+	}
+	if w.made != nil {
+		return w.furnished(ctx, op)
 	}
 	for _, a := range step.Actions {
 		err := w.do(ctx, a)
@@ -145,6 +148,30 @@ func (w *worker) advance(ctx context.Context, op plan.Operation, live []*unstruc
 		return false, err
 	}
 	return len(step.Actions) > 0, w.recordChanges(ctx, deploy.KindSyncStep, w.row.SyncSeq)
+}
+
+// furnished makes the namespace before anything else of a sync.
+func (w *worker) furnished(ctx context.Context, op plan.Operation) (bool, error) {
+	_, err := w.cluster.Target.Apply(ctx, w.made, deploy.ApplyOptions{Cause: w.row.SyncSeq})
+	switch now := w.c.o.Now().UTC(); {
+	case ctx.Err() != nil:
+		return false, ctx.Err()
+	case errors.Is(err, deploy.ErrLeaving) && now.Before(op.StartedAt.Add(leavePatience)):
+		w.next(now.Add(leaveLook))
+		return false, w.recordChanges(ctx, deploy.KindSyncStep, w.row.SyncSeq)
+	case err != nil:
+		op.Record(plan.Action{}, fmt.Errorf("make namespace %s: %w", w.made.GetName(), err), now)
+		return true, w.finish(ctx, op)
+	}
+	return true, nil
+}
+
+// madeKey is the namespace among what is desired that nobody wrote: a preview's.
+func (w *worker) madeKey() deploy.Key {
+	if w.wanted.namespace == nil {
+		return deploy.Key{}
+	}
+	return deploy.KeyOf(w.wanted.namespace)
 }
 
 // leavePatience is how long after its beginning a sync waits for objects that are on their way out, to make them anew; leaveLook is how often it looks

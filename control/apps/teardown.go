@@ -8,9 +8,8 @@ import (
 	"strings"
 	"time"
 
-	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
-
 	"github.com/tiphys/tiphys/deploy"
+	"github.com/tiphys/tiphys/deploy/plan"
 	"github.com/tiphys/tiphys/deploy/preview"
 	"github.com/tiphys/tiphys/ledger"
 )
@@ -54,8 +53,7 @@ func (w *worker) stuck(ctx context.Context, why error) error {
 	return w.recordChanges(ctx, deploy.KindApplicationChanged, w.row.Definition)
 }
 
-// clear deletes the Application's objects on a cluster; true when none is left. A namespace in which others have objects passes to one
-// of them.
+// clear deletes the Application's objects on a cluster; true when none is left. A namespace in which others have objects stays and is nobody's.
 func (w *worker) clear(ctx context.Context, name string) (bool, error) {
 	cluster, err := w.c.o.Targets.Named(name)
 	if err != nil {
@@ -71,23 +69,18 @@ func (w *worker) clear(ctx context.Context, name string) (bool, error) {
 		if len(o.GetOwnerReferences()) > 0 || o.GetDeletionTimestamp() != nil {
 			continue
 		}
-		err := cluster.Target.Delete(ctx, deploy.KeyOf(o), deploy.ApplyOptions{Application: w.key, Cause: w.row.SyncSeq})
+		opt := deploy.ApplyOptions{Application: w.key, Cause: w.row.SyncSeq}
+		err := error(&deploy.SharedError{})
+		if key := deploy.KeyOf(o); (key != w.home() || w.row.MR != 0 || w.row.OwnsNamespace) && !plan.OptionsOf(o, w.options(false)).NoDelete {
+			err = cluster.Target.Delete(ctx, key, opt)
+		}
 		var others *deploy.SharedError
 		if errors.As(err, &others) {
-			err = w.bequeath(ctx, cluster, o, others.Applications[0])
+			err = cluster.Target.Release(ctx, deploy.KeyOf(o), opt)
 		}
 		if err != nil {
 			return false, err
 		}
 	}
 	return len(live) == 0, nil
-}
-
-// bequeath gives a namespace to another Application, with which it goes then.
-func (w *worker) bequeath(ctx context.Context, cluster deploy.Cluster, ns *unstructured.Unstructured, heir string) error {
-	same := &unstructured.Unstructured{Object: map[string]any{"apiVersion": "v1", "kind": "Namespace", "metadata": map[string]any{"name": ns.GetName()}}}
-	same.SetLabels(ns.GetLabels())
-	same.SetAnnotations(ns.GetAnnotations())
-	_, err := cluster.Target.Apply(ctx, same, deploy.ApplyOptions{Application: heir, TakeFrom: w.key, Cause: w.row.SyncSeq})
-	return err
 }

@@ -260,7 +260,7 @@ func (x *wanted) merge(objects []*unstructured.Unstructured) {
 // prepare adds the namespace, asks the target what it cannot do, and finds the URLs.
 func (w *worker) prepare(ctx context.Context, next *wanted) error {
 	ns := w.namespaceOf()
-	if ns != nil && !slices.ContainsFunc(next.objects, func(o *unstructured.Unstructured) bool { return deploy.KeyOf(o) == deploy.KeyOf(ns) }) {
+	if ns != nil && !hasKey(next.objects, deploy.KeyOf(ns)) {
 		next.namespace = ns
 	}
 	if err := w.hosts(ctx, next.objects); err != nil {
@@ -268,7 +268,7 @@ func (w *worker) prepare(ctx context.Context, next *wanted) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, w.c.o.Timeout)
 	defer cancel()
-	problems, err := w.cluster.Target.Check(ctx, next.objects, deploy.ApplyOptions{Application: w.key, For: w.subject(), Hosts: w.leaves.hosts})
+	problems, err := w.cluster.Target.Check(ctx, plan.Named(next.objects, next.commit, w.c.o.Now()), deploy.ApplyOptions{Application: w.key, For: w.subject(), Hosts: w.leaves.hosts})
 	if err != nil {
 		return fmt.Errorf("ask the target what it cannot do: %w", err)
 	}

@@ -33,8 +33,12 @@ type worker struct {
 	// recorded is the row's JSON as the ledger has it.
 	recorded []byte
 	wanted   *wanted
-	// desired are the objects of the present look: those that are wanted, and the namespace that is made for them.
+	// desired are the objects of the present look: those that are wanted, and a preview's namespace.
 	desired []*unstructured.Unstructured
+	// made is the namespace that is made before the objects and is nobody's; nil if there is none to make.
+	made *unstructured.Unstructured
+	// changed are those of the desired objects that are not as they are wanted, since fields that are to be ignored are as they are live.
+	changed map[*unstructured.Unstructured]bool
 	// predictions are what dry runs gave.
 	predictions predictions
 	// leaves is what its definition and its project give it.

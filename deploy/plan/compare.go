@@ -5,7 +5,6 @@ import (
 	"path"
 	"reflect"
 	"slices"
-	"strconv"
 	"strings"
 
 	"k8s.io/apimachinery/pkg/api/resource"
@@ -58,7 +57,7 @@ type Views struct {
 	// Last are the manifests as they were last applied: a field in one that is no longer desired is a difference
 	// while it is live. Used where Predicted is false.
 	Last map[deploy.Key]*unstructured.Unstructured
-	// Ignore is the application's ignoreDifferences; jqPathExpressions of the form .a.b are understood.
+	// Ignore is the application's ignoreDifferences.
 	Ignore []manifest.IgnoreDifference
 }
 
@@ -71,11 +70,11 @@ func Compare(desired, live []*unstructured.Unstructured, v Views) Comparison {
 	}
 	wanted := map[deploy.Key]bool{}
 	for _, o := range desired {
-		if IsHook(o) {
-			continue
-		}
 		key := deploy.KeyOf(o)
 		wanted[key] = true
+		if !Managed(o) {
+			continue
+		}
 		r := Resource{Key: key, Status: Synced, Wave: waveOf(o)}
 		if have := there[key]; have == nil {
 			r.Differences = []string{""}
@@ -118,18 +117,8 @@ func (v Views) Differences(desired, live *unstructured.Unstructured) []string {
 // trim leaves what is compared.
 func (v Views) trim(o *unstructured.Unstructured) map[string]any {
 	o = o.DeepCopy()
-	for _, ignore := range v.Ignore {
-		if !ignores(ignore, o) {
-			continue
-		}
-		for _, pointer := range ignore.JSONPointers {
-			remove(o.Object, strings.Split(strings.TrimPrefix(pointer, "/"), "/"))
-		}
-		for _, expression := range ignore.JQPathExpressions {
-			if strings.HasPrefix(expression, ".") && !strings.ContainsAny(expression, "[|(") {
-				remove(o.Object, strings.Split(expression[1:], "."))
-			}
-		}
+	for _, path := range ignoredPaths(v.Ignore, o) {
+		path.Remove(o.Object)
 	}
 	tree := map[string]any{}
 	for key, value := range o.Object {
@@ -164,20 +153,42 @@ func ignores(i manifest.IgnoreDifference, o *unstructured.Unstructured) bool {
 		(i.Name == "" || match(i.Name, o.GetName())) && (i.Namespace == "" || match(i.Namespace, o.GetNamespace()))
 }
 
-func remove(node any, segments []string) {
-	name := strings.NewReplacer("~1", "/", "~0", "~").Replace(segments[0])
-	switch n := node.(type) {
-	case map[string]any:
-		if len(segments) == 1 {
-			delete(n, name)
-			return
+// ignoredPaths are the fields of an object that an application's ignoreDifferences name. What is no path was refused when it was declared.
+func ignoredPaths(list []manifest.IgnoreDifference, o *unstructured.Unstructured) []manifest.FieldPath {
+	var found []manifest.FieldPath
+	for _, ignore := range list {
+		if !ignores(ignore, o) {
+			continue
 		}
-		remove(n[name], segments[1:])
-	case []any:
-		if i, err := strconv.Atoi(name); err == nil && i >= 0 && i < len(n) && len(segments) > 1 {
-			remove(n[i], segments[1:])
+		for _, pointer := range ignore.JSONPointers {
+			found = append(found, manifest.PointerPath(pointer))
+		}
+		for _, expression := range ignore.JQPathExpressions {
+			if path, err := manifest.JQPath(expression); err == nil {
+				found = append(found, path)
+			}
 		}
 	}
+	return found
+}
+
+// Ignores reports whether ignoreDifferences name a field of an object.
+func Ignores(list []manifest.IgnoreDifference, o *unstructured.Unstructured) bool {
+	return len(ignoredPaths(list, o)) > 0
+}
+
+// Respect gives a desired object in which the fields that ignoreDifferences names are as they are live, so that applying it leaves them alone
+// (the sync option RespectIgnoreDifferences). What is not there live is not in it.
+func Respect(desired, live *unstructured.Unstructured, list []manifest.IgnoreDifference) *unstructured.Unstructured {
+	paths := ignoredPaths(list, desired)
+	if live == nil || len(paths) == 0 {
+		return desired
+	}
+	made := desired.DeepCopy()
+	for _, path := range paths {
+		path.Copy(made.Object, live.Object)
+	}
+	return made
 }
 
 type differ struct {

@@ -2,6 +2,7 @@ package plan
 
 import (
 	"fmt"
+	"slices"
 	"time"
 
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
@@ -87,6 +88,8 @@ type Input struct {
 	Live []*unstructured.Unstructured
 	// OutOfSync are the objects that differ; used with Options.OutOfSyncOnly. Nil means not known.
 	OutOfSync map[deploy.Key]bool
+	// Made is the namespace among Desired that is made for the others and that nobody wrote; the zero key is none.
+	Made      deploy.Key
 	Options   Options
 	Operation Operation
 	// Newest is the revision that should be deployed now; if it is another than the operation's, the operation
@@ -206,9 +209,11 @@ func (p *planner) decide() {
 	p.finish(Succeeded, "successfully synced (all tasks run)")
 }
 
-// wipes is the brake: an automated sync that would leave nothing.
+// wipes is the brake: an automated sync that would leave nothing. Hooks are nothing, and a namespace that is made for the objects neither.
 func (p *planner) wipes(tasks []Task) bool {
-	if !p.in.Options.Automated || p.in.Options.AllowEmpty || len(p.in.Desired) > 0 {
+	if !p.in.Options.Automated || p.in.Options.AllowEmpty || slices.ContainsFunc(p.in.Desired, func(o *unstructured.Unstructured) bool {
+		return !IsHook(o) && deploy.KeyOf(o) != p.in.Made
+	}) {
 		return false
 	}
 	for _, t := range tasks {

@@ -1,7 +1,9 @@
 package plan
 
 import (
+	"cmp"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -17,7 +19,7 @@ type Options struct {
 	Automated  bool
 	AllowEmpty bool
 	DryRun     bool
-	// Confirmed approves prunes that wait for approval.
+	// Confirmed approves prunes and deletions that wait for approval.
 	Confirmed       bool
 	CreateNamespace bool
 	// OutOfSyncOnly applies only objects that differ.
@@ -27,6 +29,11 @@ type Options struct {
 	Force         bool
 	NoPrune       bool
 	ConfirmPrune  bool
+	// NoDelete and ConfirmDelete are for the deletion of the Application: its objects stay, or go when somebody has confirmed it.
+	NoDelete      bool
+	ConfirmDelete bool
+	// RespectIgnored has fields that ignoreDifferences names stay as they are live.
+	RespectIgnored bool
 	// Preview says that a merge request made the Application.
 	Preview bool
 	// Manifest says which options an object's own annotation may set.
@@ -41,13 +48,14 @@ type Options struct {
 }
 
 // Manifest says which options the manifests of an Application may set for themselves, in the annotation of sync options. Whoever writes a manifest
-// has no say over the others, unless the Application or its project gives it. What asks not to be pruned without such leave is pruned only
-// when somebody has confirmed it, and in a preview at once.
+// has no say over the others, unless the Application or its project gives it. Three things need no leave, since they take nothing from anybody:
+// a Job or a Pod may ask to be made anew; what asks not to be pruned is pruned only when somebody has confirmed it; what asks to outlive the
+// Application does. A preview protects nothing from going.
 type Manifest struct {
-	Force, Replace, Prune bool
+	Force, Replace, Prune, Delete bool
 }
 
-// ManifestOptions reads a list of such options, separated by commas: "Force, Replace, Prune".
+// ManifestOptions reads a list of such options, separated by commas: "Force, Replace, Prune, Delete".
 func ManifestOptions(list string) Manifest {
 	var m Manifest
 	for _, name := range words(list) {
@@ -58,6 +66,8 @@ func ManifestOptions(list string) Manifest {
 			m.Replace = true
 		case "Prune":
 			m.Prune = true
+		case "Delete":
+			m.Delete = true
 		}
 	}
 	return m
@@ -65,7 +75,7 @@ func ManifestOptions(list string) Manifest {
 
 // Or gives what one of two gives.
 func (m Manifest) Or(other Manifest) Manifest {
-	return Manifest{Force: m.Force || other.Force, Replace: m.Replace || other.Replace, Prune: m.Prune || other.Prune}
+	return Manifest{Force: m.Force || other.Force, Replace: m.Replace || other.Replace, Prune: m.Prune || other.Prune, Delete: m.Delete || other.Delete}
 }
 
 // The deadlines where Options name none.
@@ -94,6 +104,10 @@ func (o Options) WithSyncOptions(list []string) Options {
 			o.FailOnShared = on
 		case "Prune":
 			o.NoPrune, o.ConfirmPrune = value == "false", value == "confirm"
+		case "Delete":
+			o.NoDelete, o.ConfirmDelete = value == "false", value == "confirm"
+		case "RespectIgnoreDifferences":
+			o.RespectIgnored = on
 		}
 	}
 	return o
@@ -101,15 +115,27 @@ func (o Options) WithSyncOptions(list []string) Options {
 
 // ObjectOptions are what holds for one object: the sync's options and its own annotation.
 type ObjectOptions struct {
-	NoPrune, ConfirmPrune, PruneLast, Replace, Force bool
+	NoPrune, ConfirmPrune, PruneLast, Replace, Force, NoDelete, ConfirmDelete bool
+}
+
+// annotationKept is Helm's: with "keep" the object is neither pruned nor deleted.
+const annotationKept = "helm.sh/resource-policy"
+
+// ownOptions are the options of a sync with what an object's own annotations say of it.
+func ownOptions(o *unstructured.Unstructured, all Options) Options {
+	own := all.WithSyncOptions(words(o.GetAnnotations()[annotationOptions]))
+	if slices.Contains(words(o.GetAnnotations()[annotationKept]), "keep") {
+		own.NoPrune, own.NoDelete, own.ConfirmPrune, own.ConfirmDelete = true, true, false, false
+	}
+	return own
 }
 
 // OptionsOf are those of one object.
 func OptionsOf(o *unstructured.Unstructured, all Options) ObjectOptions {
-	own := all.WithSyncOptions(words(o.GetAnnotations()[annotationOptions]))
-	may := all.Manifest
-	made := ObjectOptions{NoPrune: all.NoPrune, ConfirmPrune: all.ConfirmPrune, PruneLast: own.PruneLast,
-		Replace: own.Replace && (all.Replace || may.Replace), Force: own.Force && (all.Force || may.Force)}
+	own, may := ownOptions(o, all), all.Manifest
+	may.Force, may.Replace = may.Force || remade(o), may.Replace || remade(o)
+	made := ObjectOptions{PruneLast: own.PruneLast, Replace: own.Replace && (all.Replace || may.Replace), Force: own.Force && (all.Force || may.Force),
+		NoPrune: all.NoPrune, ConfirmPrune: all.ConfirmPrune, NoDelete: all.NoDelete, ConfirmDelete: all.ConfirmDelete}
 	switch {
 	case may.Prune:
 		made.NoPrune, made.ConfirmPrune = own.NoPrune, own.ConfirmPrune
@@ -117,20 +143,36 @@ func OptionsOf(o *unstructured.Unstructured, all Options) ObjectOptions {
 		// It may be all the data that there is: a person decides.
 		made.ConfirmPrune = true
 	}
+	switch {
+	case may.Delete:
+		made.NoDelete, made.ConfirmDelete = own.NoDelete, own.ConfirmDelete
+	case !all.Preview:
+		made.NoDelete, made.ConfirmDelete = made.NoDelete || own.NoDelete, made.ConfirmDelete || own.ConfirmDelete
+	}
 	return made
 }
 
-// Ignored says which options of objects' own annotations have no effect, since neither the Application nor its project lets manifests set them.
+// remade says that objects of a kind are made anew without harm: nothing is kept in them, and nobody but their Application has them.
+func remade(o *unstructured.Unstructured) bool {
+	switch o.GroupVersionKind().GroupKind().String() {
+	case "Pod", "Job.batch":
+		return true
+	}
+	return false
+}
+
+// Ignored says what of objects' own annotations has no effect: options that neither the Application nor its project lets manifests set, and words
+// that nobody knows.
 func Ignored(objects []*unstructured.Unstructured, all Options) []string {
 	var notes []string
 	for _, o := range objects {
-		own := all.WithSyncOptions(words(o.GetAnnotations()[annotationOptions]))
-		used := OptionsOf(o, all)
+		own, used := ownOptions(o, all), OptionsOf(o, all)
 		var names []string
 		for _, one := range []struct {
 			name   string
 			differ bool
-		}{{"Force", own.Force != used.Force}, {"Replace", own.Replace != used.Replace}, {"Prune", own.NoPrune != used.NoPrune || own.ConfirmPrune != used.ConfirmPrune}} {
+		}{{"Force", own.Force != used.Force}, {"Replace", own.Replace != used.Replace}, {"Prune", own.NoPrune != used.NoPrune || own.ConfirmPrune != used.ConfirmPrune},
+			{"Delete", own.NoDelete != used.NoDelete || own.ConfirmDelete != used.ConfirmDelete}} {
 			if one.differ {
 				names = append(names, one.name)
 			}
@@ -139,12 +181,37 @@ func Ignored(objects []*unstructured.Unstructured, all Options) []string {
 			notes = append(notes, fmt.Sprintf("%s %s: the sync option %s of its own annotation has no effect: set it in the Application's syncOptions, or let manifests set it (%s)",
 				o.GetKind(), o.GetName(), strings.Join(names, " and "), AnnotationManifestOptions))
 		}
+		notes = append(notes, unknownWords(o)...)
+	}
+	return notes
+}
+
+// unknownWords says which words in an object's annotations mean nothing: most are slips of the pen.
+func unknownWords(o *unstructured.Unstructured) []string {
+	var notes []string
+	say := func(what, word string) {
+		notes = append(notes, fmt.Sprintf("%s %s: %s %.60q is not known and has no effect", o.GetKind(), cmp.Or(o.GetName(), o.GetGenerateName()), what, word))
+	}
+	for _, option := range words(o.GetAnnotations()[annotationOptions]) {
+		if problem, _ := manifest.SyncOptionProblem(option); problem != "" {
+			say("the sync option", option)
+		}
+	}
+	for _, word := range words(o.GetAnnotations()[annotationHook]) {
+		if word != skip && !slices.Contains(phases, Phase(word)) {
+			say("the hook", word)
+		}
+	}
+	for _, word := range words(o.GetAnnotations()[annotationPolicy]) {
+		if !slices.Contains(deletePolicies, word) {
+			say("the hook's delete policy", word)
+		}
 	}
 	return notes
 }
 
 // AnnotationManifestOptions is on an Application, or on its AppProject, and names the sync options that manifests may set for themselves:
-// Force, Replace and Prune, separated by commas. Applications of merge requests never let them.
+// Force, Replace, Prune and Delete, separated by commas. Applications of merge requests never let them.
 const AnnotationManifestOptions = "tiphys.dev/manifest-options"
 
 func (in Input) selected(o *unstructured.Unstructured) bool {

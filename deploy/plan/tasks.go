@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
@@ -30,15 +31,20 @@ const (
 // Phase of a sync.
 type Phase string
 
-// The phases, in order. SyncFail runs only when another phase failed.
+// The phases, in order. SyncFail runs only when another phase failed; PreDelete and PostDelete are of the deletion of an Application.
 const (
-	PreSync  Phase = "PreSync"
-	Sync     Phase = "Sync"
-	PostSync Phase = "PostSync"
-	SyncFail Phase = "SyncFail"
+	PreSync    Phase = "PreSync"
+	Sync       Phase = "Sync"
+	PostSync   Phase = "PostSync"
+	SyncFail   Phase = "SyncFail"
+	PreDelete  Phase = "PreDelete"
+	PostDelete Phase = "PostDelete"
 )
 
-var phases = []Phase{PreSync, Sync, PostSync, SyncFail}
+var phases = []Phase{PreSync, Sync, PostSync, SyncFail, PreDelete, PostDelete}
+
+// skip, in place of a phase, has an object left as it is.
+const skip = "Skip"
 
 // Hook delete policies.
 const (
@@ -46,6 +52,8 @@ const (
 	hookSucceeded      = "HookSucceeded"
 	hookFailed         = "HookFailed"
 )
+
+var deletePolicies = []string{beforeHookCreation, hookSucceeded, hookFailed}
 
 // Task is one thing to do in a sync: apply an object, prune one, or run a hook.
 type Task struct {
@@ -82,38 +90,52 @@ func kindRank(kind string) int {
 	return len(kindOrder)
 }
 
-// Helm's hooks in the words of Argo CD.
-var helmHooks = map[string]string{"pre-install": "PreSync", "pre-upgrade": "PreSync", "post-install": "PostSync",
-	"post-upgrade": "PostSync"}
+// Helm's hooks and their delete policies in the words of Argo CD.
+var (
+	helmHooks = map[string]Phase{"pre-install": PreSync, "pre-upgrade": PreSync, "post-install": PostSync, "post-upgrade": PostSync,
+		"pre-delete": PreDelete, "post-delete": PostDelete}
+	helmPolicies = map[string]string{"before-hook-creation": beforeHookCreation, "hook-succeeded": hookSucceeded, "hook-failed": hookFailed}
+)
 
-// hooksOf gives the phases that an object is a hook in, and whether it is a hook at all.
+// hooksOf gives the phases that an object is a hook in, and whether it is a hook at all. What is to be skipped is none.
 func hooksOf(o *unstructured.Unstructured) (in []Phase, hook bool) {
-	text := o.GetAnnotations()[annotationHook]
-	if text == "" {
-		helm := o.GetAnnotations()["helm.sh/hook"]
-		if helm == "" || helm == "crd-install" {
+	text, helm := o.GetAnnotations()[annotationHook], o.GetAnnotations()["helm.sh/hook"]
+	var named []Phase
+	switch {
+	case text != "":
+		if skipped(o) {
 			return nil, false
 		}
-		var mapped []string
+		for _, word := range words(text) {
+			named = append(named, Phase(word))
+		}
+	case helm == "" || helm == "crd-install":
+		return nil, false
+	default:
 		for _, word := range words(helm) {
-			mapped = append(mapped, helmHooks[word])
-		}
-		text = strings.Join(mapped, ",")
-		hook = true
-	}
-	for _, word := range words(text) {
-		hook = true
-		if slices.Contains(phases, Phase(word)) && !slices.Contains(in, Phase(word)) {
-			in = append(in, Phase(word))
+			named = append(named, helmHooks[word])
 		}
 	}
-	return in, hook
+	for _, phase := range named {
+		if slices.Contains(phases, phase) && !slices.Contains(in, phase) {
+			in = append(in, phase)
+		}
+	}
+	return in, true
 }
 
 // IsHook reports whether an object is a hook, which is no part of the application's state.
 func IsHook(o *unstructured.Unstructured) bool {
 	_, hook := hooksOf(o)
 	return hook
+}
+
+// Managed reports whether an object is compared and judged: it is no hook, and not to be skipped.
+func Managed(o *unstructured.Unstructured) bool { return !IsHook(o) && !skipped(o) }
+
+// skipped reports whether an object is to be left as it is.
+func skipped(o *unstructured.Unstructured) bool {
+	return slices.Contains(words(o.GetAnnotations()[annotationHook]), skip)
 }
 
 func words(list string) []string {
@@ -135,11 +157,23 @@ func waveOf(o *unstructured.Unstructured) int {
 	return 0
 }
 
+// policiesOf are the delete policies of a hook: its own, else Helm's, else the default.
 func policiesOf(o *unstructured.Unstructured) []string {
-	if list := words(o.GetAnnotations()[annotationPolicy]); len(list) > 0 {
-		return list
+	var found []string
+	for _, word := range words(o.GetAnnotations()[annotationPolicy]) {
+		if slices.Contains(deletePolicies, word) {
+			found = append(found, word)
+		}
 	}
-	return []string{beforeHookCreation}
+	for _, word := range words(o.GetAnnotations()["helm.sh/hook-delete-policy"]) {
+		if policy, known := helmPolicies[word]; known && o.GetAnnotations()[annotationPolicy] == "" {
+			found = append(found, policy)
+		}
+	}
+	if len(found) == 0 {
+		return []string{beforeHookCreation}
+	}
+	return found
 }
 
 // Tasks lists what a sync from live to desired consists of, in order. Objects that something else owns (a
@@ -150,20 +184,15 @@ func Tasks(in Input) []Task {
 	for _, o := range in.Desired {
 		wanted[deploy.KeyOf(o)] = true
 		hooked, hook := hooksOf(o)
-		if !hook {
-			if in.selected(o) {
-				tasks = append(tasks, Task{Phase: Sync, Wave: waveOf(o), Key: deploy.KeyOf(o), Object: o, Options: OptionsOf(o, in.Options)})
+		switch {
+		case !hook && in.selected(o) && !skipped(o):
+			tasks = append(tasks, Task{Phase: Sync, Wave: waveOf(o), Key: deploy.KeyOf(o), Object: o, Options: OptionsOf(o, in.Options)})
+		case hook && len(in.Options.Resources) == 0: // a selective sync runs no hooks
+			hooks := hookTasks(o, hooked, in, PreSync, Sync, PostSync, SyncFail)
+			for _, t := range hooks {
+				wanted[t.Key] = true
 			}
-			continue
-		}
-		if len(in.Options.Resources) > 0 {
-			continue // A selective sync runs no hooks.
-		}
-		for _, phase := range hooked {
-			h := nameHook(o, phase, in)
-			wanted[deploy.KeyOf(h)] = true
-			tasks = append(tasks, Task{Phase: phase, Wave: waveOf(o), Key: deploy.KeyOf(h), Object: h, Hook: true,
-				Policies: policiesOf(o), Options: OptionsOf(o, in.Options)})
+			tasks = append(tasks, hooks...)
 		}
 	}
 	namespacesFirst(tasks)
@@ -194,15 +223,44 @@ func compareTasks(a, b Task) int {
 	)
 }
 
+// hookTasks are those of a hook, in some of its phases.
+func hookTasks(o *unstructured.Unstructured, hooked []Phase, in Input, among ...Phase) []Task {
+	var tasks []Task
+	for _, phase := range hooked {
+		if !slices.Contains(among, phase) {
+			continue
+		}
+		h := nameHook(o, phase, in.Operation.Revision, in.Operation.StartedAt)
+		tasks = append(tasks, Task{Phase: phase, Wave: waveOf(o), Key: deploy.KeyOf(h), Object: h, Hook: true,
+			Policies: policiesOf(o), Options: OptionsOf(o, in.Options)})
+	}
+	return tasks
+}
+
 // nameHook completes a hook's generateName as Argo CD does: <7 of the commit>-<phase>-<unix time of the sync>.
-func nameHook(o *unstructured.Unstructured, phase Phase, in Input) *unstructured.Unstructured {
+func nameHook(o *unstructured.Unstructured, phase Phase, revision string, at time.Time) *unstructured.Unstructured {
 	o = o.DeepCopy()
 	if o.GetName() == "" && o.GetGenerateName() != "" {
-		short := in.Operation.Revision
-		o.SetName(fmt.Sprintf("%s%s-%s-%d", o.GetGenerateName(), short[:min(7, len(short))],
-			strings.ToLower(string(phase)), in.Operation.StartedAt.Unix()))
+		o.SetName(fmt.Sprintf("%s%s-%s-%d", o.GetGenerateName(), revision[:min(7, len(revision))], strings.ToLower(string(phase)), at.Unix()))
 	}
 	return o
+}
+
+// Named are objects as a target can check them: in place of a hook that has no name of its own yet, one for each of its phases, with the name that it
+// has in a sync to revision at the given time.
+func Named(objects []*unstructured.Unstructured, revision string, at time.Time) []*unstructured.Unstructured {
+	named := make([]*unstructured.Unstructured, 0, len(objects))
+	for _, o := range objects {
+		in, hook := hooksOf(o)
+		if !hook || o.GetName() != "" {
+			named = append(named, o)
+			continue
+		}
+		for _, phase := range in {
+			named = append(named, nameHook(o, phase, revision, at))
+		}
+	}
+	return named
 }
 
 // namespacesFirst moves a Namespace, or a CustomResourceDefinition, to the earliest phase and wave that needs it.
@@ -219,7 +277,7 @@ func namespacesFirst(tasks []Task) {
 				group, _, _ := unstructured.NestedString(tasks[i].Object.Object, "spec", "group")
 				needs = t.Key.Kind == kind && t.Key.Group == group
 			}
-			if !needs || t.Phase == SyncFail {
+			if !needs || t.Phase == SyncFail || t.Prune {
 				continue
 			}
 			before := slices.Index(phases, t.Phase) - slices.Index(phases, tasks[i].Phase)

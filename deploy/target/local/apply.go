@@ -10,7 +10,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"maps"
 	"reflect"
 	"slices"
 	"strconv"
@@ -145,7 +144,7 @@ func (t *Target) next(old *object, wish *unstructured.Unstructured, opt deploy.A
 		notes = map[string]string{}
 	}
 	if opt.Application != "" {
-		notes["argocd.argoproj.io/tracking-id"] = opt.Application + ":" + next.Key.String()
+		notes[trackingID] = opt.Application + ":" + next.Key.String()
 	}
 	if old != nil { // what this target noted is its own: a Service keeps its address
 		for name, value := range old.live.GetAnnotations() {
@@ -180,6 +179,9 @@ func (t *Target) next(old *object, wish *unstructured.Unstructured, opt deploy.A
 	}
 	return next, nil
 }
+
+// trackingID is Argo CD's annotation of whose an object is.
+const trackingID = "argocd.argoproj.io/tracking-id"
 
 // notePrefix begins the annotations that this target keeps for itself; they are not compared with Git.
 const notePrefix = "target.tiphys.dev/"
@@ -287,60 +289,4 @@ func (t *Target) open(o *object) (map[string][]byte, error) {
 		return nil, fmt.Errorf("open Secret %s: the values cannot be read", o.Key.Name)
 	}
 	return values, nil
-}
-
-// Delete implements deploy.Target. What the object owns goes with it, pods after they were drained.
-func (t *Target) Delete(ctx context.Context, k deploy.Key, opt deploy.ApplyOptions) error {
-	if err := ctx.Err(); err != nil {
-		return fmt.Errorf("delete %s: %w", k, err)
-	}
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if err := t.whole(k); err != nil {
-		return fmt.Errorf("delete %s: %w", k, err)
-	}
-	o := t.objects.byKey[k]
-	if o == nil || o.deleting() {
-		return nil
-	}
-	if err := o.refuses(opt); err != nil && opt.Application != "" {
-		return fmt.Errorf("delete: %w", err)
-	}
-	if err := t.shared(o); err != nil {
-		return fmt.Errorf("delete: %w", err)
-	}
-	if opt.DryRun {
-		return nil
-	}
-	t.o.Fault("delete")
-	if err := t.markDeleted(ctx, o, opt.Cause); err != nil {
-		return fmt.Errorf("delete %s: %w", k, err)
-	}
-	t.poke()
-	return nil
-}
-
-// shared is the [deploy.SharedError] of a Namespace in which other Applications than its own have objects.
-func (t *Target) shared(o *object) error {
-	if o.Key.Kind != "Namespace" || o.Key.Group != "" {
-		return nil
-	}
-	others := map[string]bool{}
-	for other := range t.objects.byNamespace[o.Key.Name] {
-		if other.Application != o.Application && !other.deleting() {
-			others[other.Application] = true
-		}
-	}
-	if len(others) == 0 {
-		return nil
-	}
-	return &deploy.SharedError{Namespace: o.Key.Name, Applications: slices.Sorted(maps.Keys(others))}
-}
-
-// markDeleted begins the deletion; t.mu is held.
-func (t *Target) markDeleted(ctx context.Context, o *object, cause int64) error {
-	now := metav1.NewTime(t.o.Now().UTC())
-	o.live.SetDeletionTimestamp(&now)
-	o.State = "Deleting"
-	return t.write(ctx, change{kind: deploy.KindObjectDeleting, o: o, cause: cause})
 }

@@ -14,13 +14,12 @@ import (
 // [deploy.HostError], a [deploy.EveryHostError] or a [deploy.OwnHostError]. t.mu is held.
 func (t *Target) claims(o *unstructured.Unstructured, opt deploy.ApplyOptions) error {
 	key := deploy.KeyOf(o)
-	for other := range t.objects.byNamespace[key.Namespace] {
-		if key.Namespace == "" || other.deleting() || other.Application == "" || other.Application == opt.Application || other.Application == opt.TakeFrom {
-			continue
+	if other := t.neighbour(key, opt); other != "" {
+		namespace := key.Namespace
+		if namespace == "" {
+			namespace = key.Name
 		}
-		if opt.For.MergeRequest != 0 || other.For.MergeRequest != 0 {
-			return &deploy.PreviewError{Namespace: key.Namespace, Other: other.Application}
-		}
+		return &deploy.PreviewError{Namespace: namespace, Other: other}
 	}
 	if key.Group != "networking.k8s.io" || key.Kind != "Ingress" {
 		return nil
@@ -46,6 +45,31 @@ func (t *Target) claims(o *unstructured.Unstructured, opt deploy.ApplyOptions) e
 		}
 	}
 	return nil
+}
+
+// neighbour is another Application in the namespace that an object lies in, or is, where one of the two is a preview; empty if there is none. t.mu is held.
+func (t *Target) neighbour(key deploy.Key, opt deploy.ApplyOptions) string {
+	apart := func(other *object) bool {
+		return other != nil && !other.deleting() && other.Application != "" && other.Application != opt.Application && other.Application != opt.TakeFrom &&
+			(opt.For.MergeRequest != 0 || other.For.MergeRequest != 0)
+	}
+	namespace := key.Namespace
+	switch {
+	case key == deploy.Key{Kind: "Namespace", Name: key.Name}:
+		namespace = key.Name
+	case namespace == "":
+		return ""
+	default:
+		if other := t.objects.byKey[deploy.Key{Kind: "Namespace", Name: namespace}]; apart(other) {
+			return other.Application
+		}
+	}
+	for other := range t.objects.byNamespace[namespace] {
+		if apart(other) {
+			return other.Application
+		}
+	}
+	return ""
 }
 
 // ownName gives the name of the server's own pages that a host name is, or is below; empty if none.

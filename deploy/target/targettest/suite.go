@@ -53,6 +53,8 @@ func Run(t *testing.T, open func(t *testing.T) *Subject) {
 		"owners go last":          ownersGoLast,
 		"namespaces":              namespaces,
 		"shared namespaces":       sharedNamespaces,
+		"release":                 release,
+		"namespaces of previews":  previews,
 		"changes":                 changes,
 		"logs":                    logs,
 		"logs of a restarted pod": previousLogs,
