@@ -96,7 +96,7 @@ func (k *keeper) sort(ctx context.Context, conn *net.TCPConn) (verdict, []byte) 
 		if err != nil {
 			return unknown, nil
 		}
-		if buffer[0] == handshake && k.tls.Load() != nil {
+		if buffer[0] == handshake {
 			whose = keepers
 			break
 		}
@@ -110,8 +110,8 @@ func (k *keeper) sort(ctx context.Context, conn *net.TCPConn) (verdict, []byte) 
 func (k *keeper) serve(conn net.Conn, read []byte, leave func()) {
 	k.served.Add(1)
 	var b net.Conn = &begun{Conn: conn, read: read, closed: func() { k.served.Add(-1); leave() }}
-	if s := k.tls.Load(); s != nil && len(read) > 0 && read[0] == handshake {
-		b = tls.Server(b, s.pair.Config())
+	if len(read) > 0 && read[0] == handshake {
+		b = tls.Server(b, k.proof)
 	}
 	k.inside.put(b)
 }

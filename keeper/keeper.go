@@ -7,6 +7,7 @@ package keeper
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -68,6 +69,7 @@ type keeper struct {
 	inside *inside
 	crowd  *clients.Crowd
 	tls    atomic.Pointer[secured]
+	proof  *tls.Config
 	conns  sync.WaitGroup // being sorted, waiting, or on their way
 	// sorting and waiting count connections, served those that the web server has.
 	sorting, waiting, served atomic.Int64
@@ -121,6 +123,7 @@ func newKeeper(dir string, o config, log *slog.Logger) *keeper {
 	protocols.SetUnencryptedHTTP2(true)
 	protocols.SetHTTP2(true)
 	k.secure(o.TLS)
+	k.proof = k.proving()
 	k.web = &http.Server{
 		Handler: k.handler(), Protocols: protocols, ReadHeaderTimeout: headerTimeout, IdleTimeout: idleTimeout,
 		ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug),

@@ -87,6 +87,50 @@ func OnlyTLS(next http.Handler) http.Handler {
 	})
 }
 
+// errNoCertificate ends a handshake.
+var errNoCertificate = errors.New("no certificate is for this name: no Ingress with tls has it, and the port has none of its own")
+
+// Proving is how a port proves itself: our own names by the port's certificate, if it has one, and applications by those of their hosts and, if
+// they have none, by the port's as well.
+func Proving(own func() Own, f *front.Front, port func() *certificate.Pair) *tls.Config {
+	return &tls.Config{
+		MinVersion: tls.VersionTLS12, NextProtos: []string{"h2", "http/1.1"},
+		GetCertificate: func(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
+			if hello.ServerName != "" && !own().Has(hello.ServerName) {
+				if c := f.Certificate(hello); c != nil {
+					return c, nil
+				}
+			}
+			if pair := port(); pair != nil {
+				return pair.Config().GetCertificate(hello)
+			}
+			return nil, errNoCertificate
+		},
+	}
+}
+
+// proving is how this keeper's port does. Until it is known what goes where a handshake waits, as a request does.
+func (k *keeper) proving() *tls.Config {
+	config := Proving(func() Own {
+		k.mu.Lock()
+		defer k.mu.Unlock()
+		return k.own
+	}, k.front, func() *certificate.Pair {
+		if s := k.tls.Load(); s != nil {
+			return s.pair
+		}
+		return nil
+	})
+	choose := config.GetCertificate
+	config.GetCertificate = func(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
+		if k.tls.Load() == nil {
+			k.awaitRoutes(hello.Context())
+		}
+		return choose(hello)
+	}
+	return config
+}
+
 // Secure reports whether a connection came over TLS to the keeper, which gave it on without.
 func Secure(conn net.Conn) bool {
 	b, ok := conn.(*begun)

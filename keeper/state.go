@@ -39,7 +39,9 @@ func (k *keeper) save() {
 	if k.retired {
 		return
 	}
-	raw, err := json.Marshal(state{Boot: boot(), Epoch: k.epoch, Table: k.front.Table()})
+	table := k.front.Table()
+	table.Certificates = nil // nobody's key is in a file in clear: until a server says them again there is no TLS for their hosts
+	raw, err := json.Marshal(state{Boot: boot(), Epoch: k.epoch, Table: table})
 	path := filepath.Join(k.dir, stateName)
 	if err == nil {
 		err = datafolder.WriteFile(path, raw, 0o600)

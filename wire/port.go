@@ -11,6 +11,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/tiphys/tiphys/access/certificate"
 	"github.com/tiphys/tiphys/control"
 	targetlocal "github.com/tiphys/tiphys/deploy/target/local"
 	"github.com/tiphys/tiphys/executor"
@@ -66,9 +67,8 @@ func (s *Server) openCarrier(ctx context.Context) error {
 		return nil
 	})
 	l = clients.NewCrowd(s.o.PerClient).Listener(l)
-	if s.certificate != nil {
-		l = keeper.Sniff(l, s.certificate.Config())
-	}
+	names := own(s.names())
+	l = keeper.Sniff(l, keeper.Proving(func() keeper.Own { return names }, f, func() *certificate.Pair { return s.certificate }))
 	s.carrier = carrier{listener: l, front: f, applications: f}
 	return s.checkReach()
 }

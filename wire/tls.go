@@ -6,9 +6,13 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"path/filepath"
+	"time"
 
+	"github.com/tiphys/tiphys/access/authority"
 	"github.com/tiphys/tiphys/access/certificate"
 	"github.com/tiphys/tiphys/control"
+	"github.com/tiphys/tiphys/datafolder"
 	"github.com/tiphys/tiphys/keeper"
 )
 
@@ -22,6 +26,34 @@ func (s *Server) openTLS() (err error) {
 	}
 	s.certificate, err = certificate.Open(s.o.TLS, s.o.Now)
 	return err
+}
+
+// Names of the authority of applications' hosts: its key, which only this user reads, and its certificate, for who is to believe it.
+const (
+	hostsKey         = "apps-ca.key"
+	hostsCertificate = "apps-ca.pem"
+)
+
+// openHosts opens the authority that proves the hosts of applications which no Secret proves.
+func (s *Server) openHosts() (hostCertifier, error) {
+	keys := filepath.Join(s.o.Data, "keys")
+	a, err := authority.OpenFor(filepath.Join(keys, hostsKey), "applications", s.o.Now)
+	if err != nil {
+		return hostCertifier{}, err
+	}
+	if err := datafolder.WriteFile(filepath.Join(keys, hostsCertificate), a.PEM(), 0o644); err != nil { // a certificate is public
+		return hostCertifier{}, fmt.Errorf("show the authority of applications: %w", err)
+	}
+	return hostCertifier{a}, nil
+}
+
+// hostCertifier makes certificates for the target.
+type hostCertifier struct{ authority *authority.Authority }
+
+// Certify implements targetlocal.Certifier.
+func (h hostCertifier) Certify(host string) (cert, key string, renew time.Time, err error) {
+	made, err := h.authority.Issue(host)
+	return made.Cert, made.Key, made.Renew, err
 }
 
 // checkReach refuses a port that other machines reach and where tokens could be read on the way.

@@ -42,31 +42,35 @@ type Authority struct {
 	now         func() time.Time
 }
 
-// Open reads the authority's file, and makes it where there is none, as [secret.KeyFile] does. A clock that is nil is the machine's.
-func Open(path string, now func() time.Time) (*Authority, error) {
+// Open reads the file of the steps' authority; see [OpenFor].
+func Open(path string, now func() time.Time) (*Authority, error) { return OpenFor(path, "steps", now) }
+
+// OpenFor reads the authority's file, and makes it where there is none, as [secret.KeyFile] does. What it is for is in the name of a new one.
+// A clock that is nil is the machine's.
+func OpenFor(path, whom string, now func() time.Time) (*Authority, error) {
 	if now == nil {
 		now = time.Now
 	}
-	text, err := secret.KeyFile(path, func() ([]byte, error) { return fresh(now()) })
+	text, err := secret.KeyFile(path, func() ([]byte, error) { return fresh(whom, now()) })
 	if err != nil {
 		return nil, err
 	}
 	a, err := read(text)
 	if err != nil {
-		return nil, fmt.Errorf("read authority %s: %w: restore it from a backup, or remove it to get a new one, which pods elsewhere have to be told of", path, err)
+		return nil, fmt.Errorf("read authority %s: %w: restore it from a backup, or remove it to get a new one, which whoever believes it has to be told of", path, err)
 	}
 	a.now = now
 	return a, nil
 }
 
 // fresh makes an authority's file.
-func fresh(now time.Time) ([]byte, error) {
+func fresh(whom string, now time.Time) ([]byte, error) {
 	key, serial, err := newKey()
 	if err != nil {
 		return nil, err
 	}
 	root := &x509.Certificate{
-		SerialNumber: serial, Subject: pkix.Name{CommonName: "Tiphys steps " + serial.Text(16)[:8]}, NotBefore: now.Add(-early), NotAfter: now.Add(authorityLife),
+		SerialNumber: serial, Subject: pkix.Name{CommonName: "Tiphys " + whom + " " + serial.Text(16)[:8]}, NotBefore: now.Add(-early), NotAfter: now.Add(authorityLife),
 		IsCA: true, BasicConstraintsValid: true, MaxPathLenZero: true, KeyUsage: x509.KeyUsageCertSign,
 	}
 	der, err := x509.CreateCertificate(rand.Reader, root, root, key.Public(), key)
@@ -118,6 +122,34 @@ func (a *Authority) Server(names []string) *tls.Config {
 	return &tls.Config{MinVersion: tls.VersionTLS12, GetCertificate: c.get}
 }
 
+// Issued is a certificate and its key, in PEM.
+type Issued struct {
+	Cert, Key string
+	// Renew is when half of its life is over.
+	Renew time.Time
+}
+
+// hostLife is how long a host's certificate is good.
+const hostLife = 90 * 24 * time.Hour
+
+// Issue makes a certificate for a host.
+func (a *Authority) Issue(host string) (Issued, error) {
+	now := a.now()
+	made, err := a.certify([]string{host}, now, hostLife)
+	if err != nil {
+		return Issued{}, fmt.Errorf("make a certificate for %s: %w", host, err)
+	}
+	raw, err := x509.MarshalPKCS8PrivateKey(made.PrivateKey)
+	if err != nil {
+		return Issued{}, fmt.Errorf("make a certificate for %s: %w", host, err)
+	}
+	return Issued{
+		Cert:  string(pem.EncodeToMemory(&pem.Block{Type: blockCertificate, Bytes: made.Certificate[0]})),
+		Key:   string(pem.EncodeToMemory(&pem.Block{Type: blockKey, Bytes: raw})),
+		Renew: now.Add(hostLife / 2),
+	}, nil
+}
+
 // certificates are those of one server, one after the other.
 type certificates struct {
 	authority *Authority
@@ -136,7 +168,7 @@ func (c *certificates) get(*tls.ClientHelloInfo) (*tls.Certificate, error) {
 	if c.current != nil && now.Before(c.renew) {
 		return c.current, nil
 	}
-	made, err := c.authority.certify(c.names, now)
+	made, err := c.authority.certify(c.names, now, serverLife)
 	if err != nil {
 		return nil, fmt.Errorf("make the server's certificate: %w", err)
 	}
@@ -145,13 +177,13 @@ func (c *certificates) get(*tls.ClientHelloInfo) (*tls.Certificate, error) {
 }
 
 // certify makes a certificate and its key.
-func (a *Authority) certify(names []string, now time.Time) (*tls.Certificate, error) {
+func (a *Authority) certify(names []string, now time.Time, life time.Duration) (*tls.Certificate, error) {
 	key, serial, err := newKey()
 	if err != nil {
 		return nil, err
 	}
 	leaf := &x509.Certificate{
-		SerialNumber: serial, NotBefore: now.Add(-early), NotAfter: now.Add(serverLife), KeyUsage: x509.KeyUsageDigitalSignature,
+		SerialNumber: serial, NotBefore: now.Add(-early), NotAfter: now.Add(life), KeyUsage: x509.KeyUsageDigitalSignature,
 		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
 	}
 	for _, name := range names {

@@ -13,7 +13,27 @@ type backend struct {
 	leaves atomic.Bool
 	mu     sync.Mutex
 	idle   chan struct{} // closed when uses is 0 while somebody waits
-	conns  map[*forwarded]bool
+	conns  map[carried]bool
+}
+
+// carried is a connection, or what is like one, through a Service.
+type carried interface {
+	// betweenRequests says that most likely nothing is under way; close ends it.
+	betweenRequests() bool
+	close()
+}
+
+// busy says whether anything is under way. A session of datagrams that says nothing is not.
+func (b *backend) busy() bool {
+	n := b.uses.Load()
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for c := range b.conns {
+		if s, ok := c.(*session); ok && s.betweenRequests() {
+			n--
+		}
+	}
+	return n > 0
 }
 
 // take counts a use. It fails when the pod is leaving: asked after the count, so that drained cannot miss it.

@@ -24,31 +24,33 @@ const (
 
 // caller is the address under which a call is carried to an endpoint; not valid for the machine's own. A pod that calls itself would take a packet
 // with its own address for a forged one.
-func (f *Front) caller(client net.Conn, e endpoint) netip.Addr {
+func (f *Front) caller(client netip.Addr, e endpoint) netip.Addr {
 	callers := f.callers.Load()
-	from, ok := client.RemoteAddr().(*net.TCPAddr)
-	if callers == nil || !ok {
+	if callers == nil {
 		return netip.Addr{}
 	}
-	a := from.AddrPort().Addr().Unmap()
 	to, err := netip.ParseAddrPort(e.address)
-	if err != nil || !callers.Contains(a) || a == callers.Masked().Addr().Next() || a == to.Addr() {
+	if err != nil || !callers.Contains(client) || client == callers.Masked().Addr().Next() || client == to.Addr() {
 		return netip.Addr{}
 	}
-	return a
+	return client
+}
+
+// callPort is the next port under which a call is carried.
+func (f *Front) callPort() uint16 {
+	return uint16(firstPort + f.nextPort.Add(1)%(lastPort-firstPort+1))
 }
 
 // call connects to an endpoint.
 func (f *Front) call(ctx context.Context, client net.Conn, e endpoint) (net.Conn, error) {
 	dialer := net.Dialer{Timeout: dialTimeout}
-	from := f.caller(client, e)
+	from := f.caller(addressOf(client), e)
 	if !from.IsValid() {
 		return dialer.DialContext(ctx, "tcp", e.address)
 	}
 	dialer.Control = transparent
 	for tries := 1; ; tries++ {
-		port := firstPort + f.nextPort.Add(1)%(lastPort-firstPort+1)
-		dialer.LocalAddr = net.TCPAddrFromAddrPort(netip.AddrPortFrom(from, uint16(port)))
+		dialer.LocalAddr = net.TCPAddrFromAddrPort(netip.AddrPortFrom(from, f.callPort()))
 		conn, err := dialer.DialContext(ctx, "tcp", e.address)
 		taken := errors.Is(err, unix.EADDRINUSE) || errors.Is(err, unix.EADDRNOTAVAIL)
 		if !taken || tries == portTries {

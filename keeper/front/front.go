@@ -28,6 +28,7 @@ type Front struct {
 	wait  time.Duration
 	log   *slog.Logger
 	hosts atomic.Pointer[map[string][]route]
+	proof atomic.Pointer[proof]
 
 	ctx    context.Context
 	cancel context.CancelFunc
@@ -38,6 +39,7 @@ type Front struct {
 	patterns map[string]*regexp.Regexp
 	backends map[string]*backend
 	ports    map[string]*port
+	flows    map[string]*datagrams
 	changed  chan struct{} // closed when the table is replaced
 	closed   bool
 	released bool
@@ -48,6 +50,8 @@ type Front struct {
 
 	transports transports
 	pool       pool
+	large      pool         // for datagrams
+	sessions   atomic.Int64 // of datagrams
 	reverse    *httputil.ReverseProxy
 }
 
@@ -72,9 +76,10 @@ func New(o Options) *Front {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
-	f := &Front{wait: o.Wait, log: o.Log, backends: map[string]*backend{}, ports: map[string]*port{}, changed: make(chan struct{}), transports: newTransports()}
+	f := &Front{wait: o.Wait, log: o.Log, backends: map[string]*backend{}, ports: map[string]*port{}, flows: map[string]*datagrams{}, large: pool{size: maxDatagram}, changed: make(chan struct{}), transports: newTransports()}
 	f.ctx, f.cancel = context.WithCancel(context.Background())
 	f.hosts.Store(&map[string][]route{})
+	f.proof.Store(&proof{})
 	f.reverse = f.newReverse()
 	return f
 }
@@ -93,7 +98,12 @@ func (f *Front) Set(t Table) error {
 	if err != nil {
 		return fmt.Errorf("take routes: %w", err)
 	}
+	certificates, err := f.prove(t)
+	if err != nil {
+		return fmt.Errorf("take routes: %w", err)
+	}
 	f.table, f.patterns = t, patterns
+	f.proof.Store(certificates)
 	wanted := map[string]*backend{}
 	resolve := func(list []Endpoint) []endpoint {
 		found := make([]endpoint, len(list))
@@ -101,7 +111,7 @@ func (f *Front) Set(t Table) error {
 			b := wanted[e.Backend]
 			if b == nil {
 				if b = f.backends[e.Backend]; b == nil {
-					b = &backend{conns: map[*forwarded]bool{}}
+					b = &backend{conns: map[carried]bool{}}
 				}
 				wanted[e.Backend] = b
 			}
@@ -128,6 +138,7 @@ func (f *Front) Set(t Table) error {
 	}
 	f.callers.Store(callers) // at once: a call between two of them would be the machine's own, which no policy judges
 	f.setPorts(t.Ports, resolve)
+	f.setFlows(t.Ports, resolve)
 	for name, b := range f.backends {
 		if wanted[name] == nil && b.uses.Load() > 0 {
 			wanted[name] = b // somebody may yet ask whether it is drained
@@ -184,6 +195,10 @@ func (f *Front) Release() map[string]net.Listener {
 	defer f.mu.Unlock()
 	f.released = true
 	given := map[string]net.Listener{}
+	for address, d := range f.flows { // the next front has them a moment later
+		d.close()
+		delete(f.flows, address)
+	}
 	for address, p := range f.ports {
 		if l := p.release(); l != nil {
 			given[address] = l
@@ -210,7 +225,7 @@ func (f *Front) Idle() bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	for _, b := range f.backends {
-		if b.uses.Load() > 0 {
+		if b.busy() {
 			return false
 		}
 	}
@@ -224,6 +239,9 @@ func (f *Front) Close() error {
 	var errs []error
 	for _, p := range f.ports {
 		errs = append(errs, p.close())
+	}
+	for _, d := range f.flows {
+		d.close()
 	}
 	f.mu.Unlock()
 	f.cancel()

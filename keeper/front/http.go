@@ -1,6 +1,7 @@
 package front
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -90,15 +91,18 @@ const flushAfter = 5 * time.Millisecond
 // bufferSize is how many bytes are copied at a time.
 const bufferSize = 32 << 10
 
-// pool keeps buffers for copying.
-type pool struct{ free sync.Pool }
+// pool keeps buffers for copying, of size bytes; bufferSize if 0.
+type pool struct {
+	free sync.Pool
+	size int
+}
 
 // Get implements httputil.BufferPool.
 func (p *pool) Get() []byte {
 	if b, ok := p.free.Get().(*[]byte); ok {
 		return *b
 	}
-	return make([]byte, bufferSize)
+	return make([]byte, cmp.Or(p.size, bufferSize))
 }
 
 // Put implements httputil.BufferPool.

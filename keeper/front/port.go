@@ -12,9 +12,9 @@ import (
 
 // port listens on one address of a Service and carries each connection to one of its endpoints.
 type port struct {
-	f         *Front
-	address   string
-	endpoints atomic.Pointer[[]endpoint]
+	f       *Front
+	address string
+	to      atomic.Pointer[destination]
 
 	mu       sync.Mutex
 	listener net.Listener // nil while it cannot be had
@@ -33,6 +33,9 @@ const (
 func (f *Front) setPorts(wanted []Port, resolve func([]Endpoint) []endpoint) {
 	keep := map[string]bool{}
 	for _, w := range wanted {
+		if w.Protocol != "" {
+			continue
+		}
 		keep[w.Address] = true
 		p := f.ports[w.Address]
 		if p == nil {
@@ -42,8 +45,7 @@ func (f *Front) setPorts(wanted []Port, resolve func([]Endpoint) []endpoint) {
 			p = f.newPort(w.Address, nil)
 			f.ports[w.Address] = p
 		}
-		list := resolve(w.Endpoints)
-		p.endpoints.Store(&list)
+		p.to.Store(&destination{resolve(w.Endpoints), w.Sticky})
 	}
 	for address, p := range f.ports {
 		if !keep[address] {
@@ -58,7 +60,7 @@ func (f *Front) setPorts(wanted []Port, resolve func([]Endpoint) []endpoint) {
 // newPort begins to accept connections; f.mu is held.
 func (f *Front) newPort(address string, l net.Listener) *port {
 	p := &port{f: f, address: address, listener: l}
-	p.endpoints.Store(&[]endpoint{})
+	p.to.Store(&destination{})
 	if l == nil {
 		p.listen()
 	}
@@ -163,11 +165,10 @@ func (p *port) forward(ctx context.Context, client net.Conn) {
 	defer cancel()
 	began := time.Now()
 	for wait := p.f.wait; time.Since(began) < wait && ctx.Err() == nil; {
-		list := *p.endpoints.Load()
-		start := p.f.next.Add(1)
-		refused := len(list) > 0
-		for i := range uint64(len(list)) {
-			err := p.through(ctx, client, list[(start+i)%uint64(len(list))])
+		to := p.to.Load()
+		refused := len(to.endpoints) > 0
+		for e := range p.f.turns(to.endpoints, to.sticky, addressOf(client)) {
+			err := p.through(ctx, client, e)
 			if err == nil {
 				return
 			}

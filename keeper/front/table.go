@@ -20,6 +20,8 @@ type Table struct {
 	// Callers is the network of the pods, whose connections to Ports are carried on under their own addresses. Its first address is the machine's.
 	// If it is not valid everything is carried under the machine's address.
 	Callers netip.Prefix `json:"callers,omitzero"`
+	// Certificates prove hosts. They are not kept in a file.
+	Certificates []Certificate `json:"certificates,omitempty"`
 }
 
 // Route sends the paths below one, or exactly one, to some endpoints.
@@ -43,9 +45,16 @@ type Route struct {
 
 // Port is one port of a Service: connections to Address ("10.89.0.2:80") are carried to one of the endpoints.
 type Port struct {
-	Address   string     `json:"address"`
+	Address string `json:"address"`
+	// Protocol is empty for TCP, or UDP.
+	Protocol string `json:"protocol,omitempty"`
+	// Sticky has all that one client's address sends go to the same pod, as long as that is there.
+	Sticky    bool       `json:"sticky,omitempty"`
 	Endpoints []Endpoint `json:"endpoints,omitempty"`
 }
+
+// UDP is the protocol of a [Port].
+const UDP = "udp"
 
 // Endpoint is a port of a pod.
 type Endpoint struct {
@@ -76,6 +85,9 @@ func (t Table) Check() error {
 	}
 	if len(t.Hosts) > maxHosts || len(t.Ports) > maxPorts {
 		return fmt.Errorf("a table of %d hosts and %d ports is too large", len(t.Hosts), len(t.Ports))
+	}
+	if err := checkCertificates(t.Certificates); err != nil {
+		return err
 	}
 	routes, endpoints, patterns := 0, 0, 0
 	check := func(list []Endpoint) error {
@@ -112,6 +124,9 @@ func (t Table) Check() error {
 		slices.SortStableFunc(list, before)
 	}
 	for _, p := range t.Ports {
+		if p.Protocol != "" && p.Protocol != UDP {
+			return fmt.Errorf("port %s is of the protocol %.20q, which is not carried", p.Address, p.Protocol)
+		}
 		if err := address(p.Address); err != nil {
 			return err
 		}

@@ -21,6 +21,9 @@ type asks struct {
 	rewrite    string
 	manner     *front.Manner
 	tls, http2 bool
+	// redirects says whether requests without TLS are sent to where there is TLS, if somebody says; forced, that hosts without tls have it, too.
+	redirects *bool
+	forced    bool
 }
 
 // rewriting is the manner of a path that is rewritten.
@@ -125,10 +128,11 @@ func (r *reading) one(name, value string) {
 		r.m.Clients = append(r.m.Clients, r.networks(name, value)...)
 	case "backend-protocol":
 		r.protocol(name, value)
-	case "ssl-redirect", "force-ssl-redirect":
-		if r.truth(name) {
-			r.say(false, "metadata.annotations", "%s%s has no effect here", nginxPrefix, name)
-		}
+	case "ssl-redirect":
+		is := r.truth(name)
+		r.asks.redirects = &is
+	case "force-ssl-redirect":
+		r.asks.forced = r.truth(name)
 	case "permanent-redirect", "permanent-redirect-code", "temporal-redirect", "temporal-redirect-code":
 	case "enable-cors", "cors-allow-origin", "cors-allow-methods", "cors-allow-headers", "cors-expose-headers", "cors-allow-credentials", "cors-max-age":
 	case "affinity", "affinity-mode", "session-cookie-name", "session-cookie-path", "session-cookie-max-age", "session-cookie-expires", "session-cookie-samesite",

@@ -51,6 +51,7 @@ func (t *Target) Check(ctx context.Context, objects []*unstructured.Unstructured
 		}
 		found = append(found, problems...)
 	}
+	found = append(found, unproved(objects)...)
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	for _, o := range objects {
@@ -98,7 +99,7 @@ func (c *checker) object(o *unstructured.Unstructured) {
 		if c.t.o.Box == nil && !c.strict {
 			c.say(true, "kind", "Secrets need a key to be kept with; start the server with one")
 		}
-		check(c, o, func(*corev1.Secret) {})
+		check(c, o, c.pair)
 	case "Deployment.apps":
 		check(c, o, func(d *appsv1.Deployment) { c.template("spec.template", d.Spec.Template, corev1.RestartPolicyAlways) })
 	case "Pod":
@@ -147,12 +148,6 @@ func (c *checker) template(path string, template corev1.PodTemplateSpec, restart
 func (c *checker) pod(path string, p corev1.Pod) {
 	p.Name, p.Namespace = c.key.Name, c.key.Namespace
 	for i, container := range p.Spec.Containers {
-		for name, probe := range map[string]*corev1.Probe{"startupProbe": container.StartupProbe,
-			"readinessProbe": container.ReadinessProbe, "livenessProbe": container.LivenessProbe} {
-			if probe != nil && probe.GRPC != nil {
-				c.say(true, fmt.Sprintf("%s.containers[%d].%s.grpc", path, i, name), "grpc probes are not on this machine yet; use http, tcp or exec")
-			}
-		}
 		if l := container.Lifecycle; l != nil && l.PostStart != nil {
 			c.say(false, fmt.Sprintf("%s.containers[%d].lifecycle.postStart", path, i), "postStart has no effect here")
 		}
@@ -193,19 +188,17 @@ func (c *checker) service(s *corev1.Service) {
 		c.say(true, "spec.type", "%s: not on this machine yet", s.Spec.Type)
 	}
 	for i, port := range s.Spec.Ports {
-		if port.Protocol != "" && port.Protocol != corev1.ProtocolTCP {
-			c.say(true, fmt.Sprintf("spec.ports[%d].protocol", i), "%s: only TCP is forwarded on this machine", port.Protocol)
+		if p := protocol(port); p != corev1.ProtocolTCP && p != corev1.ProtocolUDP {
+			c.say(true, fmt.Sprintf("spec.ports[%d].protocol", i), "%s: only TCP and UDP are forwarded on this machine", p)
 		}
 	}
-	if s.Spec.SessionAffinity == corev1.ServiceAffinityClientIP {
-		c.say(false, "spec.sessionAffinity", "session affinity has no effect here")
+	if a := s.Spec.SessionAffinityConfig; a != nil && a.ClientIP != nil && a.ClientIP.TimeoutSeconds != nil {
+		c.say(false, "spec.sessionAffinityConfig.clientIP.timeoutSeconds", "a client stays with its pod for as long as that is there, whatever the time")
 	}
 }
 
 func (c *checker) ingress(i *networkingv1.Ingress) {
-	if len(i.Spec.TLS) > 0 {
-		c.say(false, "spec.tls", "TLS is not ended here: the hosts are served by plain HTTP on the server's port")
-	}
+	c.tls(i)
 	a := asksOf(i.Annotations, c.say)
 	paths := 0
 	for r, rule := range i.Spec.Rules {

@@ -16,10 +16,9 @@ import (
 
 // routes are the hosts and paths as the Ingresses and the ready pods make them. One Ingress that asks for too much is not served, and takes
 // nothing away from the others; t.mu is held.
-func (t *Target) routes(b *ration) map[string][]front.Route {
-	all := slices.DeleteFunc(t.ofKind("Ingress"), (*object).deleting)
+func (t *Target) routes(b *ration) (map[string][]front.Route, []front.Certificate) {
 	// Of two for one path the older one counts, and it is the newer one for which there is no room.
-	slices.SortStableFunc(all, func(x, y *object) int { return x.Created.Compare(y.Created) })
+	all := byAge(slices.DeleteFunc(t.ofKind("Ingress"), (*object).deleting))
 	owners := hostOwners(all)
 	maps.DeleteFunc(t.ingresses, func(uid string, _ *ingress) bool { return t.objects.byUID[uid] == nil })
 	found := map[string][]front.Route{}
@@ -51,10 +50,10 @@ func (t *Target) routes(b *ration) map[string][]front.Route {
 			found[host] = append(found[host], list...)
 		}
 	}
-	return found
+	return found, t.certificates(served, owners)
 }
 
-// served says why an Ingress is not served, or that it is.
+// served says why an Ingress or a Service is not served, or that it is.
 func (t *Target) served(o *object, err error) {
 	what := "serve " + o.Key.String()
 	if err == nil {
@@ -124,15 +123,25 @@ func (t *Target) routesOf(i *ingress, host string, expressions bool) []front.Rou
 			if expressions && i.rewrites(path.Path) {
 				r.Manner = i.rewriting()
 			}
+			r.Manner = i.mannerOf(host, r.Manner, t.elsewhere())
 			list = append(list, r)
 		}
 	}
 	if b := i.spec.Spec.DefaultBackend; b != nil && b.Service != nil {
 		r := t.behind(i, b.Service)
-		r.Path, r.Default = "/", true
+		r.Path, r.Default, r.Manner = "/", true, i.mannerOf(host, r.Manner, t.elsewhere())
 		list = append(list, r)
 	}
 	return list
+}
+
+// elsewhere is what becomes of requests without TLS for a host that has it, where the Ingress does not say: those of other machines are sent to
+// where it is, unless a proxy in front has TLS for all.
+func (t *Target) elsewhere() front.Encrypted {
+	if t.o.BehindProxy {
+		return ""
+	}
+	return front.EncryptedElsewhere
 }
 
 // behind gives the route to a backend.

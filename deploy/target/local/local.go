@@ -115,6 +115,10 @@ type Options struct {
 	// OwnNames are host names of the server's own pages: no Ingress may have one, or one below. The names of loopback are not among them, since
 	// applications are below localhost by default.
 	OwnNames []string
+	// Certificates makes those of hosts that no Secret proves; without one they have no TLS.
+	Certificates Certifier
+	// BehindProxy says that a proxy in front has TLS for everybody.
+	BehindProxy bool
 	// IngressAddress is shown in the status of Ingresses; "127.0.0.1" if empty.
 	IngressAddress string
 	// Main process environment given to every container: TIPHYS_* and the like.
@@ -143,6 +147,7 @@ type Target struct {
 	services map[deploy.Key]*service
 	// ingresses are what was read of Ingresses, by uid.
 	ingresses map[string]*ingress
+	proofs    proofs
 	hosts     map[string][]string
 	walls     walls
 	wake      time.Time

@@ -38,6 +38,8 @@ type machine struct {
 	front    *front.Front
 	wall     local.Wall
 	gateway  netip.Addr // the front's address among pods
+	// certificates makes those of hosts; nil for none.
+	certificates local.Certifier
 }
 
 func newMachine(t testing.TB) *machine {
@@ -58,7 +60,7 @@ func (m *machine) open() {
 	if err != nil {
 		m.t.Fatal(err)
 	}
-	target, err := local.Open(m.t.Context(), local.Options{Ledger: m.ledger, Executor: m.executor, Logs: m.executor, Commands: m.executor, Volumes: m.executor, Box: box, Front: m.front, Wall: m.wall, Machine: m.gateway})
+	target, err := local.Open(m.t.Context(), local.Options{Ledger: m.ledger, Executor: m.executor, Logs: m.executor, Commands: m.executor, Volumes: m.executor, Box: box, Front: m.front, Wall: m.wall, Machine: m.gateway, Certificates: m.certificates})
 	if err != nil {
 		m.t.Fatal(err)
 	}

@@ -28,19 +28,46 @@ import (
 	"github.com/tiphys/tiphys/secret"
 )
 
-// serverSource is a small service: it answers its VERSION, and asks NEXT first if there is one. Who wants to know is told for whom it takes them.
+// serverSource is a small service: it answers its VERSION, by datagrams as well, and asks NEXT first if there is one. Who wants to know is told for whom it takes them.
 const serverSource = `package main
 
-import ("io"; "net"; "net/http"; "os"; "time")
+import ("io"; "net"; "net/http"; "os"; "strings"; "time")
+
+func datagrams() {
+	l, err := net.ListenPacket("udp", ":8080")
+	if err != nil { panic(err) }
+	for buffer := make([]byte, 2000); ; {
+		n, from, err := l.ReadFrom(buffer)
+		if err != nil { panic(err) }
+		host, _, _ := net.SplitHostPort(from.String())
+		l.WriteTo([]byte(os.Getenv("VERSION") + " " + string(buffer[:n]) + " for " + host), from)
+	}
+}
+
+func ask(address string) (string, error) {
+	conn, err := net.Dial("udp", address)
+	if err != nil { return "", err }
+	defer conn.Close()
+	conn.SetDeadline(time.Now().Add(time.Second))
+	conn.Write([]byte("who"))
+	buffer := make([]byte, 2000)
+	n, err := conn.Read(buffer)
+	return string(buffer[:n]), err
+}
 
 func main() {
+	go datagrams()
 	http.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
 		time.Sleep(10 * time.Millisecond)
 		answer := os.Getenv("VERSION")
 		if r.URL.RawQuery == "who" {
 			from, _, _ := net.SplitHostPort(r.RemoteAddr)
 			answer += " for " + from
-		} else if next := os.Getenv("NEXT"); next != "" {
+		} else if next := os.Getenv("NEXT"); strings.HasPrefix(next, "udp://") {
+			body, err := ask(next[6:])
+			if err != nil { http.Error(w, err.Error(), 500); return }
+			answer += " " + body
+		} else if next != "" {
 			client := http.Client{Transport: &http.Transport{DisableKeepAlives: true}} // a policy is about connections that begin
 			response, err := client.Get(next)
 			if err != nil { http.Error(w, err.Error(), 500); return }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"strings"
 	"time"
 
@@ -217,23 +218,18 @@ func (t *Target) order(p *pod) (executor.Pod, error) {
 	}
 	spec := p.spec().DeepCopy()
 	spec.Status = corev1.PodStatus{}
-	env := map[string]string{}
-	for name, value := range t.o.Env {
-		env[name] = value
+	services, err := t.links(p.Key.Namespace)
+	if err != nil {
+		return executor.Pod{}, err
 	}
-	for _, s := range t.services {
-		if s.key.Namespace != p.Key.Namespace || !s.address.IsValid() {
-			continue
-		}
+	env := map[string]string{}
+	for _, s := range services {
 		spec.Spec.HostAliases = append(spec.Spec.HostAliases, corev1.HostAlias{IP: s.address.String(), Hostnames: s.names(true)})
 		if spec.Spec.EnableServiceLinks == nil || *spec.Spec.EnableServiceLinks {
-			prefix := strings.ToUpper(strings.ReplaceAll(s.key.Name, "-", "_"))
-			env[prefix+"_SERVICE_HOST"] = s.address.String()
-			if len(s.spec.Spec.Ports) > 0 {
-				env[prefix+"_SERVICE_PORT"] = fmt.Sprint(s.spec.Spec.Ports[0].Port)
-			}
+			s.variables(env)
 		}
 	}
+	maps.Copy(env, t.o.Env)
 	return executor.Pod{ID: p.id(), For: p.subject(), Pod: *spec, Resolve: resolved, Env: env}, nil
 }
 
@@ -344,13 +340,16 @@ func restartsAlways(p *pod) bool {
 }
 
 // stop ends the present attempt so that it is restarted. t.mu is held.
-func (t *Target) stop(p *pod, why string) {
+func (t *Target) stop(p *pod, why string) { t.stopWithin(p, why, p.grace()) }
+
+// stopWithin does so with a grace period of its own. t.mu is held.
+func (t *Target) stopWithin(p *pod, why string, grace time.Duration) {
 	if p.stopping || p.deleting() {
 		return
 	}
 	p.stopping = true
 	t.unready(p)
-	id, grace := p.id(), p.grace()
+	id := p.id()
 	t.o.Log.Info("pod is restarted", "pod", p.Key.String(), "reason", why)
 	t.spawn(func(ctx context.Context) {
 		t.halt(ctx, id, grace)

@@ -235,6 +235,37 @@ func TestServicesAreCalledAsThePodsBehindThem(t *testing.T) {
 	})
 }
 
+// TestDatagramsArePodsOwn: what goes to a Service by UDP is judged as if it had gone to the pod by itself, and the pod sees who asks; the same port may be
+// there by TCP.
+func TestDatagramsArePodsOwn(t *testing.T) {
+	m := onThisMachine(t)
+	m.apply(service("api", "[{name: VERSION, value: api1}]"))
+	m.apply("{apiVersion: v1, kind: Service, metadata: {name: names, namespace: prod}, spec: {selector: {app: api}, ports: [{name: tcp, port: 53, targetPort: 8080}, {name: udp, port: 53, protocol: UDP, targetPort: 8080}]}}")
+	m.awaitHealth("Deployment", "api", health.Healthy)
+	for _, namespace := range []string{"prod", "dev"} {
+		m.apply(caller(namespace, "udp://names.prod:53"))
+	}
+	asked := func(what, namespace string, reached bool) {
+		t.Helper()
+		m.await(what+": "+namespace+" is answered", func() bool {
+			code, body := m.request(namespace+".localhost", "/")
+			return reached && code == 200 && body == " api1 who for "+podIP(t, m, namespace, "caller") || !reached && code == 500
+		})
+	}
+	asked("no policy", "prod", true)
+	asked("no policy", "dev", false)
+	policy := func(ports string) {
+		m.apply(`{apiVersion: networking.k8s.io/v1, kind: NetworkPolicy, metadata: {name: p, namespace: prod}, spec: {podSelector: {matchLabels: {app: api}},
+  ingress: [{from: [{namespaceSelector: {matchLabels: {kubernetes.io/metadata.name: dev}}}], ports: [` + ports + `]}]}}`)
+	}
+	policy("{port: 8080}") // which is TCP
+	asked("by TCP only", "dev", false)
+	asked("by TCP only", "prod", false)
+	policy("{port: 8080, protocol: UDP}")
+	asked("by UDP", "dev", true)
+	asked("by UDP", "prod", false)
+}
+
 // podIP is the address of the one pod of a Deployment; empty if there is not one.
 func podIP(t *testing.T, m *realMachine, namespace, deployment string) string {
 	t.Helper()

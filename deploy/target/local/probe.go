@@ -45,19 +45,24 @@ func (t *Target) probeContainer(ctx context.Context, p *pod, id executor.ID, ip 
 			t.poke()
 		}
 	}
-	fail := func(why string) {
+	fail := func(probe *corev1.Probe, why string) {
 		t.mu.Lock()
 		defer t.mu.Unlock()
-		if ctx.Err() == nil && p.id() == id {
-			t.stop(p, why)
+		if ctx.Err() != nil || p.id() != id {
+			return
 		}
+		grace := p.grace()
+		if own := probe.TerminationGracePeriodSeconds; own != nil {
+			grace = time.Duration(*own) * time.Second
+		}
+		t.stopWithin(p, why, grace)
 	}
 	run := func(probe *corev1.Probe) error { return t.probe(ctx, id, ip, c, probe) }
 	if c.StartupProbe != nil {
 		started := false
 		repeat(ctx, c.StartupProbe, run, func(ok bool) bool {
 			if started = ok; !ok {
-				fail(fmt.Sprintf("container %s did not start: its startup probe failed", c.Name))
+				fail(c.StartupProbe, fmt.Sprintf("container %s did not start: its startup probe failed", c.Name))
 			}
 			return false
 		})
@@ -70,7 +75,7 @@ func (t *Target) probeContainer(ctx context.Context, p *pod, id executor.ID, ip 
 		t.spawn(func(context.Context) {
 			repeat(ctx, c.LivenessProbe, run, func(ok bool) bool {
 				if !ok {
-					fail(fmt.Sprintf("the liveness probe of container %s failed", c.Name))
+					fail(c.LivenessProbe, fmt.Sprintf("the liveness probe of container %s failed", c.Name))
 				}
 				return ok
 			})
@@ -160,6 +165,8 @@ func (t *Target) probe(ctx context.Context, id executor.ID, ip string, c corev1.
 		return nil
 	case p.HTTPGet != nil:
 		return probeHTTP(ctx, ip, c, p.HTTPGet)
+	case p.GRPC != nil:
+		return probeGRPC(ctx, ip, p.GRPC)
 	case p.TCPSocket != nil:
 		host := p.TCPSocket.Host
 		if host == "" {
@@ -212,17 +219,13 @@ func probeHTTP(ctx context.Context, ip string, c corev1.Container, get *corev1.H
 	if err != nil {
 		return err
 	}
-	request.Header.Set("User-Agent", "tiphys-probe")
-	for _, h := range get.HTTPHeaders {
-		if http.CanonicalHeaderKey(h.Name) == "Host" {
-			request.Host = h.Value
-			continue
-		}
-		request.Header.Add(h.Name, h.Value)
+	if request.Header = probeHeaders(get.HTTPHeaders); request.Header.Get("Host") != "" {
+		request.Host = request.Header.Get("Host")
+		request.Header.Del("Host")
 	}
 	// Probes do not check certificates, as in Kubernetes, and share no connection with anything.
 	client := http.Client{Transport: &http.Transport{DisableKeepAlives: true, Proxy: nil, TLSClientConfig: &tls.Config{InsecureSkipVerify: true}}, //nolint:gosec // a probe asks whether somebody answers, not who
-		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
+		CheckRedirect: sameHost}
 	response, err := client.Do(request)
 	if err != nil {
 		return err
@@ -231,6 +234,40 @@ func probeHTTP(ctx context.Context, ip string, c corev1.Container, get *corev1.H
 	_, _ = io.Copy(io.Discard, io.LimitReader(response.Body, 10<<10))
 	if response.StatusCode < 200 || response.StatusCode >= 400 {
 		return fmt.Errorf("status %d", response.StatusCode)
+	}
+	return nil
+}
+
+// probeAgent is who probes say they are.
+const probeAgent = "tiphys-probe"
+
+// probeHeaders are those of a probe: what the manifest says, and of what it does not say Kubernetes' own. An empty value takes one away.
+func probeHeaders(list []corev1.HTTPHeader) http.Header {
+	h := http.Header{}
+	for _, each := range list {
+		h.Add(each.Name, each.Value)
+	}
+	if _, said := h["Accept"]; !said {
+		h.Set("Accept", "*/*")
+	} else if h.Get("Accept") == "" {
+		h.Del("Accept")
+	}
+	if _, said := h["User-Agent"]; !said {
+		h.Set("User-Agent", probeAgent)
+	}
+	return h
+}
+
+// maxRedirects is how often a probe is sent on.
+const maxRedirects = 10
+
+// sameHost follows a redirection to the same host, as Kubernetes does: what is there decides. One to elsewhere is an answer.
+func sameHost(next *http.Request, before []*http.Request) error {
+	if next.URL.Hostname() != before[0].URL.Hostname() {
+		return http.ErrUseLastResponse
+	}
+	if len(before) >= maxRedirects {
+		return fmt.Errorf("it was sent on %d times", maxRedirects)
 	}
 	return nil
 }

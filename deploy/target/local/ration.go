@@ -11,20 +11,21 @@ const (
 	maxPathsOfIngress = 500
 	mostRoutes        = 40_000
 	mostExpressions   = 900
+	mostPorts         = 9000
 	mostBytes         = 16 << 20
 	// share is how much of all one Application may have: a tenth of it.
 	share = 10
 )
 
 // amount is what is in a table.
-type amount struct{ routes, expressions, endpoints, bytes int }
+type amount struct{ routes, expressions, ports, bytes int }
 
 func (a amount) plus(b amount) amount {
-	return amount{a.routes + b.routes, a.expressions + b.expressions, a.endpoints + b.endpoints, a.bytes + b.bytes}
+	return amount{a.routes + b.routes, a.expressions + b.expressions, a.ports + b.ports, a.bytes + b.bytes}
 }
 
 func (a amount) beyond(parts int) bool {
-	return a.routes > mostRoutes/parts || a.expressions > mostExpressions/parts || a.bytes > mostBytes/parts
+	return a.routes > mostRoutes/parts || a.expressions > mostExpressions/parts || a.ports > mostPorts/parts || a.bytes > mostBytes/parts
 }
 
 // ration counts what was put into a table.
@@ -68,11 +69,15 @@ const endpointBytes = 100
 
 func (b *ration) count(application string, more amount) error {
 	if own := b.of[application].plus(more); own.beyond(share) {
-		return fmt.Errorf("the Ingresses and Services of %s have more than %d paths, %d expressions or %d MiB of addresses: it is not served; have fewer", application, mostRoutes/share, mostExpressions/share, mostBytes/share>>20)
+		return fmt.Errorf("the Ingresses and Services of %s have more than %s: it is not served; have fewer", application, limits(share))
 	}
 	if b.all.plus(more).beyond(1) {
-		return fmt.Errorf("there are more than %d paths, %d expressions or %d MiB of addresses on this machine: it is not served", mostRoutes, mostExpressions, mostBytes>>20)
+		return fmt.Errorf("this machine's Ingresses and Services have more than %s: it is not served", limits(1))
 	}
 	b.of[application], b.all = b.of[application].plus(more), b.all.plus(more)
 	return nil
+}
+
+func limits(parts int) string {
+	return fmt.Sprintf("%d paths, %d expressions, %d ports of Services or %d KiB of names and addresses", mostRoutes/parts, mostExpressions/parts, mostPorts/parts, mostBytes/parts>>10)
 }

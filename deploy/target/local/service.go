@@ -1,6 +1,7 @@
 package local
 
 import (
+	"cmp"
 	"errors"
 	"net"
 	"net/netip"
@@ -69,7 +70,11 @@ func (t *Target) publish() {
 		}
 	}
 	const what = "say what goes where (requests go where they went before)"
-	if err := t.o.Front.Set(front.Table{Hosts: t.routes(newRation()), Ports: t.ports(), Callers: t.o.Callers}); err != nil {
+	table := front.Table{Callers: t.o.Callers}
+	ration := newRation()
+	table.Hosts, table.Certificates = t.routes(ration)
+	table.Ports = t.ports(ration)
+	if err := t.o.Front.Set(table); err != nil {
 		t.again(what, err, networkRetry)
 	} else {
 		t.troubles.Over(what)
@@ -81,16 +86,11 @@ const networkRetry = 5 * time.Second
 
 // service sets one Service up and gives it its endpoints.
 func (t *Target) service(o *object, hosts map[string][]string) {
-	s := t.services[o.Key]
+	s := t.addressed(o)
 	if s == nil {
-		s = &service{key: o.Key}
-	}
-	s.spec = typedOf[corev1.Service](o)
-	headless := s.spec.Spec.ClusterIP == corev1.ClusterIPNone
-	if !headless && !t.address(o, s) {
 		return
 	}
-	t.services[o.Key] = s
+	headless := !s.address.IsValid()
 	status := map[string]any{"loadBalancer": map[string]any{}}
 	if s.spec.Spec.Type == corev1.ServiceTypeLoadBalancer {
 		status["loadBalancer"] = map[string]any{"ingress": []corev1.LoadBalancerIngress{{IP: s.address.String()}}}
@@ -204,19 +204,39 @@ func (t *Target) endpointsFor(s *corev1.Service, namespace string, sp corev1.Ser
 }
 
 // ports are the virtual addresses of the Services; t.mu is held.
-func (t *Target) ports() []front.Port {
+func (t *Target) ports(b *ration) []front.Port {
 	var list []front.Port
-	for _, s := range t.services {
-		if !s.address.IsValid() {
+	for _, o := range byAge(t.ofKind("Service")) {
+		s := t.services[o.Key]
+		if s == nil || !s.address.IsValid() || o.deleting() {
 			continue
 		}
+		var made []front.Port
+		more := amount{}
 		for _, sp := range s.spec.Spec.Ports {
-			list = append(list, front.Port{
-				Address: net.JoinHostPort(s.address.String(), strconv.Itoa(int(sp.Port))), Endpoints: t.endpoints(s.spec, s.key.Namespace, sp),
-			})
+			p := front.Port{
+				Address: net.JoinHostPort(s.address.String(), strconv.Itoa(int(sp.Port))), Sticky: s.spec.Spec.SessionAffinity == corev1.ServiceAffinityClientIP,
+				Endpoints: t.endpoints(s.spec, s.key.Namespace, sp),
+			}
+			if protocol(sp) == corev1.ProtocolUDP {
+				p.Protocol = front.UDP
+			}
+			made = append(made, p)
+			more = more.plus(amount{ports: 1, bytes: endpointBytes * (1 + len(p.Endpoints))})
+		}
+		err := b.count(o.Application, more)
+		if t.served(o, err); err == nil {
+			list = append(list, made...)
 		}
 	}
-	// The order of a map would make every table a new one.
-	slices.SortFunc(list, func(a, b front.Port) int { return strings.Compare(a.Address, b.Address) })
+	slices.SortFunc(list, func(a, b front.Port) int {
+		return cmp.Or(strings.Compare(a.Address, b.Address), strings.Compare(a.Protocol, b.Protocol))
+	})
+	return list
+}
+
+// byAge has the older objects first.
+func byAge(list []*object) []*object {
+	slices.SortStableFunc(list, func(x, y *object) int { return x.Created.Compare(y.Created) })
 	return list
 }

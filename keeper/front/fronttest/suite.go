@@ -26,7 +26,7 @@ type Front interface {
 func Run(t *testing.T, open func(t *testing.T) (f Front, address string)) {
 	for name, test := range map[string]func(*testing.T, Front, string){
 		"hosts and paths": hosts, "headers": headers, "upgrade": upgrade, "streams": streams, "HTTP/2": http2, "a pod that is gone": gone,
-		"a pod that comes": comes, "drain": drain, "Service": service, "refused table": refused,
+		"a pod that comes": comes, "drain": drain, "Service": service, "datagrams": datagrams, "affinity": affinity, "half a conversation": half, "refused table": refused,
 	} {
 		t.Run(name, func(t *testing.T) {
 			f, address := open(t)
