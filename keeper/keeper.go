@@ -36,6 +36,9 @@ const (
 	folderLook    = 2 * time.Second  // between two looks whether the data folder is still there
 )
 
+// maxHeader bounds the first line and the headers of a request, in bytes, as on the server's own routes.
+const maxHeader = 64 << 10
+
 // Bounds of the connections that are being sorted, and of those that wait for a server: those for applications are not kept out by
 // those that wait.
 const (
@@ -125,7 +128,7 @@ func newKeeper(dir string, o config, log *slog.Logger) *keeper {
 	k.secure(o.TLS)
 	k.proof = k.proving()
 	k.web = &http.Server{
-		Handler: k.handler(), Protocols: protocols, ReadHeaderTimeout: headerTimeout, IdleTimeout: idleTimeout,
+		Handler: k.handler(), Protocols: protocols, ReadHeaderTimeout: headerTimeout, IdleTimeout: idleTimeout, MaxHeaderBytes: maxHeader,
 		ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug),
 	}
 	return k

@@ -87,9 +87,6 @@ func OnlyTLS(next http.Handler) http.Handler {
 	})
 }
 
-// errNoCertificate ends a handshake.
-var errNoCertificate = errors.New("no certificate is for this name: no Ingress with tls has it, and the port has none of its own")
-
 // Proving is how a port proves itself: our own names by the port's certificate, if it has one, and applications by those of their hosts and, if
 // they have none, by the port's as well.
 func Proving(own func() Own, f *front.Front, port func() *certificate.Pair) *tls.Config {
@@ -104,7 +101,7 @@ func Proving(own func() Own, f *front.Front, port func() *certificate.Pair) *tls
 			if pair := port(); pair != nil {
 				return pair.Config().GetCertificate(hello)
 			}
-			return nil, errNoCertificate
+			return nil, nil //nolint:nilnil // then the handshake ends with unrecognized_name: no Ingress with tls has the name, and the port has no certificate
 		},
 	}
 }

@@ -14,13 +14,17 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/tiphys/tiphys/keeper/clients"
 )
 
 // Options of a Front.
 type Options struct {
 	// Wait is how long a request or connection waits for a ready pod; 5 s if 0.
 	Wait time.Duration
-	Log  *slog.Logger
+	// CallsPerClient bounds the connections that one address has with all Services, this machine's own sixteen times as many; 4096 if 0.
+	CallsPerClient int
+	Log            *slog.Logger
 }
 
 // Front carries requests by a table. It is an [http.Handler] for the hosts; the ports of Services it listens on itself.
@@ -52,6 +56,7 @@ type Front struct {
 	pool       pool
 	large      pool         // for datagrams
 	sessions   atomic.Int64 // of datagrams
+	crowd      *clients.Crowd
 	reverse    *httputil.ReverseProxy
 }
 
@@ -73,10 +78,13 @@ func New(o Options) *Front {
 	if o.Wait == 0 {
 		o.Wait = 5 * time.Second
 	}
+	if o.CallsPerClient == 0 {
+		o.CallsPerClient = callsPerClient
+	}
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
-	f := &Front{wait: o.Wait, log: o.Log, backends: map[string]*backend{}, ports: map[string]*port{}, flows: map[string]*datagrams{}, large: pool{size: maxDatagram}, changed: make(chan struct{}), transports: newTransports()}
+	f := &Front{wait: o.Wait, log: o.Log, backends: map[string]*backend{}, ports: map[string]*port{}, flows: map[string]*datagrams{}, large: pool{size: maxDatagram}, crowd: clients.NewCrowd(o.CallsPerClient), changed: make(chan struct{}), transports: newTransports()}
 	f.ctx, f.cancel = context.WithCancel(context.Background())
 	f.hosts.Store(&map[string][]route{})
 	f.proof.Store(&proof{})

@@ -1,6 +1,7 @@
 package front_test
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -141,5 +142,45 @@ func TestAnswersArriveAsTheyAreMade(t *testing.T) {
 				t.Errorf("%q %v", rest, err)
 			}
 		})
+	}
+}
+
+// One address takes no more than its connections with Services: what is more is reset, and the rest goes on.
+func TestCallsOfOneClient(t *testing.T) {
+	f := front.New(front.Options{CallsPerClient: 1}) // loopback has sixteen times as many
+	defer f.Close()
+	var lc net.ListenConfig
+	l, err := lc.Listen(t.Context(), "tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	at := l.Addr().String()
+	_ = l.Close()
+	held := make(chan struct{})
+	slow := serve(t, http.HandlerFunc(func(http.ResponseWriter, *http.Request) { <-held }))
+	defer close(held)
+	if err := f.Set(front.Table{Ports: []front.Port{{Address: at, Endpoints: []front.Endpoint{{Address: slow, Backend: "a"}}}}}); err != nil {
+		t.Fatal(err)
+	}
+	conns := make([]net.Conn, 0, 17)
+	for range 17 {
+		conn, err := net.Dial("tcp", at)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close()
+		fmt.Fprint(conn, "GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+		conns = append(conns, conn)
+	}
+	for i, conn := range conns {
+		_ = conn.SetReadDeadline(time.Now().Add(200 * time.Millisecond))
+		if i == 16 {
+			_ = conn.SetReadDeadline(time.Now().Add(time.Minute))
+		}
+		_, err := conn.Read(make([]byte, 1))
+		var late net.Error
+		if waits := errors.As(err, &late) && late.Timeout(); waits != (i < 16) {
+			t.Errorf("connection %d: %v", i, err)
+		}
 	}
 }

@@ -22,6 +22,8 @@ type port struct {
 }
 
 const (
+	// callsPerClient bounds the connections that one address has with all Services: whoever has more would take descriptors from everybody.
+	callsPerClient = 4096
 	// listenAgain is the time between two tries to listen on an address that is not to be had.
 	listenAgain = 2 * time.Second
 	dialTimeout = 2 * time.Second
@@ -113,7 +115,15 @@ func (p *port) run() {
 			case <-time.After(tryAgain):
 			}
 		default:
-			p.f.work.Go(func() { p.forward(p.f.ctx, conn) })
+			leave, ok := p.f.crowd.Enter(conn.RemoteAddr())
+			if !ok {
+				reset(conn)
+				continue
+			}
+			p.f.work.Go(func() {
+				defer leave()
+				p.forward(p.f.ctx, conn)
+			})
 		}
 	}
 }
@@ -182,10 +192,16 @@ func (p *port) forward(ctx context.Context, client net.Conn) {
 		case <-time.After(tryAgain):
 		}
 	}
-	if tcp, ok := client.(*net.TCPConn); ok {
-		_ = tcp.SetLinger(0) // the client is to see that its call failed, and not an empty answer
-	}
+	reset(client)
 	p.f.log.Debug("a connection found no ready pod that takes it", "address", client.LocalAddr().String(), "from", client.RemoteAddr().String())
+}
+
+// reset closes a connection so that the client sees that its call failed, and no empty answer.
+func reset(conn net.Conn) {
+	if tcp, ok := conn.(*net.TCPConn); ok {
+		_ = tcp.SetLinger(0)
+	}
+	_ = conn.Close()
 }
 
 // through carries the connection to one pod. An error says that it could not be reached.

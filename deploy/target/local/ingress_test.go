@@ -346,3 +346,32 @@ func TestIngressBounds(t *testing.T) {
 		}
 	}
 }
+
+// An Application that asks for more than its share of the table has what fits of it, and takes nothing away from others.
+func TestIngressShares(t *testing.T) {
+	m := routed(t)
+	expressions := func(name string, n int) string {
+		list := make([]string, 0, n)
+		for i := range n {
+			list = append(list, fmt.Sprintf("ImplementationSpecific /%d/.* a", i))
+		}
+		return ingressOf(name, name+".example.org", "use-regex: 'true'", list...)
+	}
+	m.apply(expressions("most", 90))
+	m.asks("its share", "most.example.org", "/7/x a")
+	m.apply(expressions("more", 1))
+	m.await("it is said", func() bool {
+		return strings.Contains(m.Trouble(), "more than") && strings.Contains(m.Trouble(), "default/app")
+	})
+	m.asks("beyond its share", "more.example.org", "/0/x 421")
+	m.asks("what was there", "most.example.org", "/7/x a")
+	o := ingressObject(t, expressions("other", 1))
+	if _, err := m.Apply(t.Context(), o, deploy.ApplyOptions{Application: "default/other"}); err != nil {
+		t.Fatal(err)
+	}
+	m.asks("another application", "other.example.org", "/0/x a")
+	if err := m.Delete(t.Context(), deploy.Key{Group: "networking.k8s.io", Kind: "Ingress", Namespace: "prod", Name: "most"}, deploy.ApplyOptions{Application: "default/app"}); err != nil {
+		t.Fatal(err)
+	}
+	m.asks("there is room again", "more.example.org", "/0/x a")
+}

@@ -24,18 +24,20 @@ func (t *Target) claims(o *unstructured.Unstructured, opt deploy.ApplyOptions) e
 	if key.Group != "networking.k8s.io" || key.Kind != "Ingress" {
 		return nil
 	}
-	for _, host := range deploy.HostsOf(o) {
+	hosts := deploy.HostsOf(o)
+	claimants := t.claimants(hosts)
+	for _, host := range hosts {
 		if host == "" && opt.For.MergeRequest != 0 {
 			return &deploy.EveryHostError{}
 		}
 		if own := t.ownName(host); own != "" {
 			return &deploy.OwnHostError{Host: host, Own: own}
 		}
-		has := t.hostOwner(host, func(other *object) bool { return other.Application != opt.Application })
+		has := first(claimants[host], host, func(other *object) bool { return other.Application != opt.Application })
 		if has == nil || has.Application == opt.TakeFrom && opt.TakeFrom != "" {
 			continue
 		}
-		own := t.hostOwner(host, func(other *object) bool { return other.Application == opt.Application })
+		own := first(claimants[host], host, func(other *object) bool { return other.Application == opt.Application })
 		wish := &object{ObjectRecord: deploy.ObjectRecord{Application: opt.Application, Hosts: opt.Hosts, Created: t.o.Now().UTC()}}
 		if own != nil {
 			wish.Created, wish.UID = own.Created, own.UID
@@ -90,14 +92,30 @@ func given(o *unstructured.Unstructured, opt deploy.ApplyOptions) []string {
 	return slices.DeleteFunc(deploy.HostsOf(o), func(host string) bool { return !slices.Contains(opt.Hosts, host) })
 }
 
-// hostOwner gives the Ingress that has a host name, among some; nil if none of them has it. t.mu is held.
-func (t *Target) hostOwner(host string, among func(*object) bool) *object {
-	var owner *object
+// claimants are the Ingresses that name each of some hosts. t.mu is held.
+func (t *Target) claimants(hosts []string) map[string][]*object {
+	found := make(map[string][]*object, len(hosts))
+	for _, host := range hosts {
+		found[host] = nil
+	}
 	for _, o := range t.ofKind("Ingress") {
-		if o.deleting() || !among(o) || !slices.Contains(hostsOf(typedOf[networkingv1.Ingress](o)), host) {
+		if o.deleting() {
 			continue
 		}
-		if owner == nil || before(o, owner, host) {
+		for _, host := range hostsOf(typedOf[networkingv1.Ingress](o)) {
+			if _, wanted := found[host]; wanted {
+				found[host] = append(found[host], o)
+			}
+		}
+	}
+	return found
+}
+
+// first gives the Ingress that has a host name, among some of those that name it; nil if none of them does.
+func first(claimants []*object, host string, among func(*object) bool) *object {
+	var owner *object
+	for _, o := range claimants {
+		if among(o) && (owner == nil || before(o, owner, host)) {
 			owner = o
 		}
 	}
