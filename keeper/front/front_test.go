@@ -163,10 +163,13 @@ func TestCallsOfOneClient(t *testing.T) {
 		t.Fatal(err)
 	}
 	conns := make([]net.Conn, 0, 17)
-	for range 17 {
+	for i := range 17 {
 		conn, err := net.Dial("tcp", at)
 		if err != nil {
-			t.Fatal(err)
+			if i < 16 {
+				t.Fatal(err)
+			}
+			return // it is reset before it is there
 		}
 		defer conn.Close()
 		fmt.Fprint(conn, "GET / HTTP/1.1\r\nHost: x\r\n\r\n")

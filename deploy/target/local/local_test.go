@@ -439,11 +439,10 @@ func TestCheck(t *testing.T) {
 		"StatefulSet: not on this machine yet": "{apiVersion: apps/v1, kind: StatefulSet, metadata: {name: x}}",
 		"Widget: not on this machine yet":      "{apiVersion: example.org/v1, kind: Widget, metadata: {name: x}}",
 		"NodePort opens no port":               "{apiVersion: v1, kind: Service, metadata: {name: x}, spec: {type: NodePort}}",
-		"only TCP is forwarded":                "{apiVersion: v1, kind: Service, metadata: {name: x}, spec: {ports: [{port: 53, protocol: UDP}]}}",
-		"grpc probes":                          "{apiVersion: v1, kind: Pod, metadata: {name: x}, spec: {containers: [{name: c, livenessProbe: {grpc: {port: 1}}}]}}",
+		"only TCP and UDP are forwarded":       "{apiVersion: v1, kind: Service, metadata: {name: x}, spec: {ports: [{port: 53, protocol: SCTP}]}}",
 		"cannot unmarshal":                     "{apiVersion: apps/v1, kind: Deployment, metadata: {name: x}, spec: {replicas: many}}",
 		"must be Always":                       "{apiVersion: apps/v1, kind: Deployment, metadata: {name: x}, spec: {template: {spec: {restartPolicy: Never, containers: [{name: c}]}}}}",
-		"TLS is not ended here":                "{apiVersion: networking.k8s.io/v1, kind: Ingress, metadata: {name: x}, spec: {tls: [{hosts: [a]}]}}",
+		"no TLS here":                          "{apiVersion: networking.k8s.io/v1, kind: Ingress, metadata: {name: x}, spec: {tls: [{hosts: [a]}]}}",
 	} {
 		o := &unstructured.Unstructured{}
 		if err := yaml.Unmarshal([]byte(manifest), &o.Object); err != nil {
