@@ -153,3 +153,26 @@ func TestHostsWithTLS(t *testing.T) {
 	set(t, next.Client, table)
 	next.stop(t)
 }
+
+// What an application is asked has headers of no more bytes than what the server itself is asked.
+func TestHeadersOfApplications(t *testing.T) {
+	p := serve(t, options(t), "server")
+	set(t, p.Client, app(t, says("shop")))
+	for size, want := range map[int]int{32 << 10: http.StatusOK, 100 << 10: http.StatusRequestHeaderFieldsTooLarge} {
+		request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://"+p.addr.String()+"/", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		request.Host = "shop.localhost"
+		request.Header.Set("X-Long", strings.Repeat("x", size))
+		response, err := http.DefaultClient.Do(request)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = response.Body.Close()
+		if response.StatusCode != want {
+			t.Errorf("headers of %d bytes: %d, want %d", size, response.StatusCode, want)
+		}
+	}
+	p.stop(t)
+}

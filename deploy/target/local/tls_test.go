@@ -16,6 +16,7 @@ import (
 	"github.com/tiphys/tiphys/access/authority"
 	"github.com/tiphys/tiphys/access/certificate/certificatetest"
 	"github.com/tiphys/tiphys/deploy"
+	"github.com/tiphys/tiphys/deploy/health"
 )
 
 // tlsSecret is a Secret with a new certificate for a name.
@@ -118,4 +119,37 @@ func TestIngressTLS(t *testing.T) {
 		t.Fatal(err)
 	}
 	is("the Ingress is gone", "shop.example.org", "")
+}
+
+// Requests without TLS are sent on as the annotations say, and without any those of other machines for hosts that have TLS. httptest's come from 192.0.2.1.
+func TestIngressSSLRedirect(t *testing.T) {
+	m := newMachine(t)
+	own, err := authority.OpenFor(filepath.Join(t.TempDir(), "ca.key"), "applications", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = m.Close()
+	m.certificates = issuing{own}
+	m.open()
+	m.apply(serving("a", "a"))
+	m.awaitHealth("Pod", "a", health.Healthy)
+	for i, c := range []struct {
+		annotations, tls string
+		code             string
+		tlsToo           bool
+	}{
+		{"", "", "a", false}, {"", "[{}]", "308", true}, {"ssl-redirect: 'false'", "[{}]", "a", true}, {"ssl-redirect: 'true'", "[{}]", "308", true},
+		{"ssl-redirect: 'true'", "", "a", false}, {"force-ssl-redirect: 'true'", "", "308", true}, {"force-ssl-redirect: 'true'\nssl-redirect: 'false'", "[{}]", "308", true},
+	} {
+		host := fmt.Sprintf("tls%d.example.org", i)
+		text := ingressOf(fmt.Sprint("tls", i), host, c.annotations, "Prefix / a")
+		if c.tls != "" {
+			text = strings.Replace(text, "spec: {", "spec: {tls: "+c.tls+", ", 1)
+		}
+		m.apply(text)
+		m.asks(c.annotations+" tls "+c.tls, host, "/ "+c.code)
+		if has := m.front.Certificate(&tls.ClientHelloInfo{ServerName: host}) != nil; has != c.tlsToo {
+			t.Errorf("%s tls %s: it has TLS: %t", c.annotations, c.tls, has)
+		}
+	}
 }
