@@ -67,6 +67,11 @@ type ApplicationRow struct {
 	OwnsNamespace bool `json:"ownsNamespace,omitempty"`
 	// Deleting says that its objects are being removed.
 	Deleting bool `json:"deleting,omitempty"`
+	// DeletionHooks are the hooks of its deletion, for people: there were some when it was last rendered. Removal is how far a deletion with hooks got
+	// (a plan.Operation), and Approved says that somebody confirmed it.
+	DeletionHooks []string        `json:"deletionHooks,omitempty"`
+	Removal       json.RawMessage `json:"removal,omitempty"`
+	Approved      bool            `json:"approved,omitempty"`
 	// Sync is Synced, OutOfSync or Unknown; Message says why it is Unknown.
 	Sync    string `json:"sync"`
 	Message string `json:"message,omitempty"`

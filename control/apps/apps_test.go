@@ -54,7 +54,30 @@ func (e *instant) Start(_ context.Context, p executor.Pod) error {
 	defer e.mu.Unlock()
 	e.images[p.ID] = p.Pod.Spec.Containers[0].Image
 	e.reports <- executor.Report{ID: p.ID, Phase: executor.Running, IP: "127.0.0.1", StartedAt: time.Now()}
+	switch name, _, _ := strings.Cut(e.images[p.ID], ":"); name {
+	case "ends":
+		e.ended(p.ID, executor.Succeeded)
+	case "fails":
+		e.ended(p.ID, executor.Failed)
+	}
 	return nil
+}
+
+// ended has a pod end by itself; e.mu is held.
+func (e *instant) ended(id executor.ID, how executor.Phase) {
+	delete(e.images, id)
+	e.reports <- executor.Report{ID: id, Phase: how, FinishedAt: time.Now()}
+}
+
+// end has the pods of an image succeed.
+func (e *instant) end(image string) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	for id, runs := range e.images {
+		if runs == image {
+			e.ended(id, executor.Succeeded)
+		}
+	}
 }
 func (e *instant) Stop(_ context.Context, id executor.ID, _ time.Duration) error {
 	e.mu.Lock()

@@ -222,6 +222,9 @@ func (w *worker) deployed(ctx context.Context, cause int64, actor string) error 
 
 // syncNow is a person's sync.
 func (w *worker) syncNow(ctx context.Context, r SyncRequest) error {
+	if w.known && w.row.Deleting {
+		return w.resume(ctx, r)
+	}
 	op, err := w.ready(ctx)
 	if err != nil {
 		return err

@@ -83,6 +83,9 @@ func (w *worker) resolve(ctx context.Context) {
 	if next.commit != "" {
 		w.row.Target = next.commit
 	}
+	if next.problem == "" {
+		w.row.DeletionHooks = namesOf(next.objects)
+	}
 }
 
 func (w *worker) resolved(ctx context.Context) (*wanted, error) {
@@ -101,9 +104,20 @@ func (w *worker) resolved(ctx context.Context) (*wanted, error) {
 	if next.namespace != nil {
 		objects = append([]*unstructured.Unstructured{next.namespace}, objects...)
 	}
+	if err := w.permitted(ctx, projects, objects); err != nil {
+		return nil, err
+	}
+	if next != w.wanted {
+		return next, nil // prepare has found out whose its host names are
+	}
+	return next, w.hosts(ctx, objects)
+}
+
+// permitted holds objects to what the projects allow.
+func (w *worker) permitted(ctx context.Context, projects []manifest.AppProject, objects []*unstructured.Unstructured) error {
 	can, err := w.cluster.Target.Capabilities(ctx)
 	if err != nil {
-		return nil, fmt.Errorf("ask the target what it can do: %w", err)
+		return fmt.Errorf("ask the target what it can do: %w", err)
 	}
 	namespaced := func(o *unstructured.Unstructured) bool {
 		gvk := o.GroupVersionKind()
@@ -114,54 +128,68 @@ func (w *worker) resolved(ctx context.Context) (*wanted, error) {
 	}
 	for _, o := range objects {
 		if o.GetNamespace() == "" && namespaced(o) {
-			return nil, invalid{fmt.Errorf("the namespace of %s %s is missing: set spec.destination.namespace, or metadata.namespace of the object", o.GetKind(), o.GetName())}
+			return invalid{fmt.Errorf("the namespace of %s %s is missing: set spec.destination.namespace, or metadata.namespace of the object", o.GetKind(), o.GetName())}
 		}
 	}
 	for _, p := range projects {
 		if err := plan.PermitObjects(p, w.cluster.Place, objects, namespaced); err != nil {
-			return nil, invalid{err}
+			return invalid{err}
 		}
 	}
-	if next != w.wanted {
-		return next, nil // prepare has found out whose its host names are
-	}
-	return next, w.hosts(ctx, objects)
+	return nil
 }
 
 // rendered is what the sources give; the wanted of before if nothing of it has changed.
 func (w *worker) rendered(ctx context.Context) (*wanted, error) {
-	sources := w.row.Spec.SourceList()
-	if len(sources) == 0 {
-		return nil, invalid{errors.New("the Application has no source")}
-	}
-	next, err := w.chosen(ctx, sources[0].RepoURL)
+	next, commits, err := w.named(ctx, "")
 	if err != nil {
-		return nil, err
-	}
-	commits := make([]string, len(sources))
-	for i, source := range sources {
-		if commits[i], err = w.commit(ctx, next, source, i == 0); err != nil {
-			return nil, err
-		}
-	}
-	if err := next.name(w.row.Spec, commits); err != nil {
 		return nil, err
 	}
 	if w.wanted != nil && w.wanted.problem == "" && w.wanted.revision == next.revision {
 		return w.wanted, nil
 	}
+	if err := w.render(ctx, next, commits); err != nil {
+		return nil, err
+	}
+	return next, w.prepare(ctx, next)
+}
+
+// named is what should run, with the commits of its sources and without its objects. The first source is taken at a commit if one is given.
+func (w *worker) named(ctx context.Context, at string) (*wanted, []string, error) {
+	sources := w.row.Spec.SourceList()
+	if len(sources) == 0 {
+		return nil, nil, invalid{errors.New("the Application has no source")}
+	}
+	next, err := w.chosen(ctx, sources[0].RepoURL)
+	if err != nil {
+		return nil, nil, err
+	}
+	if at != "" {
+		next.config = at
+	}
+	commits := make([]string, len(sources))
+	for i, source := range sources {
+		if commits[i], err = w.commit(ctx, next, source, i == 0); err != nil {
+			return nil, nil, err
+		}
+	}
+	return next, commits, next.name(w.row.Spec, commits)
+}
+
+// render adds the objects of the sources.
+func (w *worker) render(ctx context.Context, next *wanted, commits []string) error {
 	select {
 	case w.c.renders <- struct{}{}:
 	case <-ctx.Done():
-		return nil, ctx.Err()
+		return ctx.Err()
 	}
 	defer func() { <-w.c.renders }()
-	for i, source := range sources {
+	for i, source := range w.row.Spec.SourceList() {
 		if err := w.source(ctx, next, source, commits[i]); err != nil {
-			return nil, err
+			return err
 		}
 	}
-	return next, w.prepare(ctx, next)
+	return nil
 }
 
 // commit is the one that a source is taken from.
@@ -266,6 +294,27 @@ func (w *worker) prepare(ctx context.Context, next *wanted) error {
 	if err := w.hosts(ctx, next.objects); err != nil {
 		return err
 	}
+	if err := w.check(ctx, next); err != nil {
+		return err
+	}
+	for _, o := range next.objects {
+		if o.GetKind() != "Ingress" {
+			continue
+		}
+		rules, _, _ := unstructured.NestedSlice(o.Object, "spec", "rules")
+		for _, rule := range rules {
+			if r, ok := rule.(map[string]any); ok {
+				if host, _ := r["host"].(string); host != "" && !slices.Contains(next.urls, w.c.o.Front.URL(host)) {
+					next.urls = append(next.urls, w.c.o.Front.URL(host))
+				}
+			}
+		}
+	}
+	return nil
+}
+
+// check asks the target what it cannot do of what is wanted.
+func (w *worker) check(ctx context.Context, next *wanted) error {
 	ctx, cancel := context.WithTimeout(ctx, w.c.o.Timeout)
 	defer cancel()
 	problems, err := w.cluster.Target.Check(ctx, plan.Named(next.objects, next.commit, w.c.o.Now()), deploy.ApplyOptions{Application: w.key, For: w.subject(), Hosts: w.leaves.hosts})
@@ -281,19 +330,6 @@ func (w *worker) prepare(ctx context.Context, next *wanted) error {
 			return invalid{fmt.Errorf("the target cannot run it: %s", text)}
 		}
 		next.notes = append(next.notes, text)
-	}
-	for _, o := range next.objects {
-		if o.GetKind() != "Ingress" {
-			continue
-		}
-		rules, _, _ := unstructured.NestedSlice(o.Object, "spec", "rules")
-		for _, rule := range rules {
-			if r, ok := rule.(map[string]any); ok {
-				if host, _ := r["host"].(string); host != "" && !slices.Contains(next.urls, w.c.o.Front.URL(host)) {
-					next.urls = append(next.urls, w.c.o.Front.URL(host))
-				}
-			}
-		}
 	}
 	return nil
 }

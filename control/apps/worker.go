@@ -39,6 +39,8 @@ type worker struct {
 	made *unstructured.Unstructured
 	// changed are those of the desired objects that are not as they are wanted, since fields that are to be ignored are as they are live.
 	changed map[*unstructured.Unstructured]bool
+	// parting are the hooks of the deletion that is under way; nil if they are not known yet.
+	parting *wanted
 	// predictions are what dry runs gave.
 	predictions predictions
 	// leaves is what its definition and its project give it.
@@ -133,7 +135,7 @@ func (w *worker) step(ctx context.Context, refresh bool) (bool, error) {
 		if !w.known {
 			return true, nil
 		}
-		return w.tearDown(ctx)
+		return w.tearDown(ctx, at.declared)
 	case at.held != "":
 		return false, w.hold(ctx, at)
 	}

@@ -88,10 +88,12 @@ type Input struct {
 	Live []*unstructured.Unstructured
 	// OutOfSync are the objects that differ; used with Options.OutOfSyncOnly. Nil means not known.
 	OutOfSync map[deploy.Key]bool
-	// Made is the namespace among Desired that is made for the others and that nobody wrote; the zero key is none.
-	Made      deploy.Key
-	Options   Options
-	Operation Operation
+	// Made is the namespace that is made for the others and that nobody wrote; the zero key is none. It may be among Desired.
+	Made deploy.Key
+	// KeepObjects has a deletion run its hooks alone.
+	KeepObjects bool
+	Options     Options
+	Operation   Operation
 	// Newest is the revision that should be deployed now; if it is another than the operation's, the operation
 	// ends at the next safe point.
 	Newest string
@@ -108,6 +110,8 @@ type Action struct {
 	Delete bool
 	Hook   bool
 	Object *unstructured.Unstructured
+	// Release says that the object stays and is to be nobody's.
+	Release bool
 	// Replace and Force are for the application of the object.
 	Replace, Force bool
 }
@@ -119,20 +123,14 @@ type Step struct {
 	Actions   []Action
 	// Wake is when a deadline falls due; zero if there is none.
 	Wake time.Time
+	// Stuck says what holds a deletion up that does not end by itself; empty if nothing does.
+	Stuck string
 }
 
 // Next decides the next step of a sync.
 func Next(in Input) Step {
-	op := in.Operation
-	op.Results = map[string]TaskResult{}
-	for id, r := range in.Operation.Results {
-		op.Results[id] = r
-	}
-	p := &planner{in: in, op: op, live: map[deploy.Key]*unstructured.Unstructured{}}
-	for _, o := range in.Live {
-		p.live[deploy.KeyOf(o)] = o
-	}
-	if !op.Done() {
+	p := newPlanner(in)
+	if !p.op.Done() {
 		p.decide()
 	}
 	return Step{Operation: p.op, Actions: p.actions, Wake: p.wake}
@@ -144,6 +142,20 @@ type planner struct {
 	live    map[deploy.Key]*unstructured.Unstructured
 	actions []Action
 	wake    time.Time
+	stuck   string
+}
+
+func newPlanner(in Input) *planner {
+	op := in.Operation
+	op.Results = map[string]TaskResult{}
+	for id, r := range in.Operation.Results {
+		op.Results[id] = r
+	}
+	p := &planner{in: in, op: op, live: map[deploy.Key]*unstructured.Unstructured{}}
+	for _, o := range in.Live {
+		p.live[deploy.KeyOf(o)] = o
+	}
+	return p
 }
 
 func (p *planner) finish(phase, format string, args ...any) {

@@ -66,6 +66,11 @@ func (w *world) live() []*unstructured.Unstructured {
 }
 
 func (w *world) do(a plan.Action) error {
+	if a.Release {
+		w.log = append(w.log, "~"+a.Key.Name)
+		delete(w.objects, a.Key)
+		return nil
+	}
 	if a.Delete {
 		w.log = append(w.log, "-"+a.Key.Name)
 		delete(w.objects, a.Key)

@@ -241,7 +241,8 @@ func hookTasks(o *unstructured.Unstructured, hooked []Phase, in Input, among ...
 func nameHook(o *unstructured.Unstructured, phase Phase, revision string, at time.Time) *unstructured.Unstructured {
 	o = o.DeepCopy()
 	if o.GetName() == "" && o.GetGenerateName() != "" {
-		o.SetName(fmt.Sprintf("%s%s-%s-%d", o.GetGenerateName(), revision[:min(7, len(revision))], strings.ToLower(string(phase)), at.Unix()))
+		commit, _, _ := strings.Cut(revision, "+")
+		o.SetName(fmt.Sprintf("%s%s-%s-%d", o.GetGenerateName(), commit[:min(7, len(commit))], strings.ToLower(string(phase)), at.Unix()))
 	}
 	return o
 }
@@ -310,7 +311,9 @@ func prunes(in Input, wanted map[deploy.Key]bool, tasks []Task) []Task {
 			continue
 		}
 		options := OptionsOf(o, in.Options)
-		if options.NoPrune || (options.ConfirmPrune && o.GetAnnotations()[annotationApproved] == "" && !in.Options.Confirmed) {
+		// What the Application protects no manifest gives up.
+		approved := in.Options.Confirmed || o.GetAnnotations()[annotationApproved] != "" && !in.Options.ConfirmPrune
+		if options.NoPrune || options.ConfirmPrune && !approved {
 			continue
 		}
 		found = append(found, Task{Phase: Sync, Wave: waveOf(o), Key: deploy.KeyOf(o), Prune: true, Options: options})
