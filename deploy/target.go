@@ -27,6 +27,8 @@ type ApplyOptions struct {
 	// Hosts are host names that the Application's project gives it, in lower case: of an Ingress's others whoever had one first keeps it,
 	// and a second claim is refused with a [HostError].
 	Hosts []string
+	// Ignore are kinds that the Application has kept without effect where the target has them not. It says nothing of kinds that the target has.
+	Ignore Ignored
 	// Cause is the ledger sequence of the sync that asks.
 	Cause int64
 	// Replace replaces the whole object, where a target would otherwise merge with what others have set. With Force, what can never be changed in
@@ -166,6 +168,13 @@ func (e *EveryHostError) Error() string {
 
 // FailureKind implements failure.Classified.
 func (e *EveryHostError) FailureKind() failure.Kind { return failure.Refused }
+
+// AnnotationKept is on an object that stays when what made it and its Application go: a claim that a StatefulSet made for one of its pods. A
+// target writes it, with the reason, and takes it from nobody.
+const AnnotationKept = "target.tiphys.dev/kept"
+
+// Kept says that an object stays when its Application goes; see [AnnotationKept].
+func Kept(o *unstructured.Unstructured) bool { return o.GetAnnotations()[AnnotationKept] != "" }
 
 // AnnotationHosts is on an AppProject and gives host names to its Applications: patterns, separated by commas.
 const AnnotationHosts = "tiphys.dev/hosts"

@@ -54,7 +54,7 @@ func (s *Server) openDeploy(ctx context.Context) (err error) {
 		return err
 	}
 	s.target, err = targetlocal.Open(ctx, targetlocal.Options{
-		Ledger: s.ledger, Executor: containers.Executor, Logs: containers.Logs, Commands: containers.Commands, Volumes: containers.Volumes, Reports: s.reports, Places: s.machine.Places, Box: s.box, DigestKey: digestKey,
+		Ledger: s.ledger, Executor: containers.Executor, Claims: containers.Claims, Logs: containers.Logs, Commands: containers.Commands, Volumes: containers.Volumes, Reports: s.reports, Places: s.machine.Places, Box: s.box, DigestKey: digestKey,
 		Names: s.machine.Executor, Front: s.carrier.front, Addresses: addresses, Wall: wall.executor, Callers: wall.callers, Machine: wall.machine, OwnNames: s.ownNames(), Held: s.hold.State().Held, Now: s.o.Now, Log: s.o.Log,
 		Certificates: hostProofs, BehindProxy: s.o.BehindProxy,
 		Fault: at("target", s.o.Fault),

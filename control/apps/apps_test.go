@@ -165,7 +165,7 @@ func newWorld(t *testing.T) *world {
 	}
 	w := &world{t: t, ledger: l, scripts: &busy{}, executor: &instant{images: map[executor.ID]string{}, reports: make(chan executor.Report, 1000)},
 		commits: map[string]string{}, heads: map[string]string{}}
-	if w.target, err = local.Open(t.Context(), local.Options{Ledger: l, Executor: w.executor, Logs: w.executor, Commands: w.executor, Front: front.New(front.Options{})}); err != nil {
+	if w.target, err = local.Open(t.Context(), local.Options{Ledger: l, Executor: w.executor, Claims: folders{}, Logs: w.executor, Commands: w.executor, Front: front.New(front.Options{})}); err != nil {
 		t.Fatal(err)
 	}
 	w.commits["witness"] = t.TempDir()
@@ -444,9 +444,9 @@ func TestFollowsGit(t *testing.T) {
 	w.commit("c3", map[string]string{"a.yaml": "{apiVersion: v1, metadata: {name: x}, kind: ["})
 	w.c.Refresh("default/prod")
 	w.await("the error", func() bool { return strings.Contains(w.app("prod").Message, "a.yaml:1") })
-	w.commit("c4", map[string]string{"a.yaml": "{apiVersion: apps/v1, kind: StatefulSet, metadata: {name: x}}"})
+	w.commit("c4", map[string]string{"a.yaml": "{apiVersion: example.org/v1, kind: Widget, metadata: {name: x}}"})
 	w.c.Refresh("default/prod")
-	w.await("the refusal", func() bool { return strings.Contains(w.app("prod").Message, "StatefulSet: not on this machine yet") })
+	w.await("the refusal", func() bool { return strings.Contains(w.app("prod").Message, "Widget: not on this machine yet") })
 	// The same definition after a restart of the controller, and then its end.
 	w.commit("c5", map[string]string{"a.yaml": deployment("api", "api:5")})
 	w.stop()

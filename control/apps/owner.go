@@ -14,7 +14,7 @@ import (
 
 // apply applies one object. What another Application owns is taken over only where this one may.
 func (w *worker) apply(ctx context.Context, o *unstructured.Unstructured, opt deploy.ApplyOptions) (*unstructured.Unstructured, error) {
-	opt.For, opt.Hosts = w.subject(), w.leaves.hosts
+	opt.For, opt.Hosts, opt.Ignore = w.subject(), w.leaves.hosts, w.ignored()
 	made, err := w.cluster.Target.Apply(ctx, o, opt)
 	var owned *deploy.OwnedError
 	if !errors.As(err, &owned) {

@@ -26,8 +26,8 @@ func digestOf(o *unstructured.Unstructured) (digest, error) {
 
 // predictions are what dry runs gave. One holds for as long as the wish, the live object and the target's version stay the same.
 type predictions struct {
-	cluster, version string
-	byKey            map[deploy.Key]prediction
+	cluster, version, ignored string
+	byKey                     map[deploy.Key]prediction
 }
 
 type prediction struct {
@@ -51,10 +51,11 @@ func (w *worker) predict(ctx context.Context, live []*unstructured.Unstructured)
 		return nil, nil, fmt.Errorf("ask the target what it can do: %w", err)
 	}
 	known := w.predictions
-	if known.cluster != w.cluster.Name || known.version != can.Version {
+	ignored := w.row.Annotations[deploy.AnnotationIgnoreKinds]
+	if known.cluster != w.cluster.Name || known.version != can.Version || known.ignored != ignored {
 		known.byKey = nil
 	}
-	next := predictions{cluster: w.cluster.Name, version: can.Version, byKey: make(map[deploy.Key]prediction, len(w.desired))}
+	next := predictions{cluster: w.cluster.Name, version: can.Version, ignored: ignored, byKey: make(map[deploy.Key]prediction, len(w.desired))}
 	versions := make(map[deploy.Key]string, len(live))
 	for _, o := range live {
 		versions[deploy.KeyOf(o)] = o.GetResourceVersion()

@@ -109,6 +109,7 @@ func (w *worker) clearOnce(ctx context.Context, hooks bool) (done, acted bool, e
 	if in.Live, err = w.cluster.Target.List(ctx, w.key); err != nil {
 		return false, false, fmt.Errorf("list objects: %w", err)
 	}
+	in.Live = slices.DeleteFunc(in.Live, deploy.Kept)
 	if hooks {
 		if err := w.withHooks(ctx, &in); err != nil {
 			return false, false, err

@@ -173,7 +173,11 @@ func (w *worker) named(ctx context.Context, at string) (*wanted, []string, error
 			return nil, nil, err
 		}
 	}
-	return next, commits, next.name(w.row.Spec, commits)
+	ignored, err := deploy.ReadIgnored(w.row.Annotations[deploy.AnnotationIgnoreKinds])
+	if err != nil {
+		return nil, nil, invalid{err}
+	}
+	return next, commits, next.name(w.row.Spec, ignored, commits)
 }
 
 // render adds the objects of the sources.
@@ -222,10 +226,14 @@ func (w *worker) commit(ctx context.Context, next *wanted, s manifest.Applicatio
 }
 
 // name gives what is wanted its revision.
-func (x *wanted) name(spec manifest.ApplicationSpec, commits []string) error {
+func (x *wanted) name(spec manifest.ApplicationSpec, ignored deploy.Ignored, commits []string) error {
 	revision := ""
 	for _, sha := range commits {
-		raw, err := json.Marshal([]any{x.release, x.images, spec, sha})
+		of := []any{x.release, x.images, spec, sha}
+		if len(ignored) > 0 {
+			of = append(of, ignored)
+		}
+		raw, err := json.Marshal(of)
 		if err != nil {
 			return fmt.Errorf("write revision: %w", err)
 		}
@@ -317,7 +325,7 @@ func (w *worker) prepare(ctx context.Context, next *wanted) error {
 func (w *worker) check(ctx context.Context, next *wanted) error {
 	ctx, cancel := context.WithTimeout(ctx, w.c.o.Timeout)
 	defer cancel()
-	problems, err := w.cluster.Target.Check(ctx, plan.Named(next.objects, next.commit, w.c.o.Now()), deploy.ApplyOptions{Application: w.key, For: w.subject(), Hosts: w.leaves.hosts})
+	problems, err := w.cluster.Target.Check(ctx, plan.Named(next.objects, next.commit, w.c.o.Now()), deploy.ApplyOptions{Application: w.key, For: w.subject(), Hosts: w.leaves.hosts, Ignore: w.ignored()})
 	if err != nil {
 		return fmt.Errorf("ask the target what it cannot do: %w", err)
 	}

@@ -189,6 +189,9 @@ func (r Rules) With(verdicts map[[sha256.Size]byte]Verdict, why string) Rules {
 
 // Of is [Of] with the operator's rules before the built-in ones. An object whose question has no verdict is Unknown.
 func (r Rules) Of(o *unstructured.Unstructured) (deploy.Health, bool) {
+	if deploy.Inert(o) {
+		return deploy.Health{}, false
+	}
 	q, ok, err := r.Ask(o)
 	if err != nil {
 		return deploy.Health{Status: Unknown, Message: err.Error()}, true

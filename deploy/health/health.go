@@ -56,6 +56,9 @@ type rule func(o *unstructured.Unstructured) (deploy.Health, error)
 // Of judges one object. The bool is false where the kind has no health of its own; it then counts as
 // Healthy once it is there. An Application has none by Argo CD's default; see [OfApplication].
 func Of(o *unstructured.Unstructured) (deploy.Health, bool) {
+	if deploy.Inert(o) {
+		return deploy.Health{}, false
+	}
 	gvk := o.GroupVersionKind()
 	check, versions := ruleFor(gvk.Group + "/" + gvk.Kind)
 	switch {
@@ -190,7 +193,7 @@ func (r Rules) Aggregate(objects []Judged) deploy.Health {
 		switch {
 		case o.Live == nil:
 			h = deploy.Health{Status: Missing, Message: "not there"}
-		case ignored(o.Live):
+		case ignored(o.Live), deploy.Inert(o.Live):
 			continue
 		case o.Live.GroupVersionKind().Group == "argoproj.io" && o.Live.GetKind() == "Application":
 			h = OfApplication(o.Live)

@@ -39,7 +39,7 @@ func (e *Executor) SetHosts(hosts map[string][]string) error {
 }
 
 // extraHosts is what SetHosts set, as lines for pods of a namespace. A Service of that namespace is found by its bare
-// name too, as the search list of a pod's resolv.conf has it in Kubernetes.
+// name too, and a pod by its name and that of its Service, as the search list of a pod's resolv.conf has it in Kubernetes.
 func (e *Executor) extraHosts(namespace string) string {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -48,7 +48,7 @@ func (e *Executor) extraHosts(namespace string) string {
 	for _, address := range sortedKeys(e.hosts) {
 		var bare []string
 		for _, name := range e.hosts[address] {
-			if short, own := strings.CutSuffix(name, suffix); own && !strings.Contains(short, ".") {
+			if short, own := strings.CutSuffix(name, suffix); own && strings.Count(short, ".") < 2 {
 				bare = append(bare, short)
 			}
 		}

@@ -87,11 +87,24 @@ func imagesOf(o *unstructured.Unstructured) []string {
 }
 
 func info(o *unstructured.Unstructured) string {
+	if deploy.Inert(o) {
+		return "kept without effect"
+	}
 	switch o.GetKind() {
 	case "Deployment", "ReplicaSet", "StatefulSet":
 		ready, _, _ := unstructured.NestedInt64(o.Object, "status", "readyReplicas")
 		want, _, _ := unstructured.NestedInt64(o.Object, "spec", "replicas")
 		return fmt.Sprintf("%d/%d ready", ready, want)
+	case "DaemonSet":
+		ready, _, _ := unstructured.NestedInt64(o.Object, "status", "numberReady")
+		want, _, _ := unstructured.NestedInt64(o.Object, "status", "desiredNumberScheduled")
+		return fmt.Sprintf("%d/%d ready", ready, want)
+	case "PersistentVolumeClaim":
+		phase, _, _ := unstructured.NestedString(o.Object, "status", "phase")
+		size, _, _ := unstructured.NestedString(o.Object, "status", "capacity", "storage")
+		return strings.TrimSpace(phase + " " + size)
+	case "CronJob":
+		return cronInfo(o)
 	case "Pod":
 		return podInfo(o)
 	case "Service":
@@ -99,6 +112,21 @@ func info(o *unstructured.Unstructured) string {
 		return ip
 	}
 	return ""
+}
+
+// cronInfo is when a CronJob runs, whether it does now, and when it did last.
+func cronInfo(o *unstructured.Unstructured) string {
+	text, _, _ := unstructured.NestedString(o.Object, "spec", "schedule")
+	if suspended, _, _ := unstructured.NestedBool(o.Object, "spec", "suspend"); suspended {
+		text += ", suspended"
+	}
+	if active, _, _ := unstructured.NestedSlice(o.Object, "status", "active"); len(active) > 0 {
+		text += fmt.Sprintf(", %d running", len(active))
+	}
+	if last, _, _ := unstructured.NestedString(o.Object, "status", "lastScheduleTime"); last != "" {
+		text += ", last " + last
+	}
+	return text
 }
 
 // podInfo is what kubectl shows in its STATUS column, how often the pod was restarted, and how it ended last.

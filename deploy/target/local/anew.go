@@ -1,25 +1,91 @@
 package local
 
 import (
+	"cmp"
 	"context"
+	"encoding/json"
 	"fmt"
 
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/equality"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
 	"github.com/tiphys/tiphys/deploy"
 )
 
-// fixedError says that an object cannot be changed in place.
-type fixedError struct{ kind string }
+// fixedError says that an object cannot be changed in place, but can be made anew.
+type fixedError struct {
+	kind string
+	// fields are those that cannot be changed; empty for all.
+	fields string
+}
 
 func (e *fixedError) Error() string {
+	if e.fields != "" {
+		return fmt.Sprintf("of a %s %s cannot be changed: delete it first, or have it recreated by the sync option Force=true", e.kind, e.fields)
+	}
 	return fmt.Sprintf("a %s cannot be changed: delete it first, have it recreated by the sync option Force=true, or use %s", e.kind, map[string]string{
 		"Pod": "a Deployment", "Job": "a hook",
 	}[e.kind])
 }
 
 // neverChanges says that objects of a kind cannot be changed in place.
-func neverChanges(k deploy.Key) bool { return k.Kind == "Pod" || k.Kind == "Job" && k.Group == "batch" }
+func neverChanges(k deploy.Key) bool {
+	return k.Kind == "Pod" && k.Group == "" || k.Kind == "Job" && k.Group == "batch"
+}
+
+// fixed says why an object cannot become another in place: a [fixedError] if it can be made anew.
+func fixed(old *object, next *unstructured.Unstructured) error {
+	changed := next.GetGeneration() != old.live.GetGeneration()
+	switch {
+	case neverChanges(old.Key) && changed || relabelled(old, next.GetLabels()):
+		return &fixedError{kind: old.Key.Kind}
+	case changed && old.Key.Group == "apps" && old.Key.Kind == "StatefulSet":
+		return fixedSet(typedOf[appsv1.StatefulSet](old), next)
+	case changed && old.Key.Group == "" && old.Key.Kind == "PersistentVolumeClaim":
+		return fixedClaim(typedOf[corev1.PersistentVolumeClaim](old), next)
+	}
+	return nil
+}
+
+// decoded reads an object as its kind; what cannot be read was refused before.
+func decoded[T any](u *unstructured.Unstructured) (*T, error) {
+	raw, err := u.MarshalJSON()
+	var typed T
+	if err == nil {
+		err = json.Unmarshal(raw, &typed)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read %s %s: %w", u.GetKind(), u.GetName(), err)
+	}
+	return &typed, nil
+}
+
+// fixedSet: Kubernetes changes of a StatefulSet no more than these fields.
+func fixedSet(old *appsv1.StatefulSet, u *unstructured.Unstructured) error {
+	next, err := decoded[appsv1.StatefulSet](u)
+	if err != nil {
+		return err
+	}
+	was := old.Spec.DeepCopy()
+	was.Replicas, was.Ordinals, was.Template, was.UpdateStrategy = next.Spec.Replicas, next.Spec.Ordinals, next.Spec.Template, next.Spec.UpdateStrategy
+	was.RevisionHistoryLimit, was.PersistentVolumeClaimRetentionPolicy, was.MinReadySeconds =
+		next.Spec.RevisionHistoryLimit, next.Spec.PersistentVolumeClaimRetentionPolicy, next.Spec.MinReadySeconds
+	for _, spec := range []*appsv1.StatefulSetSpec{was, &next.Spec} { // a default is the same written or not
+		spec.PodManagementPolicy = cmp.Or(spec.PodManagementPolicy, appsv1.OrderedReadyPodManagement)
+		for i := range spec.VolumeClaimTemplates {
+			c := &spec.VolumeClaimTemplates[i]
+			c.Status, c.TypeMeta = corev1.PersistentVolumeClaimStatus{}, metav1.TypeMeta{}
+			inFolder(&c.Spec)
+		}
+	}
+	if !equality.Semantic.DeepEqual(*was, next.Spec) {
+		return &fixedError{kind: "StatefulSet", fields: "serviceName, selector, podManagementPolicy and volumeClaimTemplates"}
+	}
+	return nil
+}
 
 // makeAnew has an object go, so that it can be made anew when it is gone: until then the answer is [deploy.ErrLeaving]. A dry run gives what would
 // be made. t.mu is held.

@@ -10,6 +10,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"reflect"
 	"slices"
 	"strconv"
@@ -29,7 +30,7 @@ func metaUID(s string) types.UID { return types.UID(s) }
 // Apply implements deploy.Target.
 func (t *Target) Apply(ctx context.Context, wish *unstructured.Unstructured, opt deploy.ApplyOptions) (*unstructured.Unstructured, error) {
 	key := deploy.KeyOf(wish)
-	problems, err := t.check(ctx, wish, opt.For)
+	problems, err := t.check(ctx, wish, opt)
 	if err != nil {
 		return nil, fmt.Errorf("apply %s: %w", key, err)
 	}
@@ -111,7 +112,10 @@ func (t *Target) takeOver(o, next *object, cause int64) []change {
 
 // refuses is the [deploy.OwnedError] of an object that another Application owns.
 func (o *object) refuses(opt deploy.ApplyOptions) error {
-	if o == nil || o.Application == "" || o.Application == opt.Application || o.Application == opt.TakeFrom {
+	if o == nil || o.Application == "" || o.Application == opt.Application {
+		return nil
+	}
+	if o.Application == opt.TakeFrom && !deploy.Kept(o.live) { // what an Application left behind is for nobody else
 		return nil
 	}
 	return &deploy.OwnedError{Key: o.Key, Owner: o.Application}
@@ -134,7 +138,7 @@ func (t *Target) next(old *object, wish *unstructured.Unstructured, opt deploy.A
 	} else {
 		next.UID, next.Created = newUID(), t.o.Now().UTC()
 	}
-	if u.GetKind() == "Secret" {
+	if next.Key.Kind == "Secret" && next.Key.Group == "" {
 		if err := t.seal(next, old); err != nil {
 			return nil, err
 		}
@@ -143,6 +147,7 @@ func (t *Target) next(old *object, wish *unstructured.Unstructured, opt deploy.A
 	if notes == nil {
 		notes = map[string]string{}
 	}
+	maps.DeleteFunc(notes, func(name, _ string) bool { return strings.HasPrefix(name, notePrefix) }) // nobody else writes them
 	if opt.Application != "" {
 		notes[trackingID] = opt.Application + ":" + next.Key.String()
 	}
@@ -153,9 +158,16 @@ func (t *Target) next(old *object, wish *unstructured.Unstructured, opt deploy.A
 			}
 		}
 	}
-	if len(notes) > 0 {
-		u.SetAnnotations(notes)
+	if old == nil {
+		t.reclaims(next, notes)
 	}
+	if delete(notes, deploy.AnnotationInert); !runs(next.Key) {
+		notes[deploy.AnnotationInert] = "this machine has no " + next.Key.Kind
+	}
+	if len(notes) == 0 {
+		notes = nil
+	}
+	u.SetAnnotations(notes)
 	u.SetUID(metaUID(next.UID))
 	u.SetCreationTimestamp(metav1.NewTime(next.Created))
 	u.SetManagedFields(nil)
@@ -170,8 +182,8 @@ func (t *Target) next(old *object, wish *unstructured.Unstructured, opt deploy.A
 		if !sameWish(old.live, u) {
 			u.SetGeneration(old.live.GetGeneration() + 1)
 		}
-		if neverChanges(old.Key) && u.GetGeneration() != old.live.GetGeneration() || relabelled(old, u.GetLabels()) {
-			return nil, &fixedError{old.Key.Kind}
+		if err := fixed(old, u); err != nil {
+			return nil, err
 		}
 	}
 	if err := next.encode(); err != nil {
@@ -249,7 +261,7 @@ func (t *Target) resolve(p *pod) (map[string]map[string]secret.Value, error) {
 		if p.For.MergeRequest != 0 && o.Application != p.Application {
 			continue
 		}
-		if o.deleting() || (key.Kind != "ConfigMap" && key.Kind != "Secret") {
+		if o.deleting() || key.Group != "" || (key.Kind != "ConfigMap" && key.Kind != "Secret") {
 			continue
 		}
 		data := map[string]secret.Value{}

@@ -24,6 +24,9 @@ import (
 // kinds are those that can be applied.
 var kinds = []deploy.Kind{{Kind: "Namespace"}, {Kind: "ConfigMap", Namespaced: true}, {Kind: "ServiceAccount", Namespaced: true}, {Kind: "Secret", Namespaced: true},
 	{Group: "apps", Kind: "Deployment", Namespaced: true}, {Kind: "Pod", Namespaced: true}, {Group: "batch", Kind: "Job", Namespaced: true},
+	{Group: "apps", Kind: "StatefulSet", Namespaced: true}, {Group: "apps", Kind: "ReplicaSet", Namespaced: true}, {Kind: "ReplicationController", Namespaced: true},
+	{Group: "apps", Kind: "DaemonSet", Namespaced: true}, {Group: "batch", Kind: "CronJob", Namespaced: true}, {Group: "policy", Kind: "PodDisruptionBudget", Namespaced: true},
+	{Kind: "PersistentVolumeClaim", Namespaced: true}, {Group: "storage.k8s.io", Kind: "StorageClass"},
 	{Kind: "Service", Namespaced: true}, {Group: "networking.k8s.io", Kind: "Ingress", Namespaced: true}}
 
 // policyKind can be applied where pods can be held to it.
@@ -34,7 +37,7 @@ func (t *Target) Capabilities(ctx context.Context) (deploy.Capabilities, error) 
 	if err := ctx.Err(); err != nil {
 		return deploy.Capabilities{}, fmt.Errorf("ask for capabilities: %w", err)
 	}
-	c := deploy.Capabilities{Version: "2", Kinds: slices.Clone(kinds)}
+	c := deploy.Capabilities{Version: "5", Kinds: slices.Clone(kinds)}
 	if t.o.Wall != nil {
 		c.Version, c.Kinds = c.Version+" with NetworkPolicies", append(c.Kinds, policyKind)
 	}
@@ -45,7 +48,7 @@ func (t *Target) Capabilities(ctx context.Context) (deploy.Capabilities, error) 
 func (t *Target) Check(ctx context.Context, objects []*unstructured.Unstructured, opt deploy.ApplyOptions) ([]deploy.Problem, error) {
 	var found []deploy.Problem
 	for _, o := range objects {
-		problems, err := t.check(ctx, o, opt.For)
+		problems, err := t.check(ctx, o, opt)
 		if err != nil {
 			return nil, err
 		}
@@ -67,6 +70,7 @@ type checker struct {
 	t        *Target
 	key      deploy.Key
 	who      podpolicy.Subject
+	ignore   deploy.Ignored
 	problems []deploy.Problem
 	err      error // nobody knows at the moment
 	// strict refuses unknown fields, and passes over what only a running target knows.
@@ -77,11 +81,11 @@ func (c *checker) say(fatal bool, path, format string, args ...any) {
 	c.problems = append(c.problems, deploy.Problem{Key: c.key, Path: path, Message: fmt.Sprintf(format, args...), Fatal: fatal})
 }
 
-func (t *Target) check(ctx context.Context, o *unstructured.Unstructured, who podpolicy.Subject) ([]deploy.Problem, error) {
+func (t *Target) check(ctx context.Context, o *unstructured.Unstructured, opt deploy.ApplyOptions) ([]deploy.Problem, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, fmt.Errorf("check %s: %w", deploy.KeyOf(o), err)
 	}
-	c := &checker{ctx: ctx, t: t, key: deploy.KeyOf(o), who: who}
+	c := &checker{ctx: ctx, t: t, key: deploy.KeyOf(o), who: opt.For, ignore: opt.Ignore}
 	c.object(o)
 	return c.problems, c.err
 }
@@ -101,11 +105,27 @@ func (c *checker) object(o *unstructured.Unstructured) {
 		}
 		check(c, o, c.pair)
 	case "Deployment.apps":
-		check(c, o, func(d *appsv1.Deployment) { c.template("spec.template", d.Spec.Template, corev1.RestartPolicyAlways) })
+		check(c, o, func(d *appsv1.Deployment) { c.workload(d.Spec.Replicas, &d.Spec.Template) })
+	case "ReplicaSet.apps":
+		check(c, o, func(s *appsv1.ReplicaSet) { c.workload(s.Spec.Replicas, &s.Spec.Template) })
+	case "ReplicationController":
+		check(c, o, func(r *corev1.ReplicationController) { c.workload(r.Spec.Replicas, r.Spec.Template) })
+	case "StatefulSet.apps":
+		check(c, o, c.statefulSet)
+	case "DaemonSet.apps":
+		check(c, o, c.daemonSet)
+	case "CronJob.batch":
+		check(c, o, c.cronJob)
+	case "PodDisruptionBudget.policy":
+		check(c, o, c.disruptionBudget)
+	case "PersistentVolumeClaim":
+		check(c, o, c.claim)
+	case "StorageClass.storage.k8s.io":
+		check(c, o, c.storageClass)
 	case "Pod":
 		check(c, o, func(p *corev1.Pod) { c.pod("spec", *p) })
 	case "Job.batch":
-		check(c, o, c.job)
+		check(c, o, func(j *batchv1.Job) { c.job("spec", &j.Spec) })
 	case "Service":
 		check(c, o, c.service)
 	case "Ingress.networking.k8s.io":
@@ -113,7 +133,20 @@ func (c *checker) object(o *unstructured.Unstructured) {
 	case "NetworkPolicy.networking.k8s.io":
 		check(c, o, c.policy)
 	default:
-		c.say(true, "kind", "%s: not on this machine yet", gvk.Kind)
+		c.unknown(gvk.Group, gvk.Kind)
+	}
+}
+
+// unknown: a kind that is not here is refused, unless the Application says that it may be kept without effect.
+func (c *checker) unknown(group, kind string) {
+	entry := deploy.KindEntry(group, kind)
+	switch _, err := deploy.ReadIgnored(entry); {
+	case c.ignore.Has(group, kind):
+		c.say(false, "kind", "%s has no effect on this machine: it is kept as the Application's annotation %s says", kind, deploy.AnnotationIgnoreKinds)
+	case err != nil:
+		c.say(true, "kind", "%s: not on this machine yet", kind)
+	default:
+		c.say(true, "kind", "%s: not on this machine yet: leave it out, or have the kind kept without effect by the Application's annotation %s: %s", kind, deploy.AnnotationIgnoreKinds, entry)
 	}
 }
 
@@ -133,6 +166,25 @@ func check[T any](c *checker, o *unstructured.Unstructured, f func(*T)) {
 		return
 	}
 	f(&typed)
+}
+
+// maxReplicas bounds the pods of one object: each is a record, whether there is a place for it or not.
+const maxReplicas = 1000
+
+// replicas refuses more pods of one object than a machine has any use for.
+func (c *checker) replicas(path string, n *int32) {
+	if n != nil && (*n < 0 || *n > maxReplicas) {
+		c.say(true, path, "from 0 to %d", maxReplicas)
+	}
+}
+
+// workload looks at so many pods of a template that run for ever.
+func (c *checker) workload(replicas *int32, template *corev1.PodTemplateSpec) {
+	c.replicas("spec.replicas", replicas)
+	if template == nil {
+		template = &corev1.PodTemplateSpec{}
+	}
+	c.template("spec.template", *template, corev1.RestartPolicyAlways)
 }
 
 func (c *checker) template(path string, template corev1.PodTemplateSpec, restart corev1.RestartPolicy) {
@@ -164,17 +216,18 @@ func (c *checker) pod(path string, p corev1.Pod) {
 	}
 }
 
-func (c *checker) job(j *batchv1.Job) {
-	if p := j.Spec.Template.Spec.RestartPolicy; p != corev1.RestartPolicyNever && p != corev1.RestartPolicyOnFailure {
-		c.say(true, "spec.template.spec.restartPolicy", "must be Never or OnFailure")
+func (c *checker) job(path string, j *batchv1.JobSpec) {
+	if p := j.Template.Spec.RestartPolicy; p != corev1.RestartPolicyNever && p != corev1.RestartPolicyOnFailure {
+		c.say(true, path+".template.spec.restartPolicy", "must be Never or OnFailure")
 	}
-	if j.Spec.CompletionMode != nil && *j.Spec.CompletionMode != batchv1.NonIndexedCompletion {
-		c.say(true, "spec.completionMode", "%s is not on this machine yet", *j.Spec.CompletionMode)
+	if j.CompletionMode != nil && *j.CompletionMode != batchv1.NonIndexedCompletion {
+		c.say(true, path+".completionMode", "%s is not on this machine yet", *j.CompletionMode)
 	}
-	if j.Spec.PodFailurePolicy != nil {
-		c.say(false, "spec.podFailurePolicy", "podFailurePolicy has no effect here")
+	c.replicas(path+".parallelism", j.Parallelism)
+	if j.PodFailurePolicy != nil {
+		c.say(false, path+".podFailurePolicy", "podFailurePolicy has no effect here")
 	}
-	c.template("spec.template", j.Spec.Template, "")
+	c.template(path+".template", j.Template, "")
 }
 
 func (c *checker) service(s *corev1.Service) {

@@ -36,6 +36,9 @@ type inProcess struct {
 	idle    map[executor.ID]bool // on record, and not launched
 	told    []executor.Pod       // whose volumes were refreshed
 	failing error                // what Refresh says
+	claims  map[string]executor.Claim
+	// stubborn are pods that do not end when they are told to, while it is true.
+	stubborn bool
 }
 
 type inPod struct {
@@ -45,7 +48,7 @@ type inPod struct {
 
 func newInProcess(t testing.TB) *inProcess {
 	e := &inProcess{t: t, reports: make(chan executor.Report, 4096), pods: map[executor.ID]*inPod{}, starts: map[executor.ID]int{},
-		final: map[executor.ID]executor.Report{}, orders: map[executor.ID]executor.Pod{}, idle: map[executor.ID]bool{}}
+		final: map[executor.ID]executor.Report{}, orders: map[executor.ID]executor.Pod{}, idle: map[executor.ID]bool{}, claims: map[string]executor.Claim{}}
 	t.Cleanup(func() {
 		e.mu.Lock()
 		defer e.mu.Unlock()
@@ -155,7 +158,7 @@ func (e *inProcess) Stop(_ context.Context, id executor.ID, _ time.Duration) err
 		return nil
 	}
 	p := e.pods[id]
-	if p == nil {
+	if p == nil || e.stubborn {
 		return nil
 	}
 	_ = p.server.Close()
@@ -214,6 +217,74 @@ func (e *inProcess) running() map[executor.ID]bool {
 	found := map[executor.ID]bool{}
 	for id := range e.pods {
 		found[id] = true
+	}
+	return found
+}
+
+// CreateClaim implements executor.Claims.
+func (e *inProcess) CreateClaim(_ context.Context, c executor.Claim) error {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if was, there := e.claims[c.Namespace+"/"+c.Name]; there && was.Owner != c.Owner {
+		return errors.New("it was made for somebody else")
+	}
+	e.claims[c.Namespace+"/"+c.Name] = c
+	return nil
+}
+
+// FindClaim implements executor.Claims.
+func (e *inProcess) FindClaim(_ context.Context, namespace, name string) (executor.Claim, error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	c, there := e.claims[namespace+"/"+name]
+	if !there {
+		return c, executor.ErrNotFound
+	}
+	return c, nil
+}
+
+// DeleteClaim implements executor.Claims.
+func (e *inProcess) DeleteClaim(_ context.Context, namespace, name string) error {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	for id := range e.pods {
+		for _, v := range e.orders[id].Pod.Spec.Volumes {
+			if v.PersistentVolumeClaim != nil && v.PersistentVolumeClaim.ClaimName == name {
+				e.t.Errorf("the volume %s was to be removed while pod %s has it", name, id.Node)
+				return &executor.TransientError{Err: errors.New("a pod has it")}
+			}
+		}
+	}
+	delete(e.claims, namespace+"/"+name)
+	return nil
+}
+
+// volumes are how many volumes there are.
+func (e *inProcess) volumes() int {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return len(e.claims)
+}
+
+// order is what the executor was given for the present attempt of a pod by its name.
+func (e *inProcess) order(name string) (executor.Pod, bool) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	for id := range e.pods {
+		if id.Node == name {
+			return e.orders[id], true
+		}
+	}
+	return executor.Pod{}, false
+}
+
+// alive gives how many pods of each name run.
+func (e *inProcess) alive() map[string]int {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	found := map[string]int{}
+	for id := range e.pods {
+		found[id.Node]++
 	}
 	return found
 }

@@ -14,7 +14,7 @@ type index struct {
 	byUID         map[string]*object
 	byApplication shelf
 	byOwner       shelf // by the uid of what owns them
-	byKind        shelf
+	byKind        shelf // of kinds that this machine runs
 	byNamespace   shelf
 	// leaving are those that are being deleted.
 	leaving map[*object]bool
@@ -62,7 +62,9 @@ func (x *index) put(o *object) {
 	x.places[o] = p
 	x.byKey[p.key], x.byUID[p.uid] = o, o
 	x.byApplication.put(p.application, o)
-	x.byKind.put(p.key.Kind, o)
+	if runs(p.key) {
+		x.byKind.put(p.key.Kind, o)
+	}
 	x.byNamespace.put(p.key.Namespace, o)
 	for _, owner := range p.owners {
 		x.byOwner.put(owner, o)
@@ -141,20 +143,22 @@ func (x *index) depth(o *object) int {
 func (x *index) owned(owner *object, kind string) []*object {
 	var found []*object
 	for o := range x.byOwner[owner.UID] {
-		if o.Key.Kind == kind && o.Key.Namespace == owner.Key.Namespace {
+		if o.Key.Kind == kind && runs(o.Key) && o.Key.Namespace == owner.Key.Namespace {
 			found = append(found, o)
 		}
 	}
 	return sortedByName(found)
 }
 
-// within gives what goes when an object goes: what it owns, and what lies in it if it is a Namespace.
+// within gives what goes when an object goes: what it owns and does not leave, and what lies in it if it is a Namespace.
 func (x *index) within(o *object) []*object {
 	set := map[*object]bool{}
 	for other := range x.byOwner[o.UID] {
-		set[other] = other != o
+		if !deploy.Kept(other.live) {
+			set[other] = other != o
+		}
 	}
-	if o.Key.Kind == "Namespace" {
+	if o.Key.Kind == "Namespace" && o.Key.Group == "" {
 		for other := range x.byNamespace[o.Key.Name] {
 			set[other] = other != o
 		}

@@ -18,7 +18,11 @@ import (
 
 // made is an object for an index, with an owner if there is one.
 func made(kind, namespace, name, application string, owner *object) *object {
-	u := &unstructured.Unstructured{Object: map[string]any{"apiVersion": "v1", "kind": kind}}
+	version := "v1"
+	if kind == "Deployment" || kind == "ReplicaSet" {
+		version = "apps/v1"
+	}
+	u := &unstructured.Unstructured{Object: map[string]any{"apiVersion": version, "kind": kind}}
 	u.SetName(name)
 	u.SetNamespace(namespace)
 	uid := kind + "-" + namespace + "-" + name

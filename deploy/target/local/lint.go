@@ -15,12 +15,7 @@ type Linter struct{}
 
 // Lint says what is wrong with an object. It is false for a kind that this target cannot apply.
 func (Linter) Lint(o *unstructured.Unstructured) ([]deploy.Problem, bool) {
-	gvk := o.GroupVersionKind()
-	known := gvk.GroupKind().String() == policyKind.Kind+"."+policyKind.Group
-	for _, k := range kinds {
-		known = known || k.Group == gvk.Group && k.Kind == gvk.Kind
-	}
-	if !known {
+	if !runs(deploy.KeyOf(o)) {
 		return nil, false
 	}
 	c := &checker{ctx: context.Background(), t: &Target{}, key: deploy.KeyOf(o), strict: true}

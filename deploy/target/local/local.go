@@ -1,5 +1,6 @@
-// Package local makes this machine a deploy target: Deployments with their ReplicaSets and Pods, Jobs, Services with
-// virtual addresses, Ingresses behind one HTTP proxy, ConfigMaps and Secrets, all with a status in Kubernetes' shape.
+// Package local makes this machine a deploy target: Deployments, StatefulSets and DaemonSets with their Pods, Jobs and CronJobs,
+// PersistentVolumeClaims, Services with virtual addresses, Ingresses behind one HTTP proxy, ConfigMaps and Secrets, all with a status in
+// Kubernetes' shape.
 //
 // Every wish and every state that matters is an object record in the ledger before anything is done about it; memory
 // is a cache. Pods run through an executor under an ID made of the pod's uid, its name and the restart, so a server
@@ -100,6 +101,8 @@ type Options struct {
 	Box Box
 	// DigestKey makes the digests that stand for Secret values unguessable.
 	DigestKey []byte
+	// Claims keeps what PersistentVolumeClaims stand for; without it they are refused.
+	Claims executor.Claims
 	// Names is told of the Services; nil leaves pods with the names known at their start.
 	Names Names
 	// Addresses of Services; nil means 127.88.0.0/16, which pods of a network of their own cannot reach.
@@ -155,6 +158,8 @@ type Target struct {
 	granted grants
 	// addresses are those of Services that are gone, which could not be removed yet.
 	addresses map[netip.Addr]deploy.Key
+	// dropping are claims whose volumes are being removed, by uid.
+	dropping map[string]bool
 	// damaged are objects whose records cannot be read, by the keys of their rows.
 	damaged map[string]damaged
 	// troubles are what does not succeed and is tried again.
@@ -197,7 +202,7 @@ func Open(ctx context.Context, o Options) (*Target, error) {
 	}
 	t := &Target{o: o, kick: make(chan struct{}, 1), hints: newHints(),
 		objects: newIndex(), pods: map[string]*pod{}, services: map[deploy.Key]*service{}, ingresses: map[string]*ingress{},
-		addresses: map[netip.Addr]deploy.Key{}, damaged: map[string]damaged{}}
+		addresses: map[netip.Addr]deploy.Key{}, damaged: map[string]damaged{}, dropping: map[string]bool{}}
 	if err := t.load(ctx); err != nil {
 		return nil, fmt.Errorf("open local target: %w", err)
 	}
@@ -345,7 +350,7 @@ func (t *Target) Logs(ctx context.Context, k deploy.Key, container string, o dep
 	}
 	t.mu.Lock()
 	found := t.objects.byKey[k]
-	if found == nil || k.Kind != "Pod" {
+	if found == nil || k.Kind != "Pod" || k.Group != "" {
 		t.mu.Unlock()
 		return nil, fmt.Errorf("logs of %s: %w", k, deploy.ErrNotFound)
 	}

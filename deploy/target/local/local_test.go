@@ -40,6 +40,15 @@ type machine struct {
 	gateway  netip.Addr // the front's address among pods
 	// certificates makes those of hosts; nil for none.
 	certificates local.Certifier
+	names        local.Names
+	clock        atomic.Int64 // what the time is, in nanoseconds of the epoch; 0 for what it is
+}
+
+func (m *machine) now() time.Time {
+	if at := m.clock.Load(); at != 0 {
+		return time.Unix(0, at).UTC()
+	}
+	return time.Now()
 }
 
 func newMachine(t testing.TB) *machine {
@@ -60,7 +69,7 @@ func (m *machine) open() {
 	if err != nil {
 		m.t.Fatal(err)
 	}
-	target, err := local.Open(m.t.Context(), local.Options{Ledger: m.ledger, Executor: m.executor, Logs: m.executor, Commands: m.executor, Volumes: m.executor, Box: box, Front: m.front, Wall: m.wall, Machine: m.gateway, Certificates: m.certificates})
+	target, err := local.Open(m.t.Context(), local.Options{Ledger: m.ledger, Executor: m.executor, Claims: m.executor, Logs: m.executor, Commands: m.executor, Volumes: m.executor, Names: m.names, Now: m.now, Box: box, Front: m.front, Wall: m.wall, Machine: m.gateway, Certificates: m.certificates})
 	if err != nil {
 		m.t.Fatal(err)
 	}
@@ -80,8 +89,35 @@ func (m *machine) apply(documents string) {
 	}
 }
 
+// try applies one object and gives the error.
+func (m *machine) try(document string, opt deploy.ApplyOptions) error {
+	m.t.Helper()
+	o := &unstructured.Unstructured{}
+	if err := yaml.Unmarshal([]byte(document), &o.Object); err != nil {
+		m.t.Fatal(err)
+	}
+	_, err := m.Apply(m.t.Context(), o, opt)
+	return err
+}
+
+// delete asks for an object of the namespace to go.
+func (m *machine) delete(group, kind, name string) {
+	m.t.Helper()
+	if err := m.Delete(m.t.Context(), deploy.Key{Group: group, Kind: kind, Namespace: "prod", Name: name}, deploy.ApplyOptions{Application: "default/app"}); err != nil {
+		m.t.Fatal(err)
+	}
+}
+
+// reopen closes the target and opens it again, as after kill -9: what was only in memory is gone.
+func (m *machine) reopen() {
+	m.t.Helper()
+	_ = m.Close()
+	m.open()
+}
+
 func (m *machine) get(kind, name string) *unstructured.Unstructured {
-	group := map[string]string{"Deployment": "apps", "ReplicaSet": "apps", "Ingress": "networking.k8s.io", "NetworkPolicy": "networking.k8s.io", "Job": "batch"}[kind]
+	group := map[string]string{"Deployment": "apps", "ReplicaSet": "apps", "Ingress": "networking.k8s.io", "NetworkPolicy": "networking.k8s.io", "Job": "batch", "CronJob": "batch", "StatefulSet": "apps", "DaemonSet": "apps",
+		"ControllerRevision": "apps", "PodDisruptionBudget": "policy"}[kind]
 	o, err := m.Get(m.t.Context(), deploy.Key{Group: group, Kind: kind, Namespace: "prod", Name: name})
 	if errors.Is(err, deploy.ErrNotFound) {
 		return nil
@@ -436,13 +472,13 @@ func TestDeleteLeavesNothing(t *testing.T) {
 func TestCheck(t *testing.T) {
 	m := newMachine(t)
 	for want, manifest := range map[string]string{
-		"StatefulSet: not on this machine yet": "{apiVersion: apps/v1, kind: StatefulSet, metadata: {name: x}}",
-		"Widget: not on this machine yet":      "{apiVersion: example.org/v1, kind: Widget, metadata: {name: x}}",
-		"NodePort opens no port":               "{apiVersion: v1, kind: Service, metadata: {name: x}, spec: {type: NodePort}}",
-		"only TCP and UDP are forwarded":       "{apiVersion: v1, kind: Service, metadata: {name: x}, spec: {ports: [{port: 53, protocol: SCTP}]}}",
-		"cannot unmarshal":                     "{apiVersion: apps/v1, kind: Deployment, metadata: {name: x}, spec: {replicas: many}}",
-		"must be Always":                       "{apiVersion: apps/v1, kind: Deployment, metadata: {name: x}, spec: {template: {spec: {restartPolicy: Never, containers: [{name: c}]}}}}",
-		"no TLS here":                          "{apiVersion: networking.k8s.io/v1, kind: Ingress, metadata: {name: x}, spec: {tls: [{hosts: [a]}]}}",
+		"there is no container":           "{apiVersion: apps/v1, kind: StatefulSet, metadata: {name: x}}",
+		"Widget: not on this machine yet": "{apiVersion: example.org/v1, kind: Widget, metadata: {name: x}}",
+		"NodePort opens no port":          "{apiVersion: v1, kind: Service, metadata: {name: x}, spec: {type: NodePort}}",
+		"only TCP and UDP are forwarded":  "{apiVersion: v1, kind: Service, metadata: {name: x}, spec: {ports: [{port: 53, protocol: SCTP}]}}",
+		"cannot unmarshal":                "{apiVersion: apps/v1, kind: Deployment, metadata: {name: x}, spec: {replicas: many}}",
+		"must be Always":                  "{apiVersion: apps/v1, kind: Deployment, metadata: {name: x}, spec: {template: {spec: {restartPolicy: Never, containers: [{name: c}]}}}}",
+		"no TLS here":                     "{apiVersion: networking.k8s.io/v1, kind: Ingress, metadata: {name: x}, spec: {tls: [{hosts: [a]}]}}",
 	} {
 		o := &unstructured.Unstructured{}
 		if err := yaml.Unmarshal([]byte(manifest), &o.Object); err != nil {

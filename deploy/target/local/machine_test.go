@@ -31,7 +31,7 @@ import (
 // serverSource is a small service: it answers its VERSION, by datagrams as well, and asks NEXT first if there is one. Who wants to know is told for whom it takes them.
 const serverSource = `package main
 
-import ("io"; "net"; "net/http"; "os"; "strings"; "time")
+import ("fmt"; "io"; "net"; "net/http"; "os"; "strings"; "time")
 
 func datagrams() {
 	l, err := net.ListenPacket("udp", ":8080")
@@ -57,10 +57,27 @@ func ask(address string) (string, error) {
 
 func main() {
 	go datagrams()
+	starts := ""
+	if dir := os.Getenv("DATA"); dir != "" {
+		f, err := os.OpenFile(dir+"/starts", os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+		if err != nil { panic(err) }
+		io.WriteString(f, "x")
+		f.Close()
+		all, _ := os.ReadFile(dir+"/starts")
+		starts = fmt.Sprintf(", %d starts", len(all))
+	}
 	http.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
 		time.Sleep(10 * time.Millisecond)
-		answer := os.Getenv("VERSION")
-		if r.URL.RawQuery == "who" {
+		answer := os.Getenv("VERSION") + starts
+		if r.URL.RawQuery == "host" {
+			answer, _ = os.Hostname()
+		} else if peer, is := strings.CutPrefix(r.URL.RawQuery, "ask="); is {
+			response, err := http.Get(peer)
+			if err != nil { http.Error(w, err.Error(), 500); return }
+			body, _ := io.ReadAll(response.Body)
+			response.Body.Close()
+			answer += ": " + string(body)
+		} else if r.URL.RawQuery == "who" {
 			from, _, _ := net.SplitHostPort(r.RemoteAddr)
 			answer += " for " + from
 		} else if next := os.Getenv("NEXT"); strings.HasPrefix(next, "udp://") {
@@ -147,7 +164,7 @@ func onThisMachine(t *testing.T) *realMachine {
 		if err != nil {
 			t.Skipf("SKIPPED: this machine gives pods no network: %v", err)
 		}
-		if m.Target, err = local.Open(t.Context(), local.Options{Ledger: l, Executor: m.executor.Container(), Logs: m.executor, Commands: m.executor, Names: m.executor, Front: m.front,
+		if m.Target, err = local.Open(t.Context(), local.Options{Ledger: l, Executor: m.executor.Container(), Claims: m.executor, Logs: m.executor, Commands: m.executor, Names: m.executor, Front: m.front,
 			Addresses: local.Bridge{Interface: bridge, Prefix: netip.MustParsePrefix(serviceNet)},
 			Wall:      m.executor, Callers: m.subnet, Machine: netip.MustParseAddr(info.Gateway)}); err != nil {
 			t.Fatal(err)

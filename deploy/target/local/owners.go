@@ -86,7 +86,7 @@ func (t *Target) ownName(host string) string {
 
 // given are those of an Ingress's host names that the project gives to its Application.
 func given(o *unstructured.Unstructured, opt deploy.ApplyOptions) []string {
-	if o.GetKind() != "Ingress" {
+	if o.GetKind() != "Ingress" || !runs(deploy.KeyOf(o)) {
 		return nil
 	}
 	return slices.DeleteFunc(deploy.HostsOf(o), func(host string) bool { return !slices.Contains(opt.Hosts, host) })

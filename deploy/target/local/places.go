@@ -56,8 +56,11 @@ func (g *grants) all() []executor.ID {
 	return ids
 }
 
-// begin starts the present attempt, or attaches to it, as soon as there is a place for it. t.mu is held.
+// begin starts the present attempt, or attaches to it, as soon as there are its claims and a place for it. t.mu is held.
 func (t *Target) begin(p *pod) {
+	if t.waits(p) {
+		return
+	}
 	id := p.id()
 	t.o.Places.Ask(id, func() {
 		t.granted.add(id)
@@ -75,7 +78,7 @@ func (t *Target) begin(p *pod) {
 func (p *pod) mayRun() bool {
 	status := p.spec().Status
 	for _, c := range status.ContainerStatuses {
-		if c.State.Waiting != nil && c.State.Waiting.Reason == reasonPlace {
+		if w := c.State.Waiting; w != nil && (w.Reason == reasonPlace || w.Reason == reasonClaim) {
 			return false
 		}
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"slices"
 	"strings"
 	"time"
 
@@ -36,8 +37,8 @@ type pod struct {
 	// again at once.
 	failures int
 	hurried  bool
-	// asked says that it waits for a place.
-	asked bool
+	// asked says that it waits for a place, unclaimed that it waits for a claim.
+	asked, unclaimed bool
 	// stopping says that the attempt was asked to end, to be restarted.
 	stopping  bool
 	leaving   bool
@@ -230,13 +231,18 @@ func (t *Target) order(p *pod) (executor.Pod, error) {
 		}
 	}
 	maps.Copy(env, t.o.Env)
-	return executor.Pod{ID: p.id(), For: p.subject(), Pod: *spec, Resolve: resolved, Env: env}, nil
+	claims := t.mount(p, spec)
+	return executor.Pod{ID: p.id(), For: p.subject(), Pod: *spec, Resolve: resolved, Claims: claims, Env: env}, nil
 }
 
-// step moves one pod on: begins a restart that is due, and records its status.
+// step moves one pod on: begins what its claims are there for, and a restart that is due, and records its status.
 func (t *Target) step(p *pod) {
 	if p.Ended {
 		return
+	}
+	if p.unclaimed && !t.waits(p) {
+		p.waiting = nil
+		t.begin(p)
 	}
 	if !p.RestartAt.IsZero() {
 		if now := t.o.Now(); now.Before(p.RestartAt) {
@@ -286,8 +292,8 @@ func (t *Target) take(uid string, r executor.Report) {
 		return
 	}
 	p.known = true
-	if p.asked { // an earlier server had begun it
-		p.asked, p.waiting = false, nil
+	if p.asked || p.unclaimed { // an earlier server had begun it
+		p.asked, p.unclaimed, p.waiting = false, false, nil
 		t.o.Places.Hold(r.ID)
 		t.granted.take(r.ID)
 	}
@@ -478,12 +484,14 @@ func (t *Target) terminate(p *pod) {
 		p.probes()
 		p.probes = nil
 	}
-	if t.withdraw(p) {
+	if t.withdraw(p) || p.unclaimed {
 		t.forget(id) // in case an earlier server had begun it
-		p.leaving = t.remove(p)
-		return
+		if !p.single() {
+			p.leaving = t.remove(p)
+			return
+		}
 	}
-	if p.Ended || (begun == nil && !p.known && !p.RestartAt.IsZero()) {
+	if p.Ended || (begun == nil && !p.known && !p.RestartAt.IsZero() && !p.single()) {
 		p.leaving = t.remove(p)
 		return
 	}
@@ -515,7 +523,11 @@ func (t *Target) terminate(p *pod) {
 		t.mu.Lock()
 		known := p.known || begun == nil
 		t.mu.Unlock()
-		if known {
+		if p.single() {
+			if !t.awaitEnd(life, p, id) {
+				return
+			}
+		} else if known {
 			// The final report removes the record. It never comes for a pod that the executor does not have.
 			t.awaitGone(ctx, p)
 		}
@@ -544,6 +556,48 @@ func (t *Target) awaitGone(ctx context.Context, p *pod) {
 		}
 	}
 }
+
+// single says that a pod has a name of its own, under which no other may run before it has ended: a StatefulSet's.
+func (p *pod) single() bool {
+	owner := metav1.GetControllerOf(p.live)
+	return owner != nil && owner.Kind == "StatefulSet"
+}
+
+// awaitEnd waits until the executor has nothing of a pod's attempt that lives, however long it takes. False says that the record is gone
+// already, or that the target was closed.
+func (t *Target) awaitEnd(ctx context.Context, p *pod, id executor.ID) bool {
+	what := "see the end of pod " + id.Node + ", of which another has the name and volumes next"
+	defer t.troubles.Over(what)
+	for wait := firstEndWait; ; wait = min(2*wait, maxEndWait) {
+		t.mu.Lock()
+		there := t.pods[p.UID] == p
+		t.mu.Unlock()
+		if !there || ctx.Err() != nil {
+			return false
+		}
+		list, err := t.o.Executor.List(ctx)
+		switch {
+		case err == nil && !slices.ContainsFunc(list, func(r executor.Report) bool { return r.ID == id && !r.Phase.Done() }):
+			return true
+		case err == nil && wait == maxEndWait:
+			err = errors.New("it was told to end and goes on")
+		}
+		if err != nil {
+			t.wrong(what, err)
+		}
+		select {
+		case <-ctx.Done():
+			return false
+		case <-time.After(wait):
+		}
+	}
+}
+
+// The waits between the looks whether a pod has ended.
+const (
+	firstEndWait = 50 * time.Millisecond
+	maxEndWait   = 5 * time.Second
+)
 
 func (t *Target) remove(p *pod) bool {
 	if !t.log(change{kind: deploy.KindObjectDeleted, o: p.object, cause: p.last, note: p.parting}) {

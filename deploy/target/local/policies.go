@@ -102,5 +102,5 @@ func (t *Target) letsFront(p *pod, port int) bool {
 
 // relabelled says that a pod, which may run, is to have other labels: who is let to it is decided when it begins.
 func relabelled(old *object, next map[string]string) bool {
-	return old.Key.Kind == "Pod" && !maps.Equal(old.live.GetLabels(), next)
+	return old.Key.Kind == "Pod" && old.Key.Group == "" && !maps.Equal(old.live.GetLabels(), next)
 }

@@ -22,19 +22,11 @@ func (t *Target) reconcile() {
 	t.repeat()
 	t.admit()
 	t.collect()
-	for _, o := range t.ofKind("Deployment") {
-		if !o.deleting() {
-			t.deployment(o)
-		}
-	}
-	for _, o := range t.ofKind("Job") {
-		if !o.deleting() {
-			t.job(o)
-		}
-	}
-	for _, o := range t.ofKind("ReplicaSet") {
-		if !o.deleting() {
-			t.replicaSet(o)
+	for _, kind := range t.movers() {
+		for _, o := range t.ofKind(kind.name) {
+			if !o.deleting() {
+				kind.move(o)
+			}
 		}
 	}
 	var leaving []*pod
@@ -56,6 +48,9 @@ func (t *Target) reconcile() {
 	for _, o := range t.ofKind("Ingress") {
 		t.setStatus(o, map[string]any{"loadBalancer": map[string]any{"ingress": []networkingv1.IngressLoadBalancerIngress{{IP: t.o.IngressAddress}}}}, o.last)
 	}
+	for _, o := range t.ofKind("PodDisruptionBudget") {
+		t.disruptionBudget(o)
+	}
 	for _, o := range t.ofKind("Namespace") {
 		phase := "Active"
 		if o.deleting() {
@@ -63,6 +58,17 @@ func (t *Target) reconcile() {
 		}
 		t.setStatus(o, map[string]any{"phase": phase}, o.last)
 	}
+}
+
+// mover moves objects of a kind on.
+type mover struct {
+	name string
+	move func(*object)
+}
+
+// movers are the kinds that make others, or wait for something, before those that they make.
+func (t *Target) movers() []mover {
+	return []mover{{"PersistentVolumeClaim", t.bind}, {"Deployment", t.deployment}, {"StatefulSet", t.statefulSet}, {"DaemonSet", t.daemonSet}, {"CronJob", t.cronJob}, {"Job", t.job}, {"ReplicaSet", t.replicaSet}, {"ReplicationController", t.replicaSet}}
 }
 
 // dismiss begins the deletion of objects; what cannot be recorded is decided again a little later. t.mu is held.
@@ -97,7 +103,8 @@ func (t *Target) wrong(what string, err error) {
 
 // untroubled takes back what was said of an object that is gone.
 func (t *Target) untroubled(o *object) {
-	for _, what := range []string{"write the status of ", "make a ReplicaSet of ", "make a pod of ", "give an address to ", "serve ", "refresh the volumes of "} {
+	for _, what := range []string{"write the status of ", "make a ReplicaSet of ", "make a pod of ", "give an address to ", "serve ", "refresh the volumes of ",
+		"make the volume of ", "keep the template of ", "make a claim of ", "read the schedule of ", "make a job of ", "read the selector of "} {
 		t.troubles.Over(what + o.Key.String())
 	}
 }
@@ -110,7 +117,12 @@ func (t *Target) ofKind(kind string) []*object { return t.objects.kind(kind) }
 // collect carries deletions on: children first, then the object itself. Pods end in their own time.
 func (t *Target) collect() {
 	for _, o := range t.objects.ordered(t.objects.leaving) {
-		if o.Key.Kind == "Pod" {
+		switch {
+		case o.Key.Group != "":
+		case o.Key.Kind == "Pod":
+			continue
+		case o.Key.Kind == "PersistentVolumeClaim":
+			t.drop(o)
 			continue
 		}
 		within := t.objects.within(o)

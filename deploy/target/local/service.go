@@ -13,6 +13,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/apimachinery/pkg/util/validation"
 
 	"github.com/tiphys/tiphys/deploy"
 	"github.com/tiphys/tiphys/keeper/front"
@@ -99,6 +100,9 @@ func (t *Target) service(o *object, hosts map[string][]string) {
 	var ips []string
 	for _, p := range t.selected(s.spec, o.Key.Namespace) {
 		ips = append(ips, p.ip)
+		if headless {
+			hosts[p.ip] = append(hosts[p.ip], p.names(o.Key.Name)...)
+		}
 	}
 	if !headless {
 		ips = []string{s.address.String()}
@@ -106,6 +110,16 @@ func (t *Target) service(o *object, hosts map[string][]string) {
 	for _, ip := range ips {
 		hosts[ip] = append(hosts[ip], s.names(false)...)
 	}
+}
+
+// names are those of a pod that a headless Service gives it: its hostname below the Service's, if it names the Service as its subdomain.
+func (p *pod) names(service string) []string {
+	spec := p.spec().Spec
+	if spec.Subdomain != service || len(validation.IsDNS1123Label(spec.Hostname)) > 0 {
+		return nil
+	}
+	name := spec.Hostname + "." + service + "." + p.Key.Namespace
+	return []string{name, name + ".svc", name + ".svc.cluster.local"}
 }
 
 // address gives a Service its virtual address once and for good: it is in the object.
@@ -171,7 +185,7 @@ func (t *Target) selected(s *corev1.Service, namespace string) []*pod {
 			found = append(found, p)
 		}
 	}
-	slices.SortFunc(found, func(a, b *pod) int { return a.Created.Compare(b.Created) })
+	slices.SortFunc(found, func(a, b *pod) int { return cmp.Or(a.Created.Compare(b.Created), cmp.Compare(a.Key.Name, b.Key.Name)) })
 	return found
 }
 

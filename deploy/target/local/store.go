@@ -110,7 +110,7 @@ func (t *Target) load(ctx context.Context) error {
 
 func (t *Target) index(o *object) {
 	t.objects.put(o)
-	if o.Key.Kind == "Pod" && t.pods[o.UID] == nil {
+	if o.Key.Kind == "Pod" && o.Key.Group == "" && t.pods[o.UID] == nil {
 		t.pods[o.UID] = &pod{object: o}
 	}
 }
@@ -238,12 +238,10 @@ func (t *Target) child(owner *object, apiVersion, kind, name string, tree map[st
 	u.SetNamespace(owner.Key.Namespace)
 	uid := newUID()
 	now := t.o.Now().UTC()
-	yes := true
 	u.SetUID(metaUID(uid))
 	u.SetCreationTimestamp(metav1.NewTime(now))
 	u.SetGeneration(1)
-	u.SetOwnerReferences([]metav1.OwnerReference{{APIVersion: owner.live.GetAPIVersion(), Kind: owner.Key.Kind,
-		Name: owner.Key.Name, UID: metaUID(owner.UID), Controller: &yes, BlockOwnerDeletion: &yes}})
+	u.SetOwnerReferences([]metav1.OwnerReference{owner.ownedBy()})
 	return &object{live: u, ObjectRecord: deploy.ObjectRecord{Key: deploy.KeyOf(u), Cluster: owner.Cluster, Application: owner.Application, For: owner.For, UID: uid,
 		Created: now, Cause: owner.Cause}}
 }

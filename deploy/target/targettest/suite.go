@@ -66,6 +66,9 @@ func Run(t *testing.T, open func(t *testing.T) *Subject) {
 		"hosts":                   hosts,
 		"force":                   forced,
 		"network policies":        networkPolicies,
+		"claims":                  claims,
+		"kept without effect":     inert,
+		"stateful sets":           statefulSets,
 	} {
 		t.Run(name, func(t *testing.T) { test(t, open(t)) })
 	}
