@@ -3,6 +3,7 @@ package access
 import (
 	"strings"
 
+	"github.com/tiphys/tiphys/budget"
 	"github.com/tiphys/tiphys/failure"
 )
 
@@ -66,6 +67,9 @@ func ParseRule(line string) (Rule, error) {
 		if part == "" {
 			return Rule{}, failure.Invalidf("policy line %q: a part is empty; write * for anything", line)
 		}
+		if _, err := budget.ParseGlob(part); err != nil {
+			return Rule{}, failure.Invalidf("policy line %q: %v", line, err)
+		}
 	}
 	r := Rule{Role: Role(strings.TrimPrefix(parts[1], "role:")), Resource: kindOf(parts[2]), Action: parts[3], Object: parts[4]}
 	switch parts[5] {
@@ -109,8 +113,11 @@ func (r Rule) about(role Role, verb Verb, kind string) bool {
 	return r.Role == role && glob(r.Action, string(verb)) && glob(r.Resource, kind)
 }
 
-// glob matches text with a pattern in which "*" stands for any text, slashes too.
+// glob matches text with a pattern, as Argo CD's RBAC does by its util/glob: "*" stands for any text, slashes too.
 func glob(pattern, text string) bool {
+	if strings.ContainsAny(pattern, `?[{\`) {
+		return budget.MatchGlob(pattern, text)
+	}
 	first, rest, star := strings.Cut(pattern, "*")
 	if !star {
 		return pattern == text

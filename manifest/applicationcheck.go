@@ -174,9 +174,6 @@ func (c *check) source(path string, s ApplicationSource) {
 	case s.Path == "":
 		c.fail(path+".path", "a source needs a path", `use "." for the whole repository`)
 	}
-	if s.TagPrefix != "" {
-		c.fail(path+".tagPrefix", "tagPrefix is not supported", "name the tag in targetRevision")
-	}
 	if strings.HasPrefix(s.Path, "/") || slices.Contains(strings.Split(s.Path, "/"), "..") {
 		c.fail(path+".path", fmt.Sprintf("path %q leaves the repository", s.Path), "name a folder inside of the repository")
 	}

@@ -30,6 +30,8 @@ type Own interface {
 	File(ctx context.Context, name, revision, path string) ([]byte, error)
 	// DefaultBranch gives the name of the branch that HEAD is; empty if the host does not know one.
 	DefaultBranch(ctx context.Context, name string) (string, error)
+	// Tags lists its tags.
+	Tags(ctx context.Context, name string) ([]string, error)
 }
 
 // StoreOptions of a Store. Dir and Checkouts are required.
@@ -304,7 +306,7 @@ func (b Bare) commit(ctx context.Context, revision string) (string, error) {
 
 // checkRevision refuses what git could take for something else than the name of a branch, tag or commit.
 func checkRevision(revision string) error {
-	if len(revision) > 255 || strings.HasPrefix(revision, "-") || strings.ContainsAny(revision, " \t\n\r\x00~^:?*[\\+") || strings.Contains(revision, "..") || strings.Contains(revision, "@{") {
+	if len(revision) > 255 || strings.HasPrefix(revision, "-") || strings.HasPrefix(revision, "+") || strings.ContainsAny(revision, " \t\n\r\x00~^:?*[\\") || strings.Contains(revision, "..") || strings.Contains(revision, "@{") {
 		return fmt.Errorf("%.100q is not a branch, tag or commit: %w", revision, ErrNotFound)
 	}
 	return nil

@@ -296,6 +296,11 @@ func (o *own) File(_ context.Context, name, revision, path string) ([]byte, erro
 	return []byte("x"), nil
 }
 
+func (o *own) Tags(_ context.Context, name string) ([]string, error) {
+	o.asked = append(o.asked, "tags "+name)
+	return []string{"v1.0.0"}, nil
+}
+
 func (o *own) DefaultBranch(context.Context, string) (string, error) { return "", nil }
 
 // A host whose repositories are here is asked, and nothing is fetched.

@@ -192,6 +192,19 @@ func (w *world) Checkout(_ context.Context, repo, revision string) (string, stri
 // DefaultBranch implements apps.Repositories.
 func (w *world) DefaultBranch(context.Context, string) (string, error) { return "main", nil }
 
+// Tags implements apps.Repositories: the heads that are named as tags.
+func (w *world) Tags(context.Context, string) ([]string, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	var tags []string
+	for name := range w.heads {
+		if tag, ok := strings.CutPrefix(name, "refs/tags/"); ok {
+			tags = append(tags, tag)
+		}
+	}
+	return tags, nil
+}
+
 // Resolve implements apps.Repositories.
 func (w *world) Resolve(_ context.Context, repo, revision string) (string, error) {
 	w.mu.Lock()

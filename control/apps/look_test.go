@@ -12,6 +12,7 @@ import (
 	"github.com/tiphys/tiphys/deploy"
 	"github.com/tiphys/tiphys/deploy/plan"
 	"github.com/tiphys/tiphys/deploy/target/local"
+	"github.com/tiphys/tiphys/event"
 	"github.com/tiphys/tiphys/executor"
 	"github.com/tiphys/tiphys/keeper/front"
 )
@@ -171,4 +172,49 @@ func TestSourceWithoutObjects(t *testing.T) {
 	if said := strings.Join(w.app("prod").Problems, " "); !strings.Contains(said, "values.yaml:1:1: the file is no resource") {
 		t.Error("the file that is passed over is not named: " + said)
 	}
+}
+
+// Of several versions the highest that is allowed runs, whose tag and commit are shown, and the next one when it is there.
+func TestNewestVersionRuns(t *testing.T) {
+	w := newWorld(t)
+	for _, tag := range []string{"v1.0.0", "v1.9.0", "v1.10.0", "v2.0.0"} {
+		w.commit("c-"+tag, map[string]string{"a.yaml": deployment("api", "api:"+tag)})
+		w.mu.Lock()
+		w.heads["refs/tags/"+tag] = "c-" + tag
+		w.mu.Unlock()
+	}
+	w.define(strings.Replace(application(""), "path: .", "path: ., targetRevision: '>=1 <2'", 1))
+	w.await("it runs", func() bool {
+		a := w.app("prod")
+		return w.images() == "api:v1.10.0" && a.Revision == "c-v1.10.0"
+	})
+	w.commit("c-v1.11.0", map[string]string{"a.yaml": deployment("api", "api:v1.11.0")})
+	w.mu.Lock()
+	w.heads["refs/tags/v1.11.0"] = "c-v1.11.0"
+	w.mu.Unlock()
+	w.c.Refresh("")
+	w.await("the next runs", func() bool { return w.images() == "api:v1.11.0" })
+	w.define(strings.Replace(application(""), "path: .", "path: ., targetRevision: '>=9'", 1))
+	w.await("it says that there is none", func() bool {
+		return strings.Contains(w.app("prod").Conditions.Message(deploy.ConditionComparison), "none of its 5 tags is a version that it allows")
+	})
+}
+
+// One merge request with a bad name costs only its own preview, and the set names it.
+func TestFaultOfOneElement(t *testing.T) {
+	w := newWorld(t)
+	w.commit("m1", map[string]string{"a.yaml": deployment("api", "api:m1")})
+	w.commit("m2", map[string]string{"a.yaml": deployment("api", "api:m2")})
+	w.requests = []event.PullRequest{{Number: 1, HeadSHA: "m1", SourceBranch: "good", TargetBranch: "main"}, {Number: 2, HeadSHA: "m2", SourceBranch: "Bad_one", TargetBranch: "main"}}
+	w.define(strings.Replace(strings.Replace(previews, "%s", "", 1), "mr-{{number}}", "mr-{{branch}}", 1))
+	w.await("the good one runs", func() bool { return w.images() == "api:m1" })
+	w.await("the bad one is named", func() bool {
+		said := w.set("previews").Conditions.Message(deploy.ConditionErrorOccurred)
+		return strings.Contains(said, "merge request 2") && strings.Contains(said, "mr-Bad_one")
+	})
+	w.mu.Lock()
+	w.requests = w.requests[:1]
+	w.mu.Unlock()
+	w.c.Refresh("")
+	w.await("it is forgotten", func() bool { return w.set("previews").Conditions == nil })
 }

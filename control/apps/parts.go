@@ -16,6 +16,8 @@ type Repositories interface {
 	Resolve(ctx context.Context, url, revision string) (string, error)
 	// DefaultBranch gives the name of the branch that HEAD is.
 	DefaultBranch(ctx context.Context, url string) (string, error)
+	// Tags lists the tags of the repository.
+	Tags(ctx context.Context, url string) ([]string, error)
 }
 
 // Forges knows the merge requests of every forge. Methods are safe for concurrent use and end with their context.

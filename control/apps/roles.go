@@ -10,6 +10,7 @@ import (
 	"sync"
 
 	"github.com/tiphys/tiphys/access"
+	"github.com/tiphys/tiphys/budget"
 	"github.com/tiphys/tiphys/control/definitions"
 	"github.com/tiphys/tiphys/deploy"
 	"github.com/tiphys/tiphys/ledger"
@@ -182,6 +183,9 @@ func (r *Roles) head(ctx context.Context) (int64, error) {
 func ruleOf(project, role, line string) (access.ProjectRule, bool) {
 	p, err := manifest.ParseProjectPolicy(project, role, line)
 	rule := access.ProjectRule{Project: project, Role: role, Kind: "Application", Action: p.Action, Object: p.Object, Deny: p.Deny}
+	if _, err := budget.ParseGlob(p.Object); err != nil && p.Deny {
+		rule.Object = "*" // nobody knows what it was to deny
+	}
 	if p.Logs {
 		rule.Kind = access.ApplicationLog
 	}

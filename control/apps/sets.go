@@ -57,19 +57,22 @@ func (c *Controller) handleSet(ctx context.Context, key string, s *set, _ []mess
 	next.Digest = definition.digest
 	problem := definition.unreadable
 	if problem == "" {
-		made, held, err := c.expand(ctx, key, *definition)
+		made, said, err := c.expand(ctx, key, *definition)
 		if err != nil && ctx.Err() != nil {
 			return []error{err}
 		}
-		if problem = held; err != nil {
+		if problem = said; err != nil {
 			problem = err.Error()
 		} else {
 			next.Applications = slices.Sorted(maps.Keys(made))
 			for _, changed := range c.wanted.publish(key, made) {
 				c.apps.wake(changed, true)
 			}
-			if twins := c.wanted.twins(key); len(twins) > 0 && problem == "" {
-				problem = fmt.Sprintf("it makes Applications that are declared elsewhere, which stay as they are there: %s", strings.Join(twins, ", "))
+			if twins := c.wanted.twins(key); len(twins) > 0 {
+				if problem != "" {
+					problem += "; "
+				}
+				problem += fmt.Sprintf("it makes Applications that are declared elsewhere, which stay as they are there: %s", strings.Join(twins, ", "))
 			}
 		}
 	}
@@ -127,7 +130,8 @@ func (c *Controller) setGone(ctx context.Context, key string, s *set) error {
 	return nil
 }
 
-// expand gives the Applications of one set by namespace/name, and why deletions are held back; empty if none are.
+// expand gives the Applications of one set by namespace/name, and what is not as the set has it: elements that make none, and
+// deletions that are held back. It is empty if all is.
 func (c *Controller) expand(ctx context.Context, key string, d defined) (map[string]*declared, string, error) {
 	in := preview.Input{Set: d.set}
 	rows, err := all(ctx, c.o.Ledger, ledger.Query{Table: deploy.TableApplication, Owner: originOf(key)})
@@ -158,9 +162,12 @@ func (c *Controller) expand(ctx context.Context, key string, d defined) (map[str
 	if err != nil {
 		return nil, "", err
 	}
-	held := ""
+	var said []string
+	if len(out.Faults) > 0 {
+		said = append(said, "some elements make no Application: "+strings.Join(out.Faults, "; "))
+	}
 	if out.Held != "" {
-		held = "deletions are held back: " + out.Held
+		said = append(said, "deletions are held back: "+out.Held)
 		out.Applications = append(out.Applications, dropped(in.Previous, out.Applications)...)
 	}
 	made := map[string]*declared{}
@@ -172,7 +179,7 @@ func (c *Controller) expand(ctx context.Context, key string, d defined) (map[str
 			return nil, "", err
 		}
 	}
-	return made, held, nil
+	return made, strings.Join(said, "; "), nil
 }
 
 // dropped are those of previous that are not in next.

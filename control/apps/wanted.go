@@ -17,6 +17,7 @@ import (
 	"github.com/tiphys/tiphys/deploy/plan"
 	"github.com/tiphys/tiphys/deploy/render"
 	"github.com/tiphys/tiphys/manifest"
+	"github.com/tiphys/tiphys/repo"
 )
 
 // wanted is what should run, resolved and rendered.
@@ -207,14 +208,14 @@ func (w *worker) commit(ctx context.Context, next *wanted, s manifest.Applicatio
 	}
 	ctx, cancel := context.WithTimeout(ctx, w.c.o.Timeout)
 	defer cancel()
-	sha, err := w.c.o.Repositories.Resolve(ctx, s.RepoURL, revision)
+	sha, tag, err := w.resolveRevision(ctx, s, revision)
 	if err != nil {
 		return "", fmt.Errorf("find %s of %s: %w", revision, s.RepoURL, err)
 	}
 	if first && next.commit == "" {
 		next.commit = sha
 		if next.release == "" {
-			next.branch, next.version = s.TargetRevision, sha[:min(8, len(sha))]
+			next.branch, next.version = s.TargetRevision, cmp.Or(tag, sha[:min(8, len(sha))])
 		}
 		cause, err := w.c.causeOf(ctx, sha)
 		if err != nil {
@@ -223,6 +224,27 @@ func (w *worker) commit(ctx context.Context, next *wanted, s manifest.Applicatio
 		next.cause = max(next.cause, cause)
 	}
 	return sha, nil
+}
+
+// resolveRevision gives the commit of a revision, and the tag that it is of where a source asks for the newest of several versions.
+func (w *worker) resolveRevision(ctx context.Context, s manifest.ApplicationSource, revision string) (sha, tag string, err error) {
+	if revision != s.TargetRevision || !repo.IsConstraint(revision) {
+		sha, err = w.c.o.Repositories.Resolve(ctx, s.RepoURL, revision)
+		return sha, "", err
+	}
+	tags, err := w.c.o.Repositories.Tags(ctx, s.RepoURL)
+	if err != nil {
+		return "", "", err
+	}
+	tag, found := repo.Newest(revision, s.TagPrefix, tags)
+	if !found { // it may be the name of a branch all the same, such as "x"
+		if sha, err = w.c.o.Repositories.Resolve(ctx, s.RepoURL, revision); err != nil {
+			return "", "", fmt.Errorf("none of its %d tags is a version that it allows: %w", len(tags), err)
+		}
+		return sha, "", nil
+	}
+	sha, err = w.c.o.Repositories.Resolve(ctx, s.RepoURL, "refs/tags/"+tag)
+	return sha, tag, err
 }
 
 // name gives what is wanted its revision.

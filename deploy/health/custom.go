@@ -7,13 +7,13 @@ import (
 	"encoding/binary"
 	"encoding/json"
 	"fmt"
-	"path"
 	"slices"
 	"strings"
 
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"sigs.k8s.io/yaml"
 
+	"github.com/tiphys/tiphys/budget"
 	"github.com/tiphys/tiphys/deploy"
 	"github.com/tiphys/tiphys/script"
 )
@@ -31,7 +31,10 @@ type Rules struct {
 	why      string
 }
 
-type glob struct{ pattern, script string }
+type glob struct {
+	pattern, script string
+	names           *budget.Glob
+}
 
 const (
 	prefixHealth = "resource.customizations.health."
@@ -64,15 +67,16 @@ func NewRules(data map[string]string) (Rules, []string) {
 }
 
 func (r *Rules) add(name, text string, problems *[]string) {
-	if !strings.ContainsAny(name, "*?[") {
+	if !strings.ContainsAny(name, `*?[{\`) {
 		r.exact[name] = text
 		return
 	}
-	if _, err := path.Match(name, ""); err != nil {
+	names, err := budget.ParseGlob(name)
+	if err != nil {
 		*problems = append(*problems, fmt.Sprintf("health of %s: %v", name, err))
 		return
 	}
-	r.globs = append(r.globs, glob{name, text})
+	r.globs = append(r.globs, glob{name, text, names})
 }
 
 // find gives the script for an object. An exact name counts more than a pattern.
@@ -85,7 +89,7 @@ func (r Rules) find(o *unstructured.Unstructured) (string, bool) {
 		return text, true
 	}
 	for _, g := range r.globs {
-		if ok, err := path.Match(g.pattern, name); err == nil && ok {
+		if ok, err := g.names.Match(budget.New(), name); err == nil && ok {
 			return g.script, true
 		}
 	}

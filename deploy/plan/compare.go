@@ -2,7 +2,6 @@ package plan
 
 import (
 	"fmt"
-	"path"
 	"reflect"
 	"slices"
 	"strings"
@@ -145,10 +144,7 @@ func (v Views) trim(o *unstructured.Unstructured) map[string]any {
 }
 
 func ignores(i manifest.IgnoreDifference, o *unstructured.Unstructured) bool {
-	match := func(pattern, text string) bool {
-		ok, err := path.Match(pattern, text)
-		return err == nil && ok
-	}
+	match := func(pattern, text string) bool { return glob(pattern, text, false) }
 	return match(i.Group, o.GroupVersionKind().Group) && match(i.Kind, o.GetKind()) &&
 		(i.Name == "" || match(i.Name, o.GetName())) && (i.Namespace == "" || match(i.Namespace, o.GetNamespace()))
 }

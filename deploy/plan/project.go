@@ -3,7 +3,7 @@ package plan
 import (
 	"fmt"
 	"net/url"
-	"regexp"
+	"path"
 	"slices"
 	"strings"
 
@@ -100,10 +100,16 @@ func refusedKind(p manifest.AppProject, at deploy.Place, o *unstructured.Unstruc
 	return ""
 }
 
+// listsKind looks for an object's kind and name in a list, whose patterns are those of path.Match: they have no alternatives, and
+// "^" negates a class (pkg/apis/application/v1alpha1, isNamedResourceInList).
 func listsKind(list []manifest.ProjectResource, o *unstructured.Unstructured) bool {
 	gvk := o.GroupVersionKind()
+	matches := func(pattern, text string) bool {
+		ok, err := path.Match(pattern, text)
+		return ok && err == nil
+	}
 	for _, r := range list {
-		if glob(r.Group, gvk.Group, false) && glob(r.Kind, gvk.Kind, false) && (r.Name == "" || glob(r.Name, o.GetName(), false)) {
+		if matches(r.Group, gvk.Group) && matches(r.Kind, gvk.Kind) && (r.Name == "" || matches(r.Name, o.GetName())) {
 			return true
 		}
 	}
@@ -115,6 +121,9 @@ func permitsRepo(patterns []string, repo string) bool {
 	allowed := false
 	for _, pattern := range patterns {
 		pattern, deny := strings.CutPrefix(pattern, "!")
+		if deny && unreadable(pattern) {
+			return false
+		}
 		if pattern != "*" && !glob(normalURL(pattern), repo, true) {
 			continue
 		}
@@ -149,6 +158,9 @@ func permitsNamespace(list []manifest.Destination, at deploy.Place, namespace st
 		server, denyServer := strings.CutPrefix(d.Server, "!")
 		name, denyName := strings.CutPrefix(d.Name, "!")
 		ns, denyNamespace := strings.CutPrefix(d.Namespace, "!")
+		if denyServer && unreadable(server) || denyName && unreadable(name) || denyNamespace && unreadable(ns) {
+			return false
+		}
 		byServer, byName := glob(server, at.Server, false), glob(name, at.Name, false)
 		cluster, here := byServer || byName, glob(ns, namespace, false)
 		switch {
@@ -167,60 +179,19 @@ func MatchesHost(pattern, host string) bool {
 	return glob(strings.ToLower(pattern), strings.ToLower(host), false)
 }
 
-// glob matches a whole text. With segments a * stops at "/", and ** does not. What is no pattern matches nothing.
+// glob matches a whole text, by the rules of Argo CD's util/glob. With segments a * stops at "/", and ** does not. What is no
+// pattern matches nothing.
 func glob(pattern, text string, segments bool) bool {
-	const special = "*?{},["
-	if pattern == text || !strings.ContainsAny(pattern, special) {
-		return pattern == text // and most are no more than a name
-	}
-	within := "."
 	if segments {
-		within = "[^/]"
+		return budget.MatchGlob(pattern, text, '/')
 	}
-	var b strings.Builder
-	b.WriteString("^(?s:")
-	braces := 0
-	for i := 0; i < len(pattern); i++ {
-		switch c := pattern[i]; c {
-		case '*':
-			if strings.HasPrefix(pattern[i:], "**") {
-				b.WriteString(".*")
-				i++
-			} else {
-				b.WriteString(within + "*")
-			}
-		case '?':
-			b.WriteString(within)
-		case '{':
-			braces++
-			b.WriteString("(?:")
-		case '}':
-			braces--
-			b.WriteByte(')')
-		case ',':
-			if braces > 0 {
-				b.WriteByte('|')
-			} else {
-				b.WriteByte(',')
-			}
-		case '[':
-			end := strings.IndexByte(pattern[i:], ']')
-			if end < 0 {
-				return false
-			}
-			b.WriteString("[" + strings.Replace(pattern[i+1:i+end], "!", "^", 1) + "]")
-			i += end
-		default:
-			end := i + 1
-			for end < len(pattern) && !strings.ContainsRune(special, rune(pattern[end])) {
-				end++
-			}
-			b.WriteString(regexp.QuoteMeta(pattern[i:end]))
-			i = end - 1
-		}
-	}
-	b.WriteString(")$")
-	return found(b.String(), text)
+	return budget.MatchGlob(pattern, text)
+}
+
+// unreadable tells whether a pattern is none. One that is to deny then denies everything, because nobody knows what it was to deny.
+func unreadable(pattern string) bool {
+	_, err := budget.ParseGlob(pattern)
+	return err != nil
 }
 
 // found tells whether a regular expression is found in a text. What is none is found in nothing.

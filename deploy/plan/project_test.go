@@ -46,6 +46,11 @@ func TestProjectSources(t *testing.T) {
 		{`["https://git.example.org/{team,crew}/a"]`, "https://git.example.org/crew/a", true},
 		{`["https://git.example.org/[a-c]?"]`, "https://git.example.org/bx", true},
 		{`["https://git.example.org/[!a-c]x"]`, "https://git.example.org/bx", false},
+		{`["https://git.example.org/{team,{crew,gang}[0-9]}/a"]`, "https://git.example.org/gang7/a", true},
+		{`["https://git.example.org/te\\?m/a"]`, "https://git.example.org/team/a", false},
+		{`["https://git.example.org/team/a,b"]`, "https://git.example.org/team/a,b", true},
+		{`["*", "!https://git.example.org/[s-u]*/{a,b}"]`, "https://git.example.org/team/b", false},
+		{`["*", "!https://git.example.org/[x"]`, "https://git.example.org/y", false},
 		{`["https://git.example.org/(.*"]`, "https://git.example.org/x", false},
 		{`["https://git.example.org/[x"]`, "https://git.example.org/x", false},
 	} {
@@ -84,6 +89,11 @@ func TestProjectDestinations(t *testing.T) {
 		{`[{server: "*", namespace: "*"}, {server: "!https://kubernetes.default.svc", namespace: kube-system}]`, "prod", true},
 		{`[{server: "*", namespace: "*"}, {name: "!in-cluster", namespace: "*"}]`, "prod", false},
 		{`[{server: "*", namespace: "!kube-*"}]`, "prod", false},
+		{`[{server: "*", namespace: "*"}, {server: "*", namespace: "![x"}]`, "prod", false},
+		{`[{server: "*", namespace: "team-[a-c]"}]`, "team-b", true},
+		{`[{server: "*", namespace: "team-[!a-c]"}]`, "team-b", false},
+		{`[{server: "*", namespace: "{dev,{qa,uat}-?}"}]`, "uat-1", true},
+		{`[{server: "*", namespace: "*"}, {server: "*", namespace: "!{kube,sys}-*"}]`, "sys-x", false},
 	} {
 		p := project(t, `{sourceRepos: ["*"], destinations: `+c.destinations+`}`)
 		err := PermitApplication(p, manifest.ApplicationSpec{Source: &manifest.ApplicationSource{RepoURL: "https://x/y"},

@@ -221,8 +221,8 @@ func requestParams(g manifest.ApplicationSetGenerator, reply Reply, goTemplate b
 		sha := r.HeadSHA
 		params := map[string]any{
 			"number": strconv.Itoa(r.Number), "title": r.Title, "author": r.Author,
-			"branch": r.SourceBranch, "branch_slug": slug(r.SourceBranch, slugLength),
-			"target_branch": r.TargetBranch, "target_branch_slug": slug(r.TargetBranch, slugLength),
+			"branch": r.SourceBranch, "branch_slug": branchSlug(r.SourceBranch),
+			"target_branch": r.TargetBranch, "target_branch_slug": branchSlug(r.TargetBranch),
 			"head_sha": sha, "head_short_sha": sha[:min(8, len(sha))], "head_short_sha_7": sha[:min(7, len(sha))],
 		}
 		if goTemplate && len(r.Labels) > 0 {

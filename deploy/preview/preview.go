@@ -59,7 +59,9 @@ type Output struct {
 	Delete []string
 	// Held says why deletions are held back; empty if none are.
 	Held string
-	// Err is a generator's or the template's error: the last result is kept.
+	// Faults are the elements that make no Application, each with what it makes and why. What such an element made before stays.
+	Faults []string
+	// Err is a generator's error, or the template's where it makes nothing of any element: the last result is kept.
 	Err error
 }
 
@@ -70,11 +72,12 @@ func Expand(in Input) Output {
 	for _, a := range in.Previous {
 		previous[a.Name] = a
 	}
-	wanted, err := applications(in, previous)
+	x := &expansion{in: in, previous: previous, wanted: map[string]manifest.Application{}, kept: map[string]bool{}}
+	err := x.applications()
 	if err != nil {
 		return Output{Applications: in.Previous, Err: fmt.Errorf("ApplicationSet %s: %w", in.Set.Name, err)}
 	}
-	var out Output
+	wanted, out := x.wanted, Output{Faults: x.faults}
 	policy := ""
 	if p := in.Set.Spec.SyncPolicy; p != nil {
 		policy = p.ApplicationsSync
@@ -87,7 +90,12 @@ func Expand(in Input) Output {
 		out.Applications = append(out.Applications, a)
 	}
 	for _, a := range in.Previous {
-		if _, still := wanted[a.Name]; !still {
+		if _, still := wanted[a.Name]; still {
+			continue
+		}
+		if x.keeps(a) {
+			out.Applications = append(out.Applications, a)
+		} else {
 			out.Delete = append(out.Delete, a.Name)
 		}
 	}
@@ -100,41 +108,6 @@ func Expand(in Input) Output {
 		out.Delete = nil
 	}
 	return out
-}
-
-func applications(in Input, previous map[string]manifest.Application) (map[string]manifest.Application, error) {
-	if err := manifest.FirstError(in.Set.Validate()); err != nil {
-		return nil, err
-	}
-	wanted := map[string]manifest.Application{}
-	for i, generator := range in.Set.Spec.Generators {
-		var reply Reply
-		if i < len(in.Replies) {
-			reply = in.Replies[i]
-		}
-		list, err := Params(generator, reply, in.Set.Spec.GoTemplate, in.Set.Spec.GoTemplateOptions)
-		if err != nil {
-			return nil, err
-		}
-		requests, err := kept(generator, reply)
-		if err != nil {
-			return nil, err
-		}
-		for j, params := range list {
-			a, err := render(in.Set, params)
-			if err != nil {
-				return nil, err
-			}
-			if generator.PullRequest != nil {
-				pin(&a, in, requestOf(requests, params, j), previous[a.Name])
-			}
-			if _, twice := wanted[a.Name]; twice {
-				return nil, fmt.Errorf("two parameter sets give the name %q; put what tells them apart into template.metadata.name", a.Name)
-			}
-			wanted[a.Name] = a
-		}
-	}
-	return wanted, nil
 }
 
 // requestOf finds the merge request that a parameter set is of; a selector may have dropped some.
@@ -231,21 +204,12 @@ func render(set manifest.ApplicationSet, params map[string]any) (manifest.Applic
 		a.Finalizers = append(a.Finalizers, ResourcesFinalizer)
 	}
 	if !dnsName(a.Name) {
-		return a, fmt.Errorf("template: %q is no name for an Application: use lower-case letters, digits and -; the branch_slug parameter is one", a.Name)
+		return a, fmt.Errorf("template: %.300q is no name for an Application: use lower-case letters, digits and -; the branch_slug parameter is one", a.Name)
 	}
 	if err := manifest.FirstError(a.Validate()); err != nil {
 		return a, fmt.Errorf("application %s: %w", a.Name, err)
 	}
 	return a, nil
-}
-
-func dnsName(name string) bool {
-	if name == "" || len(name) > 253 || name[0] == '-' || name[len(name)-1] == '-' {
-		return false
-	}
-	return !strings.ContainsFunc(name, func(r rune) bool {
-		return (r < 'a' || r > 'z') && (r < '0' || r > '9') && r != '-' && r != '.'
-	})
 }
 
 var errNoAnswer = errors.New("the forge gave no answer")

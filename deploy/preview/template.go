@@ -1,7 +1,6 @@
 package preview
 
 import (
-	"errors"
 	"fmt"
 	"maps"
 	"regexp"
@@ -17,9 +16,6 @@ const maxRendered = 1 << 20
 
 // maxRead is the most YAML that a template may read at once, in bytes.
 const maxRead = 256 << 10
-
-// slugLength is Argo CD's for branch_slug.
-const slugLength = 50
 
 // engine renders template strings: Argo CD's default one ({{name}}) or Go templates.
 type engine struct {
@@ -163,62 +159,4 @@ func Values(values map[string]string, params map[string]any, goTemplate bool, op
 		all = map[string]any{}
 	}
 	return all, newEngine(goTemplate, options).values(values, all)
-}
-
-var (
-	notInSlug = regexp.MustCompile(`[^a-z0-9]+`)
-	notInName = regexp.MustCompile(`[^-a-z0-9.]`)
-)
-
-// slug makes a DNS label of a text, cut between words at the given length.
-func slug(text string, length int) string {
-	text = strings.Trim(notInSlug.ReplaceAllString(strings.ToLower(text), "-"), "-")
-	if len(text) <= length {
-		return text
-	}
-	words := strings.Split(text, "-")
-	if len(words[0]) > length {
-		return words[0][:length]
-	}
-	cut := words[0]
-	for _, word := range words[1:] {
-		if len(cut)+1+len(word) > length {
-			break
-		}
-		cut += "-" + word
-	}
-	return cut
-}
-
-// slugify has Argo CD's arguments: [length] [cut between words] text.
-func slugify(args ...any) (string, error) {
-	length, smart := slugLength, false
-	if len(args) == 0 {
-		return "", errors.New("slugify: a text is needed")
-	}
-	text, ok := args[len(args)-1].(string)
-	if !ok {
-		return "", errors.New("slugify: the last argument must be a text")
-	}
-	for _, a := range args[:len(args)-1] {
-		switch v := a.(type) {
-		case int:
-			length = v
-		case bool:
-			smart = v
-		default:
-			return "", fmt.Errorf("slugify: %v is neither a length nor true or false", a)
-		}
-	}
-	if smart {
-		return slug(text, length), nil
-	}
-	whole := slug(text, len(text)+1)
-	return strings.TrimRight(whole[:min(max(length, 0), len(whole))], "-"), nil
-}
-
-// normalize makes a DNS subdomain name, as Argo CD does.
-func normalize(text string) string {
-	name := notInName.ReplaceAllString(strings.ToLower(text), "-")
-	return strings.Trim(name[:min(253, len(name))], "-.")
 }

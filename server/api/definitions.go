@@ -4,12 +4,14 @@ import (
 	"cmp"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
 
 	"github.com/tiphys/tiphys/access"
 	"github.com/tiphys/tiphys/control/definitions"
+	"github.com/tiphys/tiphys/deploy"
 	"github.com/tiphys/tiphys/ledger"
 	"github.com/tiphys/tiphys/manifest"
 	"github.com/tiphys/tiphys/secret"
@@ -80,6 +82,26 @@ func (a *API) open() map[string][]definitions.Condition {
 	return all
 }
 
+// ofSet are the conditions of an ApplicationSet: what keeps it, or elements of it, from making Applications.
+func (a *API) ofSet(ctx context.Context, key string) ([]definitions.Condition, error) {
+	row, err := a.Ledger.Row(ctx, deploy.TableSet, key)
+	if errors.Is(err, ledger.ErrNotFound) {
+		return nil, nil // nobody has looked at it yet
+	}
+	var set deploy.SetRow
+	if err == nil {
+		err = json.Unmarshal(row.Body, &set)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read ApplicationSet %s: %w", key, err)
+	}
+	var said []definitions.Condition
+	for _, c := range set.Conditions {
+		said = append(said, definitions.Condition{Type: c.Type, Status: "True", Message: c.Message})
+	}
+	return said, nil
+}
+
 func (a *API) getDefinition(w http.ResponseWriter, r *http.Request) {
 	d, state, err := a.Definitions.Look(r.Context(), r.PathValue("kind"), r.PathValue("namespace"), r.PathValue("name"))
 	if err == nil && state == definitions.Absent {
@@ -88,6 +110,11 @@ func (a *API) getDefinition(w http.ResponseWriter, r *http.Request) {
 	var conditions []definitions.Condition
 	if err == nil {
 		conditions, err = a.Definitions.Conditions(r.Context(), d)
+	}
+	if err == nil && d.Kind == "ApplicationSet" {
+		var said []definitions.Condition
+		said, err = a.ofSet(r.Context(), d.Namespace+"/"+d.Name)
+		conditions = append(conditions, said...)
 	}
 	if err == nil && d.Kind == "Secret" && len(d.Object) > 0 {
 		d.Object, err = masked(d.Object)

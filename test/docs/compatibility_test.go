@@ -274,7 +274,7 @@ func TestApplicationsRefuse(t *testing.T) {
 // value gives a field a value of the kind that its type wants.
 func value(field string) string {
 	switch field {
-	case "chart", "ref", "tagPrefix":
+	case "chart", "ref":
 		return field + ": x"
 	case "syncWindows", "signatureKeys":
 		return field + ": [{a: b}]"

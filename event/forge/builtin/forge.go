@@ -270,6 +270,14 @@ func (r *Remote) DefaultBranch(ctx context.Context, repository string) (string, 
 	return info.DefaultBranch, nil
 }
 
+// Tags lists a repository's tags.
+func (r *Remote) Tags(ctx context.Context, repository string) ([]string, error) {
+	if _, err := r.Repository(ctx, repository); err != nil {
+		return nil, err
+	}
+	return r.bare(repository).Tags(ctx)
+}
+
 // bare is a repository's folder.
 func (r *Remote) bare(repository string) repo.Bare {
 	return repo.Bare{Git: r.git, Dir: r.dir(repository)}
