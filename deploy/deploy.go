@@ -4,6 +4,8 @@
 package deploy
 
 import (
+	"fmt"
+	"strings"
 	"time"
 
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
@@ -43,6 +45,31 @@ type Problem struct {
 	Message string `json:"message"`
 	// Fatal keeps the object from being applied; otherwise the field has no effect.
 	Fatal bool `json:"fatal"`
+}
+
+// maxRefusals is how many fatal problems a [Refusal] names.
+const maxRefusals = 20
+
+// Refusal puts the fatal ones of an object's problems into a sentence, each with its field; empty if there are none.
+func Refusal(problems []Problem) string {
+	var said []string
+	for _, p := range problems {
+		if p.Fatal {
+			said = append(said, p.Text())
+		}
+	}
+	if more := len(said) - maxRefusals; more > 0 {
+		said = append(said[:maxRefusals], fmt.Sprintf("and %d more", more))
+	}
+	return strings.Join(said, "; ")
+}
+
+// Text is the message with the field in front of it.
+func (p Problem) Text() string {
+	if p.Path == "" || strings.HasPrefix(p.Message, p.Path) {
+		return p.Message
+	}
+	return p.Path + ": " + p.Message
 }
 
 // Health of an object or an application, in Argo CD's words.

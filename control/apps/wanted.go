@@ -351,15 +351,18 @@ func (w *worker) check(ctx context.Context, next *wanted) error {
 	if err != nil {
 		return fmt.Errorf("ask the target what it cannot do: %w", err)
 	}
+	var fatal []deploy.Problem
 	for _, p := range problems {
-		text := fmt.Sprintf("%s %s: %s", p.Key.Kind, p.Key.Name, p.Message)
-		if p.Path != "" {
-			text += " (" + p.Path + ")"
-		}
+		text := fmt.Sprintf("%s %s: %s", p.Key.Kind, p.Key.Name, p.Text())
 		if p.Fatal {
-			return invalid{fmt.Errorf("the target cannot run it: %s", text)}
+			p.Path, p.Message = "", text
+			fatal = append(fatal, p)
+			continue
 		}
 		next.notes = append(next.notes, text)
+	}
+	if refusal := deploy.Refusal(fatal); refusal != "" {
+		return invalid{fmt.Errorf("the target cannot run it: %s", refusal)}
 	}
 	return nil
 }

@@ -153,7 +153,7 @@ func (r Rules) deployed(o manifest.Object) ([]manifest.Diagnostic, bool) {
 	if !known {
 		return nil, false
 	}
-	diags := manifest.CheckName(o)
+	var diags []manifest.Diagnostic
 	for _, p := range problems {
 		d := manifest.Diagnostic{Position: o.Position, Severity: manifest.SeverityWarning, Path: p.Path, Message: p.Message}
 		if p.Fatal {

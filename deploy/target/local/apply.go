@@ -22,6 +22,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/tiphys/tiphys/deploy"
+	"github.com/tiphys/tiphys/deploy/schema"
 	"github.com/tiphys/tiphys/secret"
 )
 
@@ -30,14 +31,12 @@ func metaUID(s string) types.UID { return types.UID(s) }
 // Apply implements deploy.Target.
 func (t *Target) Apply(ctx context.Context, wish *unstructured.Unstructured, opt deploy.ApplyOptions) (*unstructured.Unstructured, error) {
 	key := deploy.KeyOf(wish)
-	problems, err := t.check(ctx, wish, opt)
+	problems, err := t.check(ctx, new(schema.Checker), wish, opt)
 	if err != nil {
 		return nil, fmt.Errorf("apply %s: %w", key, err)
 	}
-	for _, p := range problems {
-		if p.Fatal {
-			return nil, fmt.Errorf("apply %s: %s", key, p.Message)
-		}
+	if refusal := deploy.Refusal(problems); refusal != "" {
+		return nil, fmt.Errorf("apply %s: %s", key, refusal)
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()

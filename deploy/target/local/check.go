@@ -1,7 +1,6 @@
 package local
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -17,6 +16,7 @@ import (
 
 	"github.com/tiphys/tiphys/access/podpolicy"
 	"github.com/tiphys/tiphys/deploy"
+	"github.com/tiphys/tiphys/deploy/schema"
 	"github.com/tiphys/tiphys/executor"
 	"github.com/tiphys/tiphys/keeper/front"
 )
@@ -47,8 +47,9 @@ func (t *Target) Capabilities(ctx context.Context) (deploy.Capabilities, error) 
 // Check implements deploy.Target.
 func (t *Target) Check(ctx context.Context, objects []*unstructured.Unstructured, opt deploy.ApplyOptions) ([]deploy.Problem, error) {
 	var found []deploy.Problem
+	rules := new(schema.Checker)
 	for _, o := range objects {
-		problems, err := t.check(ctx, o, opt)
+		problems, err := t.check(ctx, rules, o, opt)
 		if err != nil {
 			return nil, err
 		}
@@ -73,34 +74,46 @@ type checker struct {
 	ignore   deploy.Ignored
 	problems []deploy.Problem
 	err      error // nobody knows at the moment
-	// strict refuses unknown fields, and passes over what only a running target knows.
-	strict bool
+	// alone passes over what only a running target knows.
+	alone bool
 }
 
 func (c *checker) say(fatal bool, path, format string, args ...any) {
 	c.problems = append(c.problems, deploy.Problem{Key: c.key, Path: path, Message: fmt.Sprintf(format, args...), Fatal: fatal})
 }
 
-func (t *Target) check(ctx context.Context, o *unstructured.Unstructured, opt deploy.ApplyOptions) ([]deploy.Problem, error) {
+// check says what is wrong with an object: what Kubernetes would refuse, and what cannot be had here.
+func (t *Target) check(ctx context.Context, rules *schema.Checker, o *unstructured.Unstructured, opt deploy.ApplyOptions) ([]deploy.Problem, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, fmt.Errorf("check %s: %w", deploy.KeyOf(o), err)
 	}
 	c := &checker{ctx: ctx, t: t, key: deploy.KeyOf(o), who: opt.For, ignore: opt.Ignore}
-	c.object(o)
+	c.judge(rules, o)
 	return c.problems, c.err
+}
+
+func (c *checker) judge(rules *schema.Checker, o *unstructured.Unstructured) {
+	found, readable := rules.Check(o)
+	if readable || !runs(c.key) {
+		c.object(o)
+	}
+	if o.GetName() == "" { // a hook has got its own by now
+		c.say(true, "metadata.name", "%s has no name", o.GetKind())
+	}
+	// Of two that say what is wrong with a field Kubernetes' own comes first.
+	c.problems = slices.DeleteFunc(c.problems, func(p deploy.Problem) bool {
+		return slices.ContainsFunc(found, func(other deploy.Problem) bool { return p.Path != "" && p.Path == other.Path })
+	})
+	c.problems = append(found, c.problems...)
 }
 
 // object looks at an object by its kind.
 func (c *checker) object(o *unstructured.Unstructured) {
 	gvk := o.GroupVersionKind()
-	if o.GetName() == "" {
-		c.say(true, "metadata.name", "%s has no name", gvk.Kind)
-	}
 	switch gvk.GroupKind().String() {
 	case "Namespace", "ConfigMap", "ServiceAccount":
-		c.plain(o)
 	case "Secret":
-		if c.t.o.Box == nil && !c.strict {
+		if c.t.o.Box == nil && !c.alone {
 			c.say(true, "kind", "Secrets need a key to be kept with; start the server with one")
 		}
 		check(c, o, c.pair)
@@ -150,16 +163,12 @@ func (c *checker) unknown(group, kind string) {
 	}
 }
 
-// check decodes strictly enough to find what could not be acted on.
+// check decodes an object that Kubernetes would take.
 func check[T any](c *checker, o *unstructured.Unstructured, f func(*T)) {
 	raw, err := o.MarshalJSON()
 	var typed T
 	if err == nil {
-		d := json.NewDecoder(bytes.NewReader(raw))
-		if c.strict {
-			d.DisallowUnknownFields()
-		}
-		err = d.Decode(&typed)
+		err = json.Unmarshal(raw, &typed)
 	}
 	if err != nil {
 		c.say(true, "", "%s %s: %s", o.GetKind(), o.GetName(), strings.TrimPrefix(err.Error(), "json: "))
@@ -184,16 +193,10 @@ func (c *checker) workload(replicas *int32, template *corev1.PodTemplateSpec) {
 	if template == nil {
 		template = &corev1.PodTemplateSpec{}
 	}
-	c.template("spec.template", *template, corev1.RestartPolicyAlways)
+	c.template("spec.template", *template)
 }
 
-func (c *checker) template(path string, template corev1.PodTemplateSpec, restart corev1.RestartPolicy) {
-	if p := template.Spec.RestartPolicy; p != "" && p != restart && restart != "" {
-		c.say(true, path+".spec.restartPolicy", "must be %s", restart)
-	}
-	if len(template.Spec.Containers) == 0 {
-		c.say(true, path+".spec.containers", "there is no container")
-	}
+func (c *checker) template(path string, template corev1.PodTemplateSpec) {
 	c.pod(path+".spec", corev1.Pod{ObjectMeta: template.ObjectMeta, Spec: template.Spec})
 }
 
@@ -217,9 +220,6 @@ func (c *checker) pod(path string, p corev1.Pod) {
 }
 
 func (c *checker) job(path string, j *batchv1.JobSpec) {
-	if p := j.Template.Spec.RestartPolicy; p != corev1.RestartPolicyNever && p != corev1.RestartPolicyOnFailure {
-		c.say(true, path+".template.spec.restartPolicy", "must be Never or OnFailure")
-	}
 	if j.CompletionMode != nil && *j.CompletionMode != batchv1.NonIndexedCompletion {
 		c.say(true, path+".completionMode", "%s is not on this machine yet", *j.CompletionMode)
 	}
@@ -227,7 +227,7 @@ func (c *checker) job(path string, j *batchv1.JobSpec) {
 	if j.PodFailurePolicy != nil {
 		c.say(false, path+".podFailurePolicy", "podFailurePolicy has no effect here")
 	}
-	c.template(path+".template", j.Template, "")
+	c.template(path+".template", j.Template)
 }
 
 func (c *checker) service(s *corev1.Service) {

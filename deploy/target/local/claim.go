@@ -43,7 +43,7 @@ func (o *object) volume() executor.Claim {
 }
 
 func (c *checker) claim(p *corev1.PersistentVolumeClaim) {
-	if c.t.o.Claims == nil && !c.strict {
+	if c.t.o.Claims == nil && !c.alone {
 		c.say(true, "kind", "PersistentVolumeClaim: pods have no durable volumes here")
 	}
 	c.claimSpec("spec", c.key.Name, p.Annotations, &p.Spec)

@@ -127,7 +127,7 @@ func TestClaimsOfOthers(t *testing.T) {
 	if err := m.try(claiming("guess", "pvc-"+uid), other); err != nil {
 		t.Fatal(err)
 	}
-	set := strings.Replace(web("app:v1", 1), "name: www}, spec", "name: x}, spec", 1)
+	set := strings.ReplaceAll(web("app:v1", 1), "name: www", "name: x")
 	m.apply(claim("x-web-0", "1Gi"))
 	if err := m.try(set, other); err != nil {
 		t.Fatal(err)

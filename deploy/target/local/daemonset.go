@@ -191,5 +191,5 @@ func (c *checker) daemonSet(d *appsv1.DaemonSet) {
 		c.say(false, "spec.template.spec", "no pod runs: %s", why)
 	}
 	template.Spec.NodeSelector, template.Spec.Affinity, template.Spec.NodeName = nil, nil, ""
-	c.template("spec.template", *template, corev1.RestartPolicyAlways)
+	c.template("spec.template", *template)
 }

@@ -24,7 +24,7 @@ type walls struct {
 }
 
 func (c *checker) policy(p *networkingv1.NetworkPolicy) {
-	if c.t.o.Wall == nil && !c.strict {
+	if c.t.o.Wall == nil && !c.alone {
 		c.say(true, "kind", "NetworkPolicy: pods are held to it by a network of their own, which they do not have here")
 		return
 	}

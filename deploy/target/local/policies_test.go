@@ -68,7 +68,7 @@ func TestNetworkPolicyWithoutNetwork(t *testing.T) {
 	m.wall = &noted{}
 	m.open()
 	wrong := document(t, `{apiVersion: networking.k8s.io/v1, kind: NetworkPolicy, metadata: {name: deny, namespace: prod}, spec: {podSelector: {}, ingress: [{ports: [{protocol: ICMP}]}]}}`)
-	if _, err := m.Apply(t.Context(), wrong, deploy.ApplyOptions{}); err == nil || !strings.Contains(err.Error(), "spec.ingress[0].ports[0].protocol: must be TCP, UDP or SCTP") {
+	if _, err := m.Apply(t.Context(), wrong, deploy.ApplyOptions{}); err == nil || !strings.Contains(err.Error(), `spec.ingress[0].ports[0].protocol: "ICMP" is not allowed: supported values: "TCP", "UDP", "SCTP"`) {
 		t.Errorf("%v", err)
 	}
 }

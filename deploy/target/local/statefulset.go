@@ -418,7 +418,7 @@ func (c *checker) statefulSet(s *appsv1.StatefulSet) {
 	template := s.Spec.Template.DeepCopy()
 	for i, claim := range s.Spec.VolumeClaimTemplates {
 		path := fmt.Sprintf("spec.volumeClaimTemplates[%d]", i)
-		if c.t.o.Claims == nil && !c.strict {
+		if c.t.o.Claims == nil && !c.alone {
 			c.say(true, path, "pods have no durable volumes here")
 		}
 		name := fmt.Sprintf("%s-%s-%d", claim.Name, c.key.Name, maxOrdinal)
@@ -427,7 +427,7 @@ func (c *checker) statefulSet(s *appsv1.StatefulSet) {
 		source := &corev1.PersistentVolumeClaimVolumeSource{ClaimName: cmp.Or(name, "claim")}
 		template.Spec.Volumes = append(template.Spec.Volumes, corev1.Volume{Name: claim.Name, VolumeSource: corev1.VolumeSource{PersistentVolumeClaim: source}})
 	}
-	c.template("spec.template", *template, corev1.RestartPolicyAlways)
+	c.template("spec.template", *template)
 }
 
 // maxOrdinal bounds the ordinals of a StatefulSet's pods, so that their names stay names.

