@@ -82,12 +82,20 @@ func (j *judgement) standard() {
 }
 
 // judged is the spec without what relaxes the standards: pods are Linux' own, so that no other operating system lets a pod off, and neither does a
-// user namespace, which not every machine can give. A granted host network is left out, too.
+// user namespace, which not every machine can give. A granted host network is left out, too, with its ports, which Kubernetes' defaults name then.
 func (j *judgement) judged() *corev1.PodSpec {
 	spec := j.wish.Pod.Spec
 	spec.OS, spec.HostUsers = nil, nil
 	if spec.HostNetwork && j.all(j.wish.For, j.namespace, func(g Grant) bool { return g.HostNetwork }) {
+		spec = *spec.DeepCopy()
 		spec.HostNetwork = false
+		for _, containers := range [][]corev1.Container{spec.InitContainers, spec.Containers} {
+			for i := range containers {
+				for p := range containers[i].Ports {
+					containers[i].Ports[p].HostPort = 0
+				}
+			}
+		}
 	}
 	return &spec
 }

@@ -196,9 +196,7 @@ func ofApps(name string) (kind, bool) {
 		return namespaced(rules[appsv1.DaemonSet, apps.DaemonSet]{appsrules.SetObjectDefaults_DaemonSet, appsrules.Convert_v1_DaemonSet_To_apps_DaemonSet,
 			func(o *apps.DaemonSet) field.ErrorList {
 				return appsvalidation.ValidateDaemonSet(o, podoptions.GetValidationOptionsFromPodTemplate(&o.Spec.Template, nil))
-			}, func(now, old *apps.DaemonSet) field.ErrorList {
-				return appsvalidation.ValidateDaemonSetUpdate(now, old, podoptions.GetValidationOptionsFromPodTemplate(&now.Spec.Template, &old.Spec.Template))
-			}}.kind())
+			}, updateDaemonSet}.kind())
 	case "ReplicaSet":
 		return namespaced(rules[appsv1.ReplicaSet, apps.ReplicaSet]{appsrules.SetObjectDefaults_ReplicaSet, appsrules.Convert_v1_ReplicaSet_To_apps_ReplicaSet,
 			func(o *apps.ReplicaSet) field.ErrorList {

@@ -1,9 +1,12 @@
 package schema
 
 import (
+	"k8s.io/apimachinery/pkg/api/equality"
 	apimeta "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 	podoptions "k8s.io/kubernetes/pkg/api/pod"
+	"k8s.io/kubernetes/pkg/apis/apps"
+	appsvalidation "k8s.io/kubernetes/pkg/apis/apps/validation"
 	"k8s.io/kubernetes/pkg/apis/batch"
 	batchvalidation "k8s.io/kubernetes/pkg/apis/batch/validation"
 	"k8s.io/kubernetes/pkg/apis/core"
@@ -56,6 +59,15 @@ func updateService(now, old *core.Service) field.ErrorList {
 		now.Spec.IPFamilies = old.Spec.IPFamilies
 	}
 	return corevalidation.ValidateServiceUpdate(now, old)
+}
+
+// updateDaemonSet judges a change of a DaemonSet, whose generation of the template is the server's to count (pkg/registry/apps/daemonset/strategy.go).
+func updateDaemonSet(now, old *apps.DaemonSet) field.ErrorList {
+	now.Spec.TemplateGeneration = old.Spec.TemplateGeneration
+	if !equality.Semantic.DeepEqual(now.Spec.Template, old.Spec.Template) {
+		now.Spec.TemplateGeneration++
+	}
+	return appsvalidation.ValidateDaemonSetUpdate(now, old, podoptions.GetValidationOptionsFromPodTemplate(&now.Spec.Template, &old.Spec.Template))
 }
 
 // A Job's pods get labels of the Job, by which it knows them.

@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"reflect"
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
@@ -13,22 +14,51 @@ import (
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
 	"github.com/tiphys/tiphys/deploy"
+	"github.com/tiphys/tiphys/deploy/schema"
 )
 
 // fixedError says that an object cannot be changed in place, but can be made anew.
 type fixedError struct {
 	kind string
-	// fields are those that cannot be changed; empty for all.
+	// fields says which cannot be changed; empty where nothing of the object can.
 	fields string
 }
 
 func (e *fixedError) Error() string {
 	if e.fields != "" {
-		return fmt.Sprintf("of a %s %s cannot be changed: delete it first, or have it recreated by the sync option Force=true", e.kind, e.fields)
+		return fmt.Sprintf("%s: delete the %s first, or have it recreated by the sync option Force=true", e.fields, e.kind)
 	}
 	return fmt.Sprintf("a %s cannot be changed: delete it first, have it recreated by the sync option Force=true, or use %s", e.kind, map[string]string{
 		"Pod": "a Deployment", "Job": "a hook",
 	}[e.kind])
+}
+
+// fixedFields says what of a change of an object Kubernetes would refuse, such as another selector; empty if nothing. The values of a Secret are sealed, so
+// that of one only its type and whether it may change are compared.
+func fixedFields(old, next *unstructured.Unstructured) string {
+	switch next.GetKind() {
+	case "Pod", "Job", "Namespace", "StatefulSet", "PersistentVolumeClaim":
+		return "" // of these the target knows more itself
+	case "Secret":
+		return fixedSecret(old, next)
+	}
+	return deploy.Refusal(new(schema.Checker).CheckChange(next, old))
+}
+
+func fixedSecret(old, next *unstructured.Unstructured) string {
+	if was, is := old.Object["type"], next.Object["type"]; was != nil && was != is {
+		return fmt.Sprintf("type: is %v and cannot be changed", was)
+	}
+	if fixed, _ := old.Object["immutable"].(bool); fixed {
+		still, _ := next.Object["immutable"].(bool)
+		if !still {
+			return "immutable: cannot be taken back"
+		}
+		if !reflect.DeepEqual(old.Object["data"], next.Object["data"]) {
+			return "data: cannot be changed, since the Secret is immutable"
+		}
+	}
+	return ""
 }
 
 // neverChanges says that objects of a kind cannot be changed in place.
@@ -46,6 +76,9 @@ func fixed(old *object, next *unstructured.Unstructured) error {
 		return fixedSet(typedOf[appsv1.StatefulSet](old), next)
 	case changed && old.Key.Group == "" && old.Key.Kind == "PersistentVolumeClaim":
 		return fixedClaim(typedOf[corev1.PersistentVolumeClaim](old), next)
+	}
+	if fields := fixedFields(old.live, next); fields != "" {
+		return &fixedError{kind: old.Key.Kind, fields: fields}
 	}
 	return nil
 }
@@ -82,7 +115,7 @@ func fixedSet(old *appsv1.StatefulSet, u *unstructured.Unstructured) error {
 		}
 	}
 	if !equality.Semantic.DeepEqual(*was, next.Spec) {
-		return &fixedError{kind: "StatefulSet", fields: "serviceName, selector, podManagementPolicy and volumeClaimTemplates"}
+		return &fixedError{kind: "StatefulSet", fields: "of a StatefulSet serviceName, selector, podManagementPolicy and volumeClaimTemplates cannot be changed"}
 	}
 	return nil
 }

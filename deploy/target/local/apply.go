@@ -126,7 +126,10 @@ func sameMeta(a, b *unstructured.Unstructured) bool {
 
 // next is the object as it will be.
 func (t *Target) next(old *object, wish *unstructured.Unstructured, opt deploy.ApplyOptions) (*object, error) {
-	u := wish.DeepCopy()
+	u, err := schema.Complete(wish)
+	if err != nil {
+		return nil, err
+	}
 	unstructured.RemoveNestedField(u.Object, "status")
 	next := &object{live: u, ObjectRecord: deploy.ObjectRecord{Key: deploy.KeyOf(u), Cluster: t.o.Cluster, Application: opt.Application, For: opt.For, Hosts: given(u, opt), Cause: opt.Cause}}
 	if old != nil {

@@ -37,7 +37,7 @@ func (t *Target) Capabilities(ctx context.Context) (deploy.Capabilities, error) 
 	if err := ctx.Err(); err != nil {
 		return deploy.Capabilities{}, fmt.Errorf("ask for capabilities: %w", err)
 	}
-	c := deploy.Capabilities{Version: "5", Kinds: slices.Clone(kinds)}
+	c := deploy.Capabilities{Version: "6", Kinds: slices.Clone(kinds)}
 	if t.o.Wall != nil {
 		c.Version, c.Kinds = c.Version+" with NetworkPolicies", append(c.Kinds, policyKind)
 	}

@@ -12,6 +12,7 @@ import (
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
 	"github.com/tiphys/tiphys/deploy"
+	"github.com/tiphys/tiphys/deploy/schema"
 	"github.com/tiphys/tiphys/failure"
 	"github.com/tiphys/tiphys/ledger"
 )
@@ -66,7 +67,29 @@ func decodeObject(body json.RawMessage, seq int64) (*object, error) {
 		return nil, fmt.Errorf("it is the record of %s", key)
 	}
 	o.recorded = o.ObjectRecord
-	return o, nil
+	return o, o.complete()
+}
+
+// complete fills in what an object of an older record lacks, since the defaults were not kept with it, so that it differs from no wish that has them. What
+// cannot be completed stays as it is.
+func (o *object) complete() error {
+	if o.Key.Kind == "Pod" && len(o.live.GetOwnerReferences()) > 0 {
+		return nil // no wish is like it, and there are many
+	}
+	live := o.live.DeepCopy()
+	sealed := o.live.GetKind() == "Secret" && o.Key.Group == ""
+	if sealed { // digests, which are no values of a Secret
+		delete(live.Object, "data")
+	}
+	full, err := schema.Complete(live)
+	if err != nil {
+		return nil //nolint:nilerr // it was taken before Kubernetes' rules were asked, and is served as it was
+	}
+	if data, there := o.live.Object["data"]; there && sealed {
+		full.Object["data"] = data
+	}
+	o.live = full
+	return o.encode()
 }
 
 // whole is an error if the record of an object is damaged. t.mu is held.

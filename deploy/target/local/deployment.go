@@ -50,6 +50,17 @@ type set struct {
 	existing  int32 // pods that are not on their way out
 }
 
+// is reports whether a ReplicaSet is that of a template. One of before the defaults were kept has another label, and the same template now that it was
+// completed.
+func (s *set) is(hash string) bool {
+	if s.live.GetLabels()[hashLabel] == hash {
+		return true
+	}
+	template := s.spec.Spec.Template.DeepCopy()
+	delete(template.Labels, hashLabel)
+	return templateHash(*template) == hash
+}
+
 func (t *Target) sets(d *object) []*set {
 	var found []*set
 	for _, o := range t.children(d, "ReplicaSet") {
@@ -116,7 +127,7 @@ func (t *Target) deployment(o *object) {
 	var fresh *set
 	var old []*set
 	for _, s := range sets {
-		if s.live.GetLabels()[hashLabel] == hash {
+		if s.is(hash) {
 			fresh = s
 		} else {
 			old = append(old, s)
@@ -365,7 +376,7 @@ func (t *Target) deploymentStatus(o *object) {
 		status.Replicas += s.existing
 		status.ReadyReplicas += s.ready
 		status.AvailableReplicas += s.available
-		if s.live.GetLabels()[hashLabel] == hash {
+		if s.is(hash) {
 			status.UpdatedReplicas += s.existing
 		}
 	}
