@@ -171,8 +171,26 @@ func onThisMachine(t *testing.T) *realMachine {
 		}
 	}
 	m.open()
-	t.Cleanup(func() { m.shut(); _ = m.front.Close(); _ = l.Close() })
+	t.Cleanup(func() { m.clear(); m.shut(); _ = m.front.Close(); _ = l.Close() })
 	return m
+}
+
+// clear has all pods end, whatever the test has left: one that stays keeps its network.
+func (r *realMachine) clear() {
+	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	defer cancel()
+	for ctx.Err() == nil {
+		all, err := r.List(ctx, "")
+		if err != nil || len(all) == 0 {
+			return
+		}
+		for _, o := range all {
+			if len(o.GetOwnerReferences()) == 0 {
+				_ = r.Delete(ctx, deploy.KeyOf(o), deploy.ApplyOptions{})
+			}
+		}
+		<-time.After(50 * time.Millisecond)
+	}
 }
 
 // The same demands on real pods: their own network, a name for a Service, a roll-out without a lost request, and a
