@@ -17,6 +17,7 @@ func may() map[string]string {
 		"cli/client.go":                     "the server, for who types the command",
 		"cmd/tiphys-init/client":            "the server, from a step",
 		"deploy/target/local/probe.go":      "pods of this machine, whose addresses the server gave",
+		"deploy/target/local/probe_grpc.go": "pods of this machine, whose addresses the server gave",
 		"event/forge/builtin/hookclient.go": "the server, from git's hook",
 		"event/forge/forgetest":             "a server of the test's own",
 		"executor/local/attempt.go":         "the shim of a pod",
