@@ -204,11 +204,7 @@ func metMemory(said string) bool {
 
 // Shortened bounds what a process says of its work, to 4 KiB: a program chooses what it throws.
 func Shortened(text string) string {
-	const most = 4 << 10
-	if len(text) <= most {
-		return text
-	}
-	return strings.ToValidUTF8(text[:most], "") + "…"
+	return failure.Clip(text, 4<<10)
 }
 
 // bounded keeps the first bytes written to it.

@@ -169,3 +169,11 @@ func Waitingf(format string, args ...any) error { return Errorf(Waiting, format,
 
 // Stalledf says what a person must do before it goes on.
 func Stalledf(format string, args ...any) error { return Errorf(Stalled, format, args...) }
+
+// Clip bounds what a message says, in bytes: a text that others chose may be of any length.
+func Clip(text string, most int) string {
+	if len(text) <= most {
+		return text
+	}
+	return strings.ToValidUTF8(text[:most], "") + "…"
+}

@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/tiphys/tiphys/executor"
+	"github.com/tiphys/tiphys/failure"
 	"github.com/tiphys/tiphys/manifest"
 )
 
@@ -119,11 +120,7 @@ func specWarnings(warnings []manifest.Diagnostic) []Condition {
 			more := fmt.Sprintf("there are %d more warnings: tiphys lint shows all", len(warnings)-i)
 			return append(out, Condition{Type: kind, Status: "True", Message: more})
 		}
-		message := d.Error()
-		if len(message) > longestWarning {
-			message = strings.ToValidUTF8(message[:longestWarning], "") + "…"
-		}
-		out = append(out, Condition{Type: kind, Status: "True", Message: message})
+		out = append(out, Condition{Type: kind, Status: "True", Message: failure.Clip(d.Error(), longestWarning)})
 	}
 	return out
 }

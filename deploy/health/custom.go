@@ -15,6 +15,7 @@ import (
 
 	"github.com/tiphys/tiphys/budget"
 	"github.com/tiphys/tiphys/deploy"
+	"github.com/tiphys/tiphys/failure"
 	"github.com/tiphys/tiphys/script"
 )
 
@@ -179,10 +180,7 @@ func (q Question) Answer(result []byte, err error) Verdict {
 const maxMessage = 2000
 
 func shortened(text string) string {
-	if len(text) <= maxMessage {
-		return text
-	}
-	return strings.ToValidUTF8(text[:maxMessage], "") + "…"
+	return failure.Clip(text, maxMessage)
 }
 
 // With gives rules that know the verdicts on questions, by their digests. why says why one that is not among them is missing.

@@ -112,7 +112,7 @@ func pod(p *corev1.Pod) deploy.Health {
 	case corev1.PodSucceeded:
 		return deploy.Health{Status: Healthy, Message: p.Status.Message}
 	case corev1.PodFailed:
-		return degraded(failure(p))
+		return degraded(whyFailed(p))
 	case corev1.PodRunning:
 		return runningPod(p)
 	}
@@ -142,7 +142,7 @@ func stuck(p *corev1.Pod) []string {
 	return messages
 }
 
-func failure(p *corev1.Pod) string {
+func whyFailed(p *corev1.Pod) string {
 	if p.Status.Message != "" {
 		return p.Status.Message
 	}

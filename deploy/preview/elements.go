@@ -3,10 +3,10 @@ package preview
 import (
 	"fmt"
 	"strconv"
-	"strings"
 
 	"github.com/tiphys/tiphys/deploy/promote"
 	"github.com/tiphys/tiphys/event"
+	"github.com/tiphys/tiphys/failure"
 	"github.com/tiphys/tiphys/manifest"
 )
 
@@ -109,11 +109,7 @@ func (x *expansion) fault(what string, err error) {
 		x.more++
 		return
 	}
-	text := err.Error()
-	if len(text) > maxFault {
-		text = strings.ToValidUTF8(text[:maxFault], "") + "…"
-	}
-	x.faults = append(x.faults, what+": "+text)
+	x.faults = append(x.faults, what+": "+failure.Clip(err.Error(), maxFault))
 }
 
 // keeps tells whether an Application of before stays because its element has a fault.

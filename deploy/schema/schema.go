@@ -220,9 +220,4 @@ func (r *report) shown(value any) (string, bool) {
 	return "", false
 }
 
-func shorten(text string) string {
-	if len(text) <= maxShown {
-		return text
-	}
-	return strings.ToValidUTF8(text[:maxShown], "") + "…"
-}
+func shorten(text string) string { return failure.Clip(text, maxShown) }

@@ -15,6 +15,7 @@ import (
 	"github.com/tiphys/tiphys/access/podpolicy"
 	"github.com/tiphys/tiphys/deploy"
 	"github.com/tiphys/tiphys/executor"
+	"github.com/tiphys/tiphys/failure"
 )
 
 // Kubernetes' waits.
@@ -615,18 +616,11 @@ func (t *Target) part(p *pod, err error) {
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	p.parting = clip(err.Error(), maxParting)
+	p.parting = failure.Clip(err.Error(), maxParting)
 }
 
 // maxParting bounds what is kept of the errors of a pod's hooks, in bytes.
 const maxParting = 1 << 10
-
-func clip(text string, most int) string {
-	if len(text) <= most {
-		return text
-	}
-	return strings.ToValidUTF8(text[:most], "") + "…"
-}
 
 // preStop calls the hooks of a pod's containers, and says which failed.
 func (t *Target) preStop(ctx context.Context, id executor.ID, spec *corev1.Pod, ip string) (failed error) {
