@@ -41,17 +41,21 @@ func (f *Front) callPort() uint16 {
 	return uint16(firstPort + f.nextPort.Add(1)%(lastPort-firstPort+1))
 }
 
-// call connects to an endpoint.
-func (f *Front) call(ctx context.Context, client net.Conn, e endpoint) (net.Conn, error) {
+// call connects to an endpoint by "tcp" or "udp", under the caller's own address if it is a pod's.
+func (f *Front) call(ctx context.Context, network string, client netip.Addr, e endpoint) (net.Conn, error) {
 	dialer := net.Dialer{Timeout: dialTimeout}
-	from := f.caller(addressOf(client), e)
+	from := f.caller(client, e)
 	if !from.IsValid() {
-		return dialer.DialContext(ctx, "tcp", e.address)
+		return dialer.DialContext(ctx, network, e.address)
 	}
 	dialer.Control = transparent
 	for tries := 1; ; tries++ {
-		dialer.LocalAddr = net.TCPAddrFromAddrPort(netip.AddrPortFrom(from, f.callPort()))
-		conn, err := dialer.DialContext(ctx, "tcp", e.address)
+		if at := netip.AddrPortFrom(from, f.callPort()); network == "udp" {
+			dialer.LocalAddr = net.UDPAddrFromAddrPort(at)
+		} else {
+			dialer.LocalAddr = net.TCPAddrFromAddrPort(at)
+		}
+		conn, err := dialer.DialContext(ctx, network, e.address)
 		taken := errors.Is(err, unix.EADDRINUSE) || errors.Is(err, unix.EADDRNOTAVAIL)
 		if !taken || tries == portTries {
 			return conn, err

@@ -1,7 +1,6 @@
 package front
 
 import (
-	"context"
 	"errors"
 	"net"
 	"net/netip"
@@ -167,7 +166,8 @@ func (d *datagrams) begin(from netip.AddrPort) *session {
 		if !e.backend.take() {
 			continue
 		}
-		server, err := d.f.callUDP(d.f.ctx, from.Addr(), e)
+		conn, err := d.f.call(d.f.ctx, "udp", from.Addr(), e)
+		server, _ := conn.(*net.UDPConn)
 		if err != nil {
 			e.backend.give()
 			d.f.log.Debug("a datagram could not be sent to a pod", "address", e.address, "error", err)
@@ -325,25 +325,5 @@ func (d *datagrams) close() {
 	}
 	for _, s := range d.sessions {
 		s.close()
-	}
-}
-
-// callUDP connects to an endpoint, under the caller's own address if it is a pod's.
-func (f *Front) callUDP(ctx context.Context, client netip.Addr, e endpoint) (*net.UDPConn, error) {
-	dialer := net.Dialer{}
-	from := f.caller(client, e)
-	for tries := 1; ; tries++ {
-		if from.IsValid() {
-			dialer.Control = transparent
-			dialer.LocalAddr = net.UDPAddrFromAddrPort(netip.AddrPortFrom(from, f.callPort()))
-		}
-		conn, err := dialer.DialContext(ctx, "udp", e.address)
-		if err == nil {
-			udp, _ := conn.(*net.UDPConn)
-			return udp, nil
-		}
-		if taken := errors.Is(err, unix.EADDRINUSE) || errors.Is(err, unix.EADDRNOTAVAIL); !from.IsValid() || !taken || tries == portTries {
-			return nil, err
-		}
 	}
 }

@@ -210,7 +210,7 @@ func (p *port) through(ctx context.Context, client net.Conn, e endpoint) error {
 		return errNotReady
 	}
 	defer e.backend.give()
-	server, err := p.f.call(ctx, client, e)
+	server, err := p.f.call(ctx, "tcp", addressOf(client), e)
 	if err != nil {
 		return err
 	}
