@@ -68,7 +68,9 @@ type ingress struct {
 	*object
 	spec *networkingv1.Ingress
 	asks
-	refused error // why it is not served
+	// encrypted are its hosts that have TLS, each with its Secret or none.
+	encrypted map[string]string
+	refused   error // why it is not served
 }
 
 // ingress reads an Ingress. One that could not be applied any more, since an older server took what this one refuses, is not served: what it
@@ -89,6 +91,7 @@ func (t *Target) ingress(o *object) (*ingress, error) {
 		}
 	}
 	i.asks = asksOf(i.spec.Annotations, func(bool, string, string, ...any) {})
+	i.encrypted = encryptedHosts(i.spec, i.forced)
 	return i, nil
 }
 

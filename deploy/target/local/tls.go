@@ -49,7 +49,7 @@ func (t *Target) certificates(served []*ingress, owners map[string]*object) []fr
 	byText := map[[2]string]*front.Certificate{}
 	proved, wanted := map[string]bool{}, map[string]bool{}
 	for _, i := range served {
-		for host, name := range i.encrypted() {
+		for host, name := range i.encrypted {
 			if owner := owners[host]; owner == nil || owner.Application != i.Application || t.ownName(host) != "" || host == "" || proved[host] {
 				continue
 			}
@@ -92,11 +92,12 @@ func (p *proofs) forget(objects *index) {
 	maps.DeleteFunc(p.secrets, func(uid string, _ *secretProof) bool { return objects.byUID[uid] == nil })
 }
 
-// encrypted are the hosts of an Ingress that have TLS, each with its Secret or none. A list without hosts is of all hosts of the rules.
-func (i *ingress) encrypted() map[string]string {
-	own := hostsOf(i.spec)
+// encryptedHosts are the hosts of an Ingress that have TLS, each with its Secret or none; forced is all of them. A list without hosts is of all hosts of
+// the rules.
+func encryptedHosts(spec *networkingv1.Ingress, forced bool) map[string]string {
+	own := hostsOf(spec)
 	found := map[string]string{}
-	for _, tls := range i.spec.Spec.TLS {
+	for _, tls := range spec.Spec.TLS {
 		hosts := tls.Hosts
 		if len(hosts) == 0 {
 			hosts = own
@@ -108,7 +109,7 @@ func (i *ingress) encrypted() map[string]string {
 			}
 		}
 	}
-	if i.forced {
+	if forced {
 		for _, host := range own {
 			if _, there := found[host]; !there {
 				found[host] = ""
@@ -188,9 +189,9 @@ func (p *secretProof) read(cert, key string) error {
 	return nil
 }
 
-// manner is that of an Ingress's routes of a host.
+// mannerOf is that of an Ingress's routes of a host.
 func (i *ingress) mannerOf(host string, m *front.Manner, standard front.Encrypted) *front.Manner {
-	_, tls := i.encrypted()[host]
+	_, tls := i.encrypted[host]
 	how := front.Encrypted("")
 	switch {
 	case i.forced, tls && i.redirects != nil && *i.redirects:
