@@ -1,7 +1,6 @@
 package local
 
 import (
-	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -72,9 +71,11 @@ func fixed(old *object, next *unstructured.Unstructured) error {
 	switch {
 	case neverChanges(old.Key) && changed || relabelled(old, next.GetLabels()):
 		return &fixedError{kind: old.Key.Kind}
-	case changed && old.Key.Group == "apps" && old.Key.Kind == "StatefulSet":
+	case !changed:
+		return nil
+	case old.Key.Group == "apps" && old.Key.Kind == "StatefulSet":
 		return fixedSet(typedOf[appsv1.StatefulSet](old), next)
-	case changed && old.Key.Group == "" && old.Key.Kind == "PersistentVolumeClaim":
+	case old.Key.Group == "" && old.Key.Kind == "PersistentVolumeClaim":
 		return fixedClaim(typedOf[corev1.PersistentVolumeClaim](old), next)
 	}
 	if fields := fixedFields(old.live, next); fields != "" {
@@ -106,12 +107,10 @@ func fixedSet(old *appsv1.StatefulSet, u *unstructured.Unstructured) error {
 	was.Replicas, was.Ordinals, was.Template, was.UpdateStrategy = next.Spec.Replicas, next.Spec.Ordinals, next.Spec.Template, next.Spec.UpdateStrategy
 	was.RevisionHistoryLimit, was.PersistentVolumeClaimRetentionPolicy, was.MinReadySeconds =
 		next.Spec.RevisionHistoryLimit, next.Spec.PersistentVolumeClaimRetentionPolicy, next.Spec.MinReadySeconds
-	for _, spec := range []*appsv1.StatefulSetSpec{was, &next.Spec} { // a default is the same written or not
-		spec.PodManagementPolicy = cmp.Or(spec.PodManagementPolicy, appsv1.OrderedReadyPodManagement)
+	for _, spec := range []*appsv1.StatefulSetSpec{was, &next.Spec} {
 		for i := range spec.VolumeClaimTemplates {
 			c := &spec.VolumeClaimTemplates[i]
 			c.Status, c.TypeMeta = corev1.PersistentVolumeClaimStatus{}, metav1.TypeMeta{}
-			inFolder(&c.Spec)
 		}
 	}
 	if !equality.Semantic.DeepEqual(*was, next.Spec) {

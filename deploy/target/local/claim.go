@@ -104,8 +104,6 @@ func fixedClaim(old *corev1.PersistentVolumeClaim, u *unstructured.Unstructured)
 	}
 	was := old.Spec.DeepCopy()
 	had, has := was.Resources.Requests[corev1.ResourceStorage], next.Spec.Resources.Requests[corev1.ResourceStorage]
-	inFolder(was)
-	inFolder(&next.Spec)
 	was.Resources, was.VolumeAttributesClassName = next.Spec.Resources, next.Spec.VolumeAttributesClassName
 	switch {
 	case !equality.Semantic.DeepEqual(*was, next.Spec):
@@ -114,14 +112,6 @@ func fixedClaim(old *corev1.PersistentVolumeClaim, u *unstructured.Unstructured)
 		return fmt.Errorf("a PersistentVolumeClaim does not shrink: it has %s, and %s is less", had.String(), has.String())
 	}
 	return nil
-}
-
-// inFolder writes the default of a claim's volumeMode.
-func inFolder(s *corev1.PersistentVolumeClaimSpec) {
-	if s.VolumeMode == nil {
-		mode := corev1.PersistentVolumeFilesystem
-		s.VolumeMode = &mode
-	}
 }
 
 // reclaims notes on a new claim whether its volume goes with it: by its annotation, or by its class. A preview's always goes. t.mu is held.

@@ -179,12 +179,8 @@ func (t *Target) scheduled(o *object, c *batchv1.CronJob, slot time.Time) *objec
 
 // forgetJobs deletes the oldest that have ended beyond the limit.
 func (t *Target) forgetJobs(ended []*object, limit *int32, standard int) {
-	most := standard
-	if limit != nil {
-		most = max(int(*limit), 0)
-	}
 	slices.SortFunc(ended, func(a, b *object) int { return a.Created.Compare(b.Created) })
-	for i := range max(len(ended)-most, 0) {
+	for i := range beyond(len(ended), limit, standard) {
 		t.dismiss(ended[i].last, ended[i])
 	}
 }

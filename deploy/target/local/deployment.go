@@ -165,19 +165,15 @@ func (t *Target) newSet(o *object, d *appsv1.Deployment, hash string, sets []*se
 	}
 	template.Labels = labels
 	zero := int32(0)
-	raw, err := json.Marshal(appsv1.ReplicaSetSpec{Replicas: &zero, MinReadySeconds: d.Spec.MinReadySeconds,
+	spec, err := treeOf(appsv1.ReplicaSetSpec{Replicas: &zero, MinReadySeconds: d.Spec.MinReadySeconds,
 		Selector: &metav1.LabelSelector{MatchLabels: labels}, Template: *template})
-	tree := &unstructured.Unstructured{}
-	if err == nil {
-		err = tree.UnmarshalJSON([]byte(`{"apiVersion":"apps/v1","kind":"ReplicaSet","spec":` + string(raw) + `}`))
-	}
 	what := "make a ReplicaSet of " + o.Key.String()
 	if err != nil {
 		t.wrong(what, err)
 		return nil
 	}
 	t.troubles.Over(what)
-	rs := t.child(o, "apps/v1", "ReplicaSet", o.Key.Name+"-"+hash, tree.Object)
+	rs := t.child(o, "apps/v1", "ReplicaSet", o.Key.Name+"-"+hash, map[string]any{"spec": spec})
 	rs.live.SetLabels(labels)
 	rs.live.SetAnnotations(map[string]string{revisionAnnotation: strconv.FormatInt(revision, 10)})
 	if t.objects.byKey[rs.Key] != nil {
@@ -282,13 +278,17 @@ func (t *Target) roll(d *appsv1.Deployment, fresh *set, old []*set) {
 	}
 }
 
+// beyond is how many of n are too many for a limit, which is the standard one where none is named.
+func beyond(n int, limit *int32, standard int) int {
+	if limit != nil {
+		standard = max(int(*limit), 0)
+	}
+	return max(n-standard, 0)
+}
+
 // forgetSets deletes the oldest empty ReplicaSets beyond the history limit.
 func (t *Target) forgetSets(d *appsv1.Deployment, old []*set) {
-	limit := defaultHistory
-	if d.Spec.RevisionHistoryLimit != nil {
-		limit = int(*d.Spec.RevisionHistoryLimit)
-	}
-	for i := 0; i < len(old)-limit; i++ {
+	for i := range beyond(len(old), d.Spec.RevisionHistoryLimit, defaultHistory) {
 		if old[i].replicas == 0 && len(t.podsOf(old[i].object)) == 0 {
 			t.dismiss(old[i].last, old[i].object)
 		}
@@ -344,18 +344,14 @@ func (t *Target) replicaSet(o *object) {
 
 // newPod makes a pod from a template and has it started.
 func (t *Target) newPod(owner *object, name string, template corev1.PodTemplateSpec) {
-	raw, err := json.Marshal(template.Spec)
-	tree := &unstructured.Unstructured{}
-	if err == nil {
-		err = tree.UnmarshalJSON([]byte(`{"apiVersion":"v1","kind":"Pod","spec":` + string(raw) + `}`))
-	}
+	spec, err := treeOf(template.Spec)
 	what := "make a pod of " + owner.Key.String()
 	if err != nil {
 		t.wrong(what, err)
 		return
 	}
 	t.troubles.Over(what)
-	o := t.child(owner, "v1", "Pod", name, tree.Object)
+	o := t.child(owner, "v1", "Pod", name, map[string]any{"spec": spec})
 	o.live.SetLabels(template.Labels)
 	o.live.SetAnnotations(template.Annotations)
 	o.State = string(corev1.PodPending)

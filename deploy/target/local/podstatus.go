@@ -11,18 +11,24 @@ import (
 	"github.com/tiphys/tiphys/executor"
 )
 
-// toTree turns a typed value into the form that unstructured objects have.
+// toTree is treeOf of what can always be written.
 func toTree(value any) map[string]any {
+	tree, err := treeOf(value)
+	if err != nil {
+		return map[string]any{}
+	}
+	return tree
+}
+
+// treeOf turns a typed value into the form that unstructured objects have.
+func treeOf(value any) (map[string]any, error) {
 	raw, err := json.Marshal(value)
 	u := &unstructured.Unstructured{}
 	if err == nil {
 		err = u.UnmarshalJSON([]byte(`{"apiVersion":"v1","kind":"X","x":` + string(raw) + `}`))
 	}
-	if err != nil {
-		return map[string]any{}
-	}
 	tree, _ := u.Object["x"].(map[string]any)
-	return tree
+	return tree, err
 }
 
 // podStatus records the status of a pod that has not ended, in Kubernetes' shape.

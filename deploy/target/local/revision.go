@@ -8,7 +8,6 @@ import (
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
-	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
 	"github.com/tiphys/tiphys/deploy"
 )
@@ -90,26 +89,17 @@ type revisionData struct {
 func revisionTree(template corev1.PodTemplateSpec) (map[string]any, error) {
 	data := revisionData{}
 	data.Spec.Template = template
-	raw, err := json.Marshal(data)
-	u := &unstructured.Unstructured{}
-	if err == nil {
-		err = u.UnmarshalJSON([]byte(`{"apiVersion":"apps/v1","kind":"ControllerRevision","data":` + string(raw) + `}`))
-	}
+	tree, err := treeOf(data)
 	if err != nil {
 		return nil, fmt.Errorf("write the template: %w", err)
 	}
-	tree, _ := u.Object["data"].(map[string]any)
 	return tree, nil
 }
 
 // forgetRevisions deletes the oldest beyond the limit that no pod has and that is not in use.
 func (t *Target) forgetRevisions(list []*revision, limit *int32, used func(*revision) bool) {
-	most := defaultHistory
-	if limit != nil {
-		most = max(int(*limit), 0)
-	}
 	unused := slices.DeleteFunc(slices.Clone(list), used)
-	for i := range max(len(unused)-most, 0) {
+	for i := range beyond(len(unused), limit, defaultHistory) {
 		t.dismiss(unused[i].last, unused[i].object)
 	}
 }

@@ -11,7 +11,6 @@ import (
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/util/intstr"
 
 	"github.com/tiphys/tiphys/deploy"
@@ -291,10 +290,7 @@ func (t *Target) memberClaims(s *stateful, n int) bool {
 // newClaim makes a claim of a template.
 func (t *Target) newClaim(s *stateful, template *corev1.PersistentVolumeClaim, name string) bool {
 	what := "make a claim of " + s.Key.String()
-	tree := &unstructured.Unstructured{}
-	spec := toTree(template.Spec)
-	tree.Object = map[string]any{"spec": spec}
-	o := t.child(s.object, "v1", "PersistentVolumeClaim", name, tree.Object)
+	o := t.child(s.object, "v1", "PersistentVolumeClaim", name, map[string]any{"spec": toTree(template.Spec)})
 	labels := maps.Clone(template.Labels)
 	if s.spec.Selector != nil {
 		if labels == nil {
