@@ -2,7 +2,6 @@ package apps
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"maps"
@@ -140,17 +139,4 @@ func (w *worker) home() deploy.Key {
 
 func hasKey(list []*unstructured.Unstructured, key deploy.Key) bool {
 	return slices.ContainsFunc(list, func(o *unstructured.Unstructured) bool { return deploy.KeyOf(o) == key })
-}
-
-// row is an Application as the ledger has it.
-func (c *Controller) row(ctx context.Context, key string) (deploy.ApplicationRow, error) {
-	var a deploy.ApplicationRow
-	row, err := c.o.Ledger.Row(ctx, deploy.TableApplication, key)
-	if err == nil {
-		err = json.Unmarshal(row.Body, &a)
-	}
-	if err != nil {
-		return a, fmt.Errorf("read application %s: %w", key, err)
-	}
-	return a, nil
 }

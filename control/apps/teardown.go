@@ -170,7 +170,10 @@ func (w *worker) recordRemoval(ctx context.Context, hooks bool, op plan.Operatio
 }
 
 // wayOut is what can be done about a deletion that a hook holds up.
-const wayOut = "sync the Application to run its hooks again, or declare it again without the resources finalizer, then it goes and its objects stay"
+const (
+	wayOut      = "sync the Application to run its hooks again, or " + objectsStay
+	objectsStay = "declare it again without the resources finalizer, then it goes and its objects stay"
+)
 
 func (w *worker) deletionOptions() plan.Options {
 	o := w.options(false)
@@ -199,14 +202,14 @@ func (w *worker) part(ctx context.Context, a plan.Action) error {
 // withHooks adds what a deletion with hooks is decided from: the hooks, how they are judged, and how far it got.
 func (w *worker) withHooks(ctx context.Context, in *plan.Input) (err error) {
 	if len(w.row.Removal) > 0 {
-		if err := json.Unmarshal(w.row.Removal, &in.Operation); err != nil {
-			return fmt.Errorf("read the deletion on record: %w", err)
+		if in.Operation, err = onRecord(w.row.Removal, "deletion"); err != nil {
+			return err
 		}
 	}
 	if w.parting == nil && !in.Operation.Done() {
 		if w.parting, err = w.hooksOfDeletion(ctx, in.Operation.Revision); err != nil {
-			return fmt.Errorf("its hooks cannot be run (%s): %w: make its source readable, or declare it again without the resources finalizer, then it goes and its objects stay",
-				strings.Join(w.row.DeletionHooks, ", "), err)
+			return fmt.Errorf("its hooks cannot be run (%s): %w: make its source readable, or %s",
+				strings.Join(w.row.DeletionHooks, ", "), err, objectsStay)
 		}
 	}
 	if in.Operation.Revision == "" && w.parting != nil {
@@ -258,11 +261,9 @@ func namesOf(objects []*unstructured.Unstructured) []string {
 
 // resume is a person's order while the Application is being deleted: it confirms what waits for that, and has hooks that failed run again.
 func (w *worker) resume(ctx context.Context, r SyncRequest) error {
-	var op plan.Operation
-	if len(w.row.Removal) > 0 {
-		if err := json.Unmarshal(w.row.Removal, &op); err != nil {
-			return fmt.Errorf("read the deletion on record: %w", err)
-		}
+	op, err := onRecord(w.row.Removal, "deletion")
+	if err != nil {
+		return err
 	}
 	if !op.Done() && !r.Confirmed {
 		return refusal{failure.Errorf(failure.Conflict, "%s is being deleted", w.key)}

@@ -54,21 +54,31 @@ type worker struct {
 // load reads an Application from the ledger.
 func (c *Controller) load(ctx context.Context, key string) (*worker, error) {
 	w := &worker{c: c, key: key}
-	row, err := c.o.Ledger.Row(ctx, deploy.TableApplication, key)
+	row, err := c.row(ctx, key)
 	if errors.Is(err, ledger.ErrNotFound) {
 		return w, nil
 	}
-	if err == nil {
-		err = json.Unmarshal(row.Body, &w.row)
-	}
-	if err == nil {
-		w.recorded, err = json.Marshal(w.row)
-	}
 	if err != nil {
+		return nil, err
+	}
+	if w.recorded, err = json.Marshal(row); err != nil {
 		return nil, fmt.Errorf("read application %s: %w", key, err)
 	}
-	w.known = true
+	w.row, w.known = row, true
 	return w, nil
+}
+
+// row is an Application as the ledger has it.
+func (c *Controller) row(ctx context.Context, key string) (deploy.ApplicationRow, error) {
+	var a deploy.ApplicationRow
+	row, err := c.o.Ledger.Row(ctx, deploy.TableApplication, key)
+	if err == nil {
+		err = json.Unmarshal(row.Body, &a)
+	}
+	if err != nil {
+		return a, fmt.Errorf("read application %s: %w", key, err)
+	}
+	return a, nil
 }
 
 // handle does what one message asks for.
@@ -230,13 +240,9 @@ func (w *worker) record(ctx context.Context, kind string, cause int64, actor str
 		w.row.SyncSeq = made.Seq()
 	}
 	if d != nil {
-		row, err := w.c.o.Ledger.Row(ctx, deploy.TableApplication, w.key)
+		a, err := w.c.row(ctx, w.key)
 		if err != nil {
-			return fmt.Errorf("read application: %w", err)
-		}
-		var a deploy.ApplicationRow
-		if err := json.Unmarshal(row.Body, &a); err != nil {
-			return fmt.Errorf("read application: %w", err)
+			return err
 		}
 		w.row.Current = a.Current
 	}
@@ -279,12 +285,16 @@ func (c *Controller) causeOf(ctx context.Context, sha string) (int64, error) {
 
 // operation is the running or last sync.
 func (w *worker) operation() (plan.Operation, error) {
-	var op plan.Operation
-	if len(w.row.Operation) == 0 {
+	return onRecord(w.row.Operation, "sync")
+}
+
+// onRecord reads how far a sync or a deletion got; the zero value if none has begun.
+func onRecord(raw json.RawMessage, what string) (op plan.Operation, err error) {
+	if len(raw) == 0 {
 		return op, nil
 	}
-	if err := json.Unmarshal(w.row.Operation, &op); err != nil {
-		return op, fmt.Errorf("read the sync on record: %w", err)
+	if err := json.Unmarshal(raw, &op); err != nil {
+		return op, fmt.Errorf("read the %s on record: %w", what, err)
 	}
 	return op, nil
 }

@@ -21,15 +21,20 @@ func (w *walker) yaml(name string, data []byte) {
 		return
 	}
 	w.problems = append(w.problems, problems...)
+	w.addAll(found, fault)
+}
+
+// addAll adds what was decoded. What is no object is among the problems already, if there is a fault.
+func (w *walker) addAll(found []manifest.Object, fault *manifest.Diagnostic) {
 	for _, m := range found {
 		o := &unstructured.Unstructured{}
-		if err := o.UnmarshalJSON(m.Tree.JSON()); err != nil {
-			if fault == nil {
-				w.fail(m.Position, "", err.Error())
-			}
-			continue // it is among the problems
+		err := o.UnmarshalJSON(m.Tree.JSON())
+		switch {
+		case err == nil:
+			w.add(m.Position, o)
+		case fault == nil:
+			w.fail(m.Position, "", err.Error())
 		}
-		w.add(m.Position, o)
 	}
 }
 
@@ -47,18 +52,13 @@ func (w *walker) json(name string, data []byte) {
 		return
 	}
 	found, problems := manifest.Decode(name, raw)
-	if fault := firstFault(problems); fault != nil && len(raw) > 0 && raw[0] == '{' && !hasKind(raw) {
+	fault := firstFault(problems)
+	if fault != nil && len(raw) > 0 && raw[0] == '{' && !hasKind(raw) {
 		w.passOver(*fault)
 		return
 	}
 	w.problems = append(w.problems, problems...)
-	for _, m := range found {
-		o := &unstructured.Unstructured{}
-		if err := o.UnmarshalJSON(m.Tree.JSON()); err != nil {
-			continue // it is among the problems
-		}
-		w.add(m.Position, o)
-	}
+	w.addAll(found, fault)
 }
 
 // hasKind tells whether a JSON object says of what kind it is, which is all that makes it a resource.
