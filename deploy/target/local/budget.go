@@ -17,8 +17,7 @@ func (t *Target) disruptionBudget(o *object) {
 	if b.Spec.Selector != nil {
 		var err error
 		if selector, err = metav1.LabelSelectorAsSelector(b.Spec.Selector); err != nil {
-			t.wrong("read the selector of "+o.Key.String(), err)
-			return
+			return // it was refused
 		}
 	}
 	status := policyv1.PodDisruptionBudgetStatus{ObservedGeneration: o.live.GetGeneration()}
@@ -101,21 +100,4 @@ func disruptionAllowed(b *policyv1.PodDisruptionBudget, s policyv1.PodDisruption
 		}
 	}
 	return c
-}
-
-func (c *checker) disruptionBudget(b *policyv1.PodDisruptionBudget) {
-	if _, err := metav1.LabelSelectorAsSelector(b.Spec.Selector); err != nil {
-		c.say(true, "spec.selector", "%v", err)
-	}
-	if b.Spec.MinAvailable != nil && b.Spec.MaxUnavailable != nil {
-		c.say(true, "spec", "minAvailable and maxUnavailable cannot both be set")
-	}
-	for field, value := range map[string]*intstr.IntOrString{"minAvailable": b.Spec.MinAvailable, "maxUnavailable": b.Spec.MaxUnavailable} {
-		if value == nil {
-			continue
-		}
-		if n, err := intstr.GetScaledValueFromIntOrPercent(value, 100, true); err != nil || n < 0 {
-			c.say(true, "spec."+field, "%q is neither a number nor a percentage", value.String())
-		}
-	}
 }

@@ -111,7 +111,7 @@ func (c *checker) judge(rules *schema.Checker, o *unstructured.Unstructured) {
 func (c *checker) object(o *unstructured.Unstructured) {
 	gvk := o.GroupVersionKind()
 	switch gvk.GroupKind().String() {
-	case "Namespace", "ConfigMap", "ServiceAccount":
+	case "Namespace", "ConfigMap", "ServiceAccount", "PodDisruptionBudget.policy": // Kubernetes' rules say all there is
 	case "Secret":
 		if c.t.o.Box == nil && !c.alone {
 			c.say(true, "kind", "Secrets need a key to be kept with; start the server with one")
@@ -129,8 +129,6 @@ func (c *checker) object(o *unstructured.Unstructured) {
 		check(c, o, c.daemonSet)
 	case "CronJob.batch":
 		check(c, o, c.cronJob)
-	case "PodDisruptionBudget.policy":
-		check(c, o, c.disruptionBudget)
 	case "PersistentVolumeClaim":
 		check(c, o, c.claim)
 	case "StorageClass.storage.k8s.io":

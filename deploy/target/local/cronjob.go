@@ -25,8 +25,6 @@ const (
 	// Kubernetes' defaults.
 	defaultSucceeded = 3
 	defaultFailed    = 1
-	// maxCronName leaves room for the time in the names of Jobs.
-	maxCronName = 52
 )
 
 // schedule reads a CronJob's schedule as Kubernetes does: the time zone is a field of its own. Without one it is UTC here.
@@ -186,9 +184,6 @@ func (t *Target) forgetJobs(ended []*object, limit *int32, standard int) {
 }
 
 func (c *checker) cronJob(j *batchv1.CronJob) {
-	if len(c.key.Name) > maxCronName {
-		c.say(true, "metadata.name", "at most %d characters, so that its Jobs can have names", maxCronName)
-	}
 	if _, err := schedule(&j.Spec); err != nil {
 		c.say(true, "spec.schedule", "%v", err)
 	}

@@ -408,9 +408,6 @@ func (c *checker) statefulSet(s *appsv1.StatefulSet) {
 	if o := s.Spec.Ordinals; o != nil && (o.Start < 0 || o.Start > maxOrdinal) {
 		c.say(true, "spec.ordinals.start", "from 0 to %d", maxOrdinal)
 	}
-	if r := s.Spec.UpdateStrategy.RollingUpdate; r != nil && r.Partition != nil && *r.Partition < 0 {
-		c.say(true, "spec.updateStrategy.rollingUpdate.partition", "must not be negative")
-	}
 	template := s.Spec.Template.DeepCopy()
 	for i, claim := range s.Spec.VolumeClaimTemplates {
 		path := fmt.Sprintf("spec.volumeClaimTemplates[%d]", i)
