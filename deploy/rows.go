@@ -189,6 +189,8 @@ type ObjectRecord struct {
 	Cause int64 `json:"cause,omitempty"`
 	// Object is in Kubernetes' shape; a Secret's values are digests.
 	Object json.RawMessage `json:"object"`
+	// Defaults is the version of the rules by which the object has its defaults; objects of old ledgers lack them.
+	Defaults string `json:"defaults,omitempty"`
 	// Sealed are a Secret's values, encrypted.
 	Sealed []byte `json:"sealed,omitempty"`
 	// State is one word: a pod's phase, "Deleting", or empty.

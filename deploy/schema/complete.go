@@ -8,6 +8,9 @@ import (
 	"github.com/tiphys/tiphys/failure"
 )
 
+// Version is that of Kubernetes' rules. What was completed by another may lack defaults of this one.
+const Version = "1.36"
+
 // Complete gives an object as Kubernetes would keep it: with the defaults of its kind, and without what is null. Metadata and status are left as
 // they are. An object of another kind is given back as a copy.
 func Complete(o *unstructured.Unstructured) (*unstructured.Unstructured, error) {

@@ -131,7 +131,8 @@ func (t *Target) next(old *object, wish *unstructured.Unstructured, opt deploy.A
 		return nil, err
 	}
 	unstructured.RemoveNestedField(u.Object, "status")
-	next := &object{live: u, ObjectRecord: deploy.ObjectRecord{Key: deploy.KeyOf(u), Cluster: t.o.Cluster, Application: opt.Application, For: opt.For, Hosts: given(u, opt), Cause: opt.Cause}}
+	next := &object{live: u, ObjectRecord: deploy.ObjectRecord{Key: deploy.KeyOf(u), Cluster: t.o.Cluster, Application: opt.Application, For: opt.For, Hosts: given(u, opt), Cause: opt.Cause,
+		Defaults: schema.Version}}
 	if old != nil {
 		// What a pod has lived through is not the wish's to say.
 		record := old.ObjectRecord

@@ -73,8 +73,8 @@ func decodeObject(body json.RawMessage, seq int64) (*object, error) {
 // complete fills in what an object of an older record lacks, since the defaults were not kept with it, so that it differs from no wish that has them. What
 // cannot be completed stays as it is.
 func (o *object) complete() error {
-	if o.Key.Kind == "Pod" && len(o.live.GetOwnerReferences()) > 0 {
-		return nil // no wish is like it, and there are many
+	if o.Defaults == schema.Version || o.Key.Kind == "Pod" && len(o.live.GetOwnerReferences()) > 0 { // no wish is like such a pod, and there are many
+		return nil
 	}
 	live := o.live.DeepCopy()
 	sealed := o.live.GetKind() == "Secret" && o.Key.Group == ""
@@ -88,7 +88,7 @@ func (o *object) complete() error {
 	if data, there := o.live.Object["data"]; there && sealed {
 		full.Object["data"] = data
 	}
-	o.live = full
+	o.live, o.Defaults = full, schema.Version
 	return o.encode()
 }
 

@@ -14,6 +14,7 @@ import (
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
 	"github.com/tiphys/tiphys/deploy"
+	"github.com/tiphys/tiphys/deploy/schema"
 	"github.com/tiphys/tiphys/executor"
 	"github.com/tiphys/tiphys/ledger"
 )
@@ -243,5 +244,5 @@ func (t *Target) child(owner *object, apiVersion, kind, name string, tree map[st
 	u.SetGeneration(1)
 	u.SetOwnerReferences([]metav1.OwnerReference{owner.ownedBy()})
 	return &object{live: u, ObjectRecord: deploy.ObjectRecord{Key: deploy.KeyOf(u), Cluster: owner.Cluster, Application: owner.Application, For: owner.For, UID: uid,
-		Created: now, Cause: owner.Cause}}
+		Created: now, Cause: owner.Cause, Defaults: schema.Version}} // those of the template that it is made of
 }
