@@ -23,17 +23,7 @@ func part(w *world, in plan.Input) (plan.Operation, string) {
 		if s.Operation.Done() || s.Stuck != "" {
 			return s.Operation, s.Stuck
 		}
-		for _, a := range s.Actions {
-			err := w.do(a)
-			in.Operation.Record(a, err, in.Now)
-			if err != nil {
-				break
-			}
-		}
-		in.Now = in.Now.Add(time.Second)
-		if len(s.Actions) == 0 && in.Now.Before(s.Wake) {
-			in.Now = s.Wake
-		}
+		w.carryOut(&in, s)
 	}
 	in.Operation.Phase = "never ended"
 	return in.Operation, ""

@@ -103,20 +103,25 @@ func run(w *world, in plan.Input) plan.Operation {
 		if s.Operation.Done() {
 			return s.Operation
 		}
-		for _, a := range s.Actions {
-			err := w.do(a)
-			in.Operation.Record(a, err, in.Now)
-			if err != nil {
-				break
-			}
-		}
-		in.Now = in.Now.Add(time.Second)
-		if len(s.Actions) == 0 && in.Now.Before(s.Wake) {
-			in.Now = s.Wake
-		}
+		w.carryOut(&in, s)
 	}
 	in.Operation.Phase = "never ended"
 	return in.Operation
+}
+
+// carryOut does what a step asks for, and moves the time on to the next.
+func (w *world) carryOut(in *plan.Input, s plan.Step) {
+	for _, a := range s.Actions {
+		err := w.do(a)
+		in.Operation.Record(a, err, in.Now)
+		if err != nil {
+			break
+		}
+	}
+	in.Now = in.Now.Add(time.Second)
+	if len(s.Actions) == 0 && in.Now.Before(s.Wake) {
+		in.Now = s.Wake
+	}
 }
 
 // The order is that of gitops-engine's syncTasks.Less and sync_context.go, as argo-cd 3.6 documents it.
